@@ -1,0 +1,38 @@
+"""Raw bytes from a caller -> the tensors a model takes."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from headrace_models.spec import CharactersSpec, ImageSpec, PreprocessSpec, TextSpec
+
+__all__ = ["Preprocessor", "load"]
+
+
+class Preprocessor(Protocol):
+    """Safe to call from several threads at once."""
+
+    def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
+        """One raw input -> tensors by input name, each [1, *shape]. Raises BadInput if `raw` cannot become them."""
+        ...
+
+
+def load(spec: PreprocessSpec, folder: Path) -> Preprocessor:
+    """The preprocessor that `spec` describes; `folder` holds the files it names.
+
+    Raises BadSpec if one of them cannot be read. Only the library that this kind needs is imported.
+    """
+    match spec:
+        case ImageSpec():
+            from headrace_models.preprocess.image import ImagePreprocessor
+
+            return ImagePreprocessor(spec)
+        case TextSpec():
+            from headrace_models.preprocess.text import TextPreprocessor
+
+            return TextPreprocessor(spec, folder)
+        case CharactersSpec():
+            from headrace_models.preprocess.characters import CharactersPreprocessor
+
+            return CharactersPreprocessor(spec)

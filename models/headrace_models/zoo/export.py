@@ -1,0 +1,46 @@
+"""A torch network -> the two weight files that a version holds."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+__all__ = ["ONNX_FILE", "TORCH_FILE", "WEIGHTS", "export"]
+
+ONNX_FILE = "model.onnx"
+TORCH_FILE = "model.safetensors"
+WEIGHTS = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
+_OPSET = 17
+
+
+def export(
+    network: torch.nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    folder: Path,
+    *,
+    with_length: bool = False,
+) -> None:
+    """Write `model.onnx` and `model.safetensors` into `folder`.
+
+    Axis 0 of every input and output is the row axis; `with_length` makes axis 1 of every input variable as well.
+    """
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / TORCH_FILE)
+    axes = {name: {0: "rows", 1: "length"} if with_length else {0: "rows"} for name in inputs}
+    axes |= {name: {0: "rows"} for name in outputs}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(),
+            example,
+            folder / ONNX_FILE,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=_OPSET,
+            # The newer exporter needs a further package and writes patterns that ONNX Runtime fuses less well.
+            dynamo=False,
+        )
