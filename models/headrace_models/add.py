@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,124 +78,130 @@ def _already_there(folder: Path, onnx_file: Path) -> Path:
 def _draft(onnx_file: Path, name: str, version: str, folder: Path) -> Draft:
     shutil.copyfile(onnx_file, folder / _ONNX_FILE)
     # The copy is opened, not the file: weights that lie beside the file were left behind, and that must show here.
-    session = _open(folder / _ONNX_FILE, onnx_file)
-    rows = _fixed_rows(session, onnx_file)
-    trial = _try(session, onnx_file, rows or _TRIAL_ROWS)
-    batching: dict[str, object] = {"max_rows": rows or _MAX_ROWS}
-    if rows:
-        batching["fixed_rows"] = rows
+    candidate = _Candidate(_open(folder / _ONNX_FILE, str(onnx_file)), str(onnx_file))
+    rows = candidate.fixed_rows()
+    zeros, outputs = candidate.answer_zeros(rows or _TRIAL_ROWS)
+    batching = {"max_rows": rows, "fixed_rows": rows} if rows else {"max_rows": _MAX_ROWS}
     document: dict[str, object] = {
         "name": name,
         "version": version,
         "source": onnx_file.name,
         "backend": "onnx",
         "weights": {"onnx": _ONNX_FILE},
-        "inputs": [_tensor(value, onnx_file) for value in session.get_inputs()],
-        "outputs": [_output(value, onnx_file, trial[value.name]) for value in session.get_outputs()],
+        "inputs": candidate.describe_inputs(),
+        "outputs": candidate.describe_outputs(outputs),
         "batching": batching,
     }
-    return Draft(document, _golden_inputs(session, onnx_file, trial))
+    return Draft(document, candidate.golden_inputs(zeros))
 
 
-def _open(path: Path, onnx_file: Path) -> "InferenceSession":
-    # Here, not above: the spec of the command line must load without a runtime.
+def _open(path: Path, place: str) -> "InferenceSession":
+    # Here, not above: naming this module must not need a runtime.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # trials may fail, and say so by raising
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        message = str(error)
-        if "external" in message.lower() or "GetFileLength" in message or "No such file" in message:
+        if "external data" in str(error).lower():
             reason = "expected one file with its weights inside, found weights kept in other files"
         else:
-            reason = f"expected a model that ONNX Runtime can open, found: {_first_line(message)}"
-        raise BadSpec(str(onnx_file), reason) from None
+            reason = (
+                f"expected a model that ONNX Runtime can open, found: {_first_line(error).replace(str(path), place)}"
+            )
+        raise BadSpec(place, reason) from None
 
 
-def _first_line(message: str) -> str:
-    return message.strip().splitlines()[0][:300] if message.strip() else "no message"
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]
 
 
-def _fixed_rows(session: "InferenceSession", onnx_file: Path) -> int | None:
-    """The batch size baked into the inputs' first axes; None where any size goes."""
-    sizes: dict[str, int | None] = {}
-    for value in session.get_inputs():
-        shape = _shape(value, onnx_file)
-        if not shape:
-            raise BadSpec(str(onnx_file), f'input "{value.name}": expected rows on a first axis, found a scalar')
-        sizes[value.name] = None if shape[0] == -1 else shape[0]
-    if not sizes:
-        raise BadSpec(str(onnx_file), "expected at least one input, found none")
-    if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{name}: {size or 'any'}" for name, size in sizes.items())
-        raise BadSpec(str(onnx_file), f"expected the same first axis, the rows, in every input, found {found}")
-    return next(iter(sizes.values()))
+@dataclass(frozen=True)
+class _Candidate:
+    """An opened model that may or may not be fit to serve; every method raises BadSpec at `place` if it is not."""
 
+    session: "InferenceSession"
+    place: str
 
-def _shape(value: "NodeArg", onnx_file: Path) -> list[int]:
-    """All axes, rows first; -1 where the file names a size or gives none. Raises BadSpec unless it is a tensor."""
-    if value.type not in _DATATYPES:
-        reason = f'"{value.name}": expected a tensor of numbers or booleans, found {value.type}'
-        raise BadSpec(str(onnx_file), reason)
-    return [axis if isinstance(axis, int) and axis > 0 else -1 for axis in value.shape]
+    def fixed_rows(self) -> int | None:
+        """The batch size baked into the inputs' first axes; None where any size goes."""
+        sizes: dict[str, int] = {}
+        for value in self.session.get_inputs():
+            shape = self._shape(value)
+            if not shape:
+                raise BadSpec(self.place, f'input "{value.name}": expected rows on a first axis, found a scalar')
+            sizes[value.name] = shape[0]
+        if len(set(sizes.values())) != 1:
+            found = ", ".join(f"{name}: {'any' if size == -1 else size}" for name, size in sizes.items())
+            raise BadSpec(
+                self.place, f"expected inputs that agree on the first axis, the rows, found {found or 'none'}"
+            )
+        rows = next(iter(sizes.values()))
+        return None if rows == -1 else rows
 
+    def describe_inputs(self) -> list[dict[str, object]]:
+        return [self._describe(value, self._shape(value)[1:]) for value in self.session.get_inputs()]
 
-def _tensor(value: "NodeArg", onnx_file: Path) -> dict[str, object]:
-    return {"name": value.name, "datatype": _DATATYPES[value.type], "shape": _shape(value, onnx_file)[1:]}
+    def describe_outputs(self, outputs: Arrays) -> list[dict[str, object]]:
+        """As the file declares them; where it declares no axes, as many variable ones as `outputs` show."""
+        described = []
+        for value in self.session.get_outputs():
+            declared, axes = self._shape(value), outputs[value.name].ndim
+            described.append(self._describe(value, declared[1:] if len(declared) == axes else [-1] * (axes - 1)))
+        return described
 
+    def answer_zeros(self, rows: int) -> tuple[Arrays, Arrays]:
+        """Inputs of zeros, which every model must bear, and the outputs."""
+        failure = None
+        for length in _TRIAL_LENGTHS:
+            zeros = {value.name: self._zeros(value, rows, length) for value in self.session.get_inputs()}
+            try:
+                outputs = self._run(zeros)
+            except Exception as error:  # ONNX Runtime's errors share no base but Exception
+                failure = failure or error
+                continue
+            self._check_rows(outputs, rows)
+            return zeros, outputs
+        assert failure is not None
+        raise BadSpec(self.place, f"expected an answer to zeros, found: {_first_line(failure)}")
 
-def _output(value: "NodeArg", onnx_file: Path, trial: npt.NDArray[Any]) -> dict[str, object]:
-    """As the file declares it; where it declares no axes, as many variable ones as the trial showed."""
-    declared = _shape(value, onnx_file)
-    shape = declared[1:] if len(declared) == trial.ndim else [-1] * (trial.ndim - 1)
-    return {"name": value.name, "datatype": _DATATYPES[value.type], "shape": shape}
+    def golden_inputs(self, zeros: Arrays) -> Arrays:
+        """Seeded noise, or zeros where the model does not bear noise; nothing where its answers vary."""
+        random = np.random.default_rng(0)
+        for inputs in ({name: _noise(values, random) for name, values in zeros.items()}, zeros):
+            try:
+                once, twice = self._run(inputs), self._run(inputs)
+            except Exception:  # noqa: S112  # noise outside the model's range: zeros are tried next
+                continue
+            if all(np.isfinite(values).all() for values in once.values()):
+                return inputs if all(np.allclose(once[name], twice[name], atol=1e-6) for name in once) else {}
+        return {}
 
+    def _shape(self, value: "NodeArg") -> list[int]:
+        """All axes, rows first; -1 where the file names a size or gives none."""
+        if value.type not in _DATATYPES:
+            reason = f'"{value.name}": expected a tensor of numbers or booleans, found {value.type}'
+            raise BadSpec(self.place, reason)
+        return [axis if isinstance(axis, int) and axis > 0 else -1 for axis in value.shape]
 
-def _try(session: "InferenceSession", onnx_file: Path, rows: int) -> Arrays:
-    """Run on zeros, which every model must bear. Returns inputs and outputs by name."""
-    for value in session.get_outputs():
-        _shape(value, onnx_file)
-    failure = ""
-    for length in _TRIAL_LENGTHS:
-        zeros = {value.name: _zeros(value, onnx_file, rows, length) for value in session.get_inputs()}
-        try:
-            outputs = _run(session, zeros)
-        except Exception as error:  # ONNX Runtime's errors share no base but Exception
-            failure = failure or _first_line(str(error))
-            continue
+    def _describe(self, value: "NodeArg", shape: list[int]) -> dict[str, object]:
+        return {"name": value.name, "datatype": _DATATYPES[value.type], "shape": shape}
+
+    def _zeros(self, value: "NodeArg", rows: int, length: int) -> npt.NDArray[Any]:
+        axes = [length if axis == -1 else axis for axis in self._shape(value)[1:]]
+        return np.zeros((rows, *axes), DTYPES[_DATATYPES[value.type]])
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        names = [value.name for value in self.session.get_outputs()]
+        return dict(zip(names, self.session.run(names, inputs), strict=True))
+
+    def _check_rows(self, outputs: Arrays, rows: int) -> None:
         for name, values in outputs.items():
-            if values.ndim == 0 or values.shape[0] != rows:
-                reason = f'output "{name}": expected {rows} rows for {rows} rows in, found shape {list(values.shape)}'
-                raise BadSpec(str(onnx_file), reason)
-        return zeros | outputs
-    raise BadSpec(str(onnx_file), f"expected an answer to zeros, found: {failure}")
-
-
-def _zeros(value: "NodeArg", onnx_file: Path, rows: int, length: int) -> npt.NDArray[Any]:
-    axes = [length if axis == -1 else axis for axis in _shape(value, onnx_file)[1:]]
-    return np.zeros((rows, *axes), DTYPES[_DATATYPES[value.type]])
-
-
-def _run(session: "InferenceSession", inputs: Arrays) -> Arrays:
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs), strict=True))
-
-
-def _golden_inputs(session: "InferenceSession", onnx_file: Path, trial: Arrays) -> Arrays:
-    """Seeded noise, or zeros where the model does not bear noise; nothing where it gives two answers to one question."""
-    random = np.random.default_rng(0)
-    zeros = {value.name: trial[value.name] for value in session.get_inputs()}
-    for inputs in ({name: _noise(values, random) for name, values in zeros.items()}, zeros):
-        try:
-            once, twice = _run(session, inputs), _run(session, inputs)
-        except Exception:  # noqa: S112  # out of the model's range: the next inputs are tried
-            continue
-        if not all(np.isfinite(values).all() for values in once.values()):
-            continue
-        return inputs if all(np.allclose(once[name], twice[name], atol=1e-6) for name in once) else {}
-    return {}
+            shape = list(np.shape(values))
+            if not shape or shape[0] != rows:
+                reason = f'output "{name}": expected {rows} rows for {rows} rows in, found shape {shape}'
+                raise BadSpec(self.place, reason)
 
 
 def _noise(like: npt.NDArray[Any], random: np.random.Generator) -> npt.NDArray[Any]:
