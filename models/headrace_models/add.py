@@ -13,15 +13,15 @@ import numpy.typing as npt
 from headrace_models.errors import BadSpec
 from headrace_models.repository import read_version, sha256_of, verify
 from headrace_models.spec import DTYPES
-from headrace_models.zoo.draft import Draft, write_version
+from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
 __all__ = ["add"]
 
-_ONNX_FILE = "model.onnx"
 _MAX_ROWS = 64
+_REPEATS_WITHIN = 1e-6
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _DATATYPES: Mapping[str, str] = {
@@ -68,17 +68,17 @@ def _already_there(folder: Path, onnx_file: Path) -> Path:
     found = read_version(folder)
     verify(found)
     expected = sha256_of(onnx_file)
-    if found.spec.files.get(_ONNX_FILE) != expected:
-        held = found.spec.files.get(_ONNX_FILE, "none")
+    if found.spec.files.get(ONNX_FILE) != expected:
+        held = found.spec.files.get(ONNX_FILE, "none")
         reason = f"this version exists: expected SHA-256 {expected[:12]}… of {onnx_file}, found {held[:12]}…"
         raise BadSpec(str(folder), f"{reason}; choose another version")
     return folder
 
 
 def _draft(onnx_file: Path, name: str, version: str, folder: Path) -> Draft:
-    shutil.copyfile(onnx_file, folder / _ONNX_FILE)
+    shutil.copyfile(onnx_file, folder / ONNX_FILE)
     # The copy is opened, not the file: weights that lie beside the file were left behind, and that must show here.
-    candidate = _Candidate(_open(folder / _ONNX_FILE, str(onnx_file)), str(onnx_file))
+    candidate = _Candidate(_open(folder / ONNX_FILE, str(onnx_file)), str(onnx_file))
     rows = candidate.fixed_rows()
     zeros, outputs = candidate.answer_zeros(rows or _TRIAL_ROWS)
     batching = {"max_rows": rows, "fixed_rows": rows} if rows else {"max_rows": _MAX_ROWS}
@@ -87,7 +87,7 @@ def _draft(onnx_file: Path, name: str, version: str, folder: Path) -> Draft:
         "version": version,
         "source": onnx_file.name,
         "backend": "onnx",
-        "weights": {"onnx": _ONNX_FILE},
+        "weights": {"onnx": ONNX_FILE},
         "inputs": candidate.describe_inputs(),
         "outputs": candidate.describe_outputs(outputs),
         "batching": batching,
@@ -167,16 +167,24 @@ class _Candidate:
         raise BadSpec(self.place, f"expected an answer to zeros, found: {_first_line(failure)}")
 
     def golden_inputs(self, zeros: Arrays) -> Arrays:
-        """Seeded noise, or zeros where the model does not bear noise; nothing where its answers vary."""
+        """Seeded noise, or zeros where the model does not bear noise."""
         random = np.random.default_rng(0)
-        for inputs in ({name: _noise(values, random) for name, values in zeros.items()}, zeros):
-            try:
-                once, twice = self._run(inputs), self._run(inputs)
-            except Exception:  # noqa: S112  # noise outside the model's range: zeros are tried next
-                continue
-            if all(np.isfinite(values).all() for values in once.values()):
-                return inputs if all(np.allclose(once[name], twice[name], atol=1e-6) for name in once) else {}
-        return {}
+        noise = {name: _noise(values, random) for name, values in zeros.items()}
+        inputs = noise if self._bears(noise) else zeros
+        once, twice = self._run(inputs), self._run(inputs)
+        for name in once:
+            if not np.isfinite(once[name]).all():
+                raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros, found others')
+            if not np.allclose(once[name], twice[name], atol=_REPEATS_WITHIN):
+                raise BadSpec(self.place, f'output "{name}": expected the same answer twice, found two answers')
+        return inputs
+
+    def _bears(self, inputs: Arrays) -> bool:
+        try:
+            outputs = self._run(inputs)
+        except Exception:  # noise may lie outside what the model takes, which is no fault of the model
+            return False
+        return all(np.isfinite(values).all() for values in outputs.values())
 
     def _shape(self, value: "NodeArg") -> list[int]:
         """All axes, rows first; -1 where the file names a size or gives none."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +12,24 @@ import numpy.typing as npt
 from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
 from headrace_models.zoo.toml_text import to_toml
 
-__all__ = ["GOLDEN_FILE", "Arrays", "Draft", "answers", "write_version"]
+__all__ = ["GOLDEN_FILE", "ONNX_FILE", "Arrays", "Draft", "answers", "write_version"]
 
 GOLDEN_FILE = "golden.npz"
+ONNX_FILE = "model.onnx"
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Draft:
-    """`document` is the `model.toml` to be, without `golden` and `files`; its weights lie in the folder already.
+    """`document` is the `model.toml` to be, without `golden` and `files`.
 
-    `golden_inputs` hold [n, *shape] by input name; `write_version` adds what the ONNX weights answer to them.
+    The files themselves lie in the folder already, ONNX_FILE among them. `golden_inputs` hold [n, *shape] by input
+    name; `write_version` adds what the ONNX weights answer to them.
     """
 
     document: dict[str, object]
-    golden_inputs: Arrays = field(default_factory=dict)
+    golden_inputs: Arrays
 
 
 def write_version(root: Path, name: str, version: str, make: Callable[[Path], Draft]) -> Path:
@@ -52,13 +54,11 @@ def write_version(root: Path, name: str, version: str, make: Callable[[Path], Dr
 
 def _describe(folder: Path, draft: Draft) -> None:
     document = dict(draft.document)
-    weights = document["weights"]
-    if draft.golden_inputs and isinstance(weights, Mapping):
-        golden = {f"input:{name}": values for name, values in draft.golden_inputs.items()}
-        outputs = answers(folder / weights["onnx"], draft.golden_inputs)
-        golden |= {f"output:{name}": values for name, values in outputs.items()}
-        np.savez_compressed(folder / GOLDEN_FILE, allow_pickle=False, **golden)
-        document["golden"] = GOLDEN_FILE
+    golden = {f"input:{name}": values for name, values in draft.golden_inputs.items()}
+    outputs = answers(folder / ONNX_FILE, draft.golden_inputs)
+    golden |= {f"output:{name}": values for name, values in outputs.items()}
+    np.savez_compressed(folder / GOLDEN_FILE, allow_pickle=False, **golden)
+    document["golden"] = GOLDEN_FILE
     for path in folder.iterdir():
         # safetensors writes for its owner only, but a server may run as another user.
         path.chmod(0o644)

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-__all__ = ["ONNX_FILE", "TORCH_FILE", "WEIGHTS", "export"]
+from headrace_models.zoo.draft import ONNX_FILE
 
-ONNX_FILE = "model.onnx"
+__all__ = ["TORCH_FILE", "WEIGHTS", "export"]
+
 TORCH_FILE = "model.safetensors"
 WEIGHTS = {"onnx": ONNX_FILE, "torch": TORCH_FILE}
 _OPSET = 17

