@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from headrace_models.spec import DTYPES, ModelSpec
+
+DIGEST = "0" * 64
+
+
+@pytest.fixture
+def whole(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {"golden": "golden.npz", "files": {"model.onnx": DIGEST, "golden.npz": DIGEST}}
+
+
+def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
+    spec = ModelSpec.model_validate(whole)
+    assert (spec.input_names, spec.output_names, spec.batching.fixed_rows) == (("x",), ("y",), None)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"backend": "torch"}, r'no file for backend "torch", only for \[\'onnx\'\]'),
+        ({"weights": {"onnx": "model.onnx", "torch": "model.safetensors"}}, "architecture: expected a name"),
+        ({"golden": "other.npz"}, 'no SHA-256 for "other.npz"'),
+        ({"state": [{"input": "x", "output": "elsewhere"}]}, '"x" -> "elsewhere" names no input or no output'),
+        ({"inputs": []}, "at least 1 item"),
+        ({"name": "../escape"}, "should match pattern"),
+        ({"weights": {"onnx": "../model.onnx"}}, "should match pattern"),
+        ({"batching": {"max_rows": 0}}, "greater than or equal to 1"),
+        ({"version": 1}, "should be a valid string"),
+    ],
+)
+def test_a_spec_that_contradicts_itself_is_refused(
+    whole: dict[str, Any], change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ModelSpec.model_validate(whole | change)
+
+
+def test_classes_are_those_of_the_first_output_with_labels(whole: dict[str, Any]) -> None:
+    outputs = [
+        {"name": "hidden", "datatype": "FP32", "shape": [8]},
+        {"name": "scores", "datatype": "FP32", "shape": [2], "labels": "labels.txt"},
+    ]
+    files = {"model.onnx": DIGEST, "golden.npz": DIGEST, "labels.txt": DIGEST}
+    spec = ModelSpec.model_validate(whole | {"outputs": outputs, "files": files})
+    assert spec.classes is not None
+    assert spec.classes.name == "scores"
+
+
+def test_every_datatype_is_little_endian() -> None:
+    assert all(dtype == dtype.newbyteorder("<") for dtype in DTYPES.values())
