@@ -1,0 +1,1 @@
+"""What is served: model specs, the repository on disk, preprocessing, and the zoo. Imports nothing of headrace."""

@@ -1,0 +1,28 @@
+"""The errors of models on disk and of their raw inputs.
+
+ModelError             the family
+├── BadSpec            a `model.toml` or a file it names is wrong; `place` is "file:line"
+└── BadInput           a caller's photo or text cannot become tensors
+"""
+
+__all__ = ["BadInput", "BadSpec", "ModelError"]
+
+
+class ModelError(Exception):
+    """Anything wrong with a model folder or with a raw input to a model."""
+
+
+class BadSpec(ModelError):
+    """A model folder cannot be served; says where (`file:line`), what was expected and what was found."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+class BadInput(ModelError):
+    """A raw input (a photo, a text) that preprocessing refuses; the message is fit for the caller."""

@@ -1,0 +1,205 @@
+"""`model.toml`, typed: what a model version takes, gives, and how it likes to be run."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "DTYPES",
+    "Activation",
+    "Batching",
+    "CharactersSpec",
+    "Datatype",
+    "ImageSpec",
+    "InputSpec",
+    "ModelSpec",
+    "Objective",
+    "OutputSpec",
+    "PreprocessSpec",
+    "ReplicaSpec",
+    "StateSpec",
+    "TextSpec",
+]
+
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+]
+Activation = Literal["none", "softmax"]
+
+# Open Inference Protocol datatype -> little-endian numpy dtype. BYTES has no fixed width.
+DTYPES: Mapping[str, np.dtype[np.generic]] = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+TensorName = Annotated[str, Field(min_length=1, max_length=256)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Axis = Annotated[int, Field(ge=-1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class InputSpec(_Frozen):
+    """One input. `shape` leaves out the leading row axis; -1 is an axis of variable length, at most `max_length`.
+
+    `pad` is the value that fills shorter rows up to the longest of a batch; without it only rows of equal shape
+    share a batch. `lengths`, when given, are the only lengths that a variable axis may have.
+    """
+
+    name: TensorName
+    datatype: Datatype
+    shape: tuple[Axis, ...] = Field(strict=False)
+    max_length: int | None = Field(default=None, ge=1)
+    lengths: tuple[int, ...] = Field(default=(), strict=False)
+    pad: float | None = None
+
+
+class OutputSpec(_Frozen):
+    """One output. `labels` names a text file, one class a line; `activation` turns it into scores for `:classify`."""
+
+    name: TensorName
+    datatype: Datatype
+    shape: tuple[Axis, ...] = Field(strict=False)
+    labels: FileName | None = None
+    activation: Activation = "none"
+
+
+class ImageSpec(_Frozen):
+    """Photo bytes (JPEG, PNG) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
+
+    Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels` is refused
+    from its header, before it is decoded.
+    """
+
+    kind: Literal["image"]
+    input: TensorName = "photo"
+    output: TensorName
+    size: int = Field(ge=1, le=4096)
+    crop: float = Field(gt=0, le=1)
+    mean: float
+    scale: float = Field(gt=0)
+    max_pixels: int = Field(default=50_000_000, ge=1)
+
+
+class TextSpec(_Frozen):
+    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], cut to `max_tokens`; longer than `max_chars` is refused."""
+
+    kind: Literal["text"]
+    input: TensorName = "text"
+    tokenizer: FileName
+    ids: TensorName = "input_ids"
+    mask: TensorName = "attention_mask"
+    max_tokens: int = Field(ge=1, le=8192)
+    max_chars: int = Field(default=100_000, ge=1)
+
+
+class CharactersSpec(_Frozen):
+    """Lower-cased text -> `output` INT64 [1, characters]: the place of each character in `alphabet`, else `unknown`."""
+
+    kind: Literal["characters"]
+    input: TensorName = "text"
+    output: TensorName
+    alphabet: str = Field(min_length=1)
+    max_chars: int = Field(ge=1)
+    unknown: int = Field(default=0, ge=0)
+
+
+PreprocessSpec = Annotated[ImageSpec | TextSpec | CharactersSpec, Field(discriminator="kind")]
+
+
+class StateSpec(_Frozen):
+    """A recurrent state: `input` takes it, `output` gives the next one. A request without it starts from zeros."""
+
+    input: TensorName
+    output: TensorName
+
+
+class Batching(_Frozen):
+    """`max_rows` a batch, `max_waiting_rows` in line; `fixed_rows` is a batch size baked into the weights."""
+
+    max_rows: int = Field(default=32, ge=1)
+    max_waiting_rows: int = Field(default=1024, ge=1)
+    fixed_rows: int | None = Field(default=None, ge=1)
+
+
+class ReplicaSpec(_Frozen):
+    """How many processes, and the cores and GPUs of each; `cpus` is also the number of threads one batch may use."""
+
+    count: int = Field(default=1, ge=1, le=1000)
+    cpus: int = Field(default=1, ge=1)
+    gpus: float = Field(default=0, ge=0, strict=False)
+
+
+class Objective(_Frozen):
+    """What users are promised: the 99th percentile of the whole request, in milliseconds."""
+
+    p99_ms: float = Field(gt=0, strict=False)
+
+
+class ModelSpec(_Frozen):
+    """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256."""
+
+    name: Name
+    version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+    family: Literal["cnn", "lstm", "transformer", "other"] = "other"
+    task: Literal["classify", "embed", "none"] = "none"
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    backend: Literal["onnx", "torch"] = "onnx"
+    weights: dict[Literal["onnx", "torch"], FileName]
+    architecture: str | None = None
+    golden: FileName
+    golden_tolerance: float = Field(default=1e-4, ge=0, strict=False)
+    non_finite: Literal["refuse", "allow"] = "refuse"
+    inputs: tuple[InputSpec, ...] = Field(min_length=1, strict=False)
+    outputs: tuple[OutputSpec, ...] = Field(min_length=1, strict=False)
+    preprocess: PreprocessSpec | None = None
+    state: tuple[StateSpec, ...] = Field(default=(), strict=False)
+    batching: Batching = Batching()
+    replica: ReplicaSpec = ReplicaSpec()
+    objective: Objective | None = None
+    files: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "ModelSpec":
+        if self.backend not in self.weights:
+            raise ValueError(f'weights: no file for backend "{self.backend}", only for {sorted(self.weights)}')
+        if "torch" in self.weights and self.architecture is None:
+            raise ValueError("architecture: expected a name, because weights.torch is given")
+        listed = {self.golden, *self.weights.values(), *(o.labels for o in self.outputs if o.labels)}
+        listed |= {self.preprocess.tokenizer} if isinstance(self.preprocess, TextSpec) else set()
+        for missing in sorted(listed - self.files.keys()):
+            raise ValueError(f'files: no SHA-256 for "{missing}", which this file names')
+        for pair in self.state:
+            if pair.input not in self.input_names or pair.output not in self.output_names:
+                raise ValueError(f'state: "{pair.input}" -> "{pair.output}" names no input or no output')
+        return self
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(i.name for i in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(o.name for o in self.outputs)
+
+    @property
+    def classes(self) -> OutputSpec | None:
+        """The output that `:classify` reads: the first one with labels."""
+        return next((o for o in self.outputs if o.labels), None)

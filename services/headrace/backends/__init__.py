@@ -1,0 +1,17 @@
+"""Backends run a loaded model; each runtime is imported when a model asks for it."""
+
+from headrace.backends.contract import Backend
+from headrace_models.repository import ModelVersion
+
+__all__ = ["Backend", "load"]
+
+
+def load(version: ModelVersion, name: str) -> Backend:
+    """The model on the best device that is there. `name` is "onnx" or "torch", one of the spec's weights."""
+    if name == "onnx":
+        from headrace.backends.onnx import OnnxBackend
+
+        return OnnxBackend(version)
+    from headrace.backends.torch import TorchBackend
+
+    return TorchBackend(version)

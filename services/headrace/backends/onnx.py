@@ -1,0 +1,32 @@
+"""ONNX Runtime: CUDA where its provider is there, else the CPU."""
+
+from collections.abc import Mapping
+
+import onnxruntime as ort
+
+from headrace.tensor import Array
+from headrace_models.repository import ModelVersion
+
+__all__ = ["OnnxBackend"]
+
+_ERRORS_ONLY = 3
+
+
+class OnnxBackend:
+    """One session. `replica.cpus` of the spec is its number of threads; they sleep between batches."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = version.spec.replica.cpus
+        options.inter_op_num_threads = 1
+        options.log_severity_level = _ERRORS_ONLY
+        # Spinning threads win microseconds and burn the cores that gateways and other models need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        providers = [p for p in wanted if p in ort.get_available_providers()]
+        self._session = ort.InferenceSession(version.path(version.spec.weights["onnx"]), options, providers=providers)
+        self._outputs = list(version.spec.output_names)
+        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))

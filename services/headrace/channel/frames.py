@@ -1,0 +1,172 @@
+"""Frames: a small msgpack header and the raw bytes of the tensors it lists.
+
+On the wire: header length and body length as two little-endian 32-bit integers, the header, the body. The body is
+the tensors' bytes one after the other, in the header's order. Never pickle.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from headrace.errors import BadRequest, TooLarge
+from headrace.tensor import Buffer, Tensor, Times
+
+__all__ = [
+    "MAX_FRAME_BYTES",
+    "Ask",
+    "Cancel",
+    "Decoder",
+    "Fault",
+    "Frame",
+    "GoingAway",
+    "Hello",
+    "Ping",
+    "Pong",
+    "Reply",
+    "Welcome",
+    "encode",
+]
+
+MAX_FRAME_BYTES = 80 << 20
+_MAX_HEADER_BYTES = 1 << 20
+_PREFIX = struct.Struct("<II")
+
+
+class _Meta(msgspec.Struct, array_like=True, frozen=True):
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """First frame of a gateway: the cluster's channel token."""
+
+    token: str
+
+
+class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """First frame of a replica: what it serves."""
+
+    model: str
+    version: str
+
+
+class Ask(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """One inference; `budget_us` is what is left of the caller's time, since clocks differ between nodes."""
+
+    id: int
+    budget_us: int
+    priority: int
+    request_id: str
+    outputs: tuple[str, ...]
+    tensors: tuple[_Meta, ...] = ()
+
+
+class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):
+    id: int
+    times: Times
+    tokens: int
+    tensors: tuple[_Meta, ...] = ()
+
+
+class Fault(msgspec.Struct, array_like=True, tag=4, frozen=True):
+    """The error of one Ask, by its code in `headrace.errors`."""
+
+    id: int
+    code: str
+    message: str
+    retry_after_s: float | None
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=5, frozen=True):
+    id: int
+
+
+class Ping(msgspec.Struct, array_like=True, tag=6, frozen=True):
+    pass
+
+
+class Pong(msgspec.Struct, array_like=True, tag=7, frozen=True):
+    """`is_ready`: proven by a recent inference; `waiting_rows`: the length of the replica's line."""
+
+    is_ready: bool
+    waiting_rows: int
+
+
+class GoingAway(msgspec.Struct, array_like=True, tag=8, frozen=True):
+    """The replica drains: what it accepted it will answer, but it wants nothing new."""
+
+
+Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway
+
+_encode_header = msgspec.msgpack.Encoder().encode
+_decode_header = msgspec.msgpack.Decoder(Frame).decode
+
+
+def metas(tensors: Sequence[Tensor]) -> tuple[_Meta, ...]:
+    return tuple(_Meta(t.name, t.datatype, t.shape, len(t.data)) for t in tensors)
+
+
+def encode(frame: Frame, tensors: Sequence[Tensor] = ()) -> list[Buffer]:
+    """The buffers of one frame, to be written in order. Raises TooLarge beyond MAX_FRAME_BYTES."""
+    header = _encode_header(frame)
+    body = sum(len(t.data) for t in tensors)
+    if len(header) > _MAX_HEADER_BYTES or body > MAX_FRAME_BYTES:
+        raise TooLarge(f"the request's tensors: expected at most {MAX_FRAME_BYTES} bytes, found {body}")
+    return [_PREFIX.pack(len(header), body) + header, *(t.data for t in tensors)]
+
+
+class Decoder:
+    """Bytes in, frames out. Tensors are views of the received bytes, which live as long as the tensors do."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Frame, list[Tensor]]]:
+        """The frames that `data` completes. Raises BadRequest on anything that is no frame of ours."""
+        received: Buffer = data
+        if self._rest:
+            self._rest += data
+            received = self._rest
+        view, place = memoryview(received), 0
+        try:
+            while end := _frame_end(view, place):
+                yield _decode(view[place:end])
+                place = end
+        finally:
+            # A new buffer for the rest: the old one belongs to the tensors that were handed out.
+            if place or received is data:
+                self._rest = bytearray(view[place:])
+
+
+def _frame_end(view: memoryview, start: int) -> int:
+    """Where the frame that begins at `start` ends; 0 while it is incomplete."""
+    if len(view) - start < _PREFIX.size:
+        return 0
+    header, body = _PREFIX.unpack_from(view, start)
+    if header > _MAX_HEADER_BYTES or body > MAX_FRAME_BYTES:
+        raise BadRequest(f"frame: expected at most {MAX_FRAME_BYTES} bytes, found {header + body}")
+    end = start + _PREFIX.size + header + body
+    return end if end <= len(view) else 0
+
+
+def _decode(view: memoryview) -> tuple[Frame, list[Tensor]]:
+    header, _ = _PREFIX.unpack_from(view)
+    place = _PREFIX.size + header
+    try:
+        frame = _decode_header(view[_PREFIX.size : place])
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"frame: not a header of ours: {error}") from None
+    tensors = []
+    for name, datatype, shape, nbytes in map(_fields, getattr(frame, "tensors", ())):
+        tensors.append(Tensor(name, datatype, shape, view[place : place + nbytes]))
+        place += nbytes
+    if place != len(view):
+        raise BadRequest(f"frame: its tensors end at byte {place} of {len(view)}")
+    return frame, tensors
+
+
+def _fields(meta: _Meta) -> tuple[str, str, tuple[int, ...], int]:
+    return meta.name, meta.datatype, meta.shape, meta.nbytes

@@ -1,0 +1,141 @@
+"""The replica's end of the channel: listens, runs each Ask as a task, answers or faults, drains."""
+
+import asyncio
+import hmac
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Protocol
+
+from headrace.channel.frames import (
+    Ask,
+    Cancel,
+    Fault,
+    Frame,
+    GoingAway,
+    Hello,
+    Ping,
+    Pong,
+    Reply,
+    Welcome,
+    metas,
+)
+from headrace.channel.stream import FrameStream
+from headrace.errors import HeadraceError, InferenceFailed
+from headrace.tensor import Answer, Request, Tensor
+
+__all__ = ["ChannelServer", "Health", "Service", "serve"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    is_ready: bool
+    waiting_rows: int
+
+
+class Service(Protocol):
+    """What a replica does for a channel."""
+
+    async def infer(self, request: Request) -> Answer:
+        """Answer one request. Raises a HeadraceError of the caller's or of ours."""
+        ...
+
+    def health(self) -> Health: ...
+
+
+class ChannelServer:
+    """The open connections of a replica and the requests that run for each."""
+
+    def __init__(self, service: Service, welcome: Welcome, token: str) -> None:
+        self.service = service
+        self.welcome = welcome
+        self.token = token
+        self.peers: set[_Peer] = set()
+
+    def accept(self) -> FrameStream:
+        return _Peer(self).stream
+
+    def say_going_away(self) -> None:
+        """Ask every gateway to send nothing new; what was accepted is still answered."""
+        for peer in self.peers:
+            peer.stream.send(GoingAway())
+
+    def close(self) -> None:
+        for peer in list(self.peers):
+            peer.stream.close()
+
+
+class _Peer:
+    """One gateway: silent until its Hello holds the token."""
+
+    def __init__(self, server: ChannelServer) -> None:
+        self._server = server
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._is_welcome = False
+        self.stream = FrameStream(self._on_frame, self._on_lost)
+
+    def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
+        match frame:
+            case Ask() if self._is_welcome:
+                self._running[frame.id] = asyncio.create_task(self._answer(frame, tensors))
+            case Cancel():
+                if task := self._running.get(frame.id):
+                    task.cancel()
+            case Ping() if self._is_welcome:
+                health = self._server.service.health()
+                self.stream.send(Pong(health.is_ready, health.waiting_rows))
+            case Hello() if hmac.compare_digest(frame.token.encode(), self._server.token.encode()):
+                self._is_welcome = True
+                self._server.peers.add(self)
+                self.stream.send(self._server.welcome)
+            case _:
+                self.stream.abort()
+
+    async def _answer(self, ask: Ask, tensors: list[Tensor]) -> None:
+        deadline_s = monotonic() + ask.budget_us / 1e6
+        request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority)
+        try:
+            answer = await self._server.service.infer(request)
+            self.stream.send(Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs)), answer.outputs)
+        except HeadraceError as error:
+            self._fault(ask, error)
+        except Exception:
+            log.exception("request %s failed", ask.request_id)
+            self._fault(ask, InferenceFailed("the model failed on this request"))
+        finally:
+            self._running.pop(ask.id, None)
+
+    def _fault(self, ask: Ask, error: HeadraceError) -> None:
+        self.stream.send(Fault(ask.id, error.code, error.message, error.retry_after_s))
+
+    def _on_lost(self) -> None:
+        self._server.peers.discard(self)
+        for task in self._running.values():
+            task.cancel()
+
+
+@asynccontextmanager
+async def serve(
+    service: Service, welcome: Welcome, token: str, unix: str, host: str
+) -> AsyncIterator[tuple[ChannelServer, int]]:
+    """Listen on a Unix socket (mode 600) and on `host` at a free TCP port, which is given."""
+    loop = asyncio.get_running_loop()
+    channel = ChannelServer(service, welcome, token)
+    with suppress(FileNotFoundError):
+        os.unlink(unix)  # noqa: PTH108 - a socket's path, not a file of ours
+    on_node = await loop.create_unix_server(channel.accept, unix)
+    os.chmod(unix, 0o600)  # noqa: PTH101
+    on_network = await loop.create_server(channel.accept, host, 0)
+    try:
+        yield channel, on_network.sockets[0].getsockname()[1]
+    finally:
+        channel.close()
+        on_node.close()
+        on_network.close()
+        with suppress(FileNotFoundError):
+            os.unlink(unix)  # noqa: PTH108

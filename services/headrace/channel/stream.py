@@ -1,0 +1,80 @@
+"""Either end's view of the connection: frames in by callback, frames out in one write a loop turn."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from headrace.channel.frames import Decoder, Frame, encode
+from headrace.errors import BadRequest, Overloaded
+from headrace.tensor import Buffer, Tensor
+
+__all__ = ["Address", "FrameStream"]
+
+# What may wait in a socket that its peer does not read; beyond it new frames are refused.
+_MAX_UNREAD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a replica listens: `unix` for gateways of its own node, `host:port` for all others."""
+
+    node: str
+    unix: str
+    host: str
+    port: int
+
+
+class FrameStream(asyncio.Protocol):
+    """An asyncio protocol that speaks frames. A peer that sends no frames of ours is cut off."""
+
+    def __init__(self, on_frame: Callable[[Frame, list[Tensor]], None], on_lost: Callable[[], None]) -> None:
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._decoder = Decoder()
+        self._out: list[Buffer] = []
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame, tensors in self._decoder.feed(data):
+                self._on_frame(frame, tensors)
+        except BadRequest:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self._on_lost()
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
+        """Queue a frame; all frames of one loop turn share a write. Raises Overloaded if the peer does not read."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
+            raise Overloaded("the replica does not read its channel", retry_after_s=1)
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.extend(encode(frame, tensors))
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None:
+            self._transport.writelines(out)
+
+    def close(self) -> None:
+        """Close once all that was sent is written."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        if self._transport is not None:
+            self._transport.abort()

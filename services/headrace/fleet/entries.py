@@ -1,0 +1,39 @@
+"""What the fleet knows of its processes: plain values, without Ray."""
+
+from dataclasses import dataclass
+
+from headrace.channel import Address
+from headrace_models.spec import ModelSpec
+
+__all__ = ["Fleet", "ProcessEntry", "ReplicaEntry"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessEntry:
+    """A process of the platform and where Prometheus finds its metrics (`host:port`)."""
+
+    id: str
+    role: str
+    metrics: str
+    pid: int
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaEntry:
+    """A replica that serves `spec` at `address`; `labels` are the classes of its labelled output."""
+
+    id: str
+    spec: ModelSpec
+    labels: tuple[str, ...]
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All that lives now, and the names of the models that should. `revision` grows with each change."""
+
+    revision: int
+    models: tuple[str, ...]
+    replicas: tuple[ReplicaEntry, ...]
+    processes: tuple[ProcessEntry, ...]

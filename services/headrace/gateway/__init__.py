@@ -1,0 +1,1 @@
+"""HTTP, and only here: the socket, the routes, the wire formats, admission, and the choice of a replica."""

@@ -1,0 +1,40 @@
+"""At the door: how much may be in the gateway at once, and how long a request may take. Refusal is immediate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from headrace.errors import Overloaded, ShuttingDown
+
+__all__ = ["Admission", "DoorLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """Bounds of one gateway process."""
+
+    max_body_bytes: int = 64 << 20
+    max_in_flight: int = 1024
+    default_timeout_s: float = 30.0
+
+
+class Admission:
+    """Counts the requests in flight."""
+
+    def __init__(self, limits: DoorLimits) -> None:
+        self.limits = limits
+        self.in_flight = 0
+        self.is_draining = False
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the gateway. Raises Overloaded or ShuttingDown at once."""
+        if self.is_draining:
+            raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
+        if self.in_flight >= self.limits.max_in_flight:
+            raise Overloaded(f"{self.in_flight} requests are in flight, the most allowed", retry_after_s=1)
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1

@@ -1,0 +1,155 @@
+"""Which replica answers: the newest ready version, and in it the replica with the least outstanding work."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+
+from headrace.channel import ReplicaClient, connect
+from headrace.errors import DeadlineExceeded, NotReady, Overloaded, ReplicaLost, UnknownModel, UnknownVersion
+from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.gateway.wire import Codec
+from headrace.telemetry.events import GatewayEvents
+from headrace.tensor import Answer, Request
+from headrace_models.repository import version_order
+from headrace_models.spec import ModelSpec
+
+__all__ = ["Router", "Version"]
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_S = (0.05, 0.2, 1.0)
+# Repeats after a lost replica may be at most this share of all requests, and always this many.
+_RETRY_SHARE = 0.1
+_RETRY_FLOOR = 10.0
+
+
+@dataclass(eq=False)
+class Version:
+    """One version of a model: its spec, the classes of its labelled output, its wire format, its live replicas."""
+
+    spec: ModelSpec
+    labels: tuple[str, ...]
+    codec: Codec
+    replicas: dict[str, ReplicaClient] = field(default_factory=dict)
+
+    @property
+    def is_ready(self) -> bool:
+        return any(r.is_ready for r in self.replicas.values())
+
+
+class Router:
+    """Keeps one channel to every replica of the fleet, and sends each request to the best of them."""
+
+    def __init__(self, node: str, token: str, events: GatewayEvents) -> None:
+        self._node = node
+        self._token = token
+        self._events = events
+        self._expected: frozenset[str] = frozenset()
+        self._models: dict[str, dict[str, Version]] = {}
+        self._links: dict[str, asyncio.Task[None]] = {}
+        self._retry_tokens = _RETRY_FLOOR
+
+    def update(self, fleet: Fleet) -> None:
+        """Follow the fleet: open channels to what is new, close those to what left."""
+        self._expected = frozenset(fleet.models)
+        entries = {entry.id: entry for entry in fleet.replicas}
+        for gone in self._links.keys() - entries.keys():
+            self._links.pop(gone).cancel()
+        for entry_id in entries.keys() - self._links.keys():
+            self._links[entry_id] = asyncio.create_task(self._link(entries[entry_id]))
+
+    async def close(self) -> None:
+        links = list(self._links.values())
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+
+    @property
+    def is_ready(self) -> bool:
+        """Every model that should be served has a replica that can answer now."""
+        return bool(self._expected) and all(self._is_model_ready(name) for name in self._expected)
+
+    def _is_model_ready(self, name: str) -> bool:
+        return any(v.is_ready for v in self._models.get(name, {}).values())
+
+    def models(self) -> Mapping[str, Mapping[str, Version]]:
+        return self._models
+
+    def find(self, model: str, version: str | None) -> Version:
+        """The version asked for, or the newest that is ready. Raises UnknownModel, UnknownVersion or NotReady."""
+        versions = self._models.get(model)
+        if not versions:
+            if model in self._expected:
+                raise NotReady(f'model "{model}" is not ready', retry_after_s=1)
+            raise UnknownModel("no such model")
+        if version is not None:
+            if version not in versions:
+                raise UnknownVersion("the model has no such version")
+            return versions[version]
+        newest_first = sorted(versions.values(), key=lambda v: version_order(v.spec.version), reverse=True)
+        return next((v for v in newest_first if v.is_ready), newest_first[0])
+
+    async def ask(self, version: Version, request: Request) -> Answer:
+        """The answer of the least busy replica; of another one if that is lost, once, inside the deadline."""
+        self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
+        first = self._pick(version)
+        try:
+            return await first.ask(request)
+        except ReplicaLost:
+            if self._retry_tokens < 1:
+                raise
+            self._retry_tokens -= 1
+            self._events.request_retried(version.spec.name)
+            return await (await self._next(version, first, request.deadline_s)).ask(request)
+
+    def _pick(self, version: Version, without: ReplicaClient | None = None) -> ReplicaClient:
+        ready = [r for r in version.replicas.values() if r.is_ready and r is not without]
+        if not ready:
+            raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
+        return min(ready, key=lambda r: r.outstanding) if len(ready) > 1 else ready[0]
+
+    async def _next(self, version: Version, lost: ReplicaClient, deadline_s: float) -> ReplicaClient:
+        """Another replica than the lost one, now. Raises NotReady if there is none."""
+        if monotonic() >= deadline_s:
+            raise DeadlineExceeded("the replica was lost and no time is left to ask another")
+        return self._pick(version, without=lost)
+
+    async def _link(self, entry: ReplicaEntry) -> None:
+        """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""
+        attempt = 0
+        while True:
+            try:
+                client = await connect(entry.address, self._node, self._token)
+            except (NotReady, Overloaded):
+                await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])
+                attempt += 1
+                continue
+            attempt = 0
+            self._add(entry, client)
+            try:
+                await client.lost.wait()
+            finally:
+                self._remove(entry)
+                client.close()
+
+    def _add(self, entry: ReplicaEntry, client: ReplicaClient) -> None:
+        spec = entry.spec
+        versions = self._models.setdefault(spec.name, {})
+        if spec.version not in versions:
+            versions[spec.version] = Version(spec, entry.labels, Codec(spec))
+        version = versions[spec.version]
+        version.replicas[entry.id] = client
+        log.info("replica %s of %s %s joined", entry.id, spec.name, spec.version)
+
+    def _remove(self, entry: ReplicaEntry) -> None:
+        versions = self._models[entry.spec.name]
+        versions[entry.spec.version].replicas.pop(entry.id, None)
+        if not versions[entry.spec.version].replicas:
+            del versions[entry.spec.version]
+        with suppress(KeyError):
+            if not versions:
+                del self._models[entry.spec.name]
+        log.info("replica %s of %s %s left", entry.id, entry.spec.name, entry.spec.version)

@@ -1,0 +1,58 @@
+"""One gateway as an asyncio program: router, HTTP and metrics, from listening to drained. No Ray."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+
+from headrace.fleet.entries import Fleet
+from headrace.gateway.admission import Admission, DoorLimits
+from headrace.gateway.routes import Doors
+from headrace.gateway.routing import Router
+from headrace.gateway.server import Gateway, listen, run_http, watch_loop
+from headrace.telemetry.exposition import expose
+from headrace.telemetry.prometheus import PrometheusGateway
+
+__all__ = ["GatewayOrder", "Serving", "serve_gateway"]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOrder:
+    """Where to listen. `node` and `address` are this node's id and address; `token` opens the channels."""
+
+    host: str
+    port: int
+    node: str
+    address: str
+    token: str
+    limits: DoorLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A gateway that listens. `update` tells it the fleet and must be called on its loop; `metrics` is `host:port`."""
+
+    metrics: str
+    update: Callable[[Fleet], None]
+    is_ready: Callable[[], bool]
+
+
+async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], stop: asyncio.Event) -> None:
+    """Listen and serve until `stop`; then answer what is in flight and end. Raises StartFailed if it cannot listen."""
+    sock = listen(order.host, order.port)
+    registry = CollectorRegistry()
+    events = PrometheusGateway(registry)
+    router = Router(order.node, order.token, events)
+    admission = Admission(order.limits)
+    watcher = asyncio.create_task(watch_loop(events))
+    try:
+        with expose(registry, order.address) as metrics:
+            ready(Serving(metrics, router.update, lambda: router.is_ready))
+            await run_http(Gateway(Doors(router, admission), events), sock, stop)
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        await router.close()

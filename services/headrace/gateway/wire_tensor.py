@@ -1,0 +1,108 @@
+"""One input tensor of an infer body: its shape, datatype and data checked against the spec, then its raw bytes."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import simdjson
+
+from headrace.errors import BadRequest
+from headrace.gateway.json_document import elements, parameters_of, plain, whole
+from headrace.tensor import Buffer, Tensor, to_array
+from headrace_models.spec import DTYPES, InputSpec
+
+__all__ = ["TensorReader"]
+
+_MAX_ELEMENTS = 1 << 31
+
+
+class TensorReader:
+    """Reads the entries of `inputs` that belong to one input of a spec."""
+
+    def __init__(self, spec: InputSpec, *, refuses_non_finite: bool) -> None:
+        self._spec = spec
+        self._rank = 1 + len(spec.shape)
+        self._fixed = list(spec.shape) if -1 not in spec.shape else None
+        self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
+        self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64")
+
+    def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
+        """The tensor, and where in the binary `tail` the next one begins. Raises BadRequest naming `where`."""
+        spec = self._spec
+        if item.get("datatype") != spec.datatype:
+            raise BadRequest(f"{where}.datatype: expected {spec.datatype}, found {str(item.get('datatype'))[:16]}")
+        shape = self._shape(item.get("shape"), f"{where}.shape")
+        parameters = parameters_of(item, f"{where}.parameters")
+        if "shared_memory_region" in parameters:
+            raise BadRequest(f"{where}.parameters: shared memory is not supported; send the data")
+        size, data = parameters.get("binary_data_size"), item.get("data")
+        if (size is None) == (data is None):
+            found = "neither" if data is None else "both"
+            raise BadRequest(f"{where}: expected data or parameters.binary_data_size, found {found}")
+        if size is None:
+            return Tensor(spec.name, spec.datatype, shape, self._from_json(data, shape, where)), place
+        end = place + whole(size, f"{where}.parameters.binary_data_size")
+        if end > len(tail):
+            raise BadRequest(f"{where}.parameters.binary_data_size: {end - len(tail)} bytes are missing from the body")
+        return self._from_binary(tail[place:end], shape, where), end
+
+    def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
+        values = elements(data, self._spec.datatype, f"{where}.data")
+        if isinstance(values, bytes):
+            to_array(Tensor(f"{where}.data", "BYTES", shape, values))
+            return values
+        if values.size != math.prod(shape):
+            raise BadRequest(
+                f"{where}.data: expected {math.prod(shape)} elements for shape {list(shape)}, found {values.size}"
+            )
+        # Only a document with bare NaN or Infinity tokens, which is read as plain lists, can hold any.
+        if self._checks_finite and not isinstance(data, simdjson.Array):
+            _check_finite(values, where)
+        return values.view("u1").data
+
+    def _from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
+        tensor = Tensor(self._spec.name, self._spec.datatype, shape, data)
+        if not self._width:
+            to_array(tensor)
+            return tensor
+        expected = math.prod(shape) * self._width
+        if len(data) != expected:
+            raise BadRequest(
+                f"{where}.parameters.binary_data_size: expected {expected} for shape {list(shape)}, found {len(data)}"
+            )
+        if self._checks_finite:
+            _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where)
+        elif tensor.datatype == "BOOL" and np.frombuffer(data, "u1").max(initial=0) > 1:
+            raise BadRequest(f"{where}: expected bytes 0 or 1 for BOOL")
+        return tensor
+
+    def _shape(self, value: object, where: str) -> tuple[int, ...]:
+        """`[rows, *shape]`, checked with exact integers before anything is allocated."""
+        shape = plain(value)
+        if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
+            raise BadRequest(f"{where}: expected an array of integers of 0 or more")
+        if len(shape) != self._rank:
+            expected = ", ".join(["n", *("*" if axis == -1 else str(axis) for axis in self._spec.shape)])
+            raise BadRequest(f"{where}: expected {self._rank} axes [{expected}], found {len(shape)}")
+        if shape[0] == 0:
+            raise BadRequest(f"{where}: expected at least 1 row, found 0")
+        if shape[1:] != self._fixed:
+            for axis, (found, wanted) in enumerate(zip(shape[1:], self._spec.shape, strict=True), start=1):
+                self._check_axis(found, wanted, f"{where}: axis {axis}")
+        if math.prod(shape) > _MAX_ELEMENTS:
+            raise BadRequest(f"{where}: the tensor is too large")
+        return tuple(shape)
+
+    def _check_axis(self, found: int, wanted: int, where: str) -> None:
+        spec = self._spec
+        if wanted >= 0 and found != wanted:
+            raise BadRequest(f"{where}: expected {wanted}, found {found}")
+        if wanted == -1 and spec.lengths and found not in spec.lengths:
+            raise BadRequest(f"{where}: expected one of {list(spec.lengths)}, found {found}")
+        if wanted == -1 and not 1 <= found <= (spec.max_length or found):
+            raise BadRequest(f"{where}: expected 1 to {spec.max_length or 'any length'}, found {found}")
+
+
+def _check_finite(values: "np.ndarray", where: str) -> None:
+    if not np.isfinite(values).all():
+        raise BadRequest(f"{where}: expected finite numbers, found NaN or infinity")

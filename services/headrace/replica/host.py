@@ -1,0 +1,220 @@
+"""Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from time import monotonic
+from types import TracebackType
+
+import numpy as np
+
+from headrace import backends
+from headrace.backends import Backend
+from headrace.batching import Batcher, Limits, Settled
+from headrace.channel import Health
+from headrace.errors import BadRequest, InferenceFailed, StartFailed
+from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
+from headrace.telemetry.events import ReplicaEvents
+from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
+from headrace_models import preprocess
+from headrace_models.errors import BadInput
+from headrace_models.repository import ModelVersion
+from headrace_models.spec import TextSpec
+
+__all__ = ["Host"]
+
+# A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
+PROVE_AFTER_S = 4.0
+PROOF_LIFE_S = 20.0
+_PREPROCESS_THREADS = 2
+# A batch this short costs less than waking another thread twice, so it runs on the loop itself.
+INLINE_BELOW_S = 0.002
+
+
+class Host:
+    """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
+
+    def __init__(self, version: ModelVersion, backend: str, events: ReplicaEvents) -> None:
+        self.version = version
+        self.spec = version.spec
+        self._backend_name = backend
+        self._events = events
+        self._stack = AsyncExitStack()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
+        self._pool = ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix=f"preprocess-{self.spec.name}")
+        self._proved_s = float("-inf")
+        self._compute_s = float("inf")
+
+    async def __aenter__(self) -> "Host":
+        self._loop = asyncio.get_running_loop()
+        self._stack.callback(self._executor.shutdown, wait=False)
+        self._stack.callback(self._pool.shutdown, wait=False)
+        self._preprocess = preprocess.load(self.spec.preprocess, self.version.folder) if self.spec.preprocess else None
+        self._backend: Backend = await self._loop.run_in_executor(
+            self._executor, backends.load, self.version, self._backend_name
+        )
+        self._golden = await self._loop.run_in_executor(self._executor, self._warm_up)
+        batching = self.spec.batching
+        self._batcher: Batcher[Part, Part] = await self._stack.enter_async_context(
+            Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
+        )
+        self._proved_s = monotonic()
+        prover = asyncio.create_task(self._keep_proving())
+        self._stack.callback(prover.cancel)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def drain(self) -> None:
+        """Refuse new requests and wait until every accepted one is settled."""
+        await self._batcher.drain()
+
+    @property
+    def device(self) -> str:
+        return self._backend.device
+
+    def health(self) -> Health:
+        """Ready means that an inference succeeded within the last PROOF_LIFE_S seconds."""
+        is_ready = monotonic() - self._proved_s < PROOF_LIFE_S
+        return Health(is_ready, self._batcher.waiting_rows)
+
+    async def infer(self, request: Request) -> Answer:
+        """Preprocess, batch, run. Raises BadRequest for raw inputs that cannot become tensors, else what the line says.
+
+        A request larger than a batch runs as several parts and is put together again.
+        """
+        parts, preprocess_s = await self._parts_of(request)
+        batching = self.spec.batching
+        pieces = [piece for part in parts for piece in split_rows(part, batching.max_rows)]
+        settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
+        times = _times(settled, preprocess_s)
+        self._events.request_served(times)
+        return Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
+
+    def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[Part]]":
+        answer = self._batcher.ask(
+            piece,
+            rows=rows_of(piece),
+            nbytes=sum(a.nbytes for a in piece.values()),
+            deadline_s=request.deadline_s,
+            group=group_of(piece, self.spec.inputs),
+        )
+        self._events.line_is(self._batcher.waiting_rows, self._batcher.running_rows)
+        return answer
+
+    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Part]]:
+        """All pieces of a request, or the first error; then the others leave the line."""
+        asked: list[asyncio.Future[Settled[Part]]] = []
+        try:
+            asked.extend(self._ask(piece, request) for piece in pieces)
+            return list(await asyncio.gather(*asked))
+        except BaseException:
+            for future in asked:
+                future.cancel()
+            raise
+
+    def _tokens(self, parts: Sequence[Part]) -> int:
+        raw = self.spec.preprocess
+        return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
+
+    def _outputs(self, request: Request, settled: Sequence[Settled[Part]]) -> list[Tensor]:
+        names = request.outputs or self.spec.output_names
+        return [from_array(name, _joined([s.result[name] for s in settled])) for name in names]
+
+    async def _parts_of(self, request: Request) -> tuple[list[Part], float]:
+        """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
+        raw = self.spec.preprocess
+        if raw is None or request.inputs[0].name != raw.input:
+            return [self._with_state({t.name: to_array(t) for t in request.inputs})], 0.0
+        started_s = monotonic()
+        parts = await self._loop.run_in_executor(self._pool, self._preprocessed, request.inputs[0])
+        return parts, monotonic() - started_s
+
+    def _preprocessed(self, raw: Tensor) -> list[Part]:
+        assert self._preprocess is not None
+        try:
+            return [self._preprocess(item) for item in to_array(raw).ravel()]
+        except BadInput as error:
+            raise BadRequest(f'input "{raw.name}": {error}') from None
+
+    def _with_state(self, part: dict[str, Array]) -> Part:
+        """A recurrent state that the request leaves out starts from zeros."""
+        for state in self.spec.state:
+            if state.input not in part:
+                spec = next(i for i in self.spec.inputs if i.name == state.input)
+                part[state.input] = np.zeros((rows_of(part), *spec.shape), np.float32)
+        return part
+
+    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[Part]:
+        started_s = monotonic()
+        if self._compute_s < INLINE_BELOW_S:
+            results = self._compute(parts)
+        else:
+            results = await self._loop.run_in_executor(self._executor, self._compute, parts)
+        self._proved_s = monotonic()
+        self._compute_s = self._proved_s - started_s
+        self._events.batch_ran(sum(map(rows_of, parts)))
+        self._events.line_is(self._batcher.waiting_rows, 0)
+        return results
+
+    def _compute(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """One batch, in the executor's thread."""
+        sizes = [rows_of(part) for part in parts]
+        outputs = self._backend.run(join(parts, self.spec.inputs))
+        for name, array in outputs.items():
+            if len(array) != sum(sizes):
+                raise InferenceFailed(f'the model gave {len(array)} rows of "{name}" for a batch of {sum(sizes)}')
+        return take_rows(outputs, sizes)
+
+    def _warm_up(self) -> Part:
+        """Run the golden inputs, alone and as a full batch, and compare. Raises StartFailed on a wrong answer."""
+        with np.load(self.version.path(self.spec.golden), allow_pickle=False) as saved:
+            inputs = {name: saved[f"input:{name}"] for name in self.spec.input_names}
+            expected = {name: saved[f"output:{name}"] for name in self.spec.output_names}
+        self._compare(self._backend.run(inputs), expected)
+        if self.spec.batching.fixed_rows is None:
+            copies = -(-self.spec.batching.max_rows // rows_of(inputs))
+            full = {name: np.concatenate([a] * copies)[: self.spec.batching.max_rows] for name, a in inputs.items()}
+            self._backend.run(full)
+        return inputs
+
+    def _compare(self, outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+        tolerance = self.spec.golden_tolerance
+        for name, array in expected.items():
+            if not np.allclose(outputs[name], array, rtol=tolerance, atol=tolerance, equal_nan=True):
+                worst = float(np.max(np.abs(outputs[name] - array)))
+                raise StartFailed(
+                    f'{self.spec.name} {self.spec.version}: golden output "{name}": expected within {tolerance}, '
+                    f"found a difference of {worst:.3g}"
+                )
+
+    async def _keep_proving(self) -> None:
+        """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact."""
+        part = split_rows(self._golden, self.spec.batching.fixed_rows or 1)[0]
+        while True:
+            await asyncio.sleep(PROVE_AFTER_S)
+            if monotonic() - self._proved_s < PROVE_AFTER_S:
+                continue
+            deadline_s = monotonic() + PROOF_LIFE_S
+            try:
+                await self._batcher.ask(
+                    part, rows=rows_of(part), nbytes=0, deadline_s=deadline_s, group=group_of(part, self.spec.inputs)
+                )
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
+
+
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _times(settled: Sequence[Settled[Part]], preprocess_s: float) -> Times:
+    first = settled[0]
+    if len(settled) == 1:
+        return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows)
+    compute_s = max(s.compute_s for s in settled)
+    return Times(min(s.queue_s for s in settled), preprocess_s, compute_s, max(s.batch_rows for s in settled))

@@ -1,0 +1,1 @@
+"""Events that can be told, and the listeners that make metrics and logs of them."""

@@ -1,0 +1,96 @@
+"""Prometheus listens: every metric of the project is named here, and nowhere else.
+
+Labels are cached children, looked up by keys that come from specs and from fixed tables: a scrape cannot grow with
+what strangers send.
+"""
+
+from functools import lru_cache
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from headrace.tensor import Times
+
+__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusGateway", "PrometheusReplica"]
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class PrometheusGateway:
+    """Metrics of one gateway process."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["model", "version", "door"]
+        self._requests = Counter(
+            "headrace_requests", "Requests answered, by HTTP status.", [*labels, "code"], registry=registry
+        )
+        self._seconds = Histogram(
+            "headrace_request_seconds",
+            "From the request's last byte to its answer.",
+            labels,
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
+        self._retries = Counter(
+            "headrace_retries", "Requests repeated after their replica was lost.", ["model"], registry=registry
+        )
+        self._lag = Histogram(
+            "headrace_loop_lag_seconds",
+            "How late the gateway's event loop ran a timer.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._children = lru_cache(maxsize=4096)(self._labelled)
+
+    def request_began(self) -> None:
+        self._in_flight.inc()
+
+    def request_ended(self, model: str, version: str, door: str, code: int, seconds: float) -> None:
+        self._in_flight.dec()
+        requests, latency = self._children(model, version, door, code)
+        requests.inc()
+        latency.observe(seconds)
+
+    def request_retried(self, model: str) -> None:
+        self._retries.labels(model).inc()
+
+    def loop_lagged(self, seconds: float) -> None:
+        self._lag.observe(seconds)
+
+    def _labelled(self, model: str, version: str, door: str, code: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(model, version, door, str(code)), self._seconds.labels(model, version, door)
+
+
+class PrometheusReplica:
+    """Metrics of one replica process, which serves one model version."""
+
+    def __init__(self, registry: CollectorRegistry, model: str, version: str) -> None:
+        def seconds(name: str, text: str) -> Histogram:
+            family = Histogram(name, text, ["model", "version"], buckets=SECONDS, registry=registry)
+            return family.labels(model, version)
+
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(name, text, ["model", "version"], registry=registry).labels(model, version)
+
+        self._queue = seconds("headrace_queue_seconds", "From joining the line to the start of the batch.")
+        self._preprocess = seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
+        self._compute = seconds("headrace_compute_seconds", "The batch that the request ran in.")
+        self._batch_rows = Histogram(
+            "headrace_batch_rows", "Rows of a batch.", ["model", "version"], buckets=BATCH_ROWS, registry=registry
+        ).labels(model, version)
+        self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
+        self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
+
+    def batch_ran(self, rows: int) -> None:
+        self._batch_rows.observe(rows)
+
+    def request_served(self, times: Times) -> None:
+        self._queue.observe(times.queue_s)
+        self._compute.observe(times.compute_s)
+        if times.preprocess_s:
+            self._preprocess.observe(times.preprocess_s)
+
+    def line_is(self, waiting_rows: int, running_rows: int) -> None:
+        self._waiting.set(waiting_rows)
+        self._running.set(running_rows)
