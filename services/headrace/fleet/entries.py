@@ -27,6 +27,7 @@ class ReplicaEntry:
     spec: ModelSpec
     labels: tuple[str, ...]
     address: Address
+    backend: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 _PHOTO_TYPES = ("image/jpeg", "image/png")
+# The form type is what `curl -d` sends when it is told nothing else.
+_JSON_TYPES = ("application/json", "", "application/x-www-form-urlencoded")
 MAX_ITEMS = 1024
 
 B = TypeVar("B", bound=BaseModel)
@@ -72,7 +74,7 @@ def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec | None) -
         if not isinstance(raw, ImageSpec):
             raise UnsupportedMedia("Content-Type: expected application/json, as the model takes text, found an image")
         return body
-    if exchange.content_type not in ("application/json", ""):
+    if exchange.content_type not in _JSON_TYPES:
         raise UnsupportedMedia(f"Content-Type: expected application/json or one of {', '.join(_PHOTO_TYPES)}")
     parsed = read_json(ClassifyBody, body)
     if isinstance(parsed.input, Base64) != isinstance(raw, ImageSpec):

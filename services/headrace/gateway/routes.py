@@ -63,7 +63,7 @@ async def model_metadata(at: Doors, exchange: Exchange) -> Response:
     document = {
         "name": spec.name,
         "versions": names,
-        "platform": _PLATFORMS[spec.backend],
+        "platform": _PLATFORMS[version.backend],
         "inputs": [_tensor_metadata(i) for i in spec.inputs],
         "outputs": [_tensor_metadata(o) for o in spec.outputs],
     }

@@ -33,6 +33,7 @@ class Version:
     spec: ModelSpec
     labels: tuple[str, ...]
     codec: Codec
+    backend: str
     replicas: dict[str, ReplicaClient] = field(default_factory=dict)
 
     @property
@@ -139,7 +140,7 @@ class Router:
         spec = entry.spec
         versions = self._models.setdefault(spec.name, {})
         if spec.version not in versions:
-            versions[spec.version] = Version(spec, entry.labels, Codec(spec))
+            versions[spec.version] = Version(spec, entry.labels, Codec(spec), entry.backend)
         version = versions[spec.version]
         version.replicas[entry.id] = client
         log.info("replica %s of %s %s joined", entry.id, spec.name, spec.version)

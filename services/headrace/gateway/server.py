@@ -1,46 +1,24 @@
-"""The gateway in one process: its listening socket, the HTTP server on it, and the ASGI application."""
+"""The gateway as an ASGI application: every request in, every answer out, counted once."""
 
 import asyncio
 import itertools
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
-import uvicorn
-
-from headrace.errors import HeadraceError, StartFailed
+from headrace.errors import HeadraceError
 from headrace.gateway.exchange import Exchange, Message, Receive, Response, Scope
 from headrace.gateway.problems import problem
 from headrace.gateway.routes import Doors, Found, find_route
 from headrace.telemetry.events import GatewayEvents
 
-__all__ = ["Gateway", "listen", "run_http", "watch_loop"]
+__all__ = ["Gateway", "watch_loop"]
 
-_BACKLOG = 2048
-KEEP_ALIVE_S = 75
-DRAIN_S = 25
 _LAG_PERIOD_S = 0.5
 # Health and metadata are answered however full the gateway is.
 _FREE_DOORS = frozenset({"health", "metadata"})
 
 Send = Callable[[Message], Awaitable[None]]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that other gateways of this node may share. Raises StartFailed if it cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        sock.bind((host, port))
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise StartFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    sock.setblocking(False)
-    return sock
 
 
 class Gateway:
@@ -88,30 +66,6 @@ def _start(response: Response, exchange: Exchange) -> Message:
         *response.headers,
     ]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
-
-
-async def run_http(app: Gateway, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S."""
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[sock]))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    server.should_exit = True
-    await serving
 
 
 async def watch_loop(events: GatewayEvents) -> None:

@@ -11,7 +11,8 @@ from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
 from headrace.gateway.routes import Doors
 from headrace.gateway.routing import Router
-from headrace.gateway.server import Gateway, listen, run_http, watch_loop
+from headrace.gateway.server import Gateway, watch_loop
+from headrace.http_server import listen, run_http
 from headrace.telemetry.exposition import expose
 from headrace.telemetry.prometheus import PrometheusGateway
 

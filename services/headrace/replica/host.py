@@ -1,7 +1,7 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic
@@ -22,7 +22,9 @@ from headrace_models.errors import BadInput
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import TextSpec
 
-__all__ = ["Host"]
+__all__ = ["Host", "Load"]
+
+Load = Callable[[ModelVersion, str], Backend]
 
 # A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
 PROVE_AFTER_S = 4.0
@@ -35,7 +37,8 @@ INLINE_BELOW_S = 0.002
 class Host:
     """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
 
-    def __init__(self, version: ModelVersion, backend: str, events: ReplicaEvents) -> None:
+    def __init__(self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load) -> None:
+        self._load = load
         self.version = version
         self.spec = version.spec
         self._backend_name = backend
@@ -52,7 +55,7 @@ class Host:
         self._stack.callback(self._pool.shutdown, wait=False)
         self._preprocess = preprocess.load(self.spec.preprocess, self.version.folder) if self.spec.preprocess else None
         self._backend: Backend = await self._loop.run_in_executor(
-            self._executor, backends.load, self.version, self._backend_name
+            self._executor, self._load, self.version, self._backend_name
         )
         self._golden = await self._loop.run_in_executor(self._executor, self._warm_up)
         batching = self.spec.batching

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from headrace import backends
 from headrace.channel import Address, serve
 from headrace.channel.frames import Welcome
-from headrace.replica.host import Host
+from headrace.replica.host import Host, Load
 from headrace.telemetry.exposition import expose
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
@@ -42,7 +43,9 @@ class Serving:
     is_ready: Callable[[], bool]
 
 
-async def serve_replica(order: ReplicaOrder, ready: Callable[[Serving], None], stop: asyncio.Event) -> None:
+async def serve_replica(
+    order: ReplicaOrder, ready: Callable[[Serving], None], stop: asyncio.Event, load: Load = backends.load
+) -> None:
     """Load, prove and serve a model version until `stop`; then drain: go away, answer what was accepted, end.
 
     Raises BadSpec or StartFailed if the model cannot be served.
@@ -55,7 +58,7 @@ async def serve_replica(order: ReplicaOrder, ready: Callable[[Serving], None], s
     welcome = Welcome(spec.name, spec.version)
     with expose(registry, order.host) as metrics:
         async with (
-            Host(version, order.backend, events) as host,
+            Host(version, order.backend, events, load) as host,
             serve(host, welcome, order.token, order.unix, order.host) as (channel, port),
         ):
             address = Address(order.node, order.unix, order.host, port)

@@ -1,0 +1,1 @@
+"""The admin port: the platform's metrics, its processes for Prometheus, and its own health."""

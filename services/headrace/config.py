@@ -1,0 +1,107 @@
+"""Settings, read once: `headrace.toml`, the command line over it, and the environment, which is read here alone."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from headrace.errors import StartFailed
+from headrace.gateway.admission import DoorLimits
+from headrace_models.errors import BadSpec
+from headrace_models.strict_toml import read_toml
+
+__all__ = [
+    "AdminSettings",
+    "GatewaySettings",
+    "ModelSettings",
+    "Settings",
+    "cluster_address",
+    "prepare_ray",
+    "read_settings",
+]
+
+CONFIG_FILE = Path("headrace.toml")
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatewaySettings(_Frozen):
+    """The data port. Several gateway processes share it on a node; in a cluster there is one gateway a node."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    replicas: int = Field(default=1, ge=1, le=64)
+    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    max_in_flight: int = Field(default=1024, ge=1)
+    default_timeout_s: float = Field(default=30.0, gt=0, le=300)
+
+    @property
+    def limits(self) -> DoorLimits:
+        return DoorLimits(self.max_body_bytes, self.max_in_flight, self.default_timeout_s)
+
+
+class AdminSettings(_Frozen):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8001, ge=1, le=65535)
+
+
+class ModelSettings(_Frozen):
+    """What to change of a model's own spec: `replicas` processes, another of its backends, cores and GPUs of each."""
+
+    replicas: int | None = Field(default=None, ge=1)
+    backend: Literal["onnx", "torch"] | None = None
+    cpus: float | None = Field(default=None, gt=0)
+    gpus: float | None = Field(default=None, ge=0)
+
+
+class Objectives(_Frozen):
+    """What a load test must show for a model: p99 in milliseconds, requests a second, share of failures."""
+
+    p99_ms: float | None = Field(default=None, gt=0)
+    min_rate: float | None = Field(default=None, ge=0)
+    max_failure_ratio: float = Field(default=0.0, ge=0, le=1)
+
+
+class Settings(_Frozen):
+    """`headrace.toml`. `models` is the repository's folder; `serve` the models to serve, all of them if empty."""
+
+    models: Path = Path("models/repository")
+    serve: tuple[str, ...] = ()
+    gateway: GatewaySettings = GatewaySettings()
+    admin: AdminSettings = AdminSettings()
+    model: dict[str, ModelSettings] = {}
+    objectives: dict[str, Objectives] = {}
+
+
+def read_settings(path: Path | None) -> Settings:
+    """The settings of a file; of `headrace.toml` here, if it is there, when none is named. Raises StartFailed."""
+    if path is None and not CONFIG_FILE.exists():
+        return Settings()
+    try:
+        return read_toml(Settings, path or CONFIG_FILE)
+    except BadSpec as error:
+        raise StartFailed(str(error)) from None
+
+
+def cluster_address() -> str | None:
+    """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine."""
+    return os.environ.get("RAY_ADDRESS") or None
+
+
+def prepare_ray() -> None:
+    """What Ray and its workers must find in their environment; a value that is set already is kept.
+
+    Workers would run at nice 15, flush metrics that nobody reads every 100 ms, and report usage to their vendor.
+    """
+    defaults = {
+        "RAY_worker_niceness": "0",
+        "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+        "RAY_SERVE_LOG_TO_STDERR": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,47 @@
+"""The Serve deployment around a gateway, which owns its listening socket and follows the fleet."""
+
+import asyncio
+import logging
+
+from ray import serve
+
+from headrace.fleet.entries import Fleet
+from headrace.fleet.membership import Membership, node_address, process_entry
+from headrace.gateway.admission import DoorLimits
+from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
+from headrace.loop_thread import LoopThread
+
+__all__ = ["GatewayReplica"]
+
+START_TIMEOUT_S = 30.0
+DRAIN_TIMEOUT_S = 28.0
+
+
+class GatewayReplica:
+    """One gateway process."""
+
+    def __init__(self, host: str, port: int, token: str, limits: DoorLimits) -> None:
+        logging.basicConfig(level=logging.INFO)
+        process_id = serve.get_replica_context().replica_id.unique_id
+        node, address = node_address()
+        order = GatewayOrder(host, port, node, address, token, limits)
+        self._thread: LoopThread[Serving] = LoopThread("gateway", lambda ready, stop: serve_gateway(order, ready, stop))
+        self._serving = self._thread.start(START_TIMEOUT_S)
+        entry = process_entry(process_id, "gateway", self._serving.metrics)
+        self._membership = Membership(entry, on_change=self._update)
+        self._membership.join()
+
+    def _update(self, fleet: Fleet) -> None:
+        self._thread.call(lambda: self._serving.update(fleet))
+
+    def check_health(self) -> None:
+        if not self._thread.is_alive:
+            raise RuntimeError("the gateway has ended")
+
+    async def __del__(self) -> None:
+        """Serve awaits this at a graceful stop: take nothing new, answer what is in flight."""
+        if not hasattr(self, "_membership"):
+            return
+        self._thread.stop()
+        await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
+        await asyncio.to_thread(self._membership.leave)
