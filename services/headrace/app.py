@@ -43,7 +43,6 @@ def start_ray(settings: Settings, versions: Sequence[ModelVersion]) -> None:
             log_to_driver=False,
             logging_level=logging.WARNING,
             object_store_memory=100 << 20,
-            _node_ip_address="127.0.0.1",
         )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")
@@ -116,6 +115,11 @@ def _last_line(application: "serve.schema.ApplicationStatusOverview") -> str:
     return lines[-1].strip() if lines else "it did not start"
 
 
+def _is_alone() -> bool:
+    """This machine is the whole platform; then only its data port may face the network."""
+    return cluster_address() is None
+
+
 def _cpus(settings: Settings, version: ModelVersion) -> float:
     return settings.model.get(version.spec.name, ModelSettings()).cpus or version.spec.replica.cpus
 
@@ -127,12 +131,12 @@ def _count(settings: Settings, version: ModelVersion) -> int:
 def _gateway(settings: Settings, token: str) -> RunTarget:
     gateway = settings.gateway
     deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": 1}, grace_s=30)
-    return _target(GATEWAY, deployment.bind(gateway.host, gateway.port, token, gateway.limits))
+    return _target(GATEWAY, deployment.bind(gateway.host, gateway.port, token, gateway.limits, _is_alone()))
 
 
 def _admin(settings: Settings) -> RunTarget:
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
-    return _target(ADMIN, deployment.bind(settings.admin.host, settings.admin.port))
+    return _target(ADMIN, deployment.bind(settings.admin.host, settings.admin.port, _is_alone()))
 
 
 def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
@@ -143,7 +147,7 @@ def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
     gpus = version.spec.replica.gpus if changes.gpus is None else changes.gpus
     options = {"num_cpus": _cpus(settings, version), "num_gpus": gpus}
     deployment = _deployment(ModelReplica, "replica", _count(settings, version), options, grace_s=30)
-    return _target(version.spec.name, deployment.bind(str(Path(version.folder).resolve()), backend, token))
+    return _target(version.spec.name, deployment.bind(str(Path(version.folder).resolve()), backend, token, _is_alone()))
 
 
 def _deployment(kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float) -> serve.Deployment:

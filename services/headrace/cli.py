@@ -80,14 +80,14 @@ def _serve(settings: Settings) -> None:
     versions = _servable(settings)
     prepare_ray()
     ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    _end_on_signals(ended)
     from headrace import app as platform
 
     names = [v.spec.name for v in versions]
     with _bar() as bar:
         task = bar.add_task("starting Ray", total=len(names) + 3)
         platform.start_ray(settings, versions)
+        _end_on_signals(ended)  # once more: Ray put handlers of its own in their place, which abort
         bar.update(task, advance=1, description=f"loading {', '.join(names)}")
         try:
             platform.deploy(settings, versions)
@@ -105,6 +105,11 @@ def _serve(settings: Settings) -> None:
     finally:
         err.print("headrace: draining")
         platform.stop()
+
+
+def _end_on_signals(ended: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
 
 
 def _servable(settings: Settings) -> list[ModelVersion]:

@@ -20,10 +20,10 @@ START_TIMEOUT_S = 30.0
 
 
 class AdminReplica:
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, is_alone: bool) -> None:
         logging.basicConfig(level=logging.INFO)
         process_id = serve.get_replica_context().replica_id.unique_id
-        _, address = node_address()
+        _, address = node_address(is_alone)
         self._pages = AdminPages()
 
         async def main(ready: Callable[[str], None], stop: asyncio.Event) -> None:

@@ -20,14 +20,17 @@ _CALL_TIMEOUT_S = 10.0
 _FOLLOW_S = 5.0
 
 
-def node_address() -> tuple[str, str]:
-    """This node's id and the IP address by which the cluster knows it; for a node on loopback that is loopback."""
+def node_address(is_alone: bool) -> tuple[str, str]:
+    """This node's id and the address for others to reach it: loopback when it is the only one, else its own."""
     node = ray.get_runtime_context().get_node_id()
-    return node, next(str(n["NodeManagerAddress"]) for n in ray.nodes() if n["NodeID"] == node)
+    if is_alone:
+        return node, "127.0.0.1"
+    nodes = ray.nodes()  # type: ignore[no-untyped-call] # Ray's own lack of types
+    return node, next(str(n["NodeManagerAddress"]) for n in nodes if n["NodeID"] == node)
 
 
 def process_entry(process_id: str, role: str, metrics: str) -> ProcessEntry:
-    return ProcessEntry(process_id, role, metrics, os.getpid(), node_address()[0])
+    return ProcessEntry(process_id, role, metrics, os.getpid(), ray.get_runtime_context().get_node_id())
 
 
 class Membership:

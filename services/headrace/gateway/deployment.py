@@ -20,10 +20,10 @@ DRAIN_TIMEOUT_S = 28.0
 class GatewayReplica:
     """One gateway process."""
 
-    def __init__(self, host: str, port: int, token: str, limits: DoorLimits) -> None:
+    def __init__(self, host: str, port: int, token: str, limits: DoorLimits, is_alone: bool) -> None:
         logging.basicConfig(level=logging.INFO)
         process_id = serve.get_replica_context().replica_id.unique_id
-        node, address = node_address()
+        node, address = node_address(is_alone)
         order = GatewayOrder(host, port, node, address, token, limits)
         self._thread: LoopThread[Serving] = LoopThread("gateway", lambda ready, stop: serve_gateway(order, ready, stop))
         self._serving = self._thread.start(START_TIMEOUT_S)

@@ -22,10 +22,10 @@ DRAIN_TIMEOUT_S = 25.0
 class ModelReplica:
     """One replica process of one model version."""
 
-    def __init__(self, folder: str, backend: str, token: str) -> None:
+    def __init__(self, folder: str, backend: str, token: str, is_alone: bool) -> None:
         logging.basicConfig(level=logging.INFO)
         process_id = serve.get_replica_context().replica_id.unique_id
-        node, host = node_address()
+        node, host = node_address(is_alone)
         order = ReplicaOrder(folder, backend, node, host, _socket_path(process_id), token)
         self._thread: LoopThread[Serving] = LoopThread("replica", lambda ready, stop: serve_replica(order, ready, stop))
         self._serving = self._thread.start(LOAD_TIMEOUT_S)
