@@ -31,11 +31,16 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def run_http(app: Any, sock: socket.socket, stop: asyncio.Event) -> None:  # noqa: ANN401 - ASGI has no type of its own
-    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S."""
+async def run_http(
+    app: Any, sock: socket.socket, stop: asyncio.Event, protocol: type[asyncio.Protocol] | None = None
+) -> None:
+    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S.
+
+    `protocol` is another HTTP protocol than uvicorn's own, and then `app` is what that protocol calls.
+    """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol or "httptools",
         ws="none",
         lifespan="off",
         access_log=False,

@@ -13,6 +13,8 @@ __all__ = ["Address", "FrameStream"]
 
 # What may wait in a socket that its peer does not read; beyond it new frames are refused.
 _MAX_UNREAD_BYTES = 256 << 20
+# A long turn's frames leave before its end, so that the peer works while this side still reads.
+_FLUSH_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +56,20 @@ class FrameStream(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
-        """Queue a frame; all frames of one loop turn share a write. Raises Overloaded if the peer does not read."""
+        """Queue a frame; frames of one loop turn share a write. Raises Overloaded if the peer does not read."""
         if self._transport is None:
             return
         if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
             raise Overloaded("the replica does not read its channel", retry_after_s=1)
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._out.extend(encode(frame, tensors))
+        self._out += encode(frame, tensors)
+        if len(self._out) >= _FLUSH_AT:
+            self._flush()
 
     def _flush(self) -> None:
         out, self._out = self._out, []
-        if self._transport is not None:
+        if out and self._transport is not None:
             self._transport.writelines(out)
 
     def close(self) -> None:

@@ -142,10 +142,10 @@ async def _ask(
     timeout_s: float = 0.0,
     priority: int = 0,
 ) -> Answer:
-    """Send tensors to a replica, inside the caller's time, for as long as the caller stays."""
+    """Send tensors to a replica, inside the caller's time."""
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
     request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority)
-    return await exchange.unless_left(at.router.ask(version, request))
+    return await at.router.ask(version, request)
 
 
 def _server_timing(answer: Answer) -> tuple[bytes, bytes]:

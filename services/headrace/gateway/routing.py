@@ -49,7 +49,7 @@ class Router:
         self._token = token
         self._events = events
         self._expected: frozenset[str] = frozenset()
-        self._models: dict[str, dict[str, Version]] = {}
+        self._models: dict[str, dict[str, Version]] = {}  # versions newest first
         self._links: dict[str, asyncio.Task[None]] = {}
         self._retry_tokens = _RETRY_FLOOR
 
@@ -90,8 +90,10 @@ class Router:
             if version not in versions:
                 raise UnknownVersion("the model has no such version")
             return versions[version]
-        newest_first = sorted(versions.values(), key=lambda v: version_order(v.spec.version), reverse=True)
-        return next((v for v in newest_first if v.is_ready), newest_first[0])
+        for candidate in versions.values():
+            if candidate.is_ready:
+                return candidate
+        return next(iter(versions.values()))
 
     async def ask(self, version: Version, request: Request) -> Answer:
         """The answer of the least busy replica; of another one if that is lost, once, inside the deadline."""
@@ -141,6 +143,8 @@ class Router:
         versions = self._models.setdefault(spec.name, {})
         if spec.version not in versions:
             versions[spec.version] = Version(spec, entry.labels, Codec(spec), entry.backend)
+            newest_first = sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True)
+            self._models[spec.name] = versions = dict(newest_first)
         version = versions[spec.version]
         version.replicas[entry.id] = client
         log.info("replica %s of %s %s joined", entry.id, spec.name, spec.version)

@@ -1,13 +1,12 @@
-"""The gateway as an ASGI application: every request in, every answer out, counted once."""
+"""The gateway as an application: every request in, every answer out, counted once."""
 
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
 from time import monotonic
 
 from headrace.errors import HeadraceError
-from headrace.gateway.exchange import Exchange, Message, Receive, Response, Scope
+from headrace.gateway.exchange import Exchange, Receive, Response, Scope
 from headrace.gateway.problems import problem
 from headrace.gateway.routes import Doors, Found, find_route
 from headrace.telemetry.events import GatewayEvents
@@ -18,11 +17,9 @@ _LAG_PERIOD_S = 0.5
 # Health and metadata are answered however full the gateway is.
 _FREE_DOORS = frozenset({"health", "metadata"})
 
-Send = Callable[[Message], Awaitable[None]]
-
 
 class Gateway:
-    """The ASGI application. Every request is counted once, with the status that it was answered with."""
+    """The application. Every request is counted once, with the status that it was answered with."""
 
     def __init__(self, doors: Doors, events: GatewayEvents) -> None:
         self._doors = doors
@@ -31,19 +28,18 @@ class Gateway:
         self._ids = itertools.count()
         self._max_body_bytes = doors.admission.limits.max_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, f"{self._prefix}-{next(self._ids):x}", self._max_body_bytes)
+    async def __call__(self, scope: Scope, receive: Receive, whole_body: bytes | None) -> Response:
+        exchange = Exchange(scope, receive, whole_body, f"{self._prefix}-{next(self._ids):x}", self._max_body_bytes)
         self._events.request_began()
         found = find_route(exchange.method, exchange.path)
         status, door = 499, "none" if isinstance(found, HeadraceError) else found.door
         try:
             response = await self._answer(found, exchange)
             status = response.status
-            await send(_start(response, exchange))
-            await send({"type": "http.response.body", "body": response.body})
         finally:
             seconds = monotonic() - exchange.began_s
             self._events.request_ended(exchange.model, exchange.version, door, status, seconds)
+        return response._replace(headers=[(b"x-request-id", exchange.request_id.encode()), *response.headers])
 
     async def _answer(self, found: Found | HeadraceError, exchange: Exchange) -> Response:
         try:
@@ -56,16 +52,6 @@ class Gateway:
                 return await found.handler(self._doors, exchange)
         except Exception as error:
             return problem(error, exchange.request_id, exchange.path)
-
-
-def _start(response: Response, exchange: Exchange) -> Message:
-    headers = [
-        (b"content-type", response.content_type),
-        (b"content-length", b"%d" % len(response.body)),
-        (b"x-request-id", exchange.request_id.encode()),
-        *response.headers,
-    ]
-    return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 
 async def watch_loop(events: GatewayEvents) -> None:

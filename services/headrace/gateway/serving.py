@@ -1,6 +1,7 @@
 """One gateway as an asyncio program: router, HTTP and metrics, from listening to drained. No Ray."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
+from headrace.gateway.http_protocol import OneWriteProtocol
 from headrace.gateway.routes import Doors
 from headrace.gateway.routing import Router
 from headrace.gateway.server import Gateway, watch_loop
@@ -50,8 +52,10 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
     watcher = asyncio.create_task(watch_loop(events))
     try:
         with expose(registry, order.address) as metrics:
+            # What is loaded by now lives as long as the process: the collector need not look at it again.
+            gc.freeze()
             ready(Serving(metrics, router.update, lambda: router.is_ready))
-            await run_http(Gateway(Doors(router, admission), events), sock, stop)
+            await run_http(Gateway(Doors(router, admission), events), sock, stop, OneWriteProtocol)
     finally:
         watcher.cancel()
         with suppress(asyncio.CancelledError):

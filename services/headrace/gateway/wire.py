@@ -5,8 +5,9 @@ Everything is checked against the model's spec here, so that behind this door sh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import accumulate
 
+import msgspec
 import orjson
 
 from headrace.errors import BadRequest, InferenceFailed
@@ -17,9 +18,11 @@ from headrace_models.spec import InputSpec, ModelSpec
 
 __all__ = ["Codec", "InferBody"]
 
+# Headers that are remembered: how many, and how long one may be.
+_MAX_PLANS, _MAX_PLAN_HEADER = 256, 4096
 
-@dataclass(frozen=True, slots=True)
-class InferBody:
+
+class InferBody(msgspec.Struct, frozen=True):
     """A decoded infer body: `binary` names the outputs wanted as raw bytes; `timeout_us` is 0 when not given."""
 
     id: str
@@ -28,6 +31,21 @@ class InferBody:
     binary: frozenset[str]
     timeout_us: int
     priority: int
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What the JSON header of a wholly binary request says: all but the bytes of its tensors."""
+
+    asked: InferBody
+    parts: tuple[tuple[TensorReader, int, int], ...]
+    total: int
+
+    def fill(self, tail: memoryview) -> InferBody:
+        inputs = [
+            reader.from_binary(tail[start:end], tensor.shape, tensor.name)
+            for tensor, (reader, start, end) in zip(self.asked.inputs, self.parts, strict=True)
+        ]
+        return msgspec.structs.replace(self.asked, inputs=inputs)
 
 
 class Codec:
@@ -46,13 +64,38 @@ class Codec:
         self._fixed_rows = spec.batching.fixed_rows
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)
+        self._plans: dict[bytes, _Plan] = {}
 
     def decode(self, body: bytes, header_length: str | None) -> InferBody:
-        """An infer request, `header_length` being its Inference-Header-Content-Length. Raises BadRequest."""
-        split = len(body) if header_length is None else _split_at(header_length, len(body))
-        document = parse(body[:split])
+        """An infer request, `header_length` being its Inference-Header-Content-Length. Raises BadRequest.
+
+        A client's binary requests mostly have the same header again and again, and a header says all but the bytes;
+        so what it says is remembered.
+        """
+        if header_length is None:
+            return self._read(body, memoryview(b""))
+        split = _split_at(header_length, len(body))
+        header, tail = body[:split], memoryview(body)[split:]
+        plan = self._plans.get(header)
+        if plan is not None and plan.total == len(tail):
+            return plan.fill(tail)
+        asked = self._read(header, tail)
+        if len(header) <= _MAX_PLAN_HEADER and sum(len(t.data) for t in asked.inputs) == len(tail):
+            self._remember(header, asked)
+        return asked
+
+    def _remember(self, header: bytes, asked: InferBody) -> None:
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        ends = list(accumulate(len(t.data) for t in asked.inputs))
+        parts = [(self._readers[t.name], end - len(t.data), end) for t, end in zip(asked.inputs, ends, strict=True)]
+        empty = [msgspec.structs.replace(t, data=b"") for t in asked.inputs]
+        self._plans[header] = _Plan(msgspec.structs.replace(asked, inputs=empty), tuple(parts), ends[-1])
+
+    def _read(self, header: bytes, tail: memoryview) -> InferBody:
+        document = parse(header)
         parameters = parameters_of(document, "parameters")
-        inputs = self._read_inputs(document, memoryview(body)[split:])
+        inputs = self._read_inputs(document, tail)
         self._check_complete(inputs)
         outputs, binary = self._read_outputs(document, parameters)
         if parameters.get("sequence_id"):

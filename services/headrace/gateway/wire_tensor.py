@@ -44,7 +44,7 @@ class TensorReader:
         end = place + whole(size, f"{where}.parameters.binary_data_size")
         if end > len(tail):
             raise BadRequest(f"{where}.parameters.binary_data_size: {end - len(tail)} bytes are missing from the body")
-        return self._from_binary(tail[place:end], shape, where), end
+        return self.from_binary(tail[place:end], shape, where), end
 
     def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
         values = elements(data, self._spec.datatype, f"{where}.data")
@@ -60,7 +60,8 @@ class TensorReader:
             _check_finite(values, where)
         return values.view("u1").data
 
-    def _from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
+    def from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
+        """The tensor of raw bytes, whose `shape` is checked already."""
         tensor = Tensor(self._spec.name, self._spec.datatype, shape, data)
         if not self._width:
             to_array(tensor)
