@@ -138,7 +138,7 @@ def _say_ready(settings: Settings, names: list[str]) -> None:
 
 
 _EXAMPLES = {
-    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H 'Content-Type: image/jpeg' --data-binary @photo.jpg",
+    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H 'Content-Type: image/png' --data-binary @photo.png",
     "dga-lstm": """/v1/models/dga-lstm:classify -d '{"input": ["wikipedia.org", "xkqjzvbwpt.com"]}'""",
     "mail-spam": """/v1/models/mail-spam:classify -d '{"input": "You won! Claim your prize now."}'""",
     "minilm-l6": """/v1/embeddings -d '{"model": "minilm-l6", "input": "a sentence"}'""",
@@ -212,3 +212,42 @@ def add_model(
 
     folder = _or_fail(lambda: add(file, name, models, version))
     out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)
+
+
+@app.command()
+def loadtest(
+    users: Annotated[int, typer.Option(min=1, help="How many users at a time.")] = 32,
+    duration: Annotated[float, typer.Option(min=1, help="For how many seconds.")] = 30.0,
+    url: Annotated[str, typer.Option(help="The data port.")] = "http://127.0.0.1:8000",
+    config: Annotated[Path | None, typer.Option(help="Settings with [objectives]; headrace.toml here if any.")] = None,
+    report_dir: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("reports"),
+) -> None:
+    """Run the release gate: users against a running platform; exit 1 if an objective is missed. A report either way.
+
+    Example: headrace loadtest --users 32 --duration 30
+    """
+    from headrace.loadtest import run, show
+
+    objectives = _or_fail(lambda: read_settings(config)).objectives
+    outcome = _or_fail(lambda: run(url, users, duration, objectives, report_dir))
+    show(outcome, out)
+    if not outcome.ok:
+        raise SystemExit(1)
+
+
+@app.command()
+def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.0.1:8001") -> None:
+    """Show which models are served, by which processes, and what is missing; exit 1 if anything is.
+
+    Example: headrace status
+    """
+    from headrace.admin.client import read_health
+
+    health = _or_fail(lambda: read_health(admin))
+    table = Table("model", "version", "backend", "replica", "node", box=None)
+    for replica in health["replicas"]:
+        cells = (replica[key] for key in ("model", "version", "backend", "id", "node"))
+        table.add_row(*cells)
+    out.print(table)
+    if health["missing"]:
+        _fail(StartFailed(f"no replica serves: {', '.join(health['missing'])}"))

@@ -32,7 +32,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def run_http(
-    app: Any, sock: socket.socket, stop: asyncio.Event, protocol: type[asyncio.Protocol] | None = None
+    app: Any,  # noqa: ANN401 - what the protocol calls; ASGI has no type of its own
+    sock: socket.socket,
+    stop: asyncio.Event,
+    protocol: type[asyncio.Protocol] | None = None,
 ) -> None:
     """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S.
 

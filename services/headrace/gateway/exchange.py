@@ -29,7 +29,8 @@ class Response(NamedTuple):
 class Exchange:
     """What a route sees of a request. Times are on the monotonic clock.
 
-    `whole_body` is the body if all of it has come already. `model` and `version` are set by the route from the spec that it found, never from the request: they are labels.
+    `whole_body` is the body if all of it has come already. `model` and `version` are set by the route from the spec
+    that it found, never from the request: they are labels.
     """
 
     def __init__(
