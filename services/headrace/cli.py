@@ -138,7 +138,7 @@ def _say_ready(settings: Settings, names: list[str]) -> None:
 
 
 _EXAMPLES = {
-    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H 'Content-Type: image/png' --data-binary @photo.png",
+    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H content-type:image/png --data-binary @photo.png",
     "dga-lstm": """/v1/models/dga-lstm:classify -d '{"input": ["wikipedia.org", "xkqjzvbwpt.com"]}'""",
     "mail-spam": """/v1/models/mail-spam:classify -d '{"input": "You won! Claim your prize now."}'""",
     "minilm-l6": """/v1/embeddings -d '{"model": "minilm-l6", "input": "a sentence"}'""",

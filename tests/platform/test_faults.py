@@ -1,0 +1,107 @@
+"""What breaks, and what the platform shows. Each test has a platform of its own, with one small model."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
+
+pytestmark = [pytest.mark.ray, pytest.mark.zoo]
+
+PATH = "/v1/models/dga-lstm:classify"
+BODY = orjson.dumps({"input": "wikipedia.org"})
+RECOVERY_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Platform]:
+    if not (REPOSITORY / "dga-lstm").is_dir():
+        pytest.skip(f"{REPOSITORY} lacks dga-lstm: run headrace models build")
+    with platform("--model", "dga-lstm") as running:
+        yield running
+
+
+def _until(is_so: Callable[[], bool], what: str) -> None:
+    """Poll a process that cannot tell us; bounded, and each poll is a request, not a sleep."""
+    deadline_s = time.monotonic() + RECOVERY_S
+    while not is_so():
+        assert time.monotonic() < deadline_s, f"{what} within {RECOVERY_S} s"
+
+
+def _answers(running: Platform) -> bool:
+    try:
+        return running.ask("POST", PATH, BODY)[0] == 200
+    except OSError:
+        return False
+
+
+def _pid(running: Platform, role: str) -> int:
+    return next(int(p["pid"]) for p in running.health()["processes"] if p["role"] == role)
+
+
+def test_a_killed_replica_is_replaced_and_meanwhile_refusals_are_clear(small: Platform) -> None:
+    pid = _pid(small, "replica")
+    os.kill(pid, signal.SIGKILL)
+    refusals = []
+
+    def is_back() -> bool:
+        status, body = small.ask("POST", PATH, BODY)
+        if status != 200:
+            refusals.append((status, orjson.loads(body)["code"]))
+        return status == 200 and _pid(small, "replica") != pid
+
+    _until(is_back, "a replica answers again")
+    assert set(refusals) <= {(503, "model_not_ready"), (503, "replica_lost")}
+
+
+def test_a_killed_gateway_comes_back(small: Platform) -> None:
+    pid = _pid(small, "gateway")
+    os.kill(pid, signal.SIGKILL)
+    _until(lambda: _answers(small) and _pid(small, "gateway") != pid, "the gateway answers again")
+
+
+def test_the_taken_port_is_named_in_one_line_and_the_start_fails(small: Platform) -> None:
+    taken = subprocess.run(
+        command("serve", "--port", str(small.port), "--admin-port", str(free_port())), capture_output=True, text=True
+    )
+    assert taken.returncode == 1
+    assert taken.stderr.strip() == f"headrace: cannot listen on 127.0.0.1:{small.port}: Address already in use"
+
+
+def test_a_model_with_a_wrong_digest_is_refused_with_its_place_and_the_others_serve(tmp_path: Path) -> None:
+    if not (REPOSITORY / "dga-lstm").is_dir():
+        pytest.skip(f"{REPOSITORY} lacks dga-lstm: run headrace models build")
+    shutil.copytree(REPOSITORY / "dga-lstm", tmp_path / "dga-lstm")
+    shutil.copytree(REPOSITORY / "silero-vad", tmp_path / "silero-vad")
+    with (tmp_path / "silero-vad" / "1" / "model.onnx").open("ab") as weights:
+        weights.write(b"x")
+    with platform("--models", str(tmp_path)) as running:
+        assert running.ask("POST", PATH, BODY)[0] == 200
+        assert running.ask("GET", "/v2/models/silero-vad")[0] == 404
+        assert running.ask("GET", "/v2/health/ready")[0] == 200
+        checked = subprocess.run(command("models", "check", "--models", str(tmp_path)), capture_output=True, text=True)
+    assert checked.returncode == 1
+    assert f"{tmp_path}/silero-vad/1/model.toml:" in checked.stdout
+    assert 'files: "model.onnx": expected SHA-256' in checked.stdout
+
+
+def test_sigterm_answers_what_is_in_flight_and_exits_0() -> None:
+    if not (REPOSITORY / "dga-lstm").is_dir():
+        pytest.skip(f"{REPOSITORY} lacks dga-lstm: run headrace models build")
+    with platform("--model", "dga-lstm") as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as caller:
+            head = f"POST {PATH} HTTP/1.1\r\nHost: here\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+            caller.sendall(head + BODY[:5])
+            # The request is in the gateway once its head is answered for: a second one proves that the loop turned.
+            assert _answers(running)
+            running.process.send_signal(signal.SIGTERM)
+            caller.sendall(BODY[5:])
+            assert caller.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert running.process.wait(60) == 0
