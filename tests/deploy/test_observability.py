@@ -1,0 +1,106 @@
+"""Prometheus' configuration and Grafana's board, against what the platform really exposes."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, ProcessCollector
+
+from headrace.telemetry.prometheus import PrometheusGateway, PrometheusReplica
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "headrace.json").read_text(encoding="utf-8"))
+# What Prometheus adds by itself to every scrape.
+PROMETHEUS_OWN = {"up"}
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+
+
+def expressions() -> list[str]:
+    """Every expression of the board, its variables given values."""
+    return [
+        target["expr"].replace("$__rate_interval", "1m").replace("$model", ".*")
+        for panel in BOARD["panels"]
+        for target in panel["targets"]
+    ]
+
+
+def metrics_asked_for(expression: str) -> set[str]:
+    """The metric names of an expression: words that are neither functions, labels, strings nor durations."""
+    bare = re.sub(r'"[^"]*"|\[[^]]*\]|\b(?:by|without)\s*\([^)]*\)', " ", expression)
+    bare = re.sub(r"\{[^}]*\}", " ", bare)
+    return {name for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()\b(?!\s*\()", bare) if name not in {"sum"}}
+
+
+@pytest.fixture
+def exposed() -> set[str]:
+    """The series of a gateway, a replica and any process."""
+    registry = CollectorRegistry()
+    PrometheusGateway(registry)
+    PrometheusReplica(registry, "m", "1")
+    ProcessCollector(registry=registry)
+    return {
+        family.name + suffix for family in registry.collect() for suffix in _SUFFIXES.get(family.type, ("",))
+    } | PROMETHEUS_OWN
+
+
+def test_every_panel_asks_for_something() -> None:
+    assert len(BOARD["panels"]) >= 15
+    assert all(target["expr"].strip() for panel in BOARD["panels"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_the_board_asks_only_for_metrics_that_exist(expression: str, exposed: set[str]) -> None:
+    asked = metrics_asked_for(expression)
+    assert asked
+    assert asked <= exposed
+
+
+def test_every_metric_of_ours_is_on_the_board(exposed: set[str]) -> None:
+    asked = {re.sub("_(bucket|sum|count|total)$", "", name) for e in expressions() for name in metrics_asked_for(e)}
+    ours = {re.sub("_(bucket|sum|count|total)$", "", name) for name in exposed if name.startswith("headrace_")}
+    assert ours <= asked
+
+
+def test_prometheus_can_parse_every_expression(promtool: str, tmp_path: Path) -> None:
+    rules = [{"record": f"board:panel:{n}", "expr": expression} for n, expression in enumerate(expressions())]
+    file = tmp_path / "rules.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}), encoding="utf-8")
+    assert_accepts([promtool, "check", "rules", str(file)])
+
+
+def test_prometheus_accepts_its_configuration(promtool: str) -> None:
+    assert_accepts([promtool, "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml")])
+
+
+def assert_accepts(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_asks_the_admin_port_for_its_targets() -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert config["global"]["scrape_interval"] == "5s"
+    assert [sd["url"] for sd in jobs["headrace"]["http_sd_configs"]] == ["http://head:8001/sd"]
+
+
+def test_no_panel_covers_another() -> None:
+    taken = [cell for panel in BOARD["panels"] for cell in cells(panel["gridPos"])]
+    assert len(taken) == len(set(taken))
+
+
+def cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
+    for x in range(place["x"], place["x"] + place["w"]):
+        for y in range(place["y"], place["y"] + place["h"]):
+            yield x, y
+
+
+def test_the_board_asks_the_data_source_that_is_provisioned() -> None:
+    sources = DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
+    uids = {source["uid"] for source in yaml.safe_load(sources.read_text(encoding="utf-8"))["datasources"]}
+    assert {panel["datasource"]["uid"] for panel in BOARD["panels"]} == uids
