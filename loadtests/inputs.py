@@ -23,7 +23,7 @@ from headrace_models.fetch import DEFAULT_CACHE, read_member
 from headrace_models.repository import ModelVersion, scan
 from headrace_models.spec import ImageSpec
 
-__all__ = ["MODELS", "REPOSITORY", "Shot", "infer_shot", "is_served", "shots_for"]
+__all__ = ["MODELS", "REPOSITORY", "WEIGHTS", "Shot", "infer_shot", "is_served", "shots_for"]
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "models" / "repository"
@@ -33,7 +33,7 @@ _JSON = {"Content-Type": "application/json"}
 
 # Domains that people visit, and domains as malware makes them up.
 _DOMAINS: Mapping[str, tuple[str, ...]] = {
-    "legit": (
+    "benign": (
         "wikipedia.org",
         "python.org",
         "debian.org",
@@ -45,7 +45,7 @@ _DOMAINS: Mapping[str, tuple[str, ...]] = {
         "weather.com",
         "nationalgeographic.com",
     ),
-    "dga": (
+    "generated": (
         "xkqjzvbwpt.com",
         "qwhfzrtkjvbn.net",
         "vjbtqxkzlpwm.info",
@@ -259,3 +259,5 @@ MODELS: Mapping[str, Callable[[Path], Sequence[Shot]]] = {
     "minilm-l6": _embeddings,
     "mail-spam": _mails,
 }
+# How often users ask each model, relative to the others.
+WEIGHTS = {"efficientnet-lite0": 2, "silero-vad": 3, "dga-lstm": 3, "minilm-l6": 2, "mail-spam": 1}

@@ -18,12 +18,10 @@ from locust.env import Environment
 # Locust loads this file by its path, so the folder above has to be named.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.inputs import REPOSITORY, Shot, is_served, shots_for
+from loadtests.inputs import REPOSITORY, WEIGHTS, Shot, is_served, shots_for
 
 from headrace_models.errors import ModelError
 
-# How often each model is asked, relative to the others.
-WEIGHTS = {"efficientnet-lite0": 2, "silero-vad": 3, "dga-lstm": 3, "minilm-l6": 2, "mail-spam": 1}
 _REQUESTS_A_SECOND = 2.0
 _NOTHING_TO_ASK = 2
 

@@ -1,0 +1,103 @@
+"""What the load tests send, against the models themselves: the answer that counts as right is the model's own."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
+
+from headrace import backends
+from headrace.gateway import doors
+from headrace.tensor import Answer, Times, from_array
+from headrace_models import preprocess
+from headrace_models.errors import ModelError
+from headrace_models.repository import ModelVersion, read_version
+
+CLASSIFIERS = ("efficientnet-lite0", "dga-lstm", "mail-spam")
+
+
+def built(model: str) -> ModelVersion:
+    folder = REPOSITORY / model / "1"
+    if not folder.is_dir():
+        pytest.skip(f"{model} is not built: no {folder}")
+    return read_version(folder)
+
+
+@cache
+def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
+    """From a raw input to the model's outputs."""
+    version = built(model)
+    assert version.spec.preprocess is not None
+    prepare, backend = preprocess.load(version.spec.preprocess, version.folder), backends.load(version, "onnx")
+    return lambda raw: backend.run(prepare(raw))
+
+
+def classified(version: ModelVersion, shot: Shot) -> bytes:
+    """What the classify door answers."""
+    is_photo = shot.headers["Content-Type"] == "image/jpeg"
+    raw = shot.body if is_photo else orjson.loads(shot.body)["input"].encode()
+    output = version.spec.classes
+    assert output is not None
+    assert output.labels is not None
+    labels = version.path(output.labels).read_text(encoding="utf-8").splitlines()
+    answer = Answer([from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1))
+    return orjson.dumps({"results": doors.classify_results(answer, output, labels, 5)})
+
+
+@pytest.mark.zoo
+@pytest.mark.parametrize("model", CLASSIFIERS)
+def test_the_models_own_label_is_right(model: str) -> None:
+    version = built(model)
+    assert [shot.body for shot in shots_for(model) if not shot.accepts(classified(version, shot))] == []
+
+
+@pytest.mark.zoo
+def test_paraphrases_are_close_and_others_are_not() -> None:
+    embed = runner("minilm-l6")
+    pairs = [orjson.loads(shot.body)["input"] for shot in shots_for("minilm-l6")]
+    vectors = [[embed(text.encode())["embedding"][0] for text in pair] for pair in pairs]
+    for n, shot in enumerate(shots_for("minilm-l6")):
+        assert shot.accepts(embedded(*vectors[n]))
+        assert not shot.accepts(embedded(vectors[n][0], vectors[n - 1][1]))
+
+
+def embedded(*vectors: np.ndarray) -> bytes:
+    answer = Answer([from_array("embedding", np.stack(vectors))], Times(0, 0, 0, 2))
+    asked = doors.EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
+    return orjson.dumps(doors.embeddings(answer, asked, built("minilm-l6").spec))
+
+
+@pytest.mark.zoo
+def test_a_step_of_audio_has_its_own_answer() -> None:
+    golden = np.load(built("silero-vad").path("golden.npz"))["output:output"]
+    answers = [orjson.dumps({"outputs": [{"name": "output", "data": row.tolist()}]}) for row in golden]
+    first, second = shots_for("silero-vad")
+    assert first.accepts(answers[0])
+    assert second.accepts(answers[1])
+    assert not first.accepts(answers[1])
+
+
+@pytest.mark.parametrize("answer", [b"", b"no json", b"{}", b'{"results": []}', b'{"results": [[]]}', b"[]"])
+def test_nonsense_is_no_right_answer(answer: bytes) -> None:
+    assert not any(
+        shot.accepts(answer) for model in ("dga-lstm", "mail-spam", "minilm-l6") for shot in shots_for(model)
+    )
+
+
+def test_a_model_that_is_not_built_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no sound version of silero-vad"):
+        shots_for("silero-vad", tmp_path)
+
+
+def test_an_infer_request_says_how_long_its_header_is() -> None:
+    shot = infer_shot("m", {"x": np.ones((1, 2), np.float32)}, "y", np.ones((1, 1), np.float32))
+    split = int(shot.headers["Inference-Header-Content-Length"])
+    assert orjson.loads(shot.body[:split])["inputs"][0]["parameters"] == {"binary_data_size": 8}
+    assert shot.body[split:] == np.ones(2, "<f4").tobytes()
+
+
+def test_users_ask_every_model_that_requests_are_known_for() -> None:
+    assert set(WEIGHTS) == set(MODELS)
