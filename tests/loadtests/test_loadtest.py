@@ -15,21 +15,24 @@ from headrace.config import Objectives
 from headrace.errors import StartFailed
 from headrace.loadtest import LOCUSTFILE, Outcome, Row, missed, read_rows, run, show
 
-STATS = Path(__file__).with_name("stats.csv")
+STATS = Path(__file__).with_name("stats.json")
 ROOT = Path(__file__).parents[2]
 FAST = Row("dga-lstm", 400, 0, 20.0, 5.0, 12.0, 31.0)
 FAILING = Row("efficientnet-lite0", 200, 10, 9.5, 60.0, 120.0, 170.0)
 
 
 def test_locusts_figures_become_rows_and_a_total() -> None:
-    rows, total = read_rows(STATS)
-    assert rows == (FAST, FAILING, Row("mail-spam", 0, 0, 0.0, 0.0, 0.0, 0.0))
-    assert total == Row("Aggregated", 600, 10, 29.5, 7.0, 90.0, 160.0)
+    assert read_rows(STATS) == ((FAST, FAILING), Row("all", 600, 10, 29.5, 5.0, 120.0, 120.0))
+
+
+def test_a_run_without_requests_is_a_total_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "stats.json").write_text("[]", encoding="utf-8")
+    assert read_rows(tmp_path / "stats.json") == ((), Row("all", 0, 0, 0.0, 0.0, 0.0, 0.0))
 
 
 def test_the_rate_counts_no_failures() -> None:
     rows, _ = read_rows(STATS)
-    assert rows[1].rate == 10.0 - 0.5
+    assert rows[1].rate == (200 - 10) / 20
 
 
 def test_objectives_that_are_met_give_no_sentence() -> None:
@@ -71,7 +74,7 @@ def test_a_run_without_any_request_is_missed() -> None:
 
 
 def outcome(*sentences: str) -> Outcome:
-    total = Row("Aggregated", 600, 10, 29.5, 7.0, 90.0, 160.0)
+    total = Row("all", 600, 10, 29.5, 7.0, 90.0, 160.0)
     notes = ("left out minilm-l6: not served",)
     return Outcome((FAST, FAILING), total, sentences, notes, Path("r.html"), Path("r.json"))
 
@@ -140,7 +143,7 @@ def url() -> Iterator[str]:
 
 
 def test_a_run_counts_wrong_answers_and_says_what_it_left_out(url: str, tmp_path: Path) -> None:
-    (tmp_path / "loadtest_stats.csv").write_text("an earlier run's", encoding="utf-8")
+    (tmp_path / "loadtest_stats.json").write_text("an earlier run's", encoding="utf-8")
     found = run(url, 8, 2, {}, tmp_path, ROOT / LOCUSTFILE, Console(file=StringIO()))
     assert [row.model for row in found.rows] == ["dga-lstm"]
     assert found.total.requests >= 16
