@@ -17,6 +17,9 @@ from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed, Ov
 
 __all__ = ["Batcher", "Settled"]
 
+# A loop's timer may fire this much before its time.
+_TIMER_EARLY_S = 0.001
+
 P = TypeVar("P")
 R = TypeVar("R")
 
@@ -107,6 +110,7 @@ class Batcher(Generic[P, R]):
         await asyncio.gather(*self._workers, return_exceptions=True)
         if self._sweep:
             self._sweep.cancel()
+        self._idle.set()
 
     @property
     def waiting_rows(self) -> int:
@@ -155,19 +159,25 @@ class Batcher(Generic[P, R]):
         while True:
             batch = await self._next_batch()
             await self._run(batch)
-            if not self._line.items and not self._running_rows:
+            if self._line.items:
+                # An executor that never waits would else keep the loop to itself until the line is empty.
+                await asyncio.sleep(0)
+            elif not self._running_rows:
                 self._idle.set()
 
     async def _next_batch(self) -> list[_Item[P, R]]:
         while True:
             await self._has_work.wait()
+            if self._sweep is not None and self._sweep_s <= self._clock():
+                self._expire()  # the loop was late: what has expired must not run
             batch = pick(self._line.items, self._limits.max_rows)
             for item in batch:
                 self._line.remove(item)
             if not self._line.items:
                 self._has_work.clear()
-            if batch:
-                return batch
+            wanted = [item for item in batch if not item.answer.done()]  # cancelled in this very turn
+            if wanted:
+                return wanted
 
     async def _run(self, batch: list[_Item[P, R]]) -> None:
         started_s = self._clock()
@@ -182,7 +192,10 @@ class Batcher(Generic[P, R]):
         except asyncio.CancelledError:
             for item in batch:
                 self._fail(item, ShuttingDown("the model is shutting down", retry_after_s=1))
-            raise
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return  # the executor was cancelled, not this worker
         except Exception as error:
             results = [InferenceFailed("the model failed on this batch")] * len(batch)
             asyncio.get_running_loop().call_exception_handler({"message": "a batch failed", "exception": error})
@@ -196,6 +209,8 @@ class Batcher(Generic[P, R]):
                 item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows))
 
     def _fail(self, item: _Item[P, R], error: Exception) -> None:
+        if isinstance(error, StopIteration):  # the one exception that no future takes
+            error = InferenceFailed("the model failed on this batch")
         if not item.answer.done():
             item.answer.set_exception(error)
 
@@ -213,7 +228,7 @@ class Batcher(Generic[P, R]):
 
     def _expire(self) -> None:
         """Fail all that waited past their deadline, then sleep until the next one. One timer serves the line."""
-        now_s = self._clock()
+        now_s = self._clock() + _TIMER_EARLY_S
         self._sweep = None
         for item in [i for i in self._line.items if i.deadline_s <= now_s]:
             self._fail(item, DeadlineExceeded("the deadline passed while the request waited for a batch"))

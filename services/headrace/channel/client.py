@@ -52,7 +52,6 @@ class ReplicaClient:
         try:
             welcome = await asyncio.wait_for(self._welcome, CONNECT_TIMEOUT_S)
         except (TimeoutError, ReplicaLost):
-            self.stream.abort()
             raise NotReady("the replica did not welcome this gateway", retry_after_s=1) from None
         self._ping()
         return welcome
@@ -161,5 +160,9 @@ async def connect(address: Address, own_node: str, token: str) -> ReplicaClient:
                 await loop.create_connection(lambda: client.stream, address.host, address.port)
     except OSError:  # TimeoutError is one
         raise NotReady("the replica cannot be reached", retry_after_s=1) from None
-    await client.greet(token)
+    try:
+        await client.greet(token)
+    except BaseException:
+        client.stream.abort()
+        raise
     return client

@@ -121,7 +121,8 @@ def encode(frame: Frame, tensors: Sequence[Tensor] = ()) -> list[Buffer]:
 class Decoder:
     """Bytes in, frames out. Tensors are views of the received bytes, which live as long as the tensors do."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.max_bytes = max_bytes
         self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[tuple[Frame, list[Tensor]]]:
@@ -132,7 +133,7 @@ class Decoder:
             received = self._rest
         view, place = memoryview(received), 0
         try:
-            while end := _frame_end(view, place):
+            while end := _frame_end(view, place, self.max_bytes):
                 yield _decode(view[place:end])
                 place = end
         finally:
@@ -141,13 +142,13 @@ class Decoder:
                 self._rest = bytearray(view[place:])
 
 
-def _frame_end(view: memoryview, start: int) -> int:
+def _frame_end(view: memoryview, start: int, max_bytes: int) -> int:
     """Where the frame that begins at `start` ends; 0 while it is incomplete."""
     if len(view) - start < _PREFIX.size:
         return 0
     header, body = _PREFIX.unpack_from(view, start)
-    if header > _MAX_HEADER_BYTES or body > MAX_FRAME_BYTES:
-        raise BadRequest(f"frame: expected at most {MAX_FRAME_BYTES} bytes, found {header + body}")
+    if header > _MAX_HEADER_BYTES or body > max_bytes:
+        raise BadRequest(f"frame: expected at most {max_bytes} bytes, found {header + body}")
     end = start + _PREFIX.size + header + body
     return end if end <= len(view) else 0
 
@@ -157,10 +158,12 @@ def _decode(view: memoryview) -> tuple[Frame, list[Tensor]]:
     place = _PREFIX.size + header
     try:
         frame = _decode_header(view[_PREFIX.size : place])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"frame: not a header of ours: {error}") from None
     tensors = []
     for name, datatype, shape, nbytes in map(_fields, getattr(frame, "tensors", ())):
+        if nbytes < 0:
+            raise BadRequest(f"frame: expected a length of 0 or more, found {nbytes}")
         tensors.append(Tensor(name, datatype, shape, view[place : place + nbytes]))
         place += nbytes
     if place != len(view):

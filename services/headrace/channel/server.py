@@ -4,13 +4,14 @@ import asyncio
 import hmac
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
 
 from headrace.channel.frames import (
+    MAX_FRAME_BYTES,
     Ask,
     Cancel,
     Fault,
@@ -24,12 +25,14 @@ from headrace.channel.frames import (
     metas,
 )
 from headrace.channel.stream import FrameStream
-from headrace.errors import HeadraceError, InferenceFailed
+from headrace.errors import HeadraceError, InferenceFailed, Overloaded, TooLarge
 from headrace.tensor import Answer, Request, Tensor
 
 __all__ = ["ChannelServer", "Health", "Service", "serve"]
 
 log = logging.getLogger(__name__)
+
+_CLOSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,18 @@ class ChannelServer:
 
     def say_going_away(self) -> None:
         """Ask every gateway to send nothing new; what was accepted is still answered."""
-        for peer in self.peers:
-            peer.stream.send(GoingAway())
+        for peer in list(self.peers):
+            peer.send(GoingAway())
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Close every connection once what was sent is read, and cut those off that do not read it in time."""
         for peer in list(self.peers):
             peer.stream.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await asyncio.gather(*(peer.lost.wait() for peer in self.peers))
+        for peer in list(self.peers):
+            peer.stream.abort()
 
 
 class _Peer:
@@ -77,7 +86,9 @@ class _Peer:
         self._server = server
         self._running: dict[int, asyncio.Task[None]] = {}
         self._is_welcome = False
+        self.lost = asyncio.Event()
         self.stream = FrameStream(self._on_frame, self._on_lost)
+        self.stream.decoder.max_bytes = 0  # a stranger's only frame is a Hello, which has no body
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
@@ -91,6 +102,7 @@ class _Peer:
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
             case Hello() if hmac.compare_digest(frame.token.encode(), self._server.token.encode()):
                 self._is_welcome = True
+                self.stream.decoder.max_bytes = MAX_FRAME_BYTES
                 self._server.peers.add(self)
                 self.stream.send(self._server.welcome)
             case _:
@@ -101,7 +113,7 @@ class _Peer:
         request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority)
         try:
             answer = await self._server.service.infer(request)
-            self.stream.send(Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs)), answer.outputs)
+            self._reply(ask, answer)
         except HeadraceError as error:
             self._fault(ask, error)
         except Exception:
@@ -110,11 +122,24 @@ class _Peer:
         finally:
             self._running.pop(ask.id, None)
 
+    def _reply(self, ask: Ask, answer: Answer) -> None:
+        try:
+            self.send(Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs)), answer.outputs)
+        except TooLarge:
+            raise InferenceFailed("the model's answer is larger than a frame of the channel may be") from None
+
     def _fault(self, ask: Ask, error: HeadraceError) -> None:
-        self.stream.send(Fault(ask.id, error.code, error.message, error.retry_after_s))
+        self.send(Fault(ask.id, error.code, error.message, error.retry_after_s))
+
+    def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
+        try:
+            self.stream.send(frame, tensors)
+        except Overloaded:
+            self.stream.abort()  # a gateway that does not read is of no use to anybody
 
     def _on_lost(self) -> None:
         self._server.peers.discard(self)
+        self.lost.set()
         for task in self._running.values():
             task.cancel()
 
@@ -134,7 +159,7 @@ async def serve(
     try:
         yield channel, on_network.sockets[0].getsockname()[1]
     finally:
-        channel.close()
+        await channel.close()
         on_node.close()
         on_network.close()
         with suppress(FileNotFoundError):

@@ -33,7 +33,7 @@ class FrameStream(asyncio.Protocol):
     def __init__(self, on_frame: Callable[[Frame, list[Tensor]], None], on_lost: Callable[[], None]) -> None:
         self._on_frame = on_frame
         self._on_lost = on_lost
-        self._decoder = Decoder()
+        self.decoder = Decoder()
         self._out: list[Buffer] = []
         self._transport: asyncio.Transport | None = None
 
@@ -42,7 +42,7 @@ class FrameStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            for frame, tensors in self._decoder.feed(data):
+            for frame, tensors in self.decoder.feed(data):
                 self._on_frame(frame, tensors)
         except BadRequest:
             self.abort()

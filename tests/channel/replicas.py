@@ -1,0 +1,101 @@
+"""Replicas without a model: services to serve over a channel."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from headrace.channel import Address, Health, ReplicaClient, connect, serve
+from headrace.channel.frames import Welcome
+from headrace.channel.server import ChannelServer
+from headrace.tensor import Answer, Request, Tensor, Times, from_array, to_array
+
+__all__ = ["TIMES", "TOKEN", "Doubler", "Running", "doubled", "ready_client", "request", "running", "until"]
+
+TIMES = Times(0.25, 0.5, 0.75, 3)
+TOKEN = "a token"
+
+
+def request(number: float, *, seconds: float = 5.0, rows: int = 1) -> Request:
+    """`rows` times one FP32 number, to be answered within `seconds`."""
+    array = np.full((rows, 1), number, np.float32)
+    return Request([from_array("x", array)], ["y"], monotonic() + seconds, f"request-{number:g}")
+
+
+def doubled(answer: Answer) -> float:
+    """What a Doubler said."""
+    return float(to_array(answer.outputs[0])[0, 0])
+
+
+class Doubler:
+    """Doubles the number that it is asked; `gate` holds every answer back until it is set."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.health_now = Health(is_ready=True, waiting_rows=7)
+        self.failure: Exception | None = None
+        self.requests: list[Request] = []
+        self.cancelled: list[str] = []
+        self.before: Callable[[Request], Awaitable[None]] | None = None
+
+    async def infer(self, request: Request) -> Answer:
+        self.requests.append(request)
+        try:
+            if self.before:
+                await self.before(request)
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(request.request_id)
+            raise
+        if self.failure:
+            raise self.failure
+        return Answer([self._double(tensor) for tensor in request.inputs], TIMES, tokens=4)
+
+    def _double(self, tensor: Tensor) -> Tensor:
+        return from_array("y", to_array(tensor) * np.float32(2))
+
+    def health(self) -> Health:
+        return self.health_now
+
+
+class Running:
+    """A channel server that runs."""
+
+    def __init__(self, channel: ChannelServer, service: Doubler, address: Address) -> None:
+        self.channel = channel
+        self.service = service
+        self.address = address
+
+    async def connect(self, node: str = "here", token: str = TOKEN) -> ReplicaClient:
+        """A client: over the Unix socket on node "here", over TCP from any other."""
+        return await connect(self.address, node, token)
+
+
+@asynccontextmanager
+async def running(folder: Path, service: Doubler | None = None) -> AsyncIterator[Running]:
+    service = service or Doubler()
+    unix = str(folder / "replica.sock")
+    async with serve(service, Welcome("tiny", "1"), TOKEN, unix, "127.0.0.1") as (channel, port):
+        yield Running(channel, service, Address("here", unix, "127.0.0.1", port))
+
+
+@asynccontextmanager
+async def ready_client(running: Running, node: str = "here") -> AsyncIterator[ReplicaClient]:
+    """A client that has heard that its replica is ready."""
+    client = await running.connect(node)
+    try:
+        await until(lambda: client.is_ready)
+        yield client
+    finally:
+        client.close()
+
+
+async def until(question: Callable[[], bool], seconds: float = 2.0) -> None:
+    """Let the loop turn until the answer is yes: for what comes over a real socket, which no event announces."""
+    async with asyncio.timeout(seconds):
+        while not question():
+            await asyncio.sleep(0)

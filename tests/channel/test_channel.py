@@ -1,0 +1,390 @@
+"""Client and server over real sockets, on one node and between nodes, with a service that is no model."""
+
+import asyncio
+import os
+import random
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.channel.replicas import TIMES, TOKEN, Running, doubled, ready_client, request, running, until
+
+from headrace.channel import Health, ReplicaClient
+from headrace.channel.frames import Ask, Cancel, Hello, encode, metas
+from headrace.errors import (
+    BadRequest,
+    DeadlineExceeded,
+    HeadraceError,
+    InferenceFailed,
+    NotReady,
+    Overloaded,
+    ReplicaLost,
+    ShuttingDown,
+    TooLarge,
+)
+from headrace.tensor import Request, Tensor, from_array
+
+EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
+
+
+@pytest.fixture
+async def replica(tmp_path: Path) -> AsyncIterator[Running]:
+    async with running(tmp_path) as replica:
+        yield replica
+
+
+@pytest.fixture
+async def client(replica: Running) -> AsyncIterator[ReplicaClient]:
+    async with ready_client(replica) as client:
+        yield client
+
+
+@EITHER_WAY
+async def test_an_answer_comes_back_with_its_times(replica: Running, node: str) -> None:
+    async with ready_client(replica, node) as client:
+        answer = await client.ask(request(21))
+        assert (doubled(answer), answer.times, answer.tokens) == (42, TIMES, 4)
+
+
+@EITHER_WAY
+async def test_the_service_sees_the_request_that_was_asked(replica: Running, node: str) -> None:
+    async with ready_client(replica, node) as client:
+        asked = request(1, seconds=5)
+        await client.ask(asked)
+    (seen,) = replica.service.requests
+    assert (seen.request_id, list(seen.outputs), seen.inputs[0].shape) == ("request-1", ["y"], (1, 1))
+    assert seen.deadline_s == pytest.approx(asked.deadline_s, abs=0.5)
+
+
+@EITHER_WAY
+async def test_large_tensors_cross(replica: Running, node: str) -> None:
+    async with ready_client(replica, node) as client:
+        answer = await client.ask(request(3, rows=1 << 20))
+        assert (len(answer.outputs[0].data), doubled(answer)) == (4 << 20, 6)
+
+
+async def test_many_interleaved_requests_get_their_own_answers(replica: Running, client: ReplicaClient) -> None:
+    chance = random.Random(0)
+
+    async def dawdle(_: Request) -> None:
+        for _ in range(chance.randrange(5)):
+            await asyncio.sleep(0)
+
+    replica.service.before = dawdle
+    answers = await asyncio.gather(*(client.ask(request(n, rows=1 + n % 7)) for n in range(300)))
+    assert [doubled(answer) for answer in answers] == [2 * n for n in range(300)]
+    assert client.outstanding == 0
+
+
+@pytest.mark.parametrize("kind", [BadRequest, TooLarge, Overloaded, ShuttingDown, DeadlineExceeded, InferenceFailed])
+async def test_a_fault_comes_back_as_the_error_it_was(
+    replica: Running, client: ReplicaClient, kind: type[HeadraceError]
+) -> None:
+    replica.service.failure = kind("the reason", 1.5)
+    with pytest.raises(kind) as caught:
+        await client.ask(request(1))
+    assert (type(caught.value), caught.value.message, caught.value.retry_after_s) == (kind, "the reason", 1.5)
+
+
+async def test_an_error_not_of_ours_says_nothing_internal(replica: Running, client: ReplicaClient) -> None:
+    replica.service.failure = ZeroDivisionError("secret")
+    with pytest.raises(InferenceFailed, match="^the model failed on this request$"):
+        await client.ask(request(1))
+    replica.service.failure = None
+    assert doubled(await client.ask(request(1))) == 2
+
+
+async def test_an_answer_too_large_for_a_frame_is_the_models_fault_not_the_callers(
+    replica: Running, client: ReplicaClient
+) -> None:
+    class Huge:
+        def __len__(self) -> int:
+            return 81 << 20
+
+    def inflate(_: Tensor) -> Tensor:
+        return Tensor("y", "UINT8", (1,), Huge())  # type: ignore[arg-type] # only its length is looked at
+
+    replica.service._double = inflate  # type: ignore[method-assign] # the fake's own seam
+    with pytest.raises(InferenceFailed):
+        await client.ask(request(1))
+
+
+async def test_a_withdrawn_request_is_cancelled_in_the_service(replica: Running, client: ReplicaClient) -> None:
+    replica.service.gate.clear()
+    asked = client.ask(request(1))
+    await until(lambda: len(replica.service.requests) == 1)
+    asked.cancel()
+    await until(lambda: replica.service.cancelled == ["request-1"])
+    assert client.outstanding == 0
+
+
+async def test_a_withdrawn_request_harms_no_other(replica: Running, client: ReplicaClient) -> None:
+    replica.service.gate.clear()
+    asked = [client.ask(request(n)) for n in range(3)]
+    await until(lambda: len(replica.service.requests) == 3)
+    asked[1].cancel()
+    replica.service.gate.set()
+    assert [doubled(await asked[i]) for i in (0, 2)] == [0, 4]
+    assert client.stream.is_open
+
+
+async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(replica: Running, client: ReplicaClient) -> None:
+    for n in range(50):
+        crossing, other = client.ask(request(n)), client.ask(request(n))
+        for _ in range(n % 5):
+            await asyncio.sleep(0)
+        crossing.cancel()
+        assert doubled(await other) == 2 * n
+    assert client.stream.is_open
+
+
+async def test_a_request_withdrawn_in_the_turn_it_was_sent_never_reaches_the_service(
+    replica: Running, client: ReplicaClient
+) -> None:
+    client.ask(request(1)).cancel()
+    assert doubled(await client.ask(request(2))) == 4
+    await until(lambda: client.outstanding == 0)
+
+
+async def test_the_deadline_fires_though_the_service_never_answers(replica: Running, client: ReplicaClient) -> None:
+    replica.service.gate.clear()
+    with pytest.raises(DeadlineExceeded):
+        await client.ask(request(1, seconds=0.02))
+    await until(lambda: replica.service.cancelled == ["request-1"])
+    assert client.outstanding == 0
+
+
+async def test_a_deadline_already_past_is_settled_too(client: ReplicaClient) -> None:
+    with pytest.raises(DeadlineExceeded):
+        await client.ask(request(1, seconds=-1))
+
+
+async def test_the_replicas_end_fails_everything_that_was_asked(tmp_path: Path) -> None:
+    async with running(tmp_path) as replica, ready_client(replica) as client:
+        replica.service.gate.clear()
+        asked = [client.ask(request(n)) for n in range(3)]
+        await until(lambda: len(replica.service.requests) == 3)
+        for peer in replica.channel.peers:
+            peer.stream.abort()
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ReplicaLost] * 3
+        await asyncio.wait_for(client.lost.wait(), 1)
+        assert not client.is_ready
+        with pytest.raises(ReplicaLost):
+            client.ask(request(4))
+
+
+async def test_the_gateways_end_cancels_all_that_it_asked(replica: Running) -> None:
+    replica.service.gate.clear()
+    async with ready_client(replica) as client:
+        asked = [client.ask(request(n)) for n in range(3)]
+        await until(lambda: len(replica.service.requests) == 3)
+    await until(lambda: len(replica.service.cancelled) == 3)
+    assert [type(await outcome) for outcome in map(failure, asked)] == [ReplicaLost] * 3
+    await until(lambda: not replica.channel.peers)
+
+
+async def failure(asked: "asyncio.Future[object]") -> Exception | None:
+    try:
+        await asked
+    except HeadraceError as error:
+        return error
+    return None
+
+
+@EITHER_WAY
+async def test_a_wrong_token_gets_no_welcome(replica: Running, node: str) -> None:
+    with pytest.raises(NotReady):
+        await replica.connect(node, token="guessed")
+    assert not replica.channel.peers
+
+
+async def test_nobody_there_is_not_ready(tmp_path: Path) -> None:
+    async with running(tmp_path) as replica:
+        address = replica.address
+    with pytest.raises(NotReady):
+        await Running(replica.channel, replica.service, address).connect("here")
+    with pytest.raises(NotReady):
+        await Running(replica.channel, replica.service, address).connect("elsewhere")
+
+
+async def test_a_connection_given_up_while_it_is_made_is_closed(replica: Running) -> None:
+    """A gateway drops a replica from its fleet while it connects to it: nothing may stay behind."""
+    silent = socket.socket(socket.AF_INET)
+    silent.bind(("127.0.0.1", 0))
+    silent.listen()
+    silent.setblocking(False)
+    mute = Running(replica.channel, replica.service, replica.address)
+    mute.address = type(replica.address)("there", "", "127.0.0.1", silent.getsockname()[1])
+    connecting = asyncio.create_task(mute.connect())
+    loop = asyncio.get_running_loop()
+    accepted, _ = await asyncio.wait_for(loop.sock_accept(silent), 1)
+    await asyncio.wait_for(loop.sock_recv(accepted, 1000), 1)
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+    try:
+        assert await asyncio.wait_for(loop.sock_recv(accepted, 1), 1) == b""
+    finally:
+        accepted.close()
+        silent.close()
+
+
+async def test_the_unix_socket_is_its_owners_alone_and_goes_with_the_replica(tmp_path: Path) -> None:
+    async with running(tmp_path) as replica:
+        assert stat.S_IMODE(os.stat(replica.address.unix).st_mode) == 0o600  # noqa: PTH116
+    assert not Path(replica.address.unix).exists()
+
+
+async def test_readiness_is_what_the_replica_says(replica: Running) -> None:
+    replica.service.health_now = Health(is_ready=False, waiting_rows=0)
+    client = await replica.connect()
+    assert not client.is_ready
+    assert doubled(await client.ask(request(1))) == 2
+    assert not client.is_ready
+    client.close()
+
+
+async def test_a_replica_that_goes_away_is_not_ready_but_answers_what_it_accepted(
+    replica: Running, client: ReplicaClient
+) -> None:
+    replica.service.gate.clear()
+    asked = client.ask(request(1))
+    await until(lambda: len(replica.service.requests) == 1)
+    replica.channel.say_going_away()
+    await until(lambda: not client.is_ready)
+    replica.service.gate.set()
+    assert doubled(await asked) == 2
+
+
+async def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
+    async with running(tmp_path) as replica, ready_client(replica) as client:
+        asked = client.ask(request(1, rows=1 << 18))
+        await until(lambda: len(replica.service.requests) == 1)
+        await asyncio.sleep(0)
+        replica.channel.close()
+        assert doubled(await asked) == 2
+
+
+async def welcomed(replica: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A gateway of our own making: a bare socket that said Hello."""
+    reader, writer = await asyncio.open_unix_connection(replica.address.unix)
+    writer.writelines(bytes(part) for part in encode(Hello(TOKEN)))
+    await asyncio.wait_for(reader.readexactly(8), 1)
+    return reader, writer
+
+
+async def at_end(reader: asyncio.StreamReader) -> bool:
+    """Whether the other end has hung up."""
+    try:
+        async with asyncio.timeout(1):
+            while await reader.read(1 << 16):
+                pass
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, struct.pack("<II", 1, 0) + b"\xc1"])
+async def test_garbage_cuts_its_sender_off_and_nobody_else(
+    replica: Running, client: ReplicaClient, garbage: bytes
+) -> None:
+    reader, writer = await welcomed(replica)
+    writer.write(garbage)
+    assert await at_end(reader)
+    writer.close()
+    assert doubled(await client.ask(request(1))) == 2
+
+
+async def test_a_stranger_is_not_served(replica: Running) -> None:
+    reader, writer = await asyncio.open_unix_connection(replica.address.unix)
+    tensor = from_array("x", np.zeros((1, 1), np.float32))
+    writer.writelines(bytes(p) for p in encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor]))
+    assert await at_end(reader)
+    assert replica.service.requests == []
+    writer.close()
+
+
+async def test_a_stranger_cannot_make_the_replica_hold_a_large_frame(replica: Running) -> None:
+    """Before its Hello a peer has no reason to send more than a token."""
+    reader, writer = await asyncio.open_unix_connection(replica.address.unix)
+    writer.write(struct.pack("<II", 100, 64 << 20) + bytes(1 << 20))
+    assert await at_end(reader)
+    writer.close()
+
+
+async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(replica: Running) -> None:
+    _, writer = await welcomed(replica)
+    tensor = from_array("x", np.zeros((1, 1), np.float32))
+    for number in range(20):
+        ask = encode(Ask(number, 10**6, 0, "r", (), metas([tensor])), [tensor])
+        writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(number))))
+    async with ready_client(replica) as client:
+        assert doubled(await client.ask(request(1))) == 2
+    assert [r.request_id for r in replica.service.requests] == ["request-1"]
+    writer.close()
+
+
+class Deaf:
+    """A gateway that asks for large answers and never reads one."""
+
+    def __init__(self, replica: Running) -> None:
+        self.replica = replica
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(replica.address.unix)
+        self.socket.sendall(b"".join(map(bytes, encode(Hello(TOKEN)))))
+
+    async def ask(self, times: int) -> None:
+        answer = from_array("y", np.zeros((16 << 20) // 4, np.float32))
+        self.replica.service._double = lambda _: answer  # type: ignore[method-assign] # the fake's own seam
+        tensor = from_array("x", np.zeros((1, 1), np.float32))
+        for number in range(times):
+            ask = encode(Ask(number, 10**9, 0, "r", (), metas([tensor])), [tensor])
+            self.socket.sendall(b"".join(map(bytes, ask)))
+            await until(lambda number=number: len(self.replica.service.requests) == number + 1)
+        await asyncio.sleep(0)
+        del self.replica.service._double
+
+
+@pytest.fixture
+async def deaf(replica: Running, client: ReplicaClient) -> AsyncIterator[Deaf]:  # noqa: ARG001 - it ends before them
+    deaf = Deaf(replica)
+    yield deaf
+    deaf.socket.close()
+
+
+async def test_a_peer_that_never_reads_is_cut_off_and_nobody_else(
+    replica: Running, client: ReplicaClient, deaf: Deaf, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its answers must not pile up for ever, nor may one fail without anybody hearing of it."""
+    unheard: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+    await deaf.ask(18)
+    await until(lambda: len(replica.channel.peers) == 1)
+    assert unheard == []
+    assert caplog.records == []
+    assert doubled(await client.ask(request(1))) == 2
+
+
+async def test_going_away_is_said_to_all_though_one_peer_never_reads(
+    replica: Running, client: ReplicaClient, deaf: Deaf
+) -> None:
+    await deaf.ask(18)
+    replica.channel.say_going_away()
+    await until(lambda: not client.is_ready)
+
+
+async def test_a_replica_ends_though_a_peer_never_reads(tmp_path: Path) -> None:
+    async with running(tmp_path) as replica:
+        deaf = Deaf(replica)
+        await deaf.ask(2)
+    try:
+        await until(lambda: not replica.channel.peers)
+    finally:
+        deaf.socket.close()

@@ -1,0 +1,149 @@
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.channel import frames
+from headrace.channel.frames import (
+    MAX_FRAME_BYTES,
+    Ask,
+    Cancel,
+    Decoder,
+    Fault,
+    Frame,
+    GoingAway,
+    Hello,
+    Ping,
+    Pong,
+    Reply,
+    Welcome,
+    encode,
+)
+from headrace.errors import BadRequest, TooLarge
+from headrace.tensor import Tensor, Times, from_array
+
+Sent = tuple[Frame, list[Tensor]]
+
+small = st.integers(0, 2**32)
+texts = st.text(max_size=12)
+tensor_lists = st.lists(st.binary(max_size=40).map(lambda data: Tensor("x", "UINT8", (len(data),), data)), max_size=3)
+
+
+def ask(number: int, tensors: Sequence[Tensor]) -> Sent:
+    return Ask(number, 10, 0, "r", ("y",), frames.metas(tensors)), list(tensors)
+
+
+def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
+    return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors)), list(tensors)
+
+
+frames_sent: st.SearchStrategy[Sent] = st.one_of(
+    st.builds(ask, small, tensor_lists),
+    st.builds(reply, small, tensor_lists),
+    st.builds(Hello, texts).map(lambda frame: (frame, [])),
+    st.builds(Welcome, texts, texts).map(lambda frame: (frame, [])),
+    st.builds(Fault, small, texts, texts, st.none() | st.floats(0, 10)).map(lambda frame: (frame, [])),
+    st.builds(Cancel, small).map(lambda frame: (frame, [])),
+    st.builds(Pong, st.booleans(), small).map(lambda frame: (frame, [])),
+    st.sampled_from([(Ping(), []), (GoingAway(), [])]),
+)
+
+
+def stream_of(sent: Sequence[Sent]) -> bytes:
+    return b"".join(bytes(part) for frame, tensors in sent for part in encode(frame, tensors))
+
+
+def plain(received: Sequence[tuple[Frame, Sequence[Tensor]]]) -> list[tuple[Frame, list[tuple[object, ...]]]]:
+    return [(frame, [(t.name, t.datatype, t.shape, bytes(t.data)) for t in tensors]) for frame, tensors in received]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(frames_sent, max_size=5), st.lists(st.integers(0, 400), max_size=8))
+def test_any_split_of_the_stream_gives_the_same_frames(sent: list[Sent], cuts: list[int]) -> None:
+    stream = stream_of(sent)
+    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    decoder = Decoder()
+    received = [
+        whole for start, end in zip(places, places[1:], strict=False) for whole in decoder.feed(stream[start:end])
+    ]
+    assert plain(received) == plain(sent)
+
+
+def test_frames_that_come_byte_by_byte_are_whole() -> None:
+    sent = [ask(1, [Tensor("x", "UINT8", (3,), b"abc")]), (Ping(), [])]
+    decoder = Decoder()
+    received = [whole for byte in stream_of(sent) for whole in decoder.feed(bytes([byte]))]
+    assert plain(received) == plain(sent)
+
+
+@pytest.mark.parametrize("cut", [1, 40, 90])
+def test_tensors_outlive_the_frames_that_follow(cut: int) -> None:
+    first = stream_of([ask(1, [from_array("x", np.arange(16, dtype=np.float32))])])
+    later = stream_of([ask(2, [from_array("x", np.full(16, -1, np.float32))])])
+    decoder = Decoder()
+    received = [*decoder.feed(first[:cut]), *decoder.feed(first[cut:] + later[:50])]
+    _, tensors = received[0]
+    for _ in range(3):
+        received += decoder.feed(later[50:] + later[:50])
+    assert np.frombuffer(tensors[0].data, np.float32).tolist() == list(range(16))
+
+
+def test_a_frame_too_large_is_not_sent() -> None:
+    huge = Tensor("x", "UINT8", (MAX_FRAME_BYTES + 1,), bytes(MAX_FRAME_BYTES + 1))
+    with pytest.raises(TooLarge, match=f"at most {MAX_FRAME_BYTES} bytes, found {MAX_FRAME_BYTES + 1}"):
+        encode(*ask(1, [huge]))
+
+
+@pytest.mark.parametrize(("header", "body"), [(2**31, 0), (2, MAX_FRAME_BYTES + 1), (2**32 - 1, 2**32 - 1)])
+def test_a_frame_too_large_is_refused_by_its_prefix_alone(header: int, body: int) -> None:
+    with pytest.raises(BadRequest, match="expected at most"):
+        list(Decoder().feed(struct.pack("<II", header, body)))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        struct.pack("<II", 1, 0) + b"\xc1",
+        struct.pack("<II", 2, 0) + b"\x91\x63",
+        struct.pack("<II", 0, 0),
+        struct.pack("<II", 2, 3) + b"\x91\x06abc",
+        b"GET / HTTP/1.1\r\nHost: replica\r\n\r\n",
+    ],
+    ids=["no msgpack", "no such tag", "no header", "more body than tensors", "HTTP"],
+)
+def test_what_is_no_frame_is_refused(stream: bytes) -> None:
+    with pytest.raises(BadRequest):
+        list(Decoder().feed(stream))
+
+
+def test_tensors_of_a_negative_length_are_refused() -> None:
+    tensors = [Tensor("x", "UINT8", (8,), b"8 bytes!"), Tensor("y", "UINT8", (8,), b"8 bytes!")]
+    stream = stream_of([ask(1, tensors)])
+    forged = stream.replace(b"\x91\x08\x08", b"\x91\x08\xf8", 1).replace(b"\x91\x08\x08", b"\x91\x08\x18", 1)
+    assert forged != stream
+    with pytest.raises(BadRequest):
+        list(Decoder().feed(forged))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(max_size=200))
+def test_garbage_gives_frames_or_a_bad_request_and_nothing_else(stream: bytes) -> None:
+    try:
+        list(Decoder().feed(stream))
+    except BadRequest:
+        pass
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(frames_sent, min_size=1, max_size=3), st.data())
+def test_a_damaged_stream_gives_frames_or_a_bad_request_and_nothing_else(sent: list[Sent], data: st.DataObject) -> None:
+    stream = bytearray(stream_of(sent))
+    place = data.draw(st.integers(0, len(stream) - 1))
+    stream[place] = data.draw(st.integers(0, 255))
+    try:
+        list(Decoder().feed(bytes(stream)))
+    except BadRequest:
+        pass
