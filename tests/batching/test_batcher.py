@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.batching.executors import Echo, ask, batcher
 
 from headrace.batching import Batcher, Limits
 from headrace.errors import DeadlineExceeded, InferenceFailed, Overloaded, ShuttingDown
-from tests.batching.executors import Echo, ask, batcher
 
 
 def now_s() -> float:
@@ -106,9 +107,13 @@ async def test_waiting_items_fail_at_their_deadlines_though_the_executor_is_stuc
         ask(line, "stuck")
         await asyncio.sleep(0)
         failed_s: dict[float, float] = {}
+
+        def failed(due: float, _: object) -> None:
+            failed_s[due] = now_s()
+
         waiting = [ask(line, "x", deadline_s=due) for due in (3.0, 1.0, 2.0)]
         for due, future in zip((3.0, 1.0, 2.0), waiting, strict=True):
-            future.add_done_callback(lambda _, due=due: failed_s.update({due: now_s()}))
+            future.add_done_callback(partial(failed, due))
         assert [type(await outcome(f)) for f in waiting] == [DeadlineExceeded] * 3
         assert failed_s == {1.0: 1.0, 2.0: 2.0, 3.0: 3.0}
         assert line.waiting_rows == 0
@@ -203,8 +208,6 @@ class FailsOnce:
         if failure:
             raise failure
         return payloads
-
-
 
 
 async def test_an_executor_that_raises_fails_its_batch_and_the_batcher_lives_on() -> None:

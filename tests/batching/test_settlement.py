@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.batching.executors import Echo, ask, batcher
+from tests.virtual_time import run
 
 from headrace.batching import Batcher, Limits, Settled
 from headrace.errors import HeadraceError, InferenceFailed
-from tests.batching.executors import Echo, ask, batcher
-from tests.virtual_time import run
 
 LIMITS = Limits(max_rows=4, max_waiting_rows=8, max_waiting_bytes=64)
 
@@ -105,19 +106,17 @@ class Callers:
                 continue
             assert self._line.waiting_rows <= LIMITS.max_waiting_rows
             self.accepted[number] = future
-            future.add_done_callback(lambda _, number=number: self._count(number))
+            future.add_done_callback(partial(self._count, number))
             if arrival.leaves_after_s is not None:
                 loop.call_later(arrival.leaves_after_s, future.cancel)
 
-    def _count(self, number: int) -> None:
+    def _count(self, number: int, _: object) -> None:
         self.settled[number] = self.settled.get(number, 0) + 1
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(arrivals, max_size=12), st.lists(runs, max_size=6), st.sampled_from(["drain", "leave"]))
-def test_every_accepted_item_is_settled_exactly_once(
-    arrivals: list[Arrival], script: list[Run], ending: str
-) -> None:
+def test_every_accepted_item_is_settled_exactly_once(arrivals: list[Arrival], script: list[Run], ending: str) -> None:
     executor = Executor(script)
 
     async def program() -> Callers:
@@ -148,11 +147,14 @@ def test_the_yardstick_is_kept() -> None:
     async def program() -> float:
         loop = asyncio.get_running_loop()
 
+        def took(began_s: float, _: object) -> None:
+            latencies_s.append(loop.time() - began_s)
+
         async with batcher(Echo(0.05), Limits(max_rows=32)) as line:
             for _ in range(2000):
                 began_s = loop.time()
                 future = ask(line, None)
-                future.add_done_callback(lambda _, began_s=began_s: latencies_s.append(loop.time() - began_s))
+                future.add_done_callback(partial(took, began_s))
                 await asyncio.sleep(1 / 200)
             await line.drain()
         return loop.time()

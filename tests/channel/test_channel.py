@@ -7,6 +7,7 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ async def test_many_interleaved_requests_get_their_own_answers(replica: Running,
     chance = random.Random(0)
 
     async def dawdle(_: Request) -> None:
-        for _ in range(chance.randrange(5)):
+        for _turn in range(chance.randrange(5)):
             await asyncio.sleep(0)
 
     replica.service.before = dawdle
@@ -92,7 +93,7 @@ async def test_a_fault_comes_back_as_the_error_it_was(
 
 async def test_an_error_not_of_ours_says_nothing_internal(replica: Running, client: ReplicaClient) -> None:
     replica.service.failure = ZeroDivisionError("secret")
-    with pytest.raises(InferenceFailed, match="^the model failed on this request$"):
+    with pytest.raises(InferenceFailed, match=r"^the model failed on this request$"):
         await client.ask(request(1))
     replica.service.failure = None
     assert doubled(await client.ask(request(1))) == 2
@@ -108,7 +109,7 @@ async def test_an_answer_too_large_for_a_frame_is_the_models_fault_not_the_calle
     def inflate(_: Tensor) -> Tensor:
         return Tensor("y", "UINT8", (1,), Huge())  # type: ignore[arg-type] # only its length is looked at
 
-    replica.service._double = inflate  # type: ignore[method-assign] # the fake's own seam
+    replica.service.double = inflate
     with pytest.raises(InferenceFailed):
         await client.ask(request(1))
 
@@ -184,11 +185,11 @@ async def test_the_gateways_end_cancels_all_that_it_asked(replica: Running) -> N
         asked = [client.ask(request(n)) for n in range(3)]
         await until(lambda: len(replica.service.requests) == 3)
     await until(lambda: len(replica.service.cancelled) == 3)
-    assert [type(await outcome) for outcome in map(failure, asked)] == [ReplicaLost] * 3
+    assert [type(await failure(future)) for future in asked] == [ReplicaLost] * 3
     await until(lambda: not replica.channel.peers)
 
 
-async def failure(asked: "asyncio.Future[object]") -> Exception | None:
+async def failure(asked: "asyncio.Future[Answer]") -> Exception | None:
     try:
         await asked
     except HeadraceError as error:
@@ -266,7 +267,7 @@ async def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
         asked = client.ask(request(1, rows=1 << 18))
         await until(lambda: len(replica.service.requests) == 1)
         await asyncio.sleep(0)
-        replica.channel.close()
+        await replica.channel.close()
         assert doubled(await asked) == 2
 
 
@@ -340,20 +341,24 @@ class Deaf:
         self.socket.connect(replica.address.unix)
         self.socket.sendall(b"".join(map(bytes, encode(Hello(TOKEN)))))
 
+    def _has_heard(self, count: int) -> bool:
+        return len(self.replica.service.requests) == count
+
     async def ask(self, times: int) -> None:
         answer = from_array("y", np.zeros((16 << 20) // 4, np.float32))
-        self.replica.service._double = lambda _: answer  # type: ignore[method-assign] # the fake's own seam
+        kept = self.replica.service.double
+        self.replica.service.double = lambda _: answer
         tensor = from_array("x", np.zeros((1, 1), np.float32))
         for number in range(times):
             ask = encode(Ask(number, 10**9, 0, "r", (), metas([tensor])), [tensor])
             self.socket.sendall(b"".join(map(bytes, ask)))
-            await until(lambda number=number: len(self.replica.service.requests) == number + 1)
+            await until(partial(self._has_heard, number + 1))
         await asyncio.sleep(0)
-        del self.replica.service._double
+        self.replica.service.double = kept
 
 
 @pytest.fixture
-async def deaf(replica: Running, client: ReplicaClient) -> AsyncIterator[Deaf]:  # noqa: ARG001 - it ends before them
+async def deaf(replica: Running, client: ReplicaClient) -> AsyncIterator[Deaf]:
     deaf = Deaf(replica)
     yield deaf
     deaf.socket.close()

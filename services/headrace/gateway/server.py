@@ -26,11 +26,11 @@ class Gateway:
         self._events = events
         self._prefix = secrets.token_hex(6)
         self._ids = itertools.count()
+        events.watch_in_flight(lambda: doors.admission.in_flight)
         self._max_body_bytes = doors.admission.limits.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, whole_body: bytes | None) -> Response:
         exchange = Exchange(scope, receive, whole_body, f"{self._prefix}-{next(self._ids):x}", self._max_body_bytes)
-        self._events.request_began()
         found = find_route(exchange.method, exchange.path)
         status, door = 499, "none" if isinstance(found, HeadraceError) else found.door
         try:

@@ -24,6 +24,7 @@ class TensorReader:
         self._rank = 1 + len(spec.shape)
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
+        self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
         self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64")
 
     def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
@@ -80,6 +81,8 @@ class TensorReader:
     def _shape(self, value: object, where: str) -> tuple[int, ...]:
         """`[rows, *shape]`, checked with exact integers before anything is allocated."""
         shape = plain(value)
+        if shape == self._last and all(type(axis) is int for axis in shape):  # True equals 1
+            return tuple(shape)
         if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
             raise BadRequest(f"{where}: expected an array of integers of 0 or more")
         if len(shape) != self._rank:
@@ -92,6 +95,7 @@ class TensorReader:
                 self._check_axis(found, wanted, f"{where}: axis {axis}")
         if math.prod(shape) > _MAX_ELEMENTS:
             raise BadRequest(f"{where}: the tensor is too large")
+        self._last = shape
         return tuple(shape)
 
     def _check_axis(self, found: int, wanted: int, where: str) -> None:

@@ -62,6 +62,7 @@ class Host:
         self._batcher: Batcher[Part, Part] = await self._stack.enter_async_context(
             Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
         )
+        self._events.watch_line(lambda: self._batcher.waiting_rows, lambda: self._batcher.running_rows)
         self._proved_s = monotonic()
         prover = asyncio.create_task(self._keep_proving())
         self._stack.callback(prover.cancel)
@@ -99,15 +100,13 @@ class Host:
         return Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
 
     def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[Part]]":
-        answer = self._batcher.ask(
+        return self._batcher.ask(
             piece,
             rows=rows_of(piece),
             nbytes=sum(a.nbytes for a in piece.values()),
             deadline_s=request.deadline_s,
             group=group_of(piece, self.spec.inputs),
         )
-        self._events.line_is(self._batcher.waiting_rows, self._batcher.running_rows)
-        return answer
 
     async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Part]]:
         """All pieces of a request, or the first error; then the others leave the line."""
@@ -161,7 +160,6 @@ class Host:
         self._proved_s = monotonic()
         self._compute_s = self._proved_s - started_s
         self._events.batch_ran(sum(map(rows_of, parts)))
-        self._events.line_is(self._batcher.waiting_rows, 0)
         return results
 
     def _compute(self, parts: Sequence[Part]) -> Sequence[Part]:

@@ -4,6 +4,7 @@ Labels are cached children, looked up by keys that come from specs and from fixe
 what strangers send.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -43,11 +44,10 @@ class PrometheusGateway:
         )
         self._children = lru_cache(maxsize=4096)(self._labelled)
 
-    def request_began(self) -> None:
-        self._in_flight.inc()
+    def watch_in_flight(self, requests: Callable[[], int]) -> None:
+        self._in_flight.set_function(requests)
 
     def request_ended(self, model: str, version: str, door: str, code: int, seconds: float) -> None:
-        self._in_flight.dec()
         requests, latency = self._children(model, version, door, code)
         requests.inc()
         latency.observe(seconds)
@@ -91,6 +91,6 @@ class PrometheusReplica:
         if times.preprocess_s:
             self._preprocess.observe(times.preprocess_s)
 
-    def line_is(self, waiting_rows: int, running_rows: int) -> None:
-        self._waiting.set(waiting_rows)
-        self._running.set(running_rows)
+    def watch_line(self, waiting_rows: Callable[[], int], running_rows: Callable[[], int]) -> None:
+        self._waiting.set_function(waiting_rows)
+        self._running.set_function(running_rows)

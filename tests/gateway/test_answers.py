@@ -1,0 +1,200 @@
+"""The gateway over HTTP, before a real replica: what it answers, and in which shape."""
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from tests.plain import LIMITS, Plain, plain
+
+from headrace import backends
+from headrace.backends import Backend
+from headrace.errors import HeadraceError
+from headrace.gateway.problems import STATUS, problem
+from headrace_models.repository import ModelVersion
+
+INFER = "/v2/models/doubler/infer"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+    with plain(tmp_path_factory.mktemp("plain")) as running:
+        yield running
+
+
+def test_each_row_comes_back_doubled_and_in_order(served: Plain) -> None:
+    rows = np.arange(200 * 4, dtype=np.float32).reshape(200, 4)  # more than a batch: split and put together again
+    status, answer, headers = served.infer(rows, id="mine")
+    assert status == 200
+    assert (answer["model_name"], answer["model_version"], answer["id"]) == ("doubler", "1", "mine")
+    assert answer["outputs"][0]["shape"] == [200, 4]
+    np.testing.assert_array_equal(np.reshape(answer["outputs"][0]["data"], (200, 4)), rows * 2)
+    assert "batch;desc=" in headers["server-timing"]
+
+
+def test_a_binary_answer_says_where_its_json_ends(served: Plain) -> None:
+    rows = np.ones((1, 4), np.float32)
+    _, body, headers = served.infer(rows, parameters={"binary_data_output": True})
+    assert headers["content-type"] == "application/octet-stream"
+    length = int(headers["inference-header-content-length"])
+    assert orjson.loads(body[:length])["outputs"][0]["parameters"]["binary_data_size"] == 16
+    np.testing.assert_array_equal(np.frombuffer(body[length:], "<f4"), [2, 2, 2, 2])
+
+
+def test_many_callers_at_once_get_their_own_answers(served: Plain) -> None:
+    wrong: list[int] = []
+
+    def caller(number: int) -> None:
+        for step in range(20):
+            rows = np.full((1 + step % 3, 4), number * 100 + step, np.float32)
+            answer = served.infer(rows)[1]
+            if answer["outputs"][0]["data"] != (rows * 2).ravel().tolist():
+                wrong.append(number)
+
+    threads = [threading.Thread(target=caller, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "route_not_found"),
+        ("GET", "/v2/models/nobody", 404, "model_not_found"),
+        ("GET", "/v2/models/nobody/ready", 404, "model_not_found"),
+        ("POST", "/v2/models/nobody/infer", 404, "model_not_found"),
+        ("GET", "/v2/models/doubler/versions/9", 404, "version_not_found"),
+        ("GET", INFER, 405, "method_not_allowed"),
+        ("DELETE", "/v2", 405, "method_not_allowed"),
+        ("POST", INFER, 400, "bad_request"),
+        ("POST", "/v1/models/doubler:classify", 400, "bad_request"),
+    ],
+)
+def test_an_error_is_one_sentence_with_its_code_and_the_requests_id(
+    served: Plain, method: str, path: str, status: int, code: str
+) -> None:
+    found, answer, headers = served.ask(method, path)
+    assert found == status
+    assert answer["code"] == code
+    assert isinstance(answer["error"], str)
+    assert answer["request_id"] == headers["x-request-id"]
+
+
+def test_errors_of_embeddings_have_openais_shape(served: Plain) -> None:
+    status, answer, _ = served.ask("POST", "/v1/embeddings", orjson.dumps({"model": "doubler", "input": "x"}))
+    assert status == 400
+    assert answer["error"]["message"].startswith("model: expected a model that embeds text")
+
+
+def test_metadata_has_the_row_axis(served: Plain) -> None:
+    _, answer, _ = served.ask("GET", "/v2/models/doubler")
+    assert answer["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
+    assert answer["versions"] == ["1"]
+    assert served.ask("GET", "/v2")[1]["extensions"] == ["binary_tensor_data"]
+    assert served.ask("GET", "/v2/")[0] == 200
+
+
+def test_a_request_id_comes_back_only_if_it_is_well_formed(served: Plain) -> None:
+    assert served.ask("GET", "/v2", headers={"X-Request-Id": "abc-1"})[2]["x-request-id"] == "abc-1"
+    assert served.ask("GET", "/v2", headers={"X-Request-Id": "a b"})[2]["x-request-id"] != "a b"
+
+
+@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "1e9", "soon"])
+def test_a_timeout_that_is_no_time_is_refused(served: Plain, timeout: str) -> None:
+    body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+    status, answer, _ = served.ask("POST", INFER, body, {"X-Request-Timeout": timeout})
+    assert status == 400
+    assert answer["error"].startswith("X-Request-Timeout: expected seconds")
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> None:
+    with socket.create_connection(("127.0.0.1", served.port)) as caller:
+        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {10**9}\r\n\r\n".encode())
+        assert caller.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_chunked_body_over_the_limit_is_refused_when_it_passes_it(served: Plain) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    chunks = (b"x" * 60_000 for _ in range(1 + LIMITS.max_body_bytes // 60_000))
+    connection.request("POST", INFER, chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    assert connection.getresponse().status == 413
+    connection.close()
+
+
+def test_one_connection_serves_many_requests(served: Plain) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
+    for _ in range(5):
+        connection.request("GET", "/v2/health/live")
+        assert orjson.loads(connection.getresponse().read()) == {"live": True}
+    connection.close()
+
+
+class Gated:
+    """A backend that waits inside its first batch after warm-up until it is let go."""
+
+    def __init__(self, version: ModelVersion, name: str) -> None:
+        self._real: Backend = backends.load(version, name)
+        self.device = "cpu"
+        self.is_shut = False
+        self.entered, self.gate = threading.Event(), threading.Event()
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.is_shut:
+            self.entered.set()
+            assert self.gate.wait(30)
+        return self._real.run(inputs)
+
+
+def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_path: Any) -> None:
+    made: list[Gated] = []
+
+    def load(version: ModelVersion, name: str) -> Backend:
+        made.append(Gated(version, name))
+        return made[0]
+
+    rows = np.ones((1, 4), np.float32)
+    with plain(tmp_path, load) as running:
+        gated = made[0]
+        gated.is_shut = True
+        try:
+            stuck = threading.Thread(target=running.infer, args=(rows,))
+            stuck.start()
+            assert gated.entered.wait(30)
+            status, answer, _ = running.infer(rows, parameters={"timeout": 50_000})
+            assert (status, answer["code"]) == (504, "deadline_exceeded")
+            _leave_one_request(running)
+            running.infer(rows, parameters={"timeout": 50_000})
+        finally:
+            gated.gate.set()
+        stuck.join()
+        gated.is_shut = False
+        assert running.infer(rows)[0] == 200
+
+
+def _leave_one_request(running: Plain) -> None:
+    body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+    with socket.create_connection(("127.0.0.1", running.port)) as caller:
+        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def _family(root: type[HeadraceError]) -> Sequence[type[HeadraceError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _family(child))]
+
+
+@pytest.mark.parametrize("kind", _family(HeadraceError))
+def test_every_error_has_a_status_and_says_nothing_internal(kind: type[HeadraceError]) -> None:
+    response = problem(kind("one sentence", retry_after_s=1.5), "id", "/v2")
+    assert response.status == next(STATUS[k] for k in kind.__mro__ if k in STATUS)
+    assert (b"retry-after", b"2") in response.headers
+
+
+def test_an_error_that_is_not_ours_is_named_to_nobody() -> None:
+    body = orjson.loads(problem(KeyError("/secret/path"), "id", "/v2").body)
+    assert body == {"error": "the server failed on this request", "code": "internal", "request_id": "id"}

@@ -1,0 +1,181 @@
+"""The infer body, JSON and binary: what is read right, and what is refused with its field named."""
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.errors import BadRequest
+from headrace.gateway.wire import Codec, InferBody
+from headrace.tensor import Answer, Times, from_array, to_array
+from headrace_models.spec import DTYPES, ModelSpec
+
+
+def spec(datatype: str = "FP32", shape: tuple[int, ...] = (2, 2), **more: Any) -> ModelSpec:
+    document: dict[str, Any] = {
+        "name": "m",
+        "version": "1",
+        "weights": {"onnx": "m.onnx"},
+        "golden": "g.npz",
+        "inputs": [{"name": "x", "datatype": datatype, "shape": shape}],
+        "outputs": [
+            {"name": "y", "datatype": datatype, "shape": shape},
+            {"name": "z", "datatype": "INT64", "shape": []},
+        ],
+        "files": {"m.onnx": "0" * 64, "g.npz": "0" * 64},
+    }
+    return ModelSpec.model_validate(document | more)
+
+
+def tensor(data: object = (1, 2, 3, 4), **changes: Any) -> dict[str, Any]:
+    return {"name": "x", "shape": [1, 2, 2], "datatype": "FP32", "data": data} | changes
+
+
+def decode(document: object, the: ModelSpec | None = None) -> InferBody:
+    return Codec(the or spec()).decode(orjson.dumps(document), None)
+
+
+def decode_binary(array: np.ndarray, the: ModelSpec, codec: Codec | None = None, **changes: Any) -> InferBody:
+    sent = from_array("x", array)
+    parameters = {"binary_data_size": len(sent.data)}
+    header = orjson.dumps(
+        {"inputs": [{"name": "x", "shape": array.shape, "datatype": sent.datatype, "parameters": parameters} | changes]}
+    )
+    return (codec or Codec(the)).decode(header + bytes(sent.data), str(len(header)))
+
+
+def test_flat_and_nested_data_are_the_same_tensor() -> None:
+    flat, nested = decode({"inputs": [tensor()]}), decode({"inputs": [tensor([[[1, 2], [3, 4]]])]})
+    np.testing.assert_array_equal(to_array(flat.inputs[0]), to_array(nested.inputs[0]))
+
+
+@pytest.mark.parametrize("datatype", [*DTYPES, "BYTES"])
+def test_every_datatype_arrives_as_it_was_sent(datatype: str) -> None:
+    the = spec(datatype)
+    if datatype == "BYTES":
+        array = np.array([["é", "b"], ["", "d"]], object)[None]
+        expected = np.vectorize(str.encode, otypes=[object])(array)
+    else:
+        array = expected = np.array([[[1, 0], [0, 1]]], DTYPES[datatype])
+    read = decode({"inputs": [tensor(array.ravel().tolist(), datatype=datatype)]}, the)
+    np.testing.assert_array_equal(to_array(read.inputs[0]), expected)
+    np.testing.assert_array_equal(to_array(decode_binary(array, the).inputs[0]), expected)
+
+
+def test_integers_of_64_bits_survive() -> None:
+    values = [4611686018427387904, -9223372036854775808, 9223372036854775807, 9007199254740993]
+    read = decode({"inputs": [tensor(values, datatype="INT64")]}, spec("INT64"))
+    assert to_array(read.inputs[0]).ravel().tolist() == values
+
+
+def test_a_remembered_header_reads_other_bytes() -> None:
+    codec, the = Codec(spec()), spec()
+    for value in (1.0, 2.0, 3.0):
+        array = np.full((1, 2, 2), value, np.float32)
+        np.testing.assert_array_equal(to_array(decode_binary(array, the, codec).inputs[0]), array)
+    with pytest.raises(BadRequest, match="finite"):
+        decode_binary(np.full((1, 2, 2), np.nan, np.float32), the, codec)
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        ([], "body: expected a JSON object, found an array"),
+        ({}, "inputs: expected a non-empty array of objects"),
+        ({"inputs": {}}, "inputs: expected a non-empty array of objects"),
+        ({"inputs": [7]}, "inputs: expected a non-empty array of objects"),
+        ({"inputs": [tensor(name="w")]}, "inputs[0].name: expected one of ['x'], found \"w\""),
+        ({"inputs": [tensor(), tensor()]}, 'inputs[1].name: input "x" is given twice'),
+        ({"inputs": [tensor(datatype="FP64")]}, "inputs[0].datatype: expected FP32, found FP64"),
+        ({"inputs": [tensor(shape=[1, 4])]}, "inputs[0].shape: expected 3 axes [n, 2, 2], found 2"),
+        ({"inputs": [tensor(shape=[1, 2, 3])]}, "inputs[0].shape: axis 2: expected 2, found 3"),
+        ({"inputs": [tensor(shape=[0, 2, 2])]}, "inputs[0].shape: expected at least 1 row, found 0"),
+        ({"inputs": [tensor(shape=[-1, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
+        ({"inputs": [tensor(shape=[True, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
+        ({"inputs": [tensor(shape=[2**62, 2, 2])]}, "inputs[0].shape: the tensor is too large"),
+        ({"inputs": [tensor([1, 2, 3])]}, "inputs[0].data: expected 4 elements for shape [1, 2, 2], found 3"),
+        ({"inputs": [tensor("text")]}, "inputs[0].data: expected an array, found a string"),
+        ({"inputs": [tensor([1, 2, "3", 4])]}, "inputs[0].data: expected numbers only"),
+        ({"inputs": [tensor([1, 2, True, 4])]}, "inputs[0].data: expected numbers only"),
+        ({"inputs": [tensor([1, 2, 1e39, 4])]}, "inputs[0].data: a value is out of range for FP32"),
+        ({"inputs": [tensor(None)]}, "inputs[0]: expected data or parameters.binary_data_size, found neither"),
+        ({"inputs": [tensor(parameters={"binary_data_size": 4})]}, "inputs[0]: expected data or parameters.binary"),
+        ({"inputs": [tensor(parameters=[])]}, "inputs[0].parameters: expected an object"),
+        ({"inputs": [tensor(parameters={"shared_memory_region": "r"})]}, "inputs[0].parameters: shared memory"),
+        ({"inputs": [tensor()], "outputs": [{"name": "w"}]}, "outputs[0].name: expected one of ['y', 'z']"),
+        ({"inputs": [tensor()], "outputs": [{"name": "y"}] * 2}, 'outputs[1].name: output "y" is asked for twice'),
+        ({"inputs": [tensor()], "id": 7}, "id: expected a string"),
+        ({"inputs": [tensor()], "parameters": {"timeout": -1}}, "parameters.timeout: expected an integer"),
+        ({"inputs": [tensor()], "parameters": {"sequence_id": 7}}, "parameters.sequence_id"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_its_field_expected_and_found(document: object, says: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        decode(document)
+    assert refused.value.message.startswith(says)
+
+
+@pytest.mark.parametrize("value", [300, -1, 1.5])
+def test_an_integer_out_of_its_range_is_refused(value: float) -> None:
+    with pytest.raises(BadRequest, match=r"inputs\[0\].data"):
+        decode({"inputs": [tensor([1, 2, 3, value], datatype="UINT8")]}, spec("UINT8"))
+
+
+def test_bare_nan_is_read_and_then_the_models_policy_speaks() -> None:
+    body = b'{"inputs":[{"name":"x","shape":[1,2,2],"datatype":"FP32","data":[1,NaN,-Infinity,4]}]}'
+    with pytest.raises(BadRequest, match="expected finite numbers"):
+        Codec(spec()).decode(body, None)
+    read = Codec(spec(non_finite="allow")).decode(body, None)
+    np.testing.assert_array_equal(to_array(read.inputs[0]).ravel(), [1, np.nan, -np.inf, 4])
+
+
+@pytest.mark.parametrize("length", ["", "0", "-1", "+5", "abc", "99999999999999999999"])
+def test_a_header_length_that_is_none_is_refused(length: str) -> None:
+    with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
+        Codec(spec()).decode(b'{"inputs":[]}', length)
+
+
+@pytest.mark.parametrize(
+    ("size", "says"), [(12, "expected 16"), (20, "4 bytes are missing"), (-1, "expected an integer")]
+)
+def test_binary_sizes_must_fit_the_shape_and_the_body(size: int, says: str) -> None:
+    with pytest.raises(BadRequest, match=says):
+        decode_binary(np.ones((1, 2, 2), np.float32), spec(), parameters={"binary_data_size": size})
+
+
+def test_bytes_left_over_are_refused() -> None:
+    header = orjson.dumps({"inputs": [tensor()]})
+    with pytest.raises(BadRequest, match="expected 0 bytes of binary tensors, found 3"):
+        Codec(spec()).decode(header + b"abc", str(len(header)))
+
+
+def test_outputs_come_in_the_order_and_form_asked_for() -> None:
+    outputs = [{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]
+    asked = decode({"inputs": [tensor()], "outputs": outputs, "id": "7"})
+    answer = Answer(
+        [from_array("z", np.array([5])), from_array("y", np.ones((1, 2, 2), np.float32))], Times(0, 0, 0, 1)
+    )
+    assert asked.outputs == ["z", "y"]
+    body, length = Codec(spec()).encode(answer, asked)
+    document = orjson.loads(body[:length])
+    assert [output["name"] for output in document["outputs"]] == ["z", "y"]
+    assert document["outputs"][1]["data"] == [1, 1, 1, 1]
+    assert body[length:] == (5).to_bytes(8, "little")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_damaged_request_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    body = bytearray(orjson.dumps({"inputs": [tensor()], "outputs": [{"name": "y"}], "parameters": {"timeout": 5}}))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(body) - 1))
+        if data.draw(st.booleans()):
+            body[place] = data.draw(st.integers(0, 255))
+        else:
+            del body[place]
+    with suppress(BadRequest):
+        Codec(spec()).decode(bytes(body), None)

@@ -1,0 +1,97 @@
+"""The serving path in one process and without Ray: a real host, channel and gateway around a tiny ONNX model."""
+
+import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import orjson
+from onnx import TensorProto, helper
+from tests.platform.running import free_port
+
+from headrace import backends
+from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.gateway.admission import DoorLimits
+from headrace.gateway.serving import GatewayOrder, serve_gateway
+from headrace.gateway.serving import Serving as GatewayServing
+from headrace.loop_thread import LoopThread
+from headrace.replica.host import Load
+from headrace.replica.serving import ReplicaOrder, serve_replica
+from headrace.replica.serving import Serving as ReplicaServing
+from headrace_models.add import add
+
+__all__ = ["Plain", "make_doubler", "plain"]
+
+TOKEN = "a token"
+LIMITS = DoorLimits(max_body_bytes=100_000, max_in_flight=64, default_timeout_s=10.0)
+
+
+def make_doubler(folder: Path, repository: Path) -> Path:
+    """A model that doubles `x` FP32 [n, 4] into `y`; the folder of its version."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "doubler",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    file = folder / "doubler.onnx"
+    onnx.save(model, str(file))
+    return add(file, "doubler", repository)
+
+
+@dataclass
+class Plain:
+    """A gateway at `port` and the threads behind it."""
+
+    port: int
+    replica: "LoopThread[ReplicaServing]"
+    gateway: GatewayServing
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON body (None if there is none) and headers, on a connection of its own."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body or None, headers or {})
+            answer = connection.getresponse()
+            content = answer.read()
+            is_json = answer.getheader("content-type") == "application/json" and content[:1] in b"{["
+            headers_found = {name.lower(): value for name, value in answer.getheaders()}
+            return answer.status, orjson.loads(content) if is_json and content else content, headers_found
+        finally:
+            connection.close()
+
+    def infer(self, rows: "np.ndarray", **more: Any) -> tuple[int, Any, dict[str, str]]:
+        tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
+        return self.ask("POST", "/v2/models/doubler/infer", orjson.dumps({"inputs": [tensor], **more}))
+
+
+@contextmanager
+def plain(folder: Path, load: Load = backends.load) -> Iterator[Plain]:
+    version = make_doubler(folder, folder / "repository")
+    order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
+    replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
+    port = free_port()
+    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS)
+    gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
+    try:
+        served = replica.start(60)
+        front = gateway.start(60)
+        entry = ReplicaEntry("one", served.version.spec, served.labels, served.address, "onnx")
+        gateway.call(lambda: front.update(Fleet(1, ("doubler",), (entry,), ())))
+        running = Plain(port, replica, front)
+        while running.ask("GET", "/v2/health/ready")[0] != 200:
+            assert replica.is_alive
+        yield running
+    finally:
+        gateway.stop()
+        replica.stop()
+        assert gateway.wait(30)
+        assert replica.wait(30)

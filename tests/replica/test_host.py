@@ -1,0 +1,96 @@
+"""A host with a real, tiny model: it starts only when proven, and drains."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.plain import make_doubler
+
+from headrace import backends
+from headrace.errors import InferenceFailed, ShuttingDown, StartFailed
+from headrace.replica.host import Host
+from headrace.telemetry.events import Silent
+from headrace.tensor import Request, from_array, to_array
+from headrace_models.repository import ModelVersion, read_version
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> ModelVersion:
+    return read_version(make_doubler(tmp_path, tmp_path / "repository"))
+
+
+def ask(rows: "np.ndarray") -> Request:
+    return Request([from_array("x", rows)], (), monotonic() + 10)
+
+
+async def test_rows_of_many_requests_come_back_to_their_own(version: ModelVersion) -> None:
+    async with Host(version, "onnx", Silent()) as host:
+        asked = [np.full((1 + n % 5, 4), n, np.float32) for n in range(40)]
+        answers = await asyncio.gather(*(host.infer(ask(rows)) for rows in asked))
+    for rows, answer in zip(asked, answers, strict=True):
+        np.testing.assert_array_equal(to_array(answer.outputs[0]), rows * 2)
+
+
+async def test_a_request_larger_than_a_batch_is_put_together_again(version: ModelVersion) -> None:
+    rows = np.arange(1000 * 4, dtype=np.float32).reshape(1000, 4)
+    async with Host(version, "onnx", Silent()) as host:
+        answer = await host.infer(ask(rows))
+    np.testing.assert_array_equal(to_array(answer.outputs[0]), rows * 2)
+    assert answer.times.batch_rows <= version.spec.batching.max_rows
+
+
+class Broken:
+    """A backend whose answers are changed by a function."""
+
+    device = "cpu"
+
+    def __init__(self, version: ModelVersion, name: str) -> None:
+        self._real = backends.load(version, name)
+        self.is_broken = True
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        outputs = dict(self._real.run(inputs))
+        return {name: array[:-1] if self.is_broken else array for name, array in outputs.items()}
+
+
+class OffByABit(Broken):
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {name: array + 0.01 for name, array in self._real.run(inputs).items()}
+
+
+async def test_a_wrong_golden_answer_refuses_to_start(version: ModelVersion) -> None:
+    with pytest.raises(StartFailed, match=r'golden output "y": expected within 0.0001, found a difference of 0.01'):
+        async with Host(version, "onnx", Silent(), OffByABit):
+            pass
+
+
+async def test_an_answer_with_rows_missing_fails_its_batch_and_the_host_lives_on(version: ModelVersion) -> None:
+    made: list[Broken] = []
+
+    def load(version: ModelVersion, name: str) -> Broken:
+        made.append(Broken(version, name))
+        made[0].is_broken = False
+        return made[0]
+
+    rows = np.ones((2, 4), np.float32)
+    async with Host(version, "onnx", Silent(), load) as host:
+        made[0].is_broken = True
+        with pytest.raises(InferenceFailed, match="1 rows"):
+            await host.infer(ask(rows))
+        made[0].is_broken = False
+        assert (await host.infer(ask(rows))).outputs[0].shape == (2, 4)
+
+
+async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:
+    async with Host(version, "onnx", Silent()) as host:
+        accepted = [asyncio.ensure_future(host.infer(ask(np.ones((1, 4), np.float32)))) for _ in range(50)]
+        await asyncio.sleep(0)
+        await host.drain()
+        results = await asyncio.gather(*accepted, return_exceptions=True)
+        assert all(not isinstance(r, BaseException) or isinstance(r, ShuttingDown) for r in results)
+        with pytest.raises(ShuttingDown):
+            await host.infer(ask(np.ones((1, 4), np.float32)))
