@@ -29,11 +29,11 @@ class _Frozen(BaseModel):
 
 
 class GatewaySettings(_Frozen):
-    """The data port. Several gateway processes share it on a node; in a cluster there is one gateway a node."""
+    """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
-    replicas: int = Field(default=1, ge=1, le=64)
+    replicas: int = Field(default=2, ge=1, le=64)
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     max_in_flight: int = Field(default=1024, ge=1)
     default_timeout_s: float = Field(default=30.0, gt=0, le=300)

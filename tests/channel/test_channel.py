@@ -27,7 +27,7 @@ from headrace.errors import (
     ShuttingDown,
     TooLarge,
 )
-from headrace.tensor import Request, Tensor, from_array
+from headrace.tensor import Answer, Request, Tensor, from_array
 
 EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
 

@@ -1,0 +1,185 @@
+"""Bodies that were made to hurt: each is a BadRequest, told in a sentence that can be sent, and told soon."""
+
+from time import monotonic
+from typing import Any
+
+import orjson
+import pytest
+
+from headrace.errors import BadRequest, HeadraceError
+from headrace.gateway.problems import problem
+from headrace.gateway.wire import Codec, InferBody
+from headrace.tensor import to_array
+from headrace_models.spec import ModelSpec
+
+SURROGATE = r"\ud800"
+
+
+def codec(datatype: str = "FP32", shape: tuple[int, ...] = (2,)) -> Codec:
+    digest = "0" * 64
+    document: dict[str, Any] = {
+        "name": "m",
+        "version": "1",
+        "weights": {"onnx": "m.onnx"},
+        "golden": "g.npz",
+        "inputs": [{"name": "x", "datatype": datatype, "shape": shape}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
+        "files": {"m.onnx": digest, "g.npz": digest},
+    }
+    return Codec(ModelSpec.model_validate(document))
+
+
+def decode(
+    data: str,
+    *,
+    name: str = "x",
+    datatype: str = "FP32",
+    said: str | None = None,
+    shape: tuple[int, ...] = (2,),
+    rest: str = "",
+) -> InferBody:
+    axes = [1, *shape]
+    body = f'{{"inputs":[{{"name":"{name}","datatype":"{said or datatype}","shape":{axes},"data":{data}}}]{rest}}}'
+    return codec(datatype, shape).decode(body.encode(), None)
+
+
+def refusal(**request: Any) -> HeadraceError:
+    with pytest.raises(BadRequest) as caught:
+        decode(request.pop("data", "[1,2]"), **request)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"name": SURROGATE},
+        {"said": SURROGATE},
+        {"rest": f',"id":"{SURROGATE}"'},
+        {"rest": f',"outputs":[{{"name":"{SURROGATE}"}}]'},
+        {"datatype": "BYTES", "data": f'["{SURROGATE}","b"]'},
+    ],
+    ids=["name", "datatype", "id", "output", "data"],
+)
+def test_half_a_character_is_refused_and_the_refusal_can_be_sent(request_: dict[str, Any]) -> None:
+    response = problem(refusal(**request_), "id", "/v2/models/m/infer")
+    assert response.status == 400
+    assert orjson.loads(response.body)["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32"])
+def test_deep_and_wide_data_does_not_hold_the_gateway_up(datatype: str) -> None:
+    """Flattening level by level costs depth times width: 900 levels beside 100,000 elements held the loop for seconds."""
+    element = {"BOOL": "true", "BYTES": '"a"', "FP32": "NaN"}[datatype]
+    data = "[" + "[" * 900 + element + "]" * 900 + f",{element}" * 100_000 + "]"
+    began_s = monotonic()
+    refusal(data=data, datatype=datatype)
+    assert monotonic() - began_s < 0.5
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 1020, 2000, 100_000])
+@pytest.mark.parametrize("leaf", ["1", "NaN"])
+def test_any_depth_is_refused_in_a_sentence(depth: int, leaf: str) -> None:
+    refusal(data="[" * depth + leaf + "]" * depth)
+
+
+@pytest.mark.parametrize("number", ["100000000000000000000", "-100000000000000000000"])
+def test_a_float_may_be_written_without_a_point(number: str) -> None:
+    """JavaScript writes 1e20 with all its digits."""
+    assert to_array(decode(f"[{number},1]").inputs[0])[0, 0] == pytest.approx(float(number))
+
+
+def test_whole_numbers_and_fractions_mix_in_a_float_tensor() -> None:
+    assert to_array(decode("[1,2.5]").inputs[0]).tolist() == [[1.0, 2.5]]
+
+
+@pytest.mark.parametrize("element", ["null", "true", '"1"', "{}", "[[1],2]", "1e400", "-1e400"])
+@pytest.mark.parametrize("beside", ["2", "NaN"])
+def test_what_is_no_number_is_refused(element: str, beside: str) -> None:
+    refusal(data=f"[{element},{beside}]")
+
+
+@pytest.mark.parametrize(
+    "element", ["1.0", "1.5", "1e2", "null", "true", "9223372036854775808", "-9223372036854775809"]
+)
+def test_what_is_no_integer_of_64_bits_is_refused(element: str) -> None:
+    refusal(data=f"[{element},2]", datatype="INT64")
+
+
+@pytest.mark.parametrize(("element", "value"), [("18446744073709551615", 2**64 - 1), ("9223372036854775808", 2**63)])
+def test_unsigned_integers_of_64_bits_survive(element: str, value: int) -> None:
+    assert to_array(decode(f"[{element},0]", datatype="UINT64").inputs[0])[0, 0] == value
+
+
+@pytest.mark.parametrize("element", ["-1", "18446744073709551616", "0.5"])
+def test_what_is_no_unsigned_integer_is_refused(element: str) -> None:
+    refusal(data=f"[{element},0]", datatype="UINT64")
+
+
+def test_elements_lost_in_uneven_nesting_are_not_made_up() -> None:
+    refusal(data="[[1],[]]")
+    refusal(data="[]")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"[]",
+        b'"text"',
+        b"\xff\xfe",
+        b"\xef\xbb\xbf[]",
+        b'{"inputs":[{"name":"x"}',
+        b"{}" * 2,
+        b"\x00",
+    ],
+)
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        codec().decode(body, None)
+
+
+@pytest.mark.parametrize("timeout_us", [2**62, 2**63 - 1, 301_000_000])
+def test_a_timeout_in_the_body_is_bounded_as_the_header_is(timeout_us: int) -> None:
+    with pytest.raises(BadRequest, match="timeout"):
+        decode("[1,2]", rest=f',"parameters":{{"timeout":{timeout_us}}}')
+
+
+@pytest.mark.parametrize("size", ["true", "1.5", '"8"', "-8", "9223372036854775807", "18446744073709551615"])
+def test_a_binary_size_that_is_none_is_refused(size: str) -> None:
+    header = (
+        '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":' + size + "}}]}"
+    ).encode()
+    with pytest.raises(BadRequest):
+        codec().decode(header + bytes(8), str(len(header)))
+
+
+@pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\0\0\0a" * 3, b"\x01\0\0\0a\x05\0\0\0b"])
+def test_binary_texts_that_do_not_add_up_are_refused(raw: bytes) -> None:
+    header = (
+        '{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":%d}}]}' % len(raw)
+    ).encode()
+    for _ in range(2):  # the second time the header could be a remembered one
+        with pytest.raises(BadRequest):
+            codec("BYTES").decode(header + raw, str(len(header)))
+
+
+def test_a_remembered_header_still_refuses_what_does_not_fit_it() -> None:
+    reader = codec("BOOL")
+    header = b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1,2],"parameters":{"binary_data_size":2}}]}'
+    length = str(len(header))
+    reader.decode(header + b"\0\1", length)
+    for tail in (b"\0\2", b"\0", b"\0\1\1", b""):
+        with pytest.raises(BadRequest):
+            reader.decode(header + tail, length)
+
+
+def test_many_headers_do_not_pile_up() -> None:
+    reader = codec("BOOL")
+    for n in range(600):
+        header = (
+            '{"id":"%d","inputs":[{"name":"x","datatype":"BOOL","shape":[1,2],"parameters":{"binary_data_size":2}}]}'
+            % n
+        ).encode()
+        assert reader.decode(header + b"\0\1", str(len(header))).id == str(n)
