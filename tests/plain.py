@@ -52,6 +52,7 @@ class Plain:
     port: int
     replica: "LoopThread[ReplicaServing]"
     gateway: GatewayServing
+    front: "LoopThread[GatewayServing]"
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
@@ -83,10 +84,10 @@ def plain(folder: Path, load: Load = backends.load) -> Iterator[Plain]:
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)
-        front = gateway.start(60)
+        listening = gateway.start(60)
         entry = ReplicaEntry("one", served.version.spec, served.labels, served.address, "onnx")
-        gateway.call(lambda: front.update(Fleet(1, ("doubler",), (entry,), ())))
-        running = Plain(port, replica, front)
+        gateway.call(lambda: listening.update(Fleet(1, ("doubler",), (entry,), ())))
+        running = Plain(port, replica, listening, gateway)
         while running.ask("GET", "/v2/health/ready")[0] != 200:
             assert replica.is_alive
         yield running

@@ -68,12 +68,12 @@ def test_half_a_character_is_refused_and_the_refusal_can_be_sent(request_: dict[
 
 @pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32"])
 def test_deep_and_wide_data_does_not_hold_the_gateway_up(datatype: str) -> None:
-    """Flattening level by level costs depth times width: 900 levels beside 100,000 elements held the loop for seconds."""
+    """Flattening level by level costs depth times width: 900 levels beside 20,000 elements held the loop for 2 s."""
     element = {"BOOL": "true", "BYTES": '"a"', "FP32": "NaN"}[datatype]
-    data = "[" + "[" * 900 + element + "]" * 900 + f",{element}" * 100_000 + "]"
+    data = "[" + "[" * 900 + element + "]" * 900 + f",{element}" * 20_000 + "]"
     began_s = monotonic()
     refusal(data=data, datatype=datatype)
-    assert monotonic() - began_s < 0.5
+    assert monotonic() - began_s < 0.3
 
 
 @pytest.mark.parametrize("depth", [100, 1000, 1020, 2000, 100_000])
@@ -157,9 +157,9 @@ def test_a_binary_size_that_is_none_is_refused(size: str) -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\0\0\0a" * 3, b"\x01\0\0\0a\x05\0\0\0b"])
 def test_binary_texts_that_do_not_add_up_are_refused(raw: bytes) -> None:
-    header = (
-        '{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":%d}}]}' % len(raw)
-    ).encode()
+    header = b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":%d}}]}' % len(
+        raw
+    )
     for _ in range(2):  # the second time the header could be a remembered one
         with pytest.raises(BadRequest):
             codec("BYTES").decode(header + raw, str(len(header)))
@@ -178,8 +178,6 @@ def test_a_remembered_header_still_refuses_what_does_not_fit_it() -> None:
 def test_many_headers_do_not_pile_up() -> None:
     reader = codec("BOOL")
     for n in range(600):
-        header = (
-            '{"id":"%d","inputs":[{"name":"x","datatype":"BOOL","shape":[1,2],"parameters":{"binary_data_size":2}}]}'
-            % n
-        ).encode()
+        tensor = b'{"name":"x","datatype":"BOOL","shape":[1,2],"parameters":{"binary_data_size":2}}'
+        header = b'{"id":"%d","inputs":[%b]}' % (n, tensor)
         assert reader.decode(header + b"\0\1", str(len(header))).id == str(n)

@@ -1,0 +1,241 @@
+"""Which replica answers, and what becomes of a request whose replica goes: over real channels, without models."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.channel.replicas import TOKEN, Running, doubled, request, running, until
+
+from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, ShuttingDown, UnknownModel, UnknownVersion
+from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.gateway.routing import Router
+from headrace.telemetry.events import Silent
+from headrace.tensor import Request
+from headrace_models.spec import ModelSpec
+
+
+def spec(version: str = "1") -> ModelSpec:
+    digest = "0" * 64
+    document: dict[str, Any] = {
+        "name": "tiny",
+        "version": version,
+        "weights": {"onnx": "m.onnx"},
+        "golden": "g.npz",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
+        "files": {"m.onnx": digest, "g.npz": digest},
+    }
+    return ModelSpec.model_validate(document)
+
+
+class Retries(Silent):
+    """Counts what was asked again."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+
+    def request_retried(self, model: str) -> None:
+        self.models.append(model)
+
+
+class Town:
+    """A router and the replicas that it may find."""
+
+    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+        self.events = Retries()
+        self.router = Router("here", TOKEN, self.events)
+        self._folder = folder
+        self._stack = stack
+        self._revision = 0
+        self.entries: list[ReplicaEntry] = []
+
+    async def start(self, version: str = "1") -> Running:
+        """One more replica, which the router has found."""
+        home = self._folder / str(len(self.entries))
+        home.mkdir()
+        replica = await self._stack.enter_async_context(running(home))
+        self.entries.append(ReplicaEntry(home.name, spec(version), (), replica.address, "onnx"))
+        self.tell(self.entries)
+        await until(lambda: len(replica.channel.peers) == 1 and self._is_ready(version, home.name))
+        return replica
+
+    def _is_ready(self, version: str, entry_id: str) -> bool:
+        found = self.router.models().get("tiny", {}).get(version)
+        return found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
+
+    def tell(self, entries: Sequence[ReplicaEntry]) -> None:
+        self._revision += 1
+        self.router.update(Fleet(self._revision, ("tiny",), tuple(entries), ()))
+
+    async def ask(self, asked: Request, version: str | None = None) -> float:
+        return doubled(await self.router.ask(self.router.find("tiny", version), asked))
+
+
+@pytest.fixture
+async def town(tmp_path: Path) -> AsyncIterator[Town]:
+    async with AsyncExitStack() as stack:
+        town = Town(tmp_path, stack)
+        stack.push_async_callback(town.router.close)
+        yield town
+        await town.router.close()
+
+
+def hang_up(replica: Running) -> None:
+    for peer in list(replica.channel.peers):
+        peer.stream.abort()
+
+
+async def outcome(asked: "asyncio.Task[float]") -> object:
+    try:
+        return await asked
+    except HeadraceError as error:
+        return type(error)
+
+
+async def test_a_request_goes_to_the_replica_with_the_least_to_do(town: Town) -> None:
+    busy, idle = await town.start(), await town.start()
+    busy.service.gate.clear()
+    idle.service.gate.clear()
+    asked = [asyncio.create_task(town.ask(request(n))) for n in range(6)]
+    await until(lambda: len(busy.service.requests) == len(idle.service.requests) == 3)
+    busy.service.gate.set()
+    idle.service.gate.set()
+    assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8, 10]
+
+
+async def test_the_newest_ready_version_answers_and_another_may_be_asked_for(town: Town) -> None:
+    nine, ten = await town.start("9"), await town.start("10")
+    await town.ask(request(1))
+    await town.ask(request(2), "9")
+    assert [len(r.service.requests) for r in (nine, ten)] == [1, 1]
+    ten.channel.say_going_away()
+    await until(lambda: not town.router.find("tiny", "10").is_ready)
+    await town.ask(request(3))
+    assert len(nine.service.requests) == 2
+
+
+async def test_what_is_not_there_is_told_apart(town: Town) -> None:
+    with pytest.raises(UnknownModel):
+        town.router.find("other", None)
+    town.tell([])
+    with pytest.raises(NotReady):
+        town.router.find("tiny", None)
+    await town.start()
+    with pytest.raises(UnknownVersion):
+        town.router.find("tiny", "2")
+    assert town.router.is_ready
+
+
+async def test_a_version_of_the_fleet_whose_only_replica_was_lost_is_not_ready_rather_than_unknown(town: Town) -> None:
+    await town.start("1")
+    two = await town.start("2")
+    Path(two.address.unix).unlink()
+    hang_up(two)
+    await until(lambda: not two.channel.peers)
+    for _ in range(10):  # the gateway hears of it too
+        await asyncio.sleep(0)
+    with pytest.raises(NotReady):
+        await town.ask(request(1), "2")
+
+
+async def test_a_request_whose_replica_was_lost_is_answered_by_another(town: Town) -> None:
+    first, second = await town.start(), await town.start()
+    first.service.gate.clear()
+    second.service.gate.clear()
+    asked = [asyncio.create_task(town.ask(request(n))) for n in range(2)]
+    await until(lambda: len(first.service.requests) == len(second.service.requests) == 1)
+    second.service.gate.set()
+    hang_up(first)
+    assert sorted(await asyncio.gather(*asked)) == [0, 2]
+    assert town.events.models == ["tiny"]
+
+
+async def test_a_lost_replica_is_found_again(town: Town) -> None:
+    replica = await town.start()
+    hang_up(replica)
+    await until(lambda: not replica.channel.peers)
+    await until(lambda: len(replica.channel.peers) == 1 and town.router.is_ready)
+    assert await town.ask(request(1)) == 2
+
+
+async def test_repeats_stay_within_their_budget(town: Town) -> None:
+    """When everything falls over, repeating everything would keep it down."""
+    first, second = await town.start(), await town.start()
+    first.service.gate.clear()
+    second.service.gate.clear()
+    asked = [asyncio.create_task(town.ask(request(n))) for n in range(60)]
+    await until(lambda: len(first.service.requests) == len(second.service.requests) == 30)
+    hang_up(first)
+    second.service.gate.set()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert 1 <= len(town.events.models) <= 16
+
+
+async def test_a_repeat_does_not_outlive_the_deadline(town: Town) -> None:
+    first = await town.start()
+    first.service.gate.clear()
+    asked = asyncio.create_task(town.ask(request(1, seconds=0.05)))
+    await until(lambda: len(first.service.requests) == 1)
+    assert await outcome(asked) is DeadlineExceeded
+
+
+async def test_a_replica_that_leaves_the_fleet_still_answers_what_it_accepted(town: Town) -> None:
+    """Else every update and every scaling down would fail what is in flight."""
+    replica = await town.start()
+    replica.service.gate.clear()
+    asked = [asyncio.create_task(town.ask(request(n))) for n in range(3)]
+    await until(lambda: len(replica.service.requests) == 3)
+    town.tell([])
+    await asyncio.sleep(0)
+    replica.service.gate.set()
+    assert [await outcome(a) for a in asked] == [0, 2, 4]
+
+
+async def test_a_replica_that_left_the_fleet_gets_nothing_new_and_its_channel_ends(town: Town) -> None:
+    leaving, staying = await town.start(), await town.start()
+    town.tell(town.entries[1:])
+    await asyncio.sleep(0)
+    assert [await town.ask(request(n)) for n in range(4)] == [0, 2, 4, 6]
+    assert (len(leaving.service.requests), len(staying.service.requests)) == (0, 4)
+    await until(lambda: not leaving.channel.peers)
+
+
+async def test_a_request_that_met_a_draining_replica_is_answered_by_another(town: Town) -> None:
+    """A request may cross the replica's farewell: nothing of it ran, so another replica may have it."""
+    first, second = await town.start(), await town.start()
+    first.service.failure = second.service.failure = None
+    for draining, other in ((first, second), (second, first)):
+        draining.service.failure, other.service.failure = ShuttingDown("the model is shutting down", 1), None
+        asked = [asyncio.create_task(town.ask(request(n))) for n in range(2)]
+        assert [await outcome(a) for a in asked] == [0, 2]
+
+
+async def test_a_fleet_told_twice_opens_one_channel_each(town: Town) -> None:
+    replica = await town.start()
+    for _ in range(3):
+        town.tell(town.entries)
+        await asyncio.sleep(0)
+    assert len(replica.channel.peers) == 1
+
+
+async def test_a_replica_dropped_while_it_is_connected_to_leaves_nothing(town: Town) -> None:
+    replica = await town.start()
+    other = replace(town.entries[0], id="other")
+    for _ in range(5):
+        town.tell([*town.entries, other])
+        await asyncio.sleep(0)
+        town.tell(town.entries)
+        await asyncio.sleep(0)
+    await until(lambda: len(replica.channel.peers) == 1)
+    assert await town.ask(request(1)) == 2
+
+
+async def test_a_closed_router_has_closed_its_channels(town: Town) -> None:
+    replica = await town.start()
+    await town.router.close()
+    await until(lambda: not replica.channel.peers)
+    assert town.router.models() == {}

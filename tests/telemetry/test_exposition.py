@@ -1,0 +1,113 @@
+"""Many processes' metrics as one page, and the names that boards and alerts know."""
+
+import http.client
+import math
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace.telemetry.exposition import expose, merge
+from headrace.telemetry.prometheus import BATCH_ROWS, SECONDS, PrometheusGateway, PrometheusReplica
+from headrace.tensor import Times
+
+
+def samples(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+    }
+
+
+def gateway_page(requests: int) -> str:
+    registry = CollectorRegistry()
+    gateway = PrometheusGateway(registry)
+    gateway.watch_in_flight(lambda: 3)
+    for _ in range(requests):
+        gateway.request_ended("m", "1", "infer", 200, 0.02)
+    gateway.request_retried("m")
+    gateway.loop_lagged(0.001)
+    return generate_latest(registry).decode()
+
+
+def total(page: str, name: str) -> float:
+    return sum(value for (found, _), value in samples(page).items() if found == name)
+
+
+def test_a_merged_page_parses_and_sums_what_its_pages_held() -> None:
+    merged = merge({"gateway-a": gateway_page(2), "gateway-b": gateway_page(5)}).decode()
+    assert total(merged, "headrace_requests_total") == 7
+    assert total(merged, "headrace_request_seconds_count") == 7
+    assert total(merged, "headrace_retries_total") == 2
+    assert total(merged, "headrace_requests_in_flight") == 6
+
+
+def test_each_sample_says_whose_it_is_and_loses_nothing() -> None:
+    pages = {"a": gateway_page(1), "b": gateway_page(2)}
+    expected = {
+        (name, labels | {("process", process)}): value
+        for process, page in pages.items()
+        for (name, labels), value in samples(page).items()
+    }
+    assert samples(merge(pages).decode()) == expected
+
+
+def test_a_family_is_described_once() -> None:
+    merged = merge({"a": gateway_page(1), "b": gateway_page(1)}).decode()
+    described = [line for line in merged.splitlines() if line.startswith("# TYPE")]
+    assert len(described) == len(set(described))
+
+
+def test_odd_values_and_labels_survive() -> None:
+    registry = CollectorRegistry()
+    gauge = Gauge("odd", 'A help with \\ and "quotes".', ["path"], registry=registry)
+    for label, value in (('a"b\\c\nd', math.inf), ("é", -math.inf), ("", 1e-300)):
+        gauge.labels(label).set(value)
+    page = generate_latest(registry).decode()
+    again = samples(merge({"p": page}).decode())
+    assert {labels - {("process", "p")}: v for (_, labels), v in again.items()} == {
+        labels: v for (_, labels), v in samples(page).items()
+    }
+
+
+def test_a_merged_page_may_be_merged_again() -> None:
+    once = merge({"a": gateway_page(1)}).decode()
+    assert total(merge({"b": once}).decode(), "headrace_requests_total") == 1
+
+
+def test_no_pages_make_an_empty_page() -> None:
+    assert merge({}) == b""
+
+
+def test_a_replica_tells_its_stages_apart() -> None:
+    registry = CollectorRegistry()
+    replica = PrometheusReplica(registry, "m", "1")
+    replica.watch_line(lambda: 4, lambda: 2)
+    replica.batch_ran(3)
+    replica.request_served(Times(queue_s=0.25, preprocess_s=0.0, compute_s=0.5, batch_rows=3))
+    replica.request_served(Times(queue_s=0.25, preprocess_s=0.125, compute_s=0.5, batch_rows=3))
+    page = generate_latest(registry).decode()
+    assert [
+        total(page, f"headrace_{name}")
+        for name in ("queue_seconds_sum", "preprocess_seconds_count", "compute_seconds_sum", "batch_rows_sum")
+    ] == [0.5, 1, 1.0, 3]
+    assert (total(page, "headrace_queue_rows"), total(page, "headrace_running_rows")) == (4, 2)
+
+
+@pytest.mark.parametrize("buckets", [SECONDS, BATCH_ROWS])
+def test_buckets_grow(buckets: tuple[float, ...]) -> None:
+    assert list(buckets) == sorted(set(buckets))
+
+
+def test_a_registry_is_served_with_the_processs_own_figures() -> None:
+    registry = CollectorRegistry()
+    Counter("mine", "Mine.", registry=registry).inc()
+    Histogram("slow", "Slow.", registry=registry).observe(1)
+    with expose(registry, "127.0.0.1") as target:
+        connection = http.client.HTTPConnection(target, timeout=5)
+        connection.request("GET", "/metrics")
+        page = connection.getresponse().read().decode()
+        connection.close()
+    assert total(page, "mine_total") == 1
+    assert total(page, "process_open_fds") > 0
