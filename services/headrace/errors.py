@@ -82,7 +82,13 @@ class UnknownRoute(Unknown):
 
 
 class WrongMethod(HeadraceError):
+    """`allowed` are the verbs that the path has, as HTTP lists them."""
+
     code = "method_not_allowed"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, allowed: str = "") -> None:
+        super().__init__(message, retry_after_s)
+        self.allowed = allowed
 
 
 class UnsupportedMedia(HeadraceError):

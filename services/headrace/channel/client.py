@@ -45,6 +45,8 @@ class ReplicaClient:
         self._pinger: asyncio.TimerHandle | None = None
         self.stream = FrameStream(self._on_frame, self._on_lost)
         self.lost = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def greet(self, token: str) -> Welcome:
         """Shake hands. Raises NotReady if the replica does not welcome us in time."""
@@ -84,11 +86,17 @@ class ReplicaClient:
         future: asyncio.Future[Answer] = self._loop.create_future()
         timer = self._loop.call_later(budget_s, self._expire, ask_id)
         self._asked[ask_id] = (future, timer)
+        self._idle.clear()
         future.add_done_callback(lambda _: self._withdraw(ask_id))
         return future
 
     def close(self) -> None:
         self.stream.close()
+
+    async def finish(self) -> None:
+        """Close once everything that was asked is settled, which its deadlines bound."""
+        await self._idle.wait()
+        self.close()
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         self._heard_s = monotonic()
@@ -111,6 +119,8 @@ class ReplicaClient:
     def _take(self, ask_id: int) -> asyncio.Future[Answer] | None:
         """The future that still waits for this answer; None if it was withdrawn or has expired."""
         future, timer = self._asked.pop(ask_id, (None, None))
+        if not self._asked:
+            self._idle.set()
         if timer is not None:
             timer.cancel()
         return future if future is not None and not future.done() else None

@@ -68,6 +68,11 @@ class ChannelServer:
         for peer in list(self.peers):
             peer.send(GoingAway())
 
+    async def settle(self) -> None:
+        """Wait until every request that was accepted is answered."""
+        while running := [task for peer in self.peers for task in peer.running.values()]:
+            await asyncio.wait(running)
+
     async def close(self) -> None:
         """Close every connection once what was sent is read, and cut those off that do not read it in time."""
         for peer in list(self.peers):
@@ -84,7 +89,7 @@ class _Peer:
 
     def __init__(self, server: ChannelServer) -> None:
         self._server = server
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self.running: dict[int, asyncio.Task[None]] = {}
         self._is_welcome = False
         self.lost = asyncio.Event()
         self.stream = FrameStream(self._on_frame, self._on_lost)
@@ -93,9 +98,9 @@ class _Peer:
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
             case Ask() if self._is_welcome:
-                self._running[frame.id] = asyncio.create_task(self._answer(frame, tensors))
+                self.running[frame.id] = asyncio.create_task(self._answer(frame, tensors))
             case Cancel():
-                if task := self._running.get(frame.id):
+                if task := self.running.get(frame.id):
                     task.cancel()
             case Ping() if self._is_welcome:
                 health = self._server.service.health()
@@ -120,7 +125,7 @@ class _Peer:
             log.exception("request %s failed", ask.request_id)
             self._fault(ask, InferenceFailed("the model failed on this request"))
         finally:
-            self._running.pop(ask.id, None)
+            self.running.pop(ask.id, None)
 
     def _reply(self, ask: Ask, answer: Answer) -> None:
         try:
@@ -140,7 +145,7 @@ class _Peer:
     def _on_lost(self) -> None:
         self._server.peers.discard(self)
         self.lost.set()
-        for task in self._running.values():
+        for task in self.running.values():
             task.cancel()
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from headrace.errors import BadRequest, ClientGone, TooLarge
 
-__all__ = ["Exchange", "Message", "Receive", "Response", "Scope"]
+__all__ = ["MAX_TIMEOUT_S", "Exchange", "Message", "Receive", "Response", "Scope"]
 
 Scope = Mapping[str, Any]  # ASGI's own type: values differ by key
 Message = Mapping[str, Any]

@@ -37,11 +37,13 @@ def problem(error: Exception, request_id: str, path: str) -> Response:
     kind = next(k for k in type(error).__mro__ if k in STATUS)
     message = error.message[:200]
     body: dict[str, object]
-    if path == "/v1/embeddings":
+    if path.removesuffix("/") == "/v1/embeddings":
         body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": error.code}}
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}
     headers = []
+    if isinstance(error, errors.WrongMethod):
+        headers.append((b"allow", error.allowed.encode()))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))
     return Response(STATUS[kind], orjson.dumps(body), headers=headers)

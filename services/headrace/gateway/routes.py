@@ -197,7 +197,7 @@ def find_route(method: str, path: str) -> Found | HeadraceError:
             return Found(handler, door, params)
         allowed.append(verb)
     if allowed:
-        return WrongMethod(f"expected {' or '.join(allowed)} for this path")
+        return WrongMethod(f"expected {' or '.join(allowed)} for this path", allowed=", ".join(allowed))
     return UnknownRoute("no such path")
 
 

@@ -3,12 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from headrace.channel import ReplicaClient, connect
-from headrace.errors import DeadlineExceeded, NotReady, Overloaded, ReplicaLost, UnknownModel, UnknownVersion
+from headrace.errors import (
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    ReplicaLost,
+    ShuttingDown,
+    UnknownModel,
+    UnknownVersion,
+)
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.wire import Codec
 from headrace.telemetry.events import GatewayEvents
@@ -28,12 +35,16 @@ _RETRY_FLOOR = 10.0
 
 @dataclass(eq=False)
 class Version:
-    """One version of a model: its spec, the classes of its labelled output, its wire format, its live replicas."""
+    """One version of a model: its spec, the classes of its labelled output, and its wire format.
+
+    `members` are its replicas in the fleet, `replicas` those of them that a channel leads to now.
+    """
 
     spec: ModelSpec
     labels: tuple[str, ...]
     codec: Codec
     backend: str
+    members: set[str] = field(default_factory=set)
     replicas: dict[str, ReplicaClient] = field(default_factory=dict)
 
     @property
@@ -51,6 +62,7 @@ class Router:
         self._expected: frozenset[str] = frozenset()
         self._models: dict[str, dict[str, Version]] = {}  # versions newest first
         self._links: dict[str, asyncio.Task[None]] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
 
     def update(self, fleet: Fleet) -> None:
@@ -67,6 +79,7 @@ class Router:
         for link in links:
             link.cancel()
         await asyncio.gather(*links, return_exceptions=True)
+        await asyncio.gather(*self._retiring, return_exceptions=True)
 
     @property
     def is_ready(self) -> bool:
@@ -101,7 +114,7 @@ class Router:
         first = self._pick(version)
         try:
             return await first.ask(request)
-        except ReplicaLost:
+        except (ReplicaLost, ShuttingDown):
             if self._retry_tokens < 1:
                 raise
             self._retry_tokens -= 1
@@ -122,23 +135,33 @@ class Router:
 
     async def _link(self, entry: ReplicaEntry) -> None:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""
+        version = self._add(entry)
         attempt = 0
-        while True:
-            try:
-                client = await connect(entry.address, self._node, self._token)
-            except (NotReady, Overloaded):
-                await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])
-                attempt += 1
-                continue
-            attempt = 0
-            self._add(entry, client)
-            try:
-                await client.lost.wait()
-            finally:
-                self._remove(entry)
-                client.close()
+        try:
+            while True:
+                try:
+                    client = await connect(entry.address, self._node, self._token)
+                except (NotReady, Overloaded):
+                    await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])
+                    attempt += 1
+                    continue
+                attempt = 0
+                version.replicas[entry.id] = client
+                try:
+                    await client.lost.wait()
+                finally:
+                    del version.replicas[entry.id]
+                    self._retire(client)
+        finally:
+            self._remove(entry)
 
-    def _add(self, entry: ReplicaEntry, client: ReplicaClient) -> None:
+    def _retire(self, client: ReplicaClient) -> None:
+        """Ask it nothing new, but let it answer what it accepted."""
+        task = asyncio.create_task(client.finish())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    def _add(self, entry: ReplicaEntry) -> Version:
         spec = entry.spec
         versions = self._models.setdefault(spec.name, {})
         if spec.version not in versions:
@@ -146,15 +169,16 @@ class Router:
             newest_first = sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True)
             self._models[spec.name] = versions = dict(newest_first)
         version = versions[spec.version]
-        version.replicas[entry.id] = client
+        version.members.add(entry.id)
         log.info("replica %s of %s %s joined", entry.id, spec.name, spec.version)
+        return version
 
     def _remove(self, entry: ReplicaEntry) -> None:
         versions = self._models[entry.spec.name]
-        versions[entry.spec.version].replicas.pop(entry.id, None)
-        if not versions[entry.spec.version].replicas:
+        members = versions[entry.spec.version].members
+        members.discard(entry.id)
+        if not members:
             del versions[entry.spec.version]
-        with suppress(KeyError):
-            if not versions:
-                del self._models[entry.spec.name]
+        if not versions:
+            del self._models[entry.spec.name]
         log.info("replica %s of %s %s left", entry.id, entry.spec.name, entry.spec.version)

@@ -11,6 +11,7 @@ import msgspec
 import orjson
 
 from headrace.errors import BadRequest, InferenceFailed
+from headrace.gateway.exchange import MAX_TIMEOUT_S
 from headrace.gateway.json_document import objects, parameters_of, parse, text, whole
 from headrace.gateway.wire_tensor import TensorReader
 from headrace.tensor import Answer, Array, Buffer, Tensor, to_array
@@ -105,7 +106,7 @@ class Codec:
             inputs=inputs,
             outputs=outputs,
             binary=binary,
-            timeout_us=whole(parameters.get("timeout", 0), "parameters.timeout"),
+            timeout_us=_timeout_us(parameters.get("timeout", 0)),
             priority=whole(parameters.get("priority", 0), "parameters.priority"),
         )
 
@@ -184,6 +185,13 @@ class Codec:
             if wishes.get("binary_data", False):
                 binary.add(name)
         return names, frozenset(binary)
+
+
+def _timeout_us(value: object) -> int:
+    timeout_us = whole(value, "parameters.timeout")
+    if timeout_us > MAX_TIMEOUT_S * 1e6:
+        raise BadRequest(f"parameters.timeout: expected at most {MAX_TIMEOUT_S * 1e6:.0f} us, found {timeout_us}")
+    return timeout_us
 
 
 def _json_data(tensor: Tensor) -> Array | list[str]:

@@ -66,6 +66,7 @@ async def serve_replica(
             await stop.wait()
             channel.say_going_away()
             async with asyncio.timeout(DRAIN_S):
+                await channel.settle()
                 await host.drain()
 
 
