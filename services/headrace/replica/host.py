@@ -13,14 +13,14 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import Health
-from headrace.errors import BadRequest, InferenceFailed, StartFailed
+from headrace.errors import BadRequest, InferenceFailed, ShuttingDown, StartFailed
 from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.errors import BadInput
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import TextSpec
+from headrace_models.spec import DTYPES, TextSpec
 
 __all__ = ["Host", "Load"]
 
@@ -46,6 +46,10 @@ class Host:
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
         self._pool = ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix=f"preprocess-{self.spec.name}")
+        self._accepted = 0
+        self._is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._proved_s = float("-inf")
         self._compute_s = float("inf")
 
@@ -75,6 +79,8 @@ class Host:
 
     async def drain(self) -> None:
         """Refuse new requests and wait until every accepted one is settled."""
+        self._is_draining = True
+        await self._idle.wait()
         await self._batcher.drain()
 
     @property
@@ -91,6 +97,18 @@ class Host:
 
         A request larger than a batch runs as several parts and is put together again.
         """
+        if self._is_draining:
+            raise ShuttingDown("the model is shutting down", retry_after_s=1)
+        self._accepted += 1
+        self._idle.clear()
+        try:
+            return await self._answer(request)
+        finally:
+            self._accepted -= 1
+            if not self._accepted:
+                self._idle.set()
+
+    async def _answer(self, request: Request) -> Answer:
         parts, preprocess_s = await self._parts_of(request)
         batching = self.spec.batching
         pieces = [piece for part in parts for piece in split_rows(part, batching.max_rows)]
@@ -110,6 +128,9 @@ class Host:
 
     async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Part]]:
         """All pieces of a request, or the first error; then the others leave the line."""
+        most, rows = self.spec.batching.max_waiting_rows, sum(map(rows_of, pieces))
+        if rows > most:
+            raise BadRequest(f"inputs: expected at most {most} rows, which is all that may wait, found {rows}")
         asked: list[asyncio.Future[Settled[Part]]] = []
         try:
             asked.extend(self._ask(piece, request) for piece in pieces)
@@ -148,7 +169,7 @@ class Host:
         for state in self.spec.state:
             if state.input not in part:
                 spec = next(i for i in self.spec.inputs if i.name == state.input)
-                part[state.input] = np.zeros((rows_of(part), *spec.shape), np.float32)
+                part[state.input] = np.zeros((rows_of(part), *spec.shape), DTYPES[spec.datatype])
         return part
 
     async def _run_batch(self, parts: Sequence[Part]) -> Sequence[Part]:
