@@ -332,6 +332,20 @@ async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(
     writer.close()
 
 
+async def test_a_request_cancelled_before_it_began_does_not_keep_the_replica_from_settling(replica: Running) -> None:
+    """Its task ends without having run a line, so nothing inside of it can say that it ended."""
+    _, writer = await welcomed(replica)
+    tensor = from_array("x", np.zeros((1, 1), np.float32))
+    ask = encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor])
+    writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(1))))
+    try:
+        async with ready_client(replica) as client, asyncio.timeout(0.5):
+            assert doubled(await client.ask(request(1))) == 2
+            await replica.channel.settle()
+    finally:
+        writer.close()
+
+
 class Deaf:
     """A gateway that asks for large answers and never reads one."""
 
