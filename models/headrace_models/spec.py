@@ -136,6 +136,12 @@ class Batching(_Frozen):
     max_waiting_rows: int = Field(default=1024, ge=1)
     fixed_rows: int | None = Field(default=None, ge=1)
 
+    @model_validator(mode="after")
+    def _holds_a_batch(self) -> "Batching":
+        if self.max_waiting_rows < self.max_rows:
+            raise ValueError(f"max_waiting_rows: expected at least max_rows={self.max_rows}, so that a batch can wait")
+        return self
+
 
 class ReplicaSpec(_Frozen):
     """How many processes, and the cores and GPUs of each; `cpus` is also the number of threads one batch may use."""

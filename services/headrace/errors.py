@@ -88,6 +88,7 @@ class WrongMethod(HeadraceError):
 
     def __init__(self, message: str, retry_after_s: float | None = None, allowed: str = "") -> None:
         super().__init__(message, retry_after_s)
+        self.args = (message, retry_after_s, allowed)
         self.allowed = allowed
 
 

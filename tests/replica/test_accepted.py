@@ -118,6 +118,24 @@ def gate() -> Gate:
     return Gate()
 
 
+async def test_a_strangers_poison_never_reaches_its_batch_mates(looking_up: ModelVersion, gate: Gate) -> None:
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    async with Host(looking_up, "onnx", Silent(), gate) as host:
+        first = await gate.shut_in(host)
+        asked = [asyncio.create_task(host.infer(lookup(n))) for n in (3, 999, 4, 5)]
+        await asyncio.sleep(0)
+        gate.backend.gate.set()
+        await first
+        outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(outcomes[1], InferenceFailed)
+    answered = [o for i, o in enumerate(outcomes) if i != 1]
+    assert [a if isinstance(a, BaseException) else float(to_array(a.outputs[0])[0, 0, 0]) for a in answered] == [
+        3,
+        4,
+        5,
+    ]
+
+
 async def test_a_request_that_can_never_fit_the_line_is_the_callers_mistake(looking_up: ModelVersion) -> None:
     """Told "overloaded, try again" it would try for ever."""
     async with Host(looking_up, "onnx", Silent()) as host:

@@ -9,7 +9,7 @@ __all__ = ["Backend"]
 
 
 class Backend(Protocol):
-    """A loaded model. Called from one thread at a time, never from an event loop."""
+    """A loaded model. Called from one thread at a time: its own, or the event loop's while that costs less."""
 
     @property
     def device(self) -> str:

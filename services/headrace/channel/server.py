@@ -98,10 +98,13 @@ class _Peer:
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
             case Ask() if self._is_welcome:
-                self.running[frame.id] = asyncio.create_task(self._answer(frame, tensors))
+                task = asyncio.create_task(self._answer(frame, tensors))
+                self.running[frame.id] = task
+                # Not in the task's own `finally`: one that is cancelled before its first step never gets there.
+                task.add_done_callback(lambda _: self.running.pop(frame.id, None))
             case Cancel():
-                if task := self.running.get(frame.id):
-                    task.cancel()
+                if asked := self.running.get(frame.id):
+                    asked.cancel()
             case Ping() if self._is_welcome:
                 health = self._server.service.health()
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
@@ -124,8 +127,6 @@ class _Peer:
         except Exception:
             log.exception("request %s failed", ask.request_id)
             self._fault(ask, InferenceFailed("the model failed on this request"))
-        finally:
-            self.running.pop(ask.id, None)
 
     def _reply(self, ask: Ask, answer: Answer) -> None:
         try:
@@ -164,8 +165,8 @@ async def serve(
     try:
         yield channel, on_network.sockets[0].getsockname()[1]
     finally:
-        await channel.close()
         on_node.close()
         on_network.close()
+        await channel.close()
         with suppress(FileNotFoundError):
             os.unlink(unix)  # noqa: PTH108

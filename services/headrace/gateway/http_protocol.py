@@ -23,6 +23,9 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Clien
 _STATUS_LINES = {code: f"HTTP/1.1 {code} {phrase}\r\n".encode() for code, phrase in _PHRASES.items()}
 
 
+_FAILED = Response(500, b'{"error":"the server failed on this request","code":"internal"}')
+
+
 class OneWriteProtocol(HttpToolsProtocol):
     """Runs `config.app` as an Application for each request."""
 
@@ -40,7 +43,12 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     async def _answer(self, cycle: RequestResponseCycle, app: Application) -> None:
         whole_body = None if cycle.more_body else bytes(cycle.body)
-        response = await app(cycle.scope, cycle.receive, whole_body)
+        try:
+            response = await app(cycle.scope, cycle.receive, whole_body)
+        except Exception:
+            self.logger.exception("the application failed")
+            response = _FAILED
+            cycle.keep_alive = False
         if cycle.flow.write_paused and not cycle.disconnected:
             await cycle.flow.drain()
         if cycle.disconnected:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -50,6 +49,7 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
     router = Router(order.node, order.token, events)
     admission = Admission(order.limits)
     watcher = asyncio.create_task(watch_loop(events))
+    drainer = asyncio.create_task(_drain_on(stop, admission))
     try:
         with expose(registry, order.address) as metrics:
             # What is loaded by now lives as long as the process: the collector need not look at it again.
@@ -58,6 +58,12 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
             await run_http(Gateway(Doors(router, admission), events), sock, stop, OneWriteProtocol)
     finally:
         watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
+        drainer.cancel()
+        await asyncio.gather(watcher, drainer, return_exceptions=True)
         await router.close()
+
+
+async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:
+    """Say "not ready" from the moment that the end is asked for."""
+    await stop.wait()
+    admission.is_draining = True

@@ -1,6 +1,7 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -13,7 +14,7 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import Health
-from headrace.errors import BadRequest, InferenceFailed, ShuttingDown, StartFailed
+from headrace.errors import BadRequest, HeadraceError, InferenceFailed, ShuttingDown, StartFailed
 from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
@@ -23,6 +24,8 @@ from headrace_models.repository import ModelVersion
 from headrace_models.spec import DTYPES, TextSpec
 
 __all__ = ["Host", "Load"]
+
+log = logging.getLogger(__name__)
 
 Load = Callable[[ModelVersion, str], Backend]
 
@@ -51,7 +54,7 @@ class Host:
         self._idle = asyncio.Event()
         self._idle.set()
         self._proved_s = float("-inf")
-        self._compute_s = float("inf")
+        self._row_s = float("inf")
 
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
@@ -90,7 +93,7 @@ class Host:
     def health(self) -> Health:
         """Ready means that an inference succeeded within the last PROOF_LIFE_S seconds."""
         is_ready = monotonic() - self._proved_s < PROOF_LIFE_S
-        return Health(is_ready, self._batcher.waiting_rows)
+        return Health(is_ready and not self._is_draining, self._batcher.waiting_rows)
 
     async def infer(self, request: Request) -> Answer:
         """Preprocess, batch, run. Raises BadRequest for raw inputs that cannot become tensors, else what the line says.
@@ -172,19 +175,36 @@ class Host:
                 part[state.input] = np.zeros((rows_of(part), *spec.shape), DTYPES[spec.datatype])
         return part
 
-    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[Part]:
+    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[Part | Exception]:
         started_s = monotonic()
-        if self._compute_s < INLINE_BELOW_S:
+        rows = sum(map(rows_of, parts))
+        if rows * self._row_s < INLINE_BELOW_S:
             results = self._compute(parts)
         else:
             results = await self._loop.run_in_executor(self._executor, self._compute, parts)
-        self._proved_s = monotonic()
-        self._compute_s = self._proved_s - started_s
-        self._events.batch_ran(sum(map(rows_of, parts)))
+        ended_s = monotonic()
+        if not all(isinstance(result, Exception) for result in results):
+            self._proved_s = ended_s
+        self._row_s = (ended_s - started_s) / rows
+        self._events.batch_ran(rows)
         return results
 
-    def _compute(self, parts: Sequence[Part]) -> Sequence[Part]:
-        """One batch, in the executor's thread."""
+    def _compute(self, parts: Sequence[Part]) -> Sequence[Part | Exception]:
+        """One batch, in the executor's thread; if it fails, each part alone, so that a stranger's mistake harms nobody.
+
+        A replica whose every batch fails is not proven any more, and is replaced.
+        """
+        try:
+            return self._compute_together(parts)
+        except Exception as error:
+            if len(parts) == 1:
+                log.exception("a part of %d rows failed", rows_of(parts[0]))
+                return [
+                    error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
+                ]
+        return [result for part in parts for result in self._compute([part])]
+
+    def _compute_together(self, parts: Sequence[Part]) -> Sequence[Part]:
         sizes = [rows_of(part) for part in parts]
         outputs = self._backend.run(join(parts, self.spec.inputs))
         for name, array in outputs.items():
