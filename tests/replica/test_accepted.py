@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from headrace import backends
-from headrace.errors import BadRequest, DeadlineExceeded
+from headrace.errors import BadRequest, DeadlineExceeded, InferenceFailed
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
 from headrace.tensor import Array, Request, Tensor, from_array, pack_bytes, to_array
