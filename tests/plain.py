@@ -1,7 +1,8 @@
 """The serving path in one process and without Ray: a real host, channel and gateway around a tiny ONNX model."""
 
 import http.client
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 from tests.platform.running import free_port
 
 from headrace import backends
+from headrace.backends import Backend
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.admission import DoorLimits
 from headrace.gateway.serving import GatewayOrder, serve_gateway
@@ -24,8 +26,9 @@ from headrace.replica.host import Load
 from headrace.replica.serving import ReplicaOrder, serve_replica
 from headrace.replica.serving import Serving as ReplicaServing
 from headrace_models.add import add
+from headrace_models.repository import ModelVersion
 
-__all__ = ["Plain", "make_doubler", "plain"]
+__all__ = ["Gated", "Plain", "make_doubler", "plain"]
 
 TOKEN = "a token"
 LIMITS = DoorLimits(max_body_bytes=100_000, max_in_flight=64, default_timeout_s=10.0)
@@ -72,6 +75,24 @@ class Plain:
     def infer(self, rows: "np.ndarray", **more: Any) -> tuple[int, Any, dict[str, str]]:
         tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
         return self.ask("POST", "/v2/models/doubler/infer", orjson.dumps({"inputs": [tensor], **more}))
+
+
+class Gated:
+    """A backend that, once shut, waits in its batches until it is let go; `rows` are those that it ran since."""
+
+    def __init__(self, version: ModelVersion, name: str) -> None:
+        self._real: Backend = backends.load(version, name)
+        self.device = "cpu"
+        self.is_shut = False
+        self.entered, self.gate = threading.Event(), threading.Event()
+        self.rows: list[float] = []
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.is_shut:
+            self.rows += inputs["x"][:, 0].tolist()
+            self.entered.set()
+            assert self.gate.wait(20)
+        return self._real.run(inputs)
 
 
 @contextmanager

@@ -3,15 +3,14 @@
 import http.client
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from tests.plain import LIMITS, Plain, plain
+from tests.plain import LIMITS, Gated, Plain, plain
 
-from headrace import backends
 from headrace.backends import Backend
 from headrace.errors import HeadraceError
 from headrace.gateway.problems import STATUS, problem
@@ -134,22 +133,6 @@ def test_one_connection_serves_many_requests(served: Plain) -> None:
         connection.request("GET", "/v2/health/live")
         assert orjson.loads(connection.getresponse().read()) == {"live": True}
     connection.close()
-
-
-class Gated:
-    """A backend that waits inside its first batch after warm-up until it is let go."""
-
-    def __init__(self, version: ModelVersion, name: str) -> None:
-        self._real: Backend = backends.load(version, name)
-        self.device = "cpu"
-        self.is_shut = False
-        self.entered, self.gate = threading.Event(), threading.Event()
-
-    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self.is_shut:
-            self.entered.set()
-            assert self.gate.wait(30)
-        return self._real.run(inputs)
 
 
 def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_path: Any) -> None:

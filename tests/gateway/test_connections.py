@@ -3,7 +3,7 @@
 import http.client
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,8 @@ import numpy as np
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.plain import LIMITS, Plain, plain
+from tests.plain import LIMITS, Gated, Plain, plain
 
-from headrace import backends
 from headrace.backends import Backend
 from headrace_models.repository import ModelVersion
 
@@ -222,24 +221,6 @@ async def test_tritons_asyncio_client_gets_its_answer_and_its_error(served: Plai
         np.testing.assert_array_equal((await client.infer("doubler", [asked])).as_numpy("y"), rows * 2)
         with pytest.raises(InferenceServerException, match="no such model"):
             await client.infer("nobody", [asked])
-
-
-class Gated:
-    """A backend that, once shut, waits in its batches until it is let go; `rows` are those that it ran since."""
-
-    def __init__(self, version: ModelVersion, name: str) -> None:
-        self._real: Backend = backends.load(version, name)
-        self.device = "cpu"
-        self.is_shut = False
-        self.entered, self.gate = threading.Event(), threading.Event()
-        self.rows: list[float] = []
-
-    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self.is_shut:
-            self.rows += inputs["x"][:, 0].tolist()
-            self.entered.set()
-            assert self.gate.wait(20)
-        return self._real.run(inputs)
 
 
 @pytest.fixture
