@@ -1,43 +1,97 @@
 """One error family; no HTTP in it and no Ray. `code` is stable and crosses processes with the message.
 
 HeadraceError
-├── BadRequest             the request itself is wrong; the message names the field, expected and found
-│   └── TooLarge           larger than a limit that the message names
-├── Unknown                no such thing here
+├── BadRequest                 the request itself is wrong; the message names the field, expected and found
+│   ├── BadFraming             not the one HTTP message that it should be
+│   │   ├── AmbiguousLength    its body's length is said in two ways, or in none that counts
+│   │   ├── BadChunk           its chunks are not what HTTP says chunks are
+│   │   └── BodyTruncated      the caller ended before its body did
+│   ├── BadHost
+│   ├── BadTarget              a path that is none
+│   ├── BadName                a name that no model can have
+│   ├── BadVersion             a name that no version can have
+│   ├── BadEncoding            a compressed body that does not inflate
+│   ├── BadJson                not JSON, or not what this server reads of it
+│   ├── BadImage               a photo that cannot be read
+│   ├── NonFiniteInput         NaN or infinity for a model that takes neither
+│   ├── HeadersTooLarge
+│   ├── UriTooLong
+│   ├── ExpectationFailed      an Expect header that asks for what is not done here
+│   └── TooLarge               larger than a limit that the message names
+│       ├── BodyTooLarge
+│       ├── DecompressedTooLarge
+│       ├── TooManyChunks
+│       └── ImageTooLarge
+├── ReceiptTimeout             the request did not arrive in the time it is given
+├── Unauthorized               no key, or none of ours
+├── Forbidden                  a key of ours that may not do this
+├── QuotaExceeded              the key's own rate or concurrency is used up
+├── Unknown                    no such thing here
 │   ├── UnknownModel
 │   ├── UnknownVersion
 │   └── UnknownRoute
-├── WrongMethod            the route exists, not for this verb
-├── UnsupportedMedia       a content type or encoding that nothing here reads
-├── Unavailable            right request, wrong moment; may be repeated
-│   ├── NotReady           the model has no replica that can answer now
-│   ├── Overloaded         a bounded line is full
-│   ├── ReplicaLost        the replica went away before it answered
+├── WrongMethod                the route exists, not for this verb
+├── UnknownMethod              a verb that HTTP does not have
+├── UnknownProtocol            a version of HTTP that is not spoken here
+├── UnsupportedMedia           a content type or encoding that nothing here reads
+├── Conflict                   right by itself, but not beside what else goes on
+├── Unavailable                right request, wrong moment; may be repeated
+│   ├── NotReady               the model has no replica that can answer now
+│   ├── Overloaded             a bounded line is full
+│   ├── ReplicaLost            the replica went away before it answered
 │   └── ShuttingDown
-├── DeadlineExceeded       not answered inside the caller's time
-├── ClientGone             the caller left before the answer
-├── InferenceFailed        the model raised, or gave something that is no answer
-└── StartFailed            the platform or a part of it cannot start; for the operator
+├── DeadlineExceeded           not answered inside the caller's time
+├── ClientGone                 the caller left before the answer
+├── InferenceFailed            the model raised, or gave something that is no answer
+│   └── AnswerTooLarge         it gave more than an answer may have
+└── StartFailed                the platform or a part of it cannot start; for the operator
 """
 
 __all__ = [
+    "AmbiguousLength",
+    "AnswerTooLarge",
+    "BadChunk",
+    "BadEncoding",
+    "BadFraming",
+    "BadHost",
+    "BadImage",
+    "BadJson",
+    "BadName",
     "BadRequest",
+    "BadTarget",
+    "BadVersion",
+    "BodyTooLarge",
+    "BodyTruncated",
     "ClientGone",
+    "Conflict",
     "DeadlineExceeded",
+    "DecompressedTooLarge",
+    "ExpectationFailed",
+    "Forbidden",
+    "HeadersTooLarge",
     "HeadraceError",
+    "ImageTooLarge",
     "InferenceFailed",
+    "NonFiniteInput",
     "NotReady",
     "Overloaded",
+    "QuotaExceeded",
+    "ReceiptTimeout",
     "ReplicaLost",
     "ShuttingDown",
     "StartFailed",
     "TooLarge",
+    "TooManyChunks",
+    "Unauthorized",
     "Unavailable",
     "Unknown",
+    "UnknownMethod",
     "UnknownModel",
+    "UnknownProtocol",
     "UnknownRoute",
     "UnknownVersion",
     "UnsupportedMedia",
+    "UriTooLong",
     "WrongMethod",
     "error_from",
 ]
@@ -61,12 +115,104 @@ class BadRequest(HeadraceError):
     code = "bad_request"
 
 
+class BadFraming(BadRequest):
+    code = "bad_framing"
+
+
+class AmbiguousLength(BadFraming):
+    code = "ambiguous_length"
+
+
+class BadChunk(BadFraming):
+    code = "bad_chunk"
+
+
+class BodyTruncated(BadFraming):
+    code = "body_truncated"
+
+
+class BadHost(BadRequest):
+    code = "bad_host"
+
+
+class BadTarget(BadRequest):
+    code = "bad_target"
+
+
+class BadName(BadRequest):
+    code = "bad_model_name"
+
+
+class BadVersion(BadRequest):
+    code = "bad_version"
+
+
+class BadEncoding(BadRequest):
+    code = "bad_encoding"
+
+
+class BadJson(BadRequest):
+    code = "bad_json"
+
+
+class BadImage(BadRequest):
+    code = "bad_image"
+
+
+class NonFiniteInput(BadRequest):
+    code = "non_finite_input"
+
+
+class HeadersTooLarge(BadRequest):
+    code = "headers_too_large"
+
+
+class UriTooLong(BadRequest):
+    code = "uri_too_long"
+
+
+class ExpectationFailed(BadRequest):
+    code = "expectation_failed"
+
+
 class TooLarge(BadRequest):
     code = "too_large"
 
 
+class BodyTooLarge(TooLarge):
+    code = "body_too_large"
+
+
+class DecompressedTooLarge(TooLarge):
+    code = "decompressed_too_large"
+
+
+class TooManyChunks(TooLarge):
+    code = "too_many_chunks"
+
+
+class ImageTooLarge(TooLarge):
+    code = "image_too_large"
+
+
+class ReceiptTimeout(HeadraceError):
+    code = "request_timeout"
+
+
+class Unauthorized(HeadraceError):
+    code = "unauthorized"
+
+
+class Forbidden(HeadraceError):
+    code = "forbidden"
+
+
+class QuotaExceeded(HeadraceError):
+    code = "quota_exceeded"
+
+
 class Unknown(HeadraceError):
-    code = "not_found"
+    code = "unknown"
 
 
 class UnknownModel(Unknown):
@@ -78,7 +224,7 @@ class UnknownVersion(Unknown):
 
 
 class UnknownRoute(Unknown):
-    code = "route_not_found"
+    code = "not_found"
 
 
 class WrongMethod(HeadraceError):
@@ -92,8 +238,20 @@ class WrongMethod(HeadraceError):
         self.allowed = allowed
 
 
+class UnknownMethod(HeadraceError):
+    code = "method_not_implemented"
+
+
+class UnknownProtocol(HeadraceError):
+    code = "http_version_not_supported"
+
+
 class UnsupportedMedia(HeadraceError):
     code = "unsupported_media_type"
+
+
+class Conflict(HeadraceError):
+    code = "conflict"
 
 
 class Unavailable(HeadraceError):
@@ -109,7 +267,7 @@ class Overloaded(Unavailable):
 
 
 class ReplicaLost(Unavailable):
-    code = "replica_lost"
+    code = "replica_unavailable"
 
 
 class ShuttingDown(Unavailable):
@@ -125,7 +283,11 @@ class ClientGone(HeadraceError):
 
 
 class InferenceFailed(HeadraceError):
-    code = "inference_failed"
+    code = "model_error"
+
+
+class AnswerTooLarge(InferenceFailed):
+    code = "response_too_large"
 
 
 class StartFailed(HeadraceError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace import errors
-from headrace.gateway.problems import STATUS
+from headrace.edge.problems import STATUS
 
 ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
@@ -53,7 +53,12 @@ def test_ray_is_imported_where_processes_are_placed_and_nowhere_else() -> None:
 
 
 def test_http_is_spoken_at_the_edge_alone() -> None:
-    homes = ("services/headrace/gateway/*.py", "services/headrace/admin/*.py", "services/headrace/http_server.py")
+    homes = (
+        "services/headrace/edge/*.py",
+        "services/headrace/gateway/*.py",
+        "services/headrace/admin/*.py",
+        "services/headrace/http_server.py",
+    )
     assert outside(importers("uvicorn", "httptools", "starlette", "fastapi"), *homes) == set()
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.plain import LIMITS, Gated, Plain, plain
 
 from headrace.backends import Backend
+from headrace.edge.problems import STATUS, problem
 from headrace.errors import HeadraceError
-from headrace.gateway.problems import STATUS, problem
 from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/doubler/infer"
@@ -65,7 +65,7 @@ def test_many_callers_at_once_get_their_own_answers(served: Plain) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/nowhere", 404, "route_not_found"),
+        ("GET", "/nowhere", 404, "not_found"),
         ("GET", "/v2/models/nobody", 404, "model_not_found"),
         ("GET", "/v2/models/nobody/ready", 404, "model_not_found"),
         ("POST", "/v2/models/nobody/infer", 404, "model_not_found"),

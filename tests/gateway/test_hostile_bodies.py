@@ -5,8 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
+from headrace.edge.problems import problem
 from headrace.errors import BadRequest, HeadraceError
-from headrace.gateway.problems import problem
 from headrace.gateway.wire import Codec, InferBody
 from headrace.tensor import to_array
 from headrace_models.spec import ModelSpec

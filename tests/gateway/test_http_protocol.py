@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headrace.gateway.exchange import Receive, Response, Scope
+from headrace.edge.exchange import Receive, Response, Scope
 from headrace.gateway.http_protocol import Application, OneWriteProtocol
 from headrace.http_server import listen, run_http
 

@@ -58,7 +58,7 @@ def test_a_killed_replica_is_replaced_and_meanwhile_refusals_are_clear(small: Pl
         return status == 200 and pid not in _pids(small, "replica")
 
     _until(is_back, "a replica answers again")
-    assert set(refusals) <= {(503, "model_not_ready"), (503, "replica_lost")}
+    assert set(refusals) <= {(503, "model_not_ready"), (503, "replica_unavailable")}
 
 
 def test_a_killed_gateway_comes_back_and_meanwhile_the_other_answers(small: Platform) -> None:

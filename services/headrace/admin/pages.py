@@ -30,7 +30,7 @@ class AdminPages:
         pages = {"/metrics": self._metrics, "/sd": self._discovery, "/healthz": self._health}
         page = pages.get(scope["path"])
         if page is None:
-            status, kind, body = 404, _JSON, orjson.dumps({"error": "no such page", "code": "route_not_found"})
+            status, kind, body = 404, _JSON, orjson.dumps({"error": "no such page", "code": "not_found"})
         elif scope["method"] != "GET":
             status, kind, body = 405, _JSON, orjson.dumps({"error": "expected GET", "code": "method_not_allowed"})
         else:

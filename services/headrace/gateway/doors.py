@@ -8,8 +8,8 @@ from typing import Annotated, Literal, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from headrace.edge.exchange import Exchange
 from headrace.errors import BadRequest, UnsupportedMedia
-from headrace.gateway.exchange import Exchange
 from headrace.tensor import Answer, Array, Tensor, pack_bytes, to_array
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, PreprocessSpec
 

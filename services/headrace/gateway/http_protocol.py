@@ -13,7 +13,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from headrace.gateway.exchange import Receive, Response, Scope
+from headrace.edge.exchange import Receive, Response, Scope
 
 __all__ = ["Application", "OneWriteProtocol"]
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import orjson
 
 from headrace import __version__
+from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest, HeadraceError, NotReady, UnknownRoute, WrongMethod
 from headrace.gateway import doors
 from headrace.gateway.admission import Admission
-from headrace.gateway.exchange import Exchange, Response
 from headrace.gateway.routing import Router, Version
 from headrace.tensor import Answer, Request, Tensor
 from headrace_models.repository import version_order

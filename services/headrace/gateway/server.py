@@ -5,9 +5,9 @@ import itertools
 import secrets
 from time import monotonic
 
+from headrace.edge.exchange import Exchange, Receive, Response, Scope
+from headrace.edge.problems import problem
 from headrace.errors import HeadraceError
-from headrace.gateway.exchange import Exchange, Receive, Response, Scope
-from headrace.gateway.problems import problem
 from headrace.gateway.routes import Doors, Found, find_route
 from headrace.telemetry.events import GatewayEvents
 

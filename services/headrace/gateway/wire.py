@@ -10,8 +10,8 @@ from itertools import accumulate
 import msgspec
 import orjson
 
+from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest, InferenceFailed
-from headrace.gateway.exchange import MAX_TIMEOUT_S
 from headrace.gateway.json_document import objects, parameters_of, parse, text, whole
 from headrace.gateway.wire_tensor import TensorReader
 from headrace.tensor import Answer, Array, Buffer, Tensor, to_array

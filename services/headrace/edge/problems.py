@@ -6,8 +6,8 @@ import math
 import orjson
 
 from headrace import errors
+from headrace.edge.exchange import Response
 from headrace.errors import HeadraceError
-from headrace.gateway.exchange import Response
 
 __all__ = ["STATUS", "problem"]
 
@@ -17,10 +17,20 @@ log = logging.getLogger(__name__)
 STATUS: dict[type[HeadraceError], int] = {
     HeadraceError: 500,
     errors.BadRequest: 400,
+    errors.HeadersTooLarge: 431,
+    errors.UriTooLong: 414,
+    errors.ExpectationFailed: 417,
     errors.TooLarge: 413,
+    errors.ReceiptTimeout: 408,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.QuotaExceeded: 429,
     errors.Unknown: 404,
     errors.WrongMethod: 405,
+    errors.UnknownMethod: 501,
+    errors.UnknownProtocol: 505,
     errors.UnsupportedMedia: 415,
+    errors.Conflict: 409,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.ClientGone: 499,

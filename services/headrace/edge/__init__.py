@@ -1,0 +1,1 @@
+"""HTTP as it arrives and leaves: connections, framing, limits, routes, and errors to answers."""
