@@ -33,7 +33,8 @@ HeadraceError
 ├── WrongMethod                the route exists, not for this verb
 ├── UnknownMethod              a verb that HTTP does not have
 ├── UnknownProtocol            a version of HTTP that is not spoken here
-├── UnsupportedMedia           a content type or encoding that nothing here reads
+├── UnsupportedMedia           a content type that nothing here reads
+│   └── UnsupportedEncoding    a content encoding that nothing here reads
 ├── Conflict                   right by itself, but not beside what else goes on
 ├── Unavailable                right request, wrong moment; may be repeated
 │   ├── NotReady               the model has no replica that can answer now
@@ -90,6 +91,7 @@ __all__ = [
     "UnknownProtocol",
     "UnknownRoute",
     "UnknownVersion",
+    "UnsupportedEncoding",
     "UnsupportedMedia",
     "UriTooLong",
     "WrongMethod",
@@ -248,6 +250,10 @@ class UnknownProtocol(HeadraceError):
 
 class UnsupportedMedia(HeadraceError):
     code = "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMedia):
+    code = "unsupported_encoding"
 
 
 class Conflict(HeadraceError):

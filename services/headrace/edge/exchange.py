@@ -1,20 +1,17 @@
-"""One HTTP request and its response: the body counted as it arrives, and what the headers ask for."""
+"""One HTTP request and its response: what a route sees of the one, and what a connection writes of the other."""
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
-from headrace.errors import BadRequest, ClientGone, TooLarge
+from headrace.errors import BadRequest, HeadraceError
 
-__all__ = ["MAX_TIMEOUT_S", "Exchange", "Message", "Receive", "Response", "Scope"]
-
-Scope = Mapping[str, Any]  # ASGI's own type: values differ by key
-Message = Mapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+__all__ = ["MAX_TIMEOUT_S", "Application", "Exchange", "Response"]
 
 MAX_TIMEOUT_S = 300.0
-_REQUEST_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
+_MIN_TIMEOUT_S = 0.001
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
 
 class Response(NamedTuple):
@@ -27,65 +24,85 @@ class Response(NamedTuple):
 
 
 class Exchange:
-    """What a route sees of a request. Times are on the monotonic clock.
+    """What a route sees of a request whose head is whole. Times are on the monotonic clock.
 
-    `whole_body` is the body if all of it has come already. `model` and `version` are set by the route from the spec
-    that it found, never from the request: they are labels.
+    `headers` have lower-case names; one that came twice has its values joined by ", ", as HTTP defines. `params` are
+    those of the path, percent-decoded. `door`, `model` and `version` are set by the application from what it found,
+    never from the request: they are labels. `max_body_bytes` may be lowered or raised while the head is admitted.
     """
 
-    def __init__(
-        self, scope: Scope, receive: Receive, whole_body: bytes | None, request_id: str, max_body_bytes: int
-    ) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+    __slots__ = (
+        "began_s",
+        "door",
+        "handler",
+        "headers",
+        "key",
+        "max_body_bytes",
+        "method",
+        "model",
+        "params",
+        "path",
+        "peer",
+        "request_id",
+        "version",
+    )
+
+    def __init__(self, method: str, headers: dict[bytes, bytes], peer: str, max_body_bytes: int) -> None:
+        self.method = method
+        self.headers = headers
+        self.peer = peer
+        self.max_body_bytes = max_body_bytes
+        self.path = ""
         self.params: Mapping[str, str] = {}
+        self.door = "none"
         self.model = self.version = ""
+        self.request_id = ""
+        self.handler: object = None
+        self.key: object = None
         self.began_s = monotonic()
-        given = self.header(b"x-request-id")
-        self.request_id = given if given and _REQUEST_ID.fullmatch(given) else request_id
-        self._receive = receive
-        self._whole_body = whole_body
-        self._max_body_bytes = max_body_bytes
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     @property
+    def given_id(self) -> str:
+        """The caller's own X-Request-Id if it is fit to be repeated, else nothing."""
+        given = self.headers.get(b"x-request-id")
+        return given.decode() if given and _REQUEST_ID.fullmatch(given) else ""
+
+    @property
     def content_type(self) -> str:
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
     def timeout_s(self, default_s: float) -> float:
-        """What the caller allows, by X-Request-Timeout in seconds. Raises BadRequest if that is no such number."""
+        """What the caller allows, by X-Request-Timeout in seconds, clamped to 1 ms to MAX_TIMEOUT_S.
+
+        Raises BadRequest if that is no number.
+        """
         text = self.header(b"x-request-timeout")
         if text is None:
             return default_s
         try:
             seconds = float(text)
         except ValueError:
-            seconds = -1.0
-        if not 0 < seconds <= MAX_TIMEOUT_S:
-            raise BadRequest(f"X-Request-Timeout: expected seconds above 0 up to {MAX_TIMEOUT_S:g}")
-        return seconds
+            seconds = float("nan")
+        if seconds != seconds or "_" in text:
+            raise BadRequest("X-Request-Timeout: expected a number of seconds")
+        return min(max(seconds, _MIN_TIMEOUT_S), MAX_TIMEOUT_S)
 
-    async def body(self) -> bytes:
-        """The whole body. Raises TooLarge as soon as it passes the limit, ClientGone if the caller leaves."""
-        if self._whole_body is not None:
-            if len(self._whole_body) > self._max_body_bytes:
-                raise self._too_large()
-            return self._whole_body
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared[:20]) > self._max_body_bytes:
-            raise self._too_large()
-        chunks = bytearray()
-        while (message := await self._receive())["type"] != "http.disconnect":
-            chunks += message["body"]
-            if len(chunks) > self._max_body_bytes:
-                raise self._too_large()
-            if not message["more_body"]:
-                return bytes(chunks)
-        raise ClientGone("the caller left before the body was whole")
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"body: expected at most {self._max_body_bytes} bytes, found more")
+class Application(Protocol):
+    """What a listener serves. Each exchange ends in exactly one of `answer` and `refuse`, or is told as `left`."""
+
+    def admit(self, exchange: Exchange, target: bytes) -> None:
+        """Look at a whole head before any of its body is read. Raises a HeadraceError to refuse the request."""
+        ...
+
+    async def answer(self, exchange: Exchange, body: bytes) -> Response:
+        """The answer to an admitted request; its failures too are answers."""
+        ...
+
+    def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
+        """The answer to a request that was not admitted, or that did not arrive as it should."""
+        ...

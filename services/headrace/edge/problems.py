@@ -9,9 +9,13 @@ from headrace import errors
 from headrace.edge.exchange import Response
 from headrace.errors import HeadraceError
 
-__all__ = ["STATUS", "problem"]
+__all__ = ["OPENAI_PATH", "STATUS", "problem", "status_of"]
 
 log = logging.getLogger(__name__)
+
+# The one door whose clients expect OpenAI's shape of an error.
+OPENAI_PATH = "/v1/embeddings"
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 # A subclass answers as the nearest class above it that is listed.
 STATUS: dict[type[HeadraceError], int] = {
@@ -42,18 +46,31 @@ STATUS: dict[type[HeadraceError], int] = {
 def problem(error: Exception, request_id: str, path: str) -> Response:
     """The answer to a failed request. What is not of our family is logged here and named to nobody."""
     if not isinstance(error, HeadraceError):
-        log.error("request %s failed", request_id, exc_info=error)
+        log.error("request failed", exc_info=error)
         error = HeadraceError("the server failed on this request")
-    kind = next(k for k in type(error).__mro__ if k in STATUS)
+    status = status_of(error)
     message = error.message[:200]
     body: dict[str, object]
-    if path.removesuffix("/") == "/v1/embeddings":
-        body = {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": error.code}}
+    if path.removesuffix("/") == OPENAI_PATH:
+        kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+        body = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}
+    return Response(status, orjson.dumps(body), headers=_headers(error))
+
+
+def status_of(error: HeadraceError) -> int:
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:
     headers = []
     if isinstance(error, errors.WrongMethod):
         headers.append((b"allow", error.allowed.encode()))
+    if isinstance(error, errors.Unauthorized):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, errors.UnsupportedEncoding):
+        headers.append((b"accept-encoding", b"gzip, deflate, identity"))
     if error.retry_after_s is not None:
-        headers.append((b"retry-after", str(math.ceil(error.retry_after_s)).encode()))
-    return Response(STATUS[kind], orjson.dumps(body), headers=headers)
+        headers.append((b"retry-after", str(max(1, math.ceil(error.retry_after_s))).encode()))
+    return headers

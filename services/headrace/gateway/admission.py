@@ -1,4 +1,4 @@
-"""At the door: how much may be in the gateway at once, and how long a request may take. Refusal is immediate."""
+"""At the door: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,6 @@ __all__ = ["Admission", "DoorLimits"]
 class DoorLimits:
     """Bounds of one gateway process."""
 
-    max_body_bytes: int = 64 << 20
     max_in_flight: int = 1024
     default_timeout_s: float = 30.0
 
@@ -26,13 +25,18 @@ class Admission:
         self.in_flight = 0
         self.is_draining = False
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the gateway. Raises Overloaded or ShuttingDown at once."""
+    def check(self) -> None:
+        """Raises Overloaded or ShuttingDown at once if no request may come in now."""
         if self.is_draining:
             raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
         if self.in_flight >= self.limits.max_in_flight:
             raise Overloaded(f"{self.in_flight} requests are in flight, the most allowed", retry_after_s=1)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the gateway. Raises Overloaded at once; what began to arrive before a drain has its place."""
+        if self.in_flight >= self.limits.max_in_flight:
+            self.check()
         self.in_flight += 1
         try:
             yield

@@ -1,17 +1,18 @@
 """The other doors: classify and embeddings. Each makes the same tensor request and reads its answer in its own way."""
 
 import base64
-import binascii
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.edge.exchange import Exchange
-from headrace.errors import BadRequest, UnsupportedMedia
-from headrace.tensor import Answer, Array, Tensor, pack_bytes, to_array
-from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, PreprocessSpec
+from headrace.errors import BadJson, BadRequest, UnsupportedMedia
+from headrace.gateway.base64_text import from_base64
+from headrace.gateway.multipart import file_part
+from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_array
+from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, PreprocessSpec, TextSpec
 
 __all__ = [
     "ClassifyBody",
@@ -24,13 +25,14 @@ __all__ = [
 ]
 
 _PHOTO_TYPES = ("image/jpeg", "image/png")
-# The form type is what `curl -d` sends when it is told nothing else.
-_JSON_TYPES = ("application/json", "", "application/x-www-form-urlencoded")
+_FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
+DEFAULT_TOP_K = 5
 
 B = TypeVar("B", bound=BaseModel)
 
 Text = Annotated[str, Field(max_length=1_000_000)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=8192)]
 
 
 class Base64(BaseModel):
@@ -39,16 +41,22 @@ class Base64(BaseModel):
 
 
 class ClassifyBody(BaseModel):
-    """`input` is a text, a list of texts, or `{"b64": ...}`: the base64 of a JPEG or PNG."""
+    """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG or PNG, or a list of either."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS)] | Base64
+    input: Text | Base64 | Annotated[list[Text] | list[Base64], Field(min_length=1, max_length=MAX_ITEMS)]
     top_k: int = Field(default=5, ge=1, le=1000)
 
+    @property
+    def is_binary(self) -> bool:
+        return isinstance(self.input[0] if isinstance(self.input, list) else self.input, Base64)
+
     def items(self) -> list[bytes]:
-        if isinstance(self.input, Base64):
-            return [_from_base64(self.input.b64)]
-        return [text.encode() for text in ([self.input] if isinstance(self.input, str) else self.input)]
+        inputs = self.input if isinstance(self.input, list) else [self.input]
+        return [
+            item.encode() if isinstance(item, str) else from_base64(item.b64, f"input[{n}].b64")
+            for n, item in enumerate(inputs)
+        ]
 
 
 class EmbeddingsBody(BaseModel):
@@ -56,31 +64,42 @@ class EmbeddingsBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     model: str
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS)]
+    input: (
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS)]
+        | TokenIds
+        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS)]
+    )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
     user: str | None = None
 
-    @property
-    def texts(self) -> list[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
+    def tensors(self, raw: TextSpec) -> list[list[Tensor]]:
+        """What to ask: all texts at once, or each list of token ids by itself, since their lengths differ."""
+        if isinstance(self.input, str):
+            return [[raw_tensor(raw, [self.input.encode()])]]
+        if isinstance(self.input[0], str):
+            return [[raw_tensor(raw, [str(text).encode() for text in self.input])]]
+        lists = [self.input] if isinstance(self.input[0], int) else self.input
+        return [_token_tensors(raw, ids) for ids in cast(list[list[int]], lists)]
 
 
-def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec | None) -> ClassifyBody | bytes:
-    """A photo's bytes, or the JSON form. Raises BadRequest or UnsupportedMedia; `raw` is what the model takes."""
-    if raw is None:
-        raise BadRequest("the model takes tensors only; use /v2/models/{model}/infer")
-    if exchange.content_type in _PHOTO_TYPES:
-        if not isinstance(raw, ImageSpec):
-            raise UnsupportedMedia("Content-Type: expected application/json, as the model takes text, found an image")
-        return body
-    if exchange.content_type not in _JSON_TYPES:
-        raise UnsupportedMedia(f"Content-Type: expected application/json or one of {', '.join(_PHOTO_TYPES)}")
+def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple[list[bytes], int]:
+    """The photos or texts of a body, and how many classes are wanted. Raises BadRequest or UnsupportedMedia.
+
+    `raw` is what the model takes. A photo may be the whole body, or the part of a form that is called `file`.
+    """
+    takes_photos = isinstance(raw, ImageSpec)
+    kind = exchange.content_type
+    if kind in _PHOTO_TYPES or kind == _FORM_TYPE:
+        if not takes_photos:
+            raise UnsupportedMedia(f"Content-Type: expected application/json, as the model takes text, found {kind}")
+        return [file_part(exchange.header(b"content-type") or "", body) if kind == _FORM_TYPE else body], DEFAULT_TOP_K
     parsed = read_json(ClassifyBody, body)
-    if isinstance(parsed.input, Base64) != isinstance(raw, ImageSpec):
-        expected = 'an object {"b64": ...} with a photo' if isinstance(raw, ImageSpec) else "a text or a list of texts"
+    if parsed.is_binary != takes_photos:
+        expected = '{"b64": ...} with a photo, or several' if takes_photos else "a text or a list of texts"
         raise BadRequest(f"input: expected {expected}, as the model takes it")
-    return parsed
+    return parsed.items(), parsed.top_k
 
 
 def read_json(kind: type[B], body: bytes) -> B:
@@ -89,6 +108,8 @@ def read_json(kind: type[B], body: bytes) -> B:
         return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise BadJson("body: expected JSON, found something else") from None
         field = ".".join(str(step) for step in first["loc"]) or "body"
         raise BadRequest(f"{field}: {first['msg']}") from None
 
@@ -96,6 +117,13 @@ def read_json(kind: type[B], body: bytes) -> B:
 def raw_tensor(raw: PreprocessSpec, items: Sequence[bytes]) -> Tensor:
     """Photos or texts as the BYTES `[n]` input that the replica preprocesses."""
     return Tensor(raw.input, "BYTES", (len(items),), pack_bytes(items))
+
+
+def _token_tensors(raw: TextSpec, ids: list[int]) -> list[Tensor]:
+    """One row of token ids that the caller made, all of them to be looked at."""
+    if len(ids) > raw.max_tokens:
+        raise BadRequest(f"input: expected at most {raw.max_tokens} token ids, found {len(ids)}")
+    return [from_array(raw.ids, np.array([ids], np.int64)), from_array(raw.mask, np.ones((1, len(ids)), np.int64))]
 
 
 def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], top_k: int) -> list[list[object]]:
@@ -116,23 +144,15 @@ def _scores(values: Array, output: OutputSpec) -> Array:
     return scores
 
 
-def embeddings(answer: Answer, asked: EmbeddingsBody, spec: ModelSpec) -> dict[str, object]:
-    """OpenAI's answer: one vector a text, in order, and the tokens that were read."""
-    vectors = to_array(answer.outputs[0])
+def embeddings(vectors: Array, tokens: int, asked: EmbeddingsBody, spec: ModelSpec) -> dict[str, object]:
+    """OpenAI's answer: one vector `[d]` a text, in order, and the tokens that were read."""
     data = [
         {"object": "embedding", "index": i, "embedding": _vector(vector, asked.encoding_format)}
         for i, vector in enumerate(vectors)
     ]
-    usage = {"prompt_tokens": answer.tokens, "total_tokens": answer.tokens}
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": spec.name, "usage": usage}
 
 
 def _vector(vector: Array, encoding: str) -> str | Array:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode() if encoding == "base64" else vector
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise BadRequest("input.b64: expected base64") from None

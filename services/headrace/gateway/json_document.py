@@ -1,50 +1,107 @@
-"""JSON in: one strict parse, and number arrays that go straight into numpy without a Python object per number."""
+"""JSON in: one strict parse of a body, whose arrays stay unread, and the small values in it."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import simdjson
 
-from headrace.errors import BadRequest
-from headrace.tensor import Array, pack_bytes
-from headrace_models.spec import DTYPES
+from headrace.errors import BadJson, BadRequest
+from headrace.gateway.json_elements import kind_of
+from headrace.gateway.json_lifted import lift, put_back
+from headrace.gateway.json_scan import MAX_DEPTH, scan
 
-__all__ = ["elements", "objects", "parameters_of", "parse", "plain", "text", "whole"]
+__all__ = ["LARGE_BYTES", "flag", "objects", "parameters_of", "parse", "text", "whole"]
 
-# numpy kind -> the widest type of that kind, which JSON numbers are read into before they are narrowed.
-_WIDEST = {"b": "?", "f": "<f8", "i": "<i8", "u": "<u8"}
-
+# A body beyond this is looked at before it is parsed, and its number arrays are read piece by piece.
+LARGE_BYTES = 64 << 10
+# What a large body may have beside arrays of numbers.
+MAX_TEXT_BYTES = 8 << 20
+MAX_TEXTS = 100_000
+MAX_TENSORS = 64
+MAX_PARAMETERS = 64
+MAX_ID = 1024
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_BOM = b"\xef\xbb\xbf"
 
 def parse(body: bytes | memoryview) -> Mapping[str, object]:
-    """The document as an object whose arrays stay unread. Raises BadRequest if it is not a JSON object."""
-    # A parser per document: a shared one may not be used again while anything, a traceback say, holds its last one.
+    """The document as an object whose arrays stay unread. Raises BadJson if it is not one JSON object.
+
+    A body beyond LARGE_BYTES takes its time; it belongs into another thread than the event loop's.
+    """
+    body = bytes(body)
     document: object
-    try:
-        document = simdjson.Parser().parse(body)
-    except (ValueError, RuntimeError):
-        document = _lenient(bytes(body))
+    if len(body) > LARGE_BYTES:
+        document = _parse_large(body)
+    else:
+        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+            scan(body)
+        document = _parse(body)
     if not isinstance(document, simdjson.Object | dict):
-        raise BadRequest(f"body: expected a JSON object, found {_kind(document)}")
+        raise BadJson(f"body: expected a JSON object, found {kind_of(document)}")
+    check_keys(document, "body")
     return document
+
+
+def _parse(body: bytes) -> object:
+    if body.startswith(_BOM):
+        raise BadJson("body: expected JSON in UTF-8 without a byte order mark")
+    try:
+        # A parser per document: a shared one may not be used again while anything, a traceback say, holds its last one.
+        return simdjson.Parser().parse(body)
+    except (ValueError, RuntimeError):
+        return _lenient(body)
+
+
+def _parse_large(body: bytes) -> object:
+    skeleton, lifted = lift(body, scan(body))
+    if len(skeleton) > MAX_TEXT_BYTES or skeleton.count(b",") > MAX_TEXTS:
+        raise BadJson(
+            f"body: expected at most {MAX_TEXT_BYTES} bytes and {MAX_TEXTS} elements beside arrays of numbers; "
+            "send tensors as binary"
+        )
+    document = _parse(skeleton)
+    if isinstance(document, simdjson.Object):
+        _check_all_keys(document)
+        document = document.as_dict()
+    return put_back(document, lifted)
+
+
+def check_keys(item: Mapping[str, object], place: str) -> None:
+    """Raise BadJson if a key is there twice: which one counts would be anybody's guess."""
+    keys = list(item)
+    if len(keys) != len(set(keys)):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise BadJson(f'{place}: duplicate key "{twice[:64]}"')
+
+
+def _check_all_keys(document: "simdjson.Object") -> None:
+    found: list[object] = [document]
+    while found:
+        item = found.pop()
+        if isinstance(item, simdjson.Object):
+            check_keys(item, "body")
+            found += item.values()
+        elif isinstance(item, simdjson.Array):
+            found += item
 
 
 def _lenient(body: bytes) -> object:
     """What simdjson does not read: the bare tokens NaN and Infinity of real clients, and integers beyond 64 bits."""
     try:
-        document: object = json.loads(body)
+        document: object = json.loads(body, object_pairs_hook=_unique)
         json.dumps(document, ensure_ascii=False).encode()  # half a character is no text that could be answered with
         return document
     except (ValueError, RecursionError) as error:
         where = f" (byte {error.pos})" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadRequest(f"body: expected JSON, found something else{where}") from None
+        raise BadJson(f"body: expected JSON, found something else{where}") from None
 
 
-def plain(value: object) -> object:
-    """A value as Python lists and dictionaries."""
-    if isinstance(value, simdjson.Array):
-        return value.as_list()
-    return value.as_dict() if isinstance(value, simdjson.Object) else value
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise BadJson("body: a key is there twice in one object")
+    return document
 
 
 def objects(value: object, place: str) -> Sequence[Mapping[str, object]]:
@@ -52,6 +109,10 @@ def objects(value: object, place: str) -> Sequence[Mapping[str, object]]:
     items = list(value) if isinstance(value, (simdjson.Array, list)) else []
     if not items or not all(isinstance(item, (simdjson.Object, dict)) for item in items):
         raise BadRequest(f"{place}: expected a non-empty array of objects")
+    if len(items) > MAX_TENSORS:
+        raise BadRequest(f"{place}: expected at most {MAX_TENSORS}, found {len(items)}")
+    for n, item in enumerate(items):
+        check_keys(item, f"{place}[{n}]")
     return items
 
 
@@ -59,10 +120,21 @@ def parameters_of(item: Mapping[str, object], place: str) -> Mapping[str, object
     value = item.get("parameters")
     if value is None:
         return {}
-    parameters = plain(value)
-    if not isinstance(parameters, dict):
-        raise BadRequest(f"{place}: expected an object")
-    return parameters
+    if not isinstance(value, simdjson.Object | dict):
+        raise BadRequest(f"{place}: expected an object, found {kind_of(value)}")
+    if len(value) > MAX_PARAMETERS:
+        raise BadRequest(f"{place}: expected at most {MAX_PARAMETERS} parameters, found {len(value)}")
+    check_keys(value, place)
+    for name, given in value.items():
+        if not isinstance(given, str | int | float | bool):
+            raise BadRequest(f'{place}: "{name[:64]}": expected a string, number or boolean, found {kind_of(given)}')
+    return value
+
+
+def flag(value: object, place: str) -> bool:
+    if not isinstance(value, bool):
+        raise BadRequest(f"{place}: expected true or false, found {kind_of(value)}")
+    return value
 
 
 def whole(value: object, place: str) -> int:
@@ -74,96 +146,6 @@ def whole(value: object, place: str) -> int:
 def text(value: object, place: str) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > 1024:
-        raise BadRequest(f"{place}: expected a string of at most 1024 characters")
+    if not isinstance(value, str) or len(value) > MAX_ID or _CONTROL.search(value):
+        raise BadRequest(f"{place}: expected a string of at most {MAX_ID} characters, no control characters among them")
     return value
-
-
-def elements(data: object, datatype: str, place: str) -> Array | bytes:
-    """All elements of a flat or nested array, flat, in the datatype's own dtype; BYTES come packed.
-
-    Raises BadRequest, naming `place`, for what is no array, no number, or out of the datatype's range.
-    """
-    if not isinstance(data, simdjson.Array | list):
-        raise BadRequest(f"{place}: expected an array, found {_kind(data)}")
-    if datatype == "BYTES":
-        return pack_bytes(_texts(data, place))
-    dtype = DTYPES[datatype]
-    if isinstance(data, simdjson.Array) and dtype.kind != "b":
-        return _in_range(_buffer(data, dtype.kind, place), dtype, datatype, place)
-    return _in_range(_slow(data, dtype, place), dtype, datatype, place)
-
-
-def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:
-    try:
-        buffer = data.as_buffer(of_type="d" if kind == "f" else "i" if kind == "i" else "u")
-    except TypeError:
-        expected = "numbers" if kind == "f" else "integers"
-        raise BadRequest(f"{place}: expected {expected} only") from None
-    except ValueError:
-        raise BadRequest(f"{place}: an integer is out of range") from None
-    return np.frombuffer(buffer, _WIDEST[kind])
-
-
-def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
-    """Booleans, and documents with NaN in them, element by element."""
-    flat = list(_flat(plain(data)))
-    kinds: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(dtype.kind, (int,))
-    for i, value in enumerate(flat):
-        if not isinstance(value, kinds) or (isinstance(value, bool) and dtype.kind != "b"):
-            raise BadRequest(f"{place}[{i}]: expected {' or '.join(k.__name__ for k in kinds)}, found {_kind(value)}")
-    try:
-        return np.array(flat, _WIDEST[dtype.kind])
-    except OverflowError:
-        raise BadRequest(f"{place}: an integer is out of range") from None
-
-
-def _in_range(values: Array, dtype: "np.dtype[np.generic]", datatype: str, place: str) -> Array:
-    if values.dtype == dtype:
-        return values
-    if dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            narrow = values.astype(dtype)
-        fits = bool(np.isfinite(narrow).all()) or bool(np.array_equal(np.isfinite(narrow), np.isfinite(values)))
-    else:
-        limits = np.iinfo(dtype.str)
-        fits = not values.size or bool(values.min() >= limits.min and values.max() <= limits.max)
-        narrow = values.astype(dtype)
-    if not fits:
-        raise BadRequest(f"{place}: a value is out of range for {datatype}")
-    return narrow
-
-
-def _texts(data: object, place: str) -> list[str]:
-    texts: list[str] = []
-    for i, value in enumerate(_flat(plain(data))):
-        if not isinstance(value, str):
-            raise BadRequest(f"{place}[{i}]: expected a string, found {_kind(value)}")
-        texts.append(value)
-    return texts
-
-
-def _flat(value: object) -> Sequence[object]:
-    """Nested lists, flattened in one pass, without recursion on what a stranger nested."""
-    flat: list[object] = []
-    open_lists = [iter(value if isinstance(value, list) else [value])]
-    while open_lists:
-        for item in open_lists[-1]:
-            if isinstance(item, list):
-                open_lists.append(iter(item))
-                break
-            flat.append(item)
-        else:
-            open_lists.pop()
-    return flat
-
-
-def _kind(value: object) -> str:
-    names: list[tuple[type | tuple[type, ...], str]] = [
-        (bool, "a boolean"),
-        ((int, float), "a number"),
-        (str, "a string"),
-        ((list, simdjson.Array), "an array"),
-        ((dict, simdjson.Object), "an object"),
-    ]
-    return next((name for kind, name in names if isinstance(value, kind)), "null")

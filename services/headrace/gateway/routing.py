@@ -165,7 +165,7 @@ class Router:
         spec = entry.spec
         versions = self._models.setdefault(spec.name, {})
         if spec.version not in versions:
-            versions[spec.version] = Version(spec, entry.labels, Codec(spec), entry.backend)
+            versions[spec.version] = Version(spec, entry.labels, Codec(spec, entry.labels), entry.backend)
             newest_first = sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True)
             self._models[spec.name] = versions = dict(newest_first)
         version = versions[spec.version]

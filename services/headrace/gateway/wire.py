@@ -8,28 +8,36 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import msgspec
-import orjson
 
 from headrace.edge.exchange import MAX_TIMEOUT_S
-from headrace.errors import BadRequest, InferenceFailed
-from headrace.gateway.json_document import objects, parameters_of, parse, text, whole
+from headrace.errors import BadRequest
+from headrace.gateway.json_document import flag, objects, parameters_of, parse, text, whole
+from headrace.gateway.wire_answer import encode
 from headrace.gateway.wire_tensor import TensorReader
-from headrace.tensor import Answer, Array, Buffer, Tensor, to_array
+from headrace.tensor import Answer, Tensor
 from headrace_models.spec import InputSpec, ModelSpec
 
 __all__ = ["Codec", "InferBody"]
 
 # Headers that are remembered: how many, and how long one may be.
 _MAX_PLANS, _MAX_PLAN_HEADER = 256, 4096
+_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
+_SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
+# Checking a byte of a binary number costs this share of reading one of JSON.
+_BINARY_SHARE = 64
 
 
 class InferBody(msgspec.Struct, frozen=True):
-    """A decoded infer body: `binary` names the outputs wanted as raw bytes; `timeout_us` is 0 when not given."""
+    """A decoded infer body: `binary` names the outputs wanted as raw bytes, `classes` those wanted as that many classes.
+
+    `timeout_us` is 0 when not given.
+    """
 
     id: str
     inputs: Sequence[Tensor]
     outputs: Sequence[str]
     binary: frozenset[str]
+    classes: Mapping[str, int]
     timeout_us: int
     priority: int
 
@@ -52,7 +60,8 @@ class _Plan(msgspec.Struct, frozen=True):
 class Codec:
     """Reads and writes the infer bodies of one model version; what depends on the spec alone is worked out once."""
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, labels: Sequence[str] = ()) -> None:
+        self._labels = {spec.classes.name: labels} if spec.classes else {}
         self._head = {"model_name": spec.name, "model_version": spec.version}
         self._raw = spec.preprocess.input if spec.preprocess else None
         known = {i.name: i for i in spec.inputs}
@@ -65,6 +74,7 @@ class Codec:
         self._fixed_rows = spec.batching.fixed_rows
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)
+        self._has_texts = any(reader.is_text for reader in self._readers.values())
         self._plans: dict[bytes, _Plan] = {}
 
     def decode(self, body: bytes, header_length: str | None) -> InferBody:
@@ -75,6 +85,8 @@ class Codec:
         """
         if header_length is None:
             return self._read(body, memoryview(b""))
+        if header_length == "0":
+            return self._read_raw(body)
         split = _split_at(header_length, len(body))
         header, tail = body[:split], memoryview(body)[split:]
         plan = self._plans.get(header)
@@ -85,6 +97,22 @@ class Codec:
             self._remember(header, asked)
         return asked
 
+    def reading_cost(self, body: bytes, header_length: str | None) -> int:
+        """About how many bytes `decode` looks at one by one: all of JSON and of texts, little of binary numbers."""
+        if header_length is None or not header_length.isdigit():
+            return len(body)
+        json_bytes = min(int(header_length[:12]), len(body))
+        tail = len(body) - json_bytes
+        return json_bytes + (tail if self._has_texts else tail // _BINARY_SHARE)
+
+    def _read_raw(self, body: bytes) -> InferBody:
+        """A body that is the bytes of the model's one input, one row of it; all outputs are wanted binary."""
+        names = [self._raw] if self._raw else self._required
+        if len(names) != 1:
+            raise BadRequest(f"Inference-Header-Content-Length: expected a JSON part, as the model has {len(names)} inputs")
+        tensor = self._readers[names[0]].from_raw(body)
+        return InferBody("", [tensor], self._outputs, self._all_binary, {}, 0, 0)
+
     def _remember(self, header: bytes, asked: InferBody) -> None:
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
@@ -94,41 +122,40 @@ class Codec:
         self._plans[header] = _Plan(msgspec.structs.replace(asked, inputs=empty), tuple(parts), ends[-1])
 
     def _read(self, header: bytes, tail: memoryview) -> InferBody:
-        document = parse(header)
+        return self.read(parse(header), tail)
+
+    def read(self, document: Mapping[str, object], tail: memoryview) -> InferBody:
+        """A parsed infer body with the bytes behind it. Raises BadRequest."""
         parameters = parameters_of(document, "parameters")
+        _check_reserved(parameters)
+        given_id = text(document.get("id"), "id")
         inputs = self._read_inputs(document, tail)
         self._check_complete(inputs)
-        outputs, binary = self._read_outputs(document, parameters)
-        if parameters.get("sequence_id"):
-            raise BadRequest("parameters.sequence_id: this server keeps no sequences; send the state as a tensor")
+        outputs, binary, classes = self._read_outputs(document, parameters)
         return InferBody(
-            id=text(document.get("id"), "id"),
+            id=given_id,
             inputs=inputs,
             outputs=outputs,
             binary=binary,
+            classes=classes,
             timeout_us=_timeout_us(parameters.get("timeout", 0)),
             priority=whole(parameters.get("priority", 0), "parameters.priority"),
         )
 
+    def check(self, tensors: Sequence[Tensor]) -> None:
+        """Hold tensors that a door made itself to what an infer body is held to. Raises BadRequest."""
+        for tensor in tensors:
+            if tensor.name != self._raw:
+                self._readers[tensor.name].check(tensor)
+
+    def writing_cost(self, answer: Answer, asked: InferBody) -> int:
+        """About how many bytes `encode` looks at one by one."""
+        return sum(len(t.data) for t in answer.outputs if t.name not in asked.binary or t.name in asked.classes)
+
     def encode(self, answer: Answer, asked: InferBody) -> tuple[bytes, int]:
         """The body of an infer response, and the length of its JSON part: 0 when no binary part follows."""
-        outputs: list[dict[str, object]] = []
-        tail: list[Buffer] = []
-        for tensor in answer.outputs:
-            output: dict[str, object] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
-            if tensor.name in asked.binary:
-                output["parameters"] = {"binary_data_size": len(tensor.data)}
-                tail.append(tensor.data)
-            else:
-                output["data"] = _json_data(tensor)
-            outputs.append(output)
-        document: dict[str, object] = {**self._head, "outputs": outputs}
-        if asked.id:
-            document["id"] = asked.id
-        header = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-        if not any(len(part) for part in tail):
-            return header, 0
-        return b"".join((header, *tail)), len(header)
+        head = {**self._head, "id": asked.id} if asked.id else self._head
+        return encode(answer, head, asked.binary, asked.classes, self._labels)
 
     def _read_inputs(self, document: Mapping[str, object], tail: memoryview) -> list[Tensor]:
         tensors: list[Tensor] = []
@@ -165,13 +192,15 @@ class Codec:
 
     def _read_outputs(
         self, document: Mapping[str, object], parameters: Mapping[str, object]
-    ) -> tuple[Sequence[str], frozenset[str]]:
-        """The outputs asked for, in order, and those of them that are wanted binary."""
+    ) -> tuple[Sequence[str], frozenset[str], Mapping[str, int]]:
+        """The outputs asked for, in order, those of them that are wanted binary, and those wanted as classes."""
+        wants_binary = flag(parameters.get("binary_data_output", False), "parameters.binary_data_output")
         listed = document.get("outputs")
         if listed is None:
-            return self._outputs, self._all_binary if parameters.get("binary_data_output") else frozenset()
+            return self._outputs, self._all_binary if wants_binary else frozenset(), {}
         names: list[str] = []
         binary: set[str] = set()
+        classes: dict[str, int] = {}
         for n, item in enumerate(objects(listed, "outputs")):
             name = item.get("name")
             if not isinstance(name, str) or name not in self._outputs:
@@ -179,12 +208,35 @@ class Codec:
             if name in names:
                 raise BadRequest(f'outputs[{n}].name: output "{name}" is asked for twice')
             names.append(name)
-            wishes = parameters_of(item, f"outputs[{n}].parameters")
-            if wishes.get("classification"):
-                raise BadRequest(f"outputs[{n}].parameters.classification: not supported; use :classify")
-            if wishes.get("binary_data", False):
+            place = f"outputs[{n}].parameters"
+            wishes = parameters_of(item, place)
+            _check_no_shared_memory(wishes, place)
+            if flag(wishes.get("binary_data", False), f"{place}.binary_data"):
                 binary.add(name)
-        return names, frozenset(binary)
+            if "classification" in wishes:
+                classes[name] = _count_of(wishes["classification"], f"{place}.classification")
+        return names, frozenset(binary), classes
+
+
+def _check_reserved(parameters: Mapping[str, object]) -> None:
+    """Refuse parameters that would change an answer if they were obeyed, and are not."""
+    for name, value in parameters.items():
+        if name.startswith("triton_"):
+            raise BadRequest("parameters: names that begin with triton_ are reserved")
+        if name in _SEQUENCE and value:
+            raise BadRequest(f"parameters.{name}: the model keeps no sequences; send its state as a tensor")
+    _check_no_shared_memory(parameters, "parameters")
+
+
+def _check_no_shared_memory(parameters: Mapping[str, object], place: str) -> None:
+    if not parameters.keys().isdisjoint(_SHARED_MEMORY):
+        raise BadRequest(f"{place}: shared memory is not supported; send the data")
+
+
+def _count_of(value: object, place: str) -> int:
+    if whole(value, place) == 0:
+        raise BadRequest(f"{place}: expected 1 or more classes")
+    return whole(value, place)
 
 
 def _timeout_us(value: object) -> int:
@@ -192,16 +244,6 @@ def _timeout_us(value: object) -> int:
     if timeout_us > MAX_TIMEOUT_S * 1e6:
         raise BadRequest(f"parameters.timeout: expected at most {MAX_TIMEOUT_S * 1e6:.0f} us, found {timeout_us}")
     return timeout_us
-
-
-def _json_data(tensor: Tensor) -> Array | list[str]:
-    array = to_array(tensor)
-    if tensor.datatype != "BYTES":
-        return array.reshape(-1)
-    try:
-        return [element.decode() for element in array.ravel()]
-    except UnicodeDecodeError:
-        raise InferenceFailed(f'output "{tensor.name}" is not text: ask for it with binary_data') from None
 
 
 def _split_at(header_length: str, total: int) -> int:

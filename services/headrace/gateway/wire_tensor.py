@@ -6,9 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 import simdjson
 
-from headrace.errors import BadRequest
-from headrace.gateway.json_document import elements, parameters_of, plain, whole
-from headrace.tensor import Buffer, Tensor, to_array
+from headrace.errors import BadRequest, NonFiniteInput
+from headrace.gateway.json_document import parameters_of, whole
+from headrace.gateway.json_elements import elements, plain
+from headrace.tensor import Buffer, Tensor, pack_bytes, to_array
 from headrace_models.spec import DTYPES, InputSpec
 
 __all__ = ["TensorReader"]
@@ -34,7 +35,7 @@ class TensorReader:
             raise BadRequest(f"{where}.datatype: expected {spec.datatype}, found {str(item.get('datatype'))[:16]}")
         shape = self._shape(item.get("shape"), f"{where}.shape")
         parameters = parameters_of(item, f"{where}.parameters")
-        if "shared_memory_region" in parameters:
+        if any(name.startswith("shared_memory_") for name in parameters):
             raise BadRequest(f"{where}.parameters: shared memory is not supported; send the data")
         size, data = parameters.get("binary_data_size"), item.get("data")
         if (size is None) == (data is None):
@@ -47,8 +48,28 @@ class TensorReader:
             raise BadRequest(f"{where}.parameters.binary_data_size: {end - len(tail)} bytes are missing from the body")
         return self.from_binary(tail[place:end], shape, where), end
 
+    @property
+    def is_text(self) -> bool:
+        return self._spec.datatype == "BYTES"
+
+    def check(self, tensor: Tensor) -> None:
+        """Raise BadRequest for a tensor that an infer body could not have."""
+        self.from_binary(memoryview(tensor.data), self._shape(list(tensor.shape), tensor.name), tensor.name)
+
+    def from_raw(self, body: bytes) -> Tensor:
+        """One row of bytes without a header: its one variable axis has what length the bytes leave."""
+        spec = self._spec
+        if self.is_text:
+            return Tensor(spec.name, spec.datatype, (1,), pack_bytes([body]))
+        fixed = math.prod(axis for axis in spec.shape if axis != -1)
+        length, rest = divmod(len(body), max(1, fixed * self._width))
+        if rest or (self._fixed and length != 1) or spec.shape.count(-1) > 1:
+            raise BadRequest(f"body: expected the bytes of one row of {spec.datatype} {list(spec.shape)}, found {len(body)}")
+        shape = self._shape([1, *(length if axis == -1 else axis for axis in spec.shape)], "body")
+        return self.from_binary(memoryview(body), shape, "body")
+
     def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
-        values = elements(data, self._spec.datatype, f"{where}.data")
+        values = elements(data, self._spec.datatype, shape, f"{where}.data")
         if isinstance(values, bytes):
             to_array(Tensor(f"{where}.data", "BYTES", shape, values))
             return values
@@ -88,8 +109,6 @@ class TensorReader:
         if len(shape) != self._rank:
             expected = ", ".join(["n", *("*" if axis == -1 else str(axis) for axis in self._spec.shape)])
             raise BadRequest(f"{where}: expected {self._rank} axes [{expected}], found {len(shape)}")
-        if shape[0] == 0:
-            raise BadRequest(f"{where}: expected at least 1 row, found 0")
         if shape[1:] != self._fixed:
             for axis, (found, wanted) in enumerate(zip(shape[1:], self._spec.shape, strict=True), start=1):
                 self._check_axis(found, wanted, f"{where}: axis {axis}")
@@ -110,4 +129,4 @@ class TensorReader:
 
 def _check_finite(values: "np.ndarray", where: str) -> None:
     if not np.isfinite(values).all():
-        raise BadRequest(f"{where}: expected finite numbers, found NaN or infinity")
+        raise NonFiniteInput(f"{where}: expected finite numbers, found NaN or infinity")

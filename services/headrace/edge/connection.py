@@ -1,0 +1,212 @@
+"""One client's connection: what arrives is timed, what is whole is answered in order, what is refused is closed well.
+
+Why not a stock server: none refuses all that must be refused, none has receipt deadlines, and their general interface
+to applications costs more than the rest of a small request (DESIGN.md has the measurements).
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import cast
+
+from headrace.edge.answers import CONTINUE, bytes_of
+from headrace.edge.exchange import Application, Exchange
+from headrace.edge.limits import EdgeLimits
+from headrace.edge.peers import Peers
+from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver, Whole
+from headrace.errors import HeadraceError, ReceiptTimeout
+
+__all__ = ["Connection"]
+
+# How long the rest of what a refused caller sends is read and dropped: closing at once would reset the connection, and
+# the answer would be lost with it.
+_LINGER_S = 1.0
+_END = "end"
+
+
+class Connection(asyncio.Protocol):
+    """Serves `app` on one connection within `limits`; `peers` counts it."""
+
+    def __init__(self, app: Application, limits: EdgeLimits, peers: Peers["Connection"]) -> None:
+        self._app = app
+        self._limits = limits
+        self._peers = peers
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._receiver: Receiver | None = None
+        self._peer = ""
+        self._waiting: deque[Whole] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._is_ending = False  # nothing more is read; it closes once all that waits is answered
+        self._is_owed = False  # the caller may still send the rest of a request that is refused
+        self._is_draining = False
+        # What is awaited from the caller, until when, and the one timer that looks after it.
+        self._awaited: tuple[str, int] = ("", 0)
+        self._deadline_s = self._timer_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._writable: asyncio.Future[None] | None = None  # there while the caller does not read its answers
+        self._write_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        address = transport.get_extra_info("peername")
+        self._peer = str(address[0]) if address else ""
+        self._receiver = Receiver(self._limits, self._peer, self._app.admit, self._on_whole, self._go_on)
+        if not self._peers.enter(self, self._peer):
+            self._is_ending = True
+            self.abort()
+            return
+        self._await_caller()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._is_ending = True
+        self._transport = None
+        self._peers.leave(self, self._peer)
+        self._waiting.clear()
+        for timer in (self._timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._running is not None:
+            self._running.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_ending:
+            return
+        assert self._receiver is not None, "the connection was made"
+        try:
+            self._receiver.feed(data)
+        except HeadraceError as error:
+            self._fail(error)
+        else:
+            self._await_caller()
+
+    def eof_received(self) -> bool:
+        """The caller sends no more, but may still wait for answers to what is whole."""
+        assert self._receiver is not None, "the connection was made"
+        if self._is_ending:
+            self.close()
+            return True
+        try:
+            self._receiver.end()
+        except HeadraceError as error:
+            self._fail(error)
+        else:
+            self._is_ending = True
+            if self._running is None:
+                self.close()
+        return True
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+        self._write_timer = self._loop.call_later(self._limits.write_timeout_s, self.abort)
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+
+    def drain(self) -> None:
+        """Answer what has begun to arrive, then close."""
+        self._is_draining = True
+        if self._awaited[0] == REQUEST and self._running is None:
+            self.close()
+
+    def close(self) -> None:
+        """Close once all that was written is sent."""
+        self._is_ending = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _go_on(self) -> None:
+        if self._transport is not None and self._running is None:
+            self._transport.write(CONTINUE)
+
+    def _on_whole(self, whole: Whole) -> None:
+        self._waiting.append(whole)
+        if self._running is None:
+            self._run_next()
+        elif len(self._waiting) == self._limits.max_pipelined and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _run_next(self) -> None:
+        if len(self._waiting) == self._limits.max_pipelined and self._transport is not None:
+            self._transport.resume_reading()
+        self._running = self._loop.create_task(self._run(self._waiting.popleft()))
+
+    async def _run(self, whole: Whole) -> None:
+        if whole.error is None:
+            response = await self._app.answer(whole.exchange, whole.body)
+        else:
+            response = self._app.refuse(whole.exchange, whole.error)
+        if self._writable is not None:
+            await self._writable
+        self._running = None
+        if self._transport is None:
+            return
+        keep = whole.keep and not self._is_draining and not (self._is_ending and not self._waiting)
+        self._transport.write(bytes_of(response, whole.exchange.method, keep=keep))
+        if not keep:
+            self._waiting.clear()
+            self._end()
+        elif self._waiting:
+            self._run_next()
+
+    def _fail(self, error: HeadraceError) -> None:
+        """Answer what cannot be read to its end, after all that is whole, and end the connection."""
+        assert self._receiver is not None, "the connection was made"
+        self._is_ending = self._is_owed = True
+        exchange = self._receiver.arriving or Exchange("", {}, self._peer, 0)
+        self._on_whole(Whole(exchange, b"", error, keep=False))
+
+    def _end(self) -> None:
+        """Close; but what a caller still sends of a refused request is read and dropped for a moment before."""
+        self._is_ending = True
+        if not self._is_owed or self._transport is None or not self._transport.can_write_eof():
+            self.close()
+            return
+        with suppress(OSError):
+            self._transport.write_eof()
+        self._await((_END, 0), _LINGER_S)
+
+    def _await_caller(self) -> None:
+        """Set the deadline of what the caller is to send next: once for each such thing, however it trickles."""
+        assert self._receiver is not None, "the connection was made"
+        awaited = self._receiver.awaited
+        if awaited != self._awaited:
+            limits = self._limits
+            kind = awaited[0]
+            seconds = limits.keep_alive_s if kind == REQUEST else limits.head_timeout_s
+            self._await(awaited, limits.body_timeout_s if kind == BODY else seconds)
+
+    def _await(self, awaited: tuple[str, int], seconds: float) -> None:
+        self._awaited = awaited
+        self._deadline_s = self._loop.time() + seconds
+        if self._timer is None or self._deadline_s < self._timer_s:
+            self._look_at(self._deadline_s)
+
+    def _look_at(self, when_s: float) -> None:
+        """Have the one timer fire then; a deadline that moves away moves no timer, since most do with each request."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_s = when_s
+        self._timer = self._loop.call_at(when_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        kind = self._awaited[0]
+        if self._loop.time() < self._deadline_s:
+            self._look_at(self._deadline_s)
+        elif kind == REQUEST and self._running is not None:
+            self._await(self._awaited, self._limits.keep_alive_s)  # the caller awaits us, not we the caller
+        elif kind in (REQUEST, _END):
+            self.close()
+        elif not self._is_ending:
+            limit_s = self._limits.head_timeout_s if kind == HEAD else self._limits.body_timeout_s
+            self._fail(ReceiptTimeout(f"{kind}: expected all of it within {limit_s:g} s"))

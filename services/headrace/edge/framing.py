@@ -1,0 +1,87 @@
+"""Is a head one that can mean a single thing? Checks beyond those of the parser, as RFC 9112 and 9110 have them."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+from headrace.errors import AmbiguousLength, BadFraming, BadHost, BadTarget, ExpectationFailed, UnknownProtocol
+
+__all__ = ["READ_HEADERS", "body_is_expected", "check_head", "declared_length", "expects_continue", "split_target"]
+
+# Headers that something here reads: bytes beyond ASCII in them are refused, in others they are passed over.
+READ_HEADERS = frozenset(
+    b"accept-encoding authorization connection content-encoding content-length content-type expect host "
+    b"inference-header-content-length transfer-encoding upgrade x-request-id x-request-timeout".split()
+)
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+MAX_PORT = 65_535
+
+
+def check_head(version: str, headers: Mapping[bytes, bytes]) -> None:
+    """Raise what is wrong with a head whose header names are lower-case and whose repeated headers are joined."""
+    if version not in ("1.1", "1.0"):
+        raise UnknownProtocol("expected HTTP/1.1 or HTTP/1.0")
+    host = headers.get(b"host")
+    if host is None:
+        if version == "1.1":
+            raise BadHost("Host: expected one such header, found none")
+    elif not _is_host(host):
+        raise BadHost("Host: expected one name or address, with a port up to 65535 if any")
+    coding = headers.get(b"transfer-encoding")
+    if coding is not None:
+        if version == "1.0":
+            raise AmbiguousLength("Transfer-Encoding: expected none in HTTP/1.0")
+        if coding.lower() != b"chunked":
+            raise BadFraming("Transfer-Encoding: expected chunked alone")
+    if b"upgrade" in headers and body_is_expected(headers):
+        raise BadFraming("Upgrade: expected no body beside it")
+
+
+@lru_cache(maxsize=1024)
+def _is_host(host: bytes) -> bool:
+    match = _HOST.fullmatch(host)
+    return match is not None and int(match[1] or 0) <= MAX_PORT
+
+
+def body_is_expected(headers: Mapping[bytes, bytes]) -> bool:
+    return b"transfer-encoding" in headers or declared_length(headers) > 0
+
+
+def declared_length(headers: Mapping[bytes, bytes]) -> int:
+    """Content-Length, which the parser has found to be one sound number; 0 without it."""
+    return int(headers.get(b"content-length", b"0"))
+
+
+def expects_continue(headers: Mapping[bytes, bytes]) -> bool:
+    """True if the caller waits for a 100 before it sends its body. Raises ExpectationFailed for any other wish."""
+    wish = headers.get(b"expect")
+    if wish is None:
+        return False
+    if wish.lower() != b"100-continue":
+        raise ExpectationFailed("Expect: expected 100-continue")
+    return True
+
+
+def split_target(method: str, target: bytes) -> tuple[str, ...]:
+    """The path's segments, percent-decoded each for itself, so that an encoded slash divides nothing.
+
+    An absolute target counts by its path alone. Raises BadTarget for what is no path.
+    """
+    if match := _ABSOLUTE.match(target):
+        target = target[match.end() :] or b"/"
+    path = target.partition(b"?")[0]
+    if path == b"*" and method == "OPTIONS":
+        return ("", "*")
+    if not path.startswith(b"/") or b"#" in target or not target.isascii() or _BAD_ESCAPE.search(path):
+        raise BadTarget("target: expected a path of printable ASCII, with % before two hexadecimal digits only")
+    try:
+        segments = tuple(unquote_to_bytes(segment).decode() for segment in path.split(b"/"))
+    except UnicodeDecodeError:
+        raise BadTarget("target: expected UTF-8 behind its % escapes") from None
+    if any(_CONTROL.search(segment) for segment in segments):
+        raise BadTarget("target: expected no control characters behind its % escapes")
+    return segments

@@ -1,0 +1,30 @@
+"""What one connection, one request and one listener may take. Each limit is tested at itself and one beyond."""
+
+from dataclasses import dataclass
+
+__all__ = ["EdgeLimits"]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """Bounds of a listener in one process; the receipt deadlines are absolute, however the bytes trickle.
+
+    `max_pipelined` requests of one connection wait for their turn before it is read no further. A peer is an address:
+    a proxy in front is one peer.
+    """
+
+    max_uri_bytes: int = 8 << 10
+    max_head_bytes: int = 32 << 10
+    max_headers: int = 100
+    max_header_bytes: int = 8 << 10
+    max_body_bytes: int = 16 << 20
+    max_inflated_bytes: int = 64 << 20
+    max_chunks: int = 65_536
+    head_timeout_s: float = 10.0
+    body_timeout_s: float = 30.0
+    keep_alive_s: float = 75.0
+    write_timeout_s: float = 30.0
+    max_requests_per_connection: int = 10_000
+    max_pipelined: int = 16
+    max_connections: int = 1024
+    max_connections_per_peer: int = 1024

@@ -1,0 +1,227 @@
+"""Bytes in, whole requests out: httptools parses, this class holds what arrives to its bounds.
+
+A request is admitted or refused when its head is whole, before any of its body is read. What is wrong with the framing
+is raised, and then nothing more can be read here: what would follow is nobody's request.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httptools
+
+from headrace.edge.exchange import Exchange
+from headrace.edge.framing import READ_HEADERS, body_is_expected, check_head, declared_length, expects_continue
+from headrace.edge.limits import EdgeLimits
+from headrace.errors import (
+    BadChunk,
+    BadFraming,
+    BodyTooLarge,
+    BodyTruncated,
+    HeadersTooLarge,
+    HeadraceError,
+    TooManyChunks,
+    UnknownMethod,
+    UriTooLong,
+    WrongMethod,
+)
+
+__all__ = ["BODY", "HEAD", "REQUEST", "Receiver", "Whole"]
+
+# What may be awaited: a request, of which nothing has come yet, the rest of its head, the rest of its body.
+REQUEST, HEAD, BODY = "request", "head", "body"
+
+# The parser is fed in pieces of this size, so that what it holds back is never much more than what is counted.
+_PIECE_BYTES = 16 << 10
+# A refused request's body is read and dropped up to this size, so that its connection can be kept.
+_DISCARD_BYTES = 64 << 10
+# What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
+_CHUNK_OVERHEAD_BYTES, _EXTENSIONS_BYTES = 24, 8 << 10
+_HEADER_PUNCTUATION = len(b": \r\n")
+
+
+class Whole(NamedTuple):
+    """A request that has arrived: with its body, or the error that answers it; `keep` its connection open after that."""
+
+    exchange: Exchange
+    body: bytes
+    error: HeadraceError | None
+    keep: bool
+
+
+class Receiver:
+    """Reads the requests of one connection: `admit` looks at each head, `whole` takes each that has arrived.
+
+    `go_on` is called when a caller waits for a 100 before it sends a body that is welcome.
+    """
+
+    def __init__(
+        self,
+        limits: EdgeLimits,
+        peer: str,
+        admit: Callable[[Exchange, bytes], None],
+        whole: Callable[[Whole], None],
+        go_on: Callable[[], None],
+    ) -> None:
+        self._limits = limits
+        self._peer = peer
+        self._admit = admit
+        self._whole = whole
+        self._go_on = go_on
+        self._parser = httptools.HttpRequestParser(self)
+        self.requests = 0
+        self.is_in_head = False
+        self.arriving: Exchange | None = None  # from the end of its head to the end of its body
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = self._header_count = 0
+        self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
+        self._refused: HeadraceError | None = None
+        self._is_chunked = False
+        self._body: list[bytes] = []
+        self._body_bytes = self._chunks = self._fed_bytes = 0
+
+    @property
+    def awaited(self) -> tuple[str, int]:
+        """What the caller is to send next, and of which of its requests."""
+        kind = BODY if self.arriving is not None else HEAD if self.is_in_head else REQUEST
+        return kind, self.requests
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises the HeadraceError that answers what arrives and ends the connection."""
+        if len(data) <= _PIECE_BYTES:
+            self._feed(data)
+            return
+        view = memoryview(data)
+        while len(view):
+            size = _PIECE_BYTES if self.arriving is None or self._is_chunked else len(view)
+            self._feed(view[:size])
+            view = view[size:]
+
+    def end(self) -> None:
+        """Nothing follows. Raises BodyTruncated if something should."""
+        if self.is_in_head or self.arriving is not None:
+            raise BodyTruncated("body: expected all of the request, found its end")
+
+    def _feed(self, piece: bytes | memoryview) -> None:
+        self._unparsed_bytes += len(piece)
+        self._fed_bytes += len(piece)
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, HeadraceError):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserInvalidMethodError:
+            raise UnknownMethod("expected a method of HTTP") from None
+        except httptools.HttpParserUpgrade:
+            raise BadFraming("Upgrade: expected nothing behind it; no other protocol is spoken here") from None
+        except httptools.HttpParserError:
+            where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
+            raise where("expected a request as HTTP/1.1 has it, found something else") from None
+        if self.is_in_head and self._unparsed_bytes > self._limits.max_header_bytes + _PIECE_BYTES:
+            raise self._head_too_large()
+        if self.arriving is not None and self._is_chunked:
+            self._check_overhead(0)
+
+    def on_message_begin(self) -> None:
+        self.requests += 1
+        self.is_in_head = True
+        self._url, self._headers = b"", {}
+        self._head_bytes = self._header_count = 0
+        self._refused = None
+        self._body = []
+
+    def on_url(self, url: bytes) -> None:
+        self._unparsed_bytes = 0
+        self._url += url
+        if len(self._url) > self._limits.max_uri_bytes:
+            raise UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.is_in_head:
+            return  # a trailer: it must not pass for a header
+        name = name.lower()
+        self._unparsed_bytes = 0
+        self._header_count += 1
+        self._head_bytes += len(name) + len(value) + _HEADER_PUNCTUATION
+        limits = self._limits
+        if (
+            self._head_bytes > limits.max_head_bytes
+            or self._header_count > limits.max_headers
+            or len(value) > limits.max_header_bytes
+        ):
+            raise self._head_too_large()
+        if name in READ_HEADERS and not value.isascii():
+            raise BadFraming(f"{name.decode()}: expected ASCII, found other bytes")
+        known = self._headers.get(name)
+        self._headers[name] = value if known is None else known + b", " + value
+
+    def on_headers_complete(self) -> None:
+        self.is_in_head = False
+        headers, parser = self._headers, self._parser
+        self._body_bytes = self._chunks = self._fed_bytes = 0
+        self._is_chunked = b"transfer-encoding" in headers
+        self.arriving = exchange = Exchange(
+            parser.get_method().decode(), headers, self._peer, self._limits.max_body_bytes
+        )
+        check_head(parser.get_http_version(), headers)
+        if exchange.method == "CONNECT":
+            raise WrongMethod("expected another method than CONNECT", allowed="GET, POST")
+        try:
+            self._admit(exchange, self._url)
+            self._look_at_body(exchange)
+        except HeadraceError as error:
+            if self._is_chunked or declared_length(headers) > _DISCARD_BYTES or b"expect" in headers:
+                raise  # its body is not worth reading
+            self._refused = error
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > self._limits.max_chunks:
+            raise TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
+        self._check_overhead(_PIECE_BYTES)
+
+    def on_body(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._refused is not None:
+            return
+        assert self.arriving is not None, "a body follows a head"
+        if self._body_bytes > self.arriving.max_body_bytes:
+            raise _body_too_large(self.arriving)
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        exchange, self.arriving = self.arriving, None
+        assert exchange is not None, "a message has a head"
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        keep = keep and self.requests < self._limits.max_requests_per_connection
+        self._whole(Whole(exchange, body, self._refused, keep))
+
+    def _look_at_body(self, exchange: Exchange) -> None:
+        """Refuse by what the head says of the body; ask for a body that waits to be asked for."""
+        waits = expects_continue(exchange.headers)
+        if exchange.method == "GET":
+            exchange.max_body_bytes = _DISCARD_BYTES
+        if declared_length(exchange.headers) > exchange.max_body_bytes:
+            raise _body_too_large(exchange)
+        if waits and body_is_expected(exchange.headers):
+            self._go_on()
+
+    def _check_overhead(self, slack_bytes: int) -> None:
+        """`slack_bytes` of what was fed may belong to what follows, and is not counted yet."""
+        beside = self._fed_bytes - self._body_bytes - _CHUNK_OVERHEAD_BYTES * self._chunks - slack_bytes
+        if beside > _EXTENSIONS_BYTES:
+            raise BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        limits = self._limits
+        return HeadersTooLarge(
+            f"headers: expected at most {limits.max_headers} of {limits.max_header_bytes} bytes, "
+            f"{limits.max_head_bytes} in all"
+        )
+
+
+def _body_too_large(exchange: Exchange) -> BodyTooLarge:
+    return BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")

@@ -1,0 +1,106 @@
+"""What every route that works with a model shares: the version that a path names, and the way to a replica."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from re import compile as pattern
+from typing import cast
+
+import orjson
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
+from headrace.gateway.admission import Admission
+from headrace.gateway.offload import Offload
+from headrace.gateway.routing import Router, Version
+from headrace.keys import Key
+from headrace.tensor import Answer, Request, Tensor, Times
+from headrace_models.spec import ModelSpec
+
+__all__ = ["Doors", "ask", "find", "json_response", "server_timing", "version_of", "visible"]
+
+_MODEL_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What routes work with. `labels` are names for versions: model -> label -> version."""
+
+    router: Router
+    admission: Admission
+    offload: Offload
+    labels: Mapping[str, Mapping[str, str]]
+    max_inflated_bytes: int
+
+
+def json_response(document: object, *headers: tuple[bytes, bytes]) -> Response:
+    return Response(200, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
+
+
+def version_of(at: Doors, exchange: Exchange) -> Version:
+    """The version that the path names, or the one that answers when it names none."""
+    params = exchange.params
+    version = params.get("version")
+    if label := params.get("label"):
+        version = at.labels.get(params["model"], {}).get(label)
+        if version is None:
+            find(at, exchange, params["model"], None)
+            raise UnknownVersion("the model has no version with this label")
+    return find(at, exchange, params["model"], version)
+
+
+def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Version:
+    """A version by name. Raises BadName or BadVersion for what can name none, and what the router says.
+
+    A model that the caller's key may not use is as unknown as one that is not there.
+    """
+    if not _MODEL_NAME.fullmatch(model):
+        raise BadName("model: expected a letter or digit, then up to 127 letters, digits, dots, dashes or underscores")
+    if version is not None and not _VERSION_NAME.fullmatch(version):
+        raise BadVersion("version: expected a letter or digit, then up to 31 letters, digits, dots or dashes")
+    if not _may_use(exchange, model):
+        raise UnknownModel("no such model")
+    found = at.router.find(model, version)
+    exchange.model, exchange.version = found.spec.name, found.spec.version
+    return found
+
+
+def visible(at: Doors, exchange: Exchange) -> list[str]:
+    """The names of the models that the caller may use."""
+    return sorted(name for name in at.router.models() if _may_use(exchange, name))
+
+
+def _may_use(exchange: Exchange, model: str) -> bool:
+    key = cast(Key | None, exchange.key)
+    return key is None or key.may_use(model)
+
+
+async def ask(
+    at: Doors,
+    exchange: Exchange,
+    version: Version,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[str],
+    timeout_s: float = 0.0,
+    priority: int = 0,
+) -> Answer:
+    """Send tensors to a replica, inside the caller's time. No rows in, no rows out: that asks nobody."""
+    if not inputs[0].rows:
+        return _empty_answer(version.spec, outputs)
+    allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
+    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority)
+    return await at.router.ask(version, request)
+
+
+def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:
+    shapes = {o.name: (o.datatype, (0, *(max(axis, 0) for axis in o.shape))) for o in spec.outputs}
+    return Answer([Tensor(name, *shapes[name], b"") for name in outputs or spec.output_names], Times(0.0, 0.0, 0.0, 0))
+
+
+def server_timing(answer: Answer) -> tuple[bytes, bytes]:
+    times = answer.times
+    text = (
+        f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
+        f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}"
+    )
+    return b"server-timing", text.encode()

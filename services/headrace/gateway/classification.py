@@ -1,0 +1,32 @@
+"""OIP's classification extension: an output as its best classes, `value:index:label` each, best first."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from headrace.errors import AnswerTooLarge
+from headrace.tensor import Tensor, from_array, to_array
+
+__all__ = ["classes_of"]
+
+MAX_CLASSES = 1_000_000
+
+
+def classes_of(tensor: Tensor, count: int, labels: Sequence[str]) -> Tensor:
+    """An output `[n, *shape]` as BYTES `[n, min(count, classes)]`. Raises AnswerTooLarge beyond MAX_CLASSES elements.
+
+    Values have six decimals, as Triton prints them; equal values keep the order of their indices.
+    """
+    rows = tensor.rows
+    values = to_array(tensor).reshape(rows, math.prod(tensor.shape[1:]))
+    if rows * min(count, values.shape[1]) > MAX_CLASSES:
+        raise AnswerTooLarge(f"classification: expected at most {MAX_CLASSES} elements")
+    best = np.argsort(-values.astype(np.float64), axis=1, kind="stable")[:, :count]
+    named = [[_named(row[i], i, labels) for i in order] for row, order in zip(values, best.tolist(), strict=True)]
+    return from_array(tensor.name, np.array(named, dtype=object).reshape(best.shape))
+
+
+def _named(value: float, index: int, labels: Sequence[str]) -> str:
+    text = f"{value:f}:{index}"
+    return f"{text}:{labels[index]}" if index < len(labels) else text

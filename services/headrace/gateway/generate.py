@@ -1,0 +1,79 @@
+"""Triton's generate extension: a flat JSON object in, a flat one out, by inputs' and outputs' names.
+
+Source: Triton's protocol/extension_generate. Values are scalars or lists; `text_input` is the model's raw text where it
+has one. The models here answer once, so the stream is one event.
+"""
+
+from collections.abc import Mapping
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import BadRequest
+from headrace.gateway.asking import Doors, ask, json_response, server_timing, version_of
+from headrace.gateway.json_document import parameters_of, parse, text
+from headrace.gateway.json_elements import plain
+from headrace.gateway.json_lifted import Lifted
+from headrace.gateway.routing import Version
+from headrace.gateway.wire import InferBody
+from headrace.tensor import Tensor, to_array
+from headrace_models.spec import ModelSpec
+
+__all__ = ["generate", "generate_stream"]
+
+_TEXT, _OTHERS = "text_input", frozenset({"id", "parameters"})
+
+
+async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    version = version_of(at, exchange)
+    asked = await at.offload(len(body), _read, version, body)
+    answer = await ask(at, exchange, version, asked.inputs, asked.outputs, asked.timeout_us / 1e6, asked.priority)
+    document: dict[str, object] = {"model_name": version.spec.name, "model_version": version.spec.version}
+    if asked.id:
+        document["id"] = asked.id
+    document |= {tensor.name: _flat(tensor) for tensor in answer.outputs}
+    return json_response(document, server_timing(answer))
+
+
+async def generate_stream(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    response = await generate(at, exchange, body)
+    event = b"data: " + response.body + b"\n\n"
+    return response._replace(body=event, content_type=b"text/event-stream; charset=utf-8")
+
+
+def _read(version: Version, body: bytes) -> InferBody:
+    document = parse(body)
+    inputs = [_input(version.spec, name, value) for name, value in document.items() if name not in _OTHERS]
+    infer: dict[str, object] = {"inputs": inputs, "parameters": parameters_of(document, "parameters")}
+    if given := text(document.get("id"), "id"):
+        infer["id"] = given
+    return version.codec.read(infer, memoryview(b""))
+
+
+def _input(spec: ModelSpec, name: str, value: object) -> Mapping[str, object]:
+    """An entry of an infer body: one row, whose variable axis is as long as the value."""
+    raw = spec.preprocess.input if spec.preprocess else None
+    if raw is not None and name in (_TEXT, raw):
+        return {"name": raw, "datatype": "BYTES", "shape": [1], "data": [value]}
+    known = {i.name: i for i in spec.inputs}
+    if name not in known:
+        raise BadRequest(f'body: expected one of {sorted([*known, _TEXT])}, found "{name[:64]}"')
+    if isinstance(value, Lifted):
+        raise BadRequest(f"{name}: expected a short list; use infer for long ones")
+    values = plain(value)
+    values = values if isinstance(values, list) else [values]
+    axes = known[name].shape
+    fixed = 1
+    for axis in axes:
+        fixed *= axis if axis != -1 else 1
+    return {
+        "name": name,
+        "datatype": known[name].datatype,
+        "shape": [1, *(len(values) // fixed if axis == -1 else axis for axis in axes)],
+        "data": values,
+    }
+
+
+def _flat(tensor: Tensor) -> object:
+    """A scalar for one element, else a list."""
+    values = to_array(tensor).ravel().tolist()
+    values = [v.decode(errors="replace") for v in values] if tensor.datatype == "BYTES" else values
+    return values[0] if len(values) == 1 else values

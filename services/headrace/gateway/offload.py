@@ -1,0 +1,36 @@
+"""Long work off the event loop: reading and writing large bodies in a few threads of the gateway's own."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+__all__ = ["INLINE_BYTES", "Offload"]
+
+# Work on less than this is done where it is asked for: waking a thread twice costs more.
+INLINE_BYTES = 64 << 10
+_THREADS = 2
+
+T = TypeVar("T")
+
+
+class Offload:
+    """The threads; what waits for them is bounded by the requests that may be in flight."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bodies")
+
+    def __enter__(self) -> "Offload":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, nbytes: int, function: Callable[..., T], *arguments: object) -> T:
+        """The function's result; in a thread if it works on more than INLINE_BYTES."""
+        if nbytes <= INLINE_BYTES:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)

@@ -1,0 +1,158 @@
+"""The Open Inference Protocol's routes: health, metadata, configuration, statistics, and inference itself."""
+
+import asyncio
+
+from headrace import __version__
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import HeadraceError, NotReady
+from headrace.gateway.asking import Doors, ask, json_response, server_timing, version_of, visible
+from headrace.gateway.compression import deflate, inflate, wanted_encoding
+from headrace.gateway.routing import Version
+from headrace.statistics import Statistics, merge, statistics_document
+from headrace.tensor import Answer
+from headrace_models.repository import version_order
+from headrace_models.spec import InputSpec, OutputSpec
+
+__all__ = [
+    "all_statistics",
+    "infer",
+    "live",
+    "model_config",
+    "model_metadata",
+    "model_ready",
+    "model_statistics",
+    "models",
+    "ready",
+    "server_metadata",
+]
+
+_PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_libtorch"}
+# What this port does; the admin port names its own.
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "generate",
+    "logging",
+    "model_configuration",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+    "trace",
+)
+_STATISTICS_TIMEOUT_S = 2.0
+
+
+async def server_metadata(_: Doors, __: Exchange, ___: bytes) -> Response:
+    return json_response({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
+
+
+async def live(_: Doors, __: Exchange, ___: bytes) -> Response:
+    return json_response({"live": True})
+
+
+async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
+    if at.admission.is_draining or not at.router.is_ready:
+        raise NotReady("not every model can answer now", retry_after_s=1)
+    return json_response({"ready": True})
+
+
+async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    version = version_of(at, exchange)
+    if not version.is_ready:
+        raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
+    return json_response({"name": version.spec.name, "ready": True})
+
+
+async def model_metadata(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    version = version_of(at, exchange)
+    spec = version.spec
+    document = {
+        "name": spec.name,
+        "versions": sorted(at.router.models()[spec.name], key=version_order),
+        "platform": _PLATFORMS[version.backend],
+        "inputs": [_tensor_metadata(i) for i in spec.inputs],
+        "outputs": [_tensor_metadata(o) for o in spec.outputs],
+    }
+    return json_response(document)
+
+
+def _tensor_metadata(tensor: InputSpec | OutputSpec) -> dict[str, object]:
+    """A tensor's metadata; its shape has the row axis, which the spec leaves out."""
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
+
+
+async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """The members of Triton's ModelConfig that clients read; shapes are without the row axis here."""
+    version = version_of(at, exchange)
+    spec = version.spec
+    optional = {state.input for state in spec.state}
+    document = {
+        "name": spec.name,
+        "platform": _PLATFORMS[version.backend],
+        "backend": "onnxruntime" if version.backend == "onnx" else "pytorch",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": spec.batching.max_rows,
+        "input": [{**_tensor_config(i), "optional": i.name in optional} for i in spec.inputs],
+        "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
+        "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
+        "dynamic_batching": {"preferred_batch_size": [], "max_queue_delay_microseconds": 0},
+        "response_cache": {"enable": False},
+        "model_transaction_policy": {"decoupled": False},
+        "parameters": {},
+    }
+    return json_response(document)
+
+
+def _tensor_config(tensor: InputSpec | OutputSpec) -> dict[str, object]:
+    kind = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
+    return {"name": tensor.name, "data_type": f"TYPE_{kind}", "dims": list(tensor.shape)}
+
+
+async def all_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    models = at.router.models()
+    versions = [version for name in visible(at, exchange) for version in models[name].values()]
+    return json_response({"model_stats": await asyncio.gather(*map(_statistics, versions))})
+
+
+async def model_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    version = version_of(at, exchange)
+    return json_response({"model_stats": [await _statistics(version)]})
+
+
+async def _statistics(version: Version) -> dict[str, object]:
+    """The sum over the version's replicas; one that does not tell in time is left out of it."""
+    told = await asyncio.gather(
+        *(client.statistics(_STATISTICS_TIMEOUT_S) for client in version.replicas.values()), return_exceptions=True
+    )
+    for failure in told:
+        if isinstance(failure, BaseException) and not isinstance(failure, HeadraceError):
+            raise failure
+    sums = merge([one for one in told if isinstance(one, Statistics)])
+    return statistics_document(version.spec.name, version.spec.version, sums)
+
+
+async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    return json_response({"models": visible(at, exchange)})
+
+
+async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    version = version_of(at, exchange)
+    codec = version.codec
+    encoding = exchange.header(b"content-encoding")
+    if encoding in ("gzip", "deflate"):
+        body = await at.offload(len(body) << 10, inflate, body, encoding, at.max_inflated_bytes)
+    header_length = exchange.header(b"inference-header-content-length")
+    asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
+    answer = await ask(at, exchange, version, asked.inputs, asked.outputs, asked.timeout_us / 1e6, asked.priority)
+    encoded, json_bytes = await at.offload(codec.writing_cost(answer, asked), codec.encode, answer, asked)
+    return await _encoded(at, exchange, answer, encoded, json_bytes)
+
+
+async def _encoded(at: Doors, exchange: Exchange, answer: Answer, body: bytes, json_bytes: int) -> Response:
+    headers = [server_timing(answer)]
+    if json_bytes:
+        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
+    if encoding := wanted_encoding(exchange.header(b"accept-encoding")):
+        body = await at.offload(len(body), deflate, body, encoding)
+        headers.append((b"content-encoding", encoding.encode()))
+    return Response(200, body, b"application/octet-stream" if json_bytes else b"application/json", headers)

@@ -1,0 +1,148 @@
+"""TensorFlow Serving's predict bodies, in row form (`instances`) and column form (`inputs`), as infer bodies and back.
+
+Source: TensorFlow Serving's REST page. One named input: items are its values; several: items are objects by name; the
+same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose names end in `_bytes` are written so.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import TypeGuard
+
+import simdjson
+
+from headrace.errors import BadRequest
+from headrace.gateway.base64_text import from_base64
+from headrace.gateway.json_document import check_keys
+from headrace.gateway.json_elements import kind_of, plain
+from headrace.gateway.json_lifted import Lifted
+from headrace.tensor import Answer, Tensor, pack_bytes, to_array
+from headrace_models.spec import ModelSpec
+
+__all__ = ["infer_document", "predictions"]
+
+_BYTES_SUFFIX = "_bytes"
+
+
+def infer_document(document: Mapping[str, object], spec: ModelSpec) -> tuple[dict[str, object], bytes]:
+    """The infer body that says the same, and its binary part. Raises BadRequest for what is neither form or both."""
+    rows, columns = document.get("instances"), document.get("inputs")
+    if (rows is None) == (columns is None):
+        raise BadRequest(f"body: expected instances or inputs, found {'neither' if rows is None else 'both'}")
+    values = _by_row(rows, spec) if columns is None else _by_column(columns, spec)
+    inputs: list[dict[str, object]] = []
+    tail: list[bytes] = []
+    for name, value in values:
+        item, raw = _entry(_datatype(spec, name), name, value, "instances" if columns is None else "inputs")
+        inputs.append(item)
+        tail.append(raw)
+    return {"inputs": inputs}, b"".join(tail)
+
+
+def _datatype(spec: ModelSpec, name: str) -> str:
+    known = {i.name: i.datatype for i in spec.inputs}
+    return known.get(name, "BYTES")  # the raw input, or one that the infer body's own checks refuse
+
+
+def _single(spec: ModelSpec, first: object) -> str:
+    """The input that values without a name are for: the raw one for texts and binary values, else the only one."""
+    if spec.preprocess and (isinstance(first, str) or _is_base64(first)):
+        return spec.preprocess.input
+    optional = {state.input for state in spec.state}
+    required = [i.name for i in spec.inputs if i.name not in optional]
+    if len(required) != 1:
+        raise BadRequest(f"inputs: expected values by name, for {required}")
+    return required[0]
+
+
+def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
+    if isinstance(rows, Lifted):
+        return [(_single(spec, None), rows)]
+    if not _is_array(rows) or not len(rows):
+        raise BadRequest(f"instances: expected a non-empty array, found {kind_of(rows)}")
+    first = rows[0]
+    if not _is_object(first) or _is_base64(first):
+        return [(_single(spec, first), rows)]
+    names = list(first)
+    columns: dict[str, list[object]] = {name: [] for name in names}
+    for n, row in enumerate(rows):
+        if not _is_object(row) or row.keys() != columns.keys():
+            raise BadRequest(f"instances[{n}]: expected an object with {sorted(name[:64] for name in names)}")
+        check_keys(row, f"instances[{n}]")
+        for name in names:
+            columns[name].append(plain(row[name]))
+    return list(columns.items())
+
+
+def _by_column(columns: object, spec: ModelSpec) -> list[tuple[str, object]]:
+    if _is_object(columns) and not _is_base64(columns):
+        check_keys(columns, "inputs")
+        return list(columns.items())
+    return [(_single(spec, columns[0] if _is_array(columns) and len(columns) else columns), columns)]
+
+
+def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[str, object], bytes]:
+    """An entry of an infer body's `inputs`, and its bytes if they are to stand behind it."""
+    entry: dict[str, object] = {"name": name, "datatype": datatype}
+    if isinstance(value, Lifted):
+        return entry | {"shape": list(value.shape), "data": value}, b""
+    if not _is_array(value):
+        raise BadRequest(f'{where}: expected an array for "{name[:64]}", found {kind_of(value)}')
+    if datatype != "BYTES":
+        return entry | {"shape": _shape_of(value), "data": value}, b""
+    raw = pack_bytes([_bytes_of(item, f"{where}[{n}]") for n, item in enumerate(value)])
+    return entry | {"shape": [len(value)], "parameters": {"binary_data_size": len(raw)}}, raw
+
+
+def _bytes_of(item: object, where: str) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if _is_base64(item):
+        text = item["b64"]
+        if isinstance(text, str):
+            return from_base64(text, f"{where}.b64")
+    raise BadRequest(f'{where}: expected a text or {{"b64": text}}, found {kind_of(item)}')
+
+
+def _shape_of(value: object) -> list[int]:
+    """The lengths along the first elements; whether the others agree is checked when they are read."""
+    shape = []
+    while _is_array(value):
+        shape.append(len(value))
+        value = value[0] if len(value) else None
+    return shape
+
+
+def _is_array(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, simdjson.Array | list)
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[str, object]]:
+    return isinstance(value, simdjson.Object | dict)
+
+
+def _is_base64(value: object) -> TypeGuard[Mapping[str, object]]:
+    return _is_object(value) and list(value) == ["b64"]
+
+
+def predictions(answer: Answer, *, is_rows: bool) -> dict[str, object]:
+    """The answer in the form of its request: a list of rows, or a table of outputs."""
+    columns = {tensor.name: _values(tensor) for tensor in answer.outputs}
+    if not is_rows:
+        return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    names, rows = list(columns), zip(*columns.values(), strict=True)
+    return {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
+
+
+def _values(tensor: Tensor) -> list[object]:
+    values: list[object] = to_array(tensor).tolist()
+    if tensor.datatype != "BYTES":
+        return values
+    return [_text_of(item, tensor.name) for item in to_array(tensor).ravel().tolist()]
+
+
+def _text_of(item: bytes, name: str) -> object:
+    if name.endswith(_BYTES_SUFFIX):
+        return {"b64": base64.b64encode(item).decode()}
+    return item.decode(errors="replace")

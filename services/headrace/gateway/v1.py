@@ -1,0 +1,110 @@
+"""The other doors: TensorFlow's predict and status, classify, and OpenAI's embeddings. Each makes the same tensor request."""
+
+import asyncio
+
+import numpy as np
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import BadRequest
+from headrace.gateway import doors
+from headrace.gateway.asking import Doors, ask, find, json_response, server_timing, version_of, visible
+from headrace.gateway.json_document import parse
+from headrace.gateway.predict import infer_document, predictions
+from headrace.gateway.routing import Version
+from headrace.gateway.wire import InferBody
+from headrace.tensor import to_array
+from headrace_models.repository import version_order
+from headrace_models.spec import InputSpec, OutputSpec, TextSpec
+
+__all__ = ["classify", "embed", "model_status", "models", "predict", "signatures"]
+
+
+async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """Both shapes that clients know: OpenAI's `data` and KServe's `models`."""
+    names = visible(at, exchange)
+    data = [{"id": name, "object": "model", "created": 0, "owned_by": "headrace"} for name in names]
+    return json_response({"object": "list", "data": data, "models": names})
+
+
+async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """TensorFlow's status of each version, and KServe's `name` and `ready` beside it."""
+    version = version_of(at, exchange)
+    is_named = exchange.params.keys() & {"version", "label"}
+    found = [version] if is_named else list(at.router.models()[version.spec.name].values())
+    states = [
+        {
+            "version": v.spec.version,
+            "state": "AVAILABLE" if v.is_ready else "LOADING",
+            "status": {"error_code": "OK", "error_message": ""},
+        }
+        for v in sorted(found, key=lambda v: version_order(v.spec.version), reverse=True)
+    ]
+    ready = any(v.is_ready for v in found)
+    return json_response({"name": version.spec.name, "ready": ready, "model_version_status": states})
+
+
+async def signatures(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """TensorFlow's metadata: the one signature of the model."""
+    spec = version_of(at, exchange).spec
+    signature = {
+        "inputs": {i.name: _tensor_info(i) for i in spec.inputs},
+        "outputs": {o.name: _tensor_info(o) for o in spec.outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+    document = {
+        "model_spec": {"name": spec.name, "signature_name": "", "version": spec.version},
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+    }
+    return json_response(document)
+
+
+def _tensor_info(tensor: InputSpec | OutputSpec) -> dict[str, object]:
+    dims = [{"size": str(axis), "name": ""} for axis in (-1, *tensor.shape)]
+    kinds = {"BYTES": "DT_STRING", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE", "FP16": "DT_HALF", "BF16": "DT_BFLOAT16"}
+    kind = kinds.get(tensor.datatype, f"DT_{tensor.datatype}")
+    return {"dtype": kind, "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": tensor.name}
+
+
+async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    version = version_of(at, exchange)
+    is_rows, asked = await at.offload(len(body), _read_predict, version, body)
+    answer = await ask(at, exchange, version, asked.inputs, asked.outputs)
+    size = sum(len(tensor.data) for tensor in answer.outputs)
+    response = await at.offload(size, lambda: json_response(predictions(answer, is_rows=is_rows)))
+    return response._replace(headers=[server_timing(answer)])
+
+
+def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
+    document = parse(body)
+    as_infer, tail = infer_document(document, version.spec)
+    return "instances" in document, version.codec.read(as_infer, memoryview(tail))
+
+
+async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    version = version_of(at, exchange)
+    output, raw = version.spec.classes, version.spec.preprocess
+    if output is None or raw is None:
+        raise BadRequest("the model has no labelled classes for photos or texts; use /v2/models/{model}/infer")
+    items, top_k = await at.offload(len(body), doors.classify_body, exchange, body, raw)
+    answer = await ask(at, exchange, version, [doors.raw_tensor(raw, items)], [output.name])
+    results = doors.classify_results(answer, output, version.labels, top_k)
+    document = {"model": version.spec.name, "version": version.spec.version, "results": results}
+    return json_response(document, server_timing(answer))
+
+
+async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    asked = await at.offload(len(body), doors.read_json, doors.EmbeddingsBody, body)
+    version = find(at, exchange, asked.model, None)
+    spec, raw = version.spec, version.spec.preprocess
+    if spec.task != "embed" or not isinstance(raw, TextSpec):
+        raise BadRequest("model: expected a model that embeds text, found one that does not")
+    output = spec.outputs[0]
+    if asked.dimensions not in (None, output.shape[0]):
+        raise BadRequest(f"dimensions: expected {output.shape[0]}, found {asked.dimensions}")
+    requests = asked.tensors(raw)
+    for request in requests:
+        version.codec.check(request)
+    answers = await asyncio.gather(*(ask(at, exchange, version, request, [output.name]) for request in requests))
+    vectors = np.concatenate([to_array(answer.outputs[0]) for answer in answers])
+    tokens = sum(a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True))
+    return json_response(doors.embeddings(vectors, tokens, asked, spec), server_timing(answers[0]))

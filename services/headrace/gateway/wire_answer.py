@@ -1,0 +1,68 @@
+"""The answer to an infer request as a body: JSON, binary tensors, or the best classes of an output."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import orjson
+
+from headrace.errors import AnswerTooLarge, InferenceFailed
+from headrace.gateway.classification import classes_of
+from headrace.tensor import Answer, Array, Buffer, Tensor, to_array
+
+__all__ = ["MAX_ANSWER_BYTES", "encode"]
+
+MAX_ANSWER_BYTES = 64 << 20
+MAX_JSON_ELEMENTS = 2_000_000
+# One call of the JSON writer holds the interpreter; longer arrays are written piece by piece.
+_PIECE = 65_536
+
+
+def encode(
+    answer: Answer,
+    head: Mapping[str, object],
+    binary: frozenset[str],
+    classes: Mapping[str, int],
+    labels: Mapping[str, Sequence[str]],
+) -> tuple[bytes, int]:
+    """The body, and the length of its JSON part: 0 when no binary part follows. Raises AnswerTooLarge.
+
+    `binary` names the outputs that go as raw bytes, `classes` those of which so many best classes are wanted.
+    """
+    outputs: list[dict[str, object]] = []
+    tail: list[Buffer] = []
+    for tensor in answer.outputs:
+        if count := classes.get(tensor.name):
+            tensor = classes_of(tensor, count, labels.get(tensor.name, ()))
+        output: dict[str, object] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
+        if tensor.name in binary:
+            output["parameters"] = {"binary_data_size": len(tensor.data)}
+            tail.append(tensor.data)
+        else:
+            output["data"] = _json_data(tensor)
+        outputs.append(output)
+    if sum(map(len, tail)) > MAX_ANSWER_BYTES:
+        raise AnswerTooLarge(f"the answer is larger than {MAX_ANSWER_BYTES} bytes; ask for fewer rows or outputs")
+    header = orjson.dumps({**head, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+    if not any(len(part) for part in tail):
+        return header, 0
+    return b"".join((header, *tail)), len(header)
+
+
+def _json_data(tensor: Tensor) -> Array | list[str] | orjson.Fragment:
+    """Flat. NaN and infinity, which JSON has no numbers for, become null."""
+    array = to_array(tensor).reshape(-1)
+    if array.size > MAX_JSON_ELEMENTS:
+        raise AnswerTooLarge(f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: ask for binary_data')
+    if tensor.datatype == "BYTES":
+        try:
+            return [element.decode() for element in array]
+        except UnicodeDecodeError:
+            raise InferenceFailed(f'output "{tensor.name}" is not text: ask for it with binary_data') from None
+    if array.size <= _PIECE:
+        return array
+    pieces = (orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for part in _pieces(array))
+    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
+
+
+def _pieces(array: Array) -> list[Array]:
+    return np.split(array, range(_PIECE, array.size, _PIECE))
