@@ -14,6 +14,7 @@ from rich.table import Table
 
 from headrace.config import Settings, prepare_ray, read_settings
 from headrace.errors import HeadraceError, StartFailed
+from headrace.keys import commands as keys_commands
 from headrace.ports import check_ports
 from headrace_models.errors import ModelError
 from headrace_models.repository import ModelVersion, scan
@@ -23,6 +24,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve models behind one gateway.")
 models_app = typer.Typer(no_args_is_help=True, help="The model repository: build, list, check, add.")
 app.add_typer(models_app, name="models")
+app.add_typer(keys_commands.app, name="keys")
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
