@@ -14,7 +14,8 @@ from rich.table import Table
 
 from headrace.config import Settings, prepare_ray, read_settings
 from headrace.errors import HeadraceError, StartFailed
-from headrace.ports import check_ports
+from headrace.keys import commands as keys_commands
+from headrace.ports import check_exposure, check_ports
 from headrace_models.errors import ModelError
 from headrace_models.repository import ModelVersion, scan
 
@@ -23,6 +24,7 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve models behind one gateway.")
 models_app = typer.Typer(no_args_is_help=True, help="The model repository: build, list, check, add.")
 app.add_typer(models_app, name="models")
+app.add_typer(keys_commands.app, name="keys")
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -58,13 +60,14 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The data port.")] = None,
     admin_host: Annotated[str | None, typer.Option(help="Address of the admin port.")] = None,
     admin_port: Annotated[int | None, typer.Option(help="The admin port.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Face a network without keys or TLS.")] = False,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C; then answer what is in flight and end.
 
     Example: headrace serve --model efficientnet-lite0 --port 8000
     """
     settings = _or_fail(lambda: read_settings(config))
-    gateway = settings.gateway.model_copy(update=_given(host=host, port=port))
+    gateway = settings.gateway.model_copy(update=_given(host=host, port=port, insecure=insecure or None))
     admin = settings.admin.model_copy(update=_given(host=admin_host, port=admin_port))
     names = tuple(model) if model else settings.serve
     changes = {"gateway": gateway, "admin": admin, "serve": names, **_given(models=models)}
@@ -77,6 +80,8 @@ def _given(**values: object) -> dict[str, object]:
 
 def _serve(settings: Settings) -> None:
     check_ports(settings)
+    if warning := check_exposure(settings):
+        err.print(f"headrace: {warning}", markup=False)
     versions = _servable(settings)
     prepare_ray()
     ended = threading.Event()

@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
@@ -28,8 +28,15 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# Absolute, since the processes that read it run in folders of their own.
+OwnFile = Annotated[Path, AfterValidator(Path.absolute)]
+
+
 class GatewaySettings(_Frozen):
-    """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers."""
+    """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers.
+
+    `keys` is the key file of both ports; `insecure` lets them face a network without what `check_exposure` asks for.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
@@ -37,6 +44,16 @@ class GatewaySettings(_Frozen):
     max_body_bytes: int = Field(default=64 << 20, ge=1024)
     max_in_flight: int = Field(default=1024, ge=1)
     default_timeout_s: float = Field(default=30.0, gt=0, le=300)
+    keys: OwnFile | None = None
+    tls_certificate: OwnFile | None = None
+    tls_key: OwnFile | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("expected tls_certificate and tls_key, or neither; found one of them")
+        return self
 
     @property
     def limits(self) -> DoorLimits:

@@ -1,12 +1,19 @@
-"""Are the ports free? Asked before anything is started, and without importing anything heavy."""
+"""Are the ports free, and may they face whom they face? Asked before anything is started or imported that is heavy."""
 
+import ipaddress
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from headrace.config import Settings
 from headrace.errors import StartFailed
+from headrace.keys.file import read_keys
+from headrace.keys.key import utc_now
+from headrace.keys.tls import make_context
 
-__all__ = ["check_ports"]
+__all__ = ["check_exposure", "check_ports"]
 
 
 def check_ports(settings: Settings) -> None:
@@ -18,3 +25,46 @@ def check_ports(settings: Settings) -> None:
                 probe.bind((host, port))
             except OSError as error:
                 raise StartFailed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+
+
+def check_exposure(settings: Settings) -> str | None:
+    """Raise StartFailed if a network could reach a port that asks for no key, or a data port without TLS.
+
+    With `insecure` this is a warning instead, which is given back. Keys and certificate must be good in any case.
+    """
+    gateway = settings.gateway
+    if gateway.keys:
+        _check_keys(gateway.keys)
+    if gateway.tls_certificate and gateway.tls_key:
+        make_context(gateway.tls_certificate, gateway.tls_key)
+    lacking = list(_lacking(settings))
+    if not lacking:
+        return None
+    if gateway.insecure:
+        return f"insecure: {'; '.join(lacking)}"
+    raise StartFailed(
+        f"{'; '.join(lacking)}. --insecure starts it all the same: behind a proxy that ends TLS, or in a closed network"
+    )
+
+
+def _check_keys(path: Path) -> None:
+    now = utc_now()
+    if not any(key.state(now) == "valid" for key in read_keys(path)):
+        raise StartFailed(f"{path}: expected a valid key, found none; make one with: headrace keys create NAME")
+
+
+def _lacking(settings: Settings) -> Iterator[str]:
+    """For each port that more than this machine can reach: what it lacks."""
+    gateway, admin = settings.gateway, settings.admin
+    keys = [] if gateway.keys else ["keys (gateway.keys)"]
+    tls = [] if gateway.tls_certificate else ["TLS (gateway.tls_certificate, gateway.tls_key)"]
+    for name, host, lacking in (("data", gateway.host, keys + tls), ("admin", admin.host, keys)):
+        if lacking and not _is_loopback(host):
+            yield f"the {name} port on {host} has no {' and no '.join(lacking)}"
+
+
+def _is_loopback(host: str) -> bool:
+    """A name other than localhost may lead anywhere, and counts as the network."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"

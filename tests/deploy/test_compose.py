@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from headrace.config import Settings
+from headrace.errors import StartFailed
+from headrace.ports import check_exposure
 from headrace_models.strict_toml import read_toml
 
 ROOT = Path(__file__).parents[2]
@@ -35,9 +37,9 @@ def test_a_cluster_and_its_instruments_run() -> None:
     assert set(SERVICES) == {"head", "worker", "prometheus", "grafana", "locust"}
 
 
-def test_only_the_data_port_is_published_beyond_this_machine() -> None:
-    assert SERVICES["head"]["ports"] == ["8000:8000"]
-    assert [port for port in published() if not port.startswith("127.0.0.1:")] == ["8000:8000"]
+def test_nothing_is_published_beyond_this_machine() -> None:
+    assert SERVICES["head"]["ports"] == ["127.0.0.1:8000:8000"]
+    assert [port for port in published() if not port.startswith("127.0.0.1:")] == []
 
 
 def test_no_port_of_ray_nor_the_admin_port_is_published() -> None:
@@ -73,6 +75,15 @@ def test_the_settings_in_the_image_are_valid_and_open_both_ports() -> None:
     settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
     assert (settings.gateway.host, settings.gateway.port) == ("0.0.0.0", 8000)
     assert (settings.admin.host, settings.admin.port) == ("0.0.0.0", 8001)
+
+
+def test_the_image_alone_refuses_a_network_and_the_cluster_says_that_its_own_is_closed() -> None:
+    settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
+    with pytest.raises(StartFailed, match=r"the data port on 0\.0\.0\.0 has no keys"):
+        check_exposure(settings)
+    assert SERVICES["head"]["command"][-1].endswith("headrace serve --config headrace.toml --insecure")
+    insecure = settings.gateway.model_copy(update={"insecure": True})
+    assert check_exposure(settings.model_copy(update={"gateway": insecure}))
 
 
 def test_the_image_is_built_from_pinned_packages_and_runs_without_root() -> None:
