@@ -1,7 +1,6 @@
 """The Serve deployment of the admin port: one process for the platform."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
@@ -12,6 +11,7 @@ from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.http_server import listen, run_http
 from headrace.loop_thread import LoopThread
+from headrace.telemetry import logs
 from headrace.telemetry.exposition import expose
 
 __all__ = ["AdminReplica"]
@@ -21,7 +21,7 @@ START_TIMEOUT_S = 30.0
 
 class AdminReplica:
     def __init__(self, host: str, port: int, is_alone: bool) -> None:
-        logging.basicConfig(level=logging.INFO)
+        logs.configure("admin")
         process_id = serve.get_replica_context().replica_id.unique_id
         _, address = node_address(is_alone)
         self._pages = AdminPages()

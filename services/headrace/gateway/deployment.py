@@ -1,7 +1,6 @@
 """The Serve deployment around a gateway, which owns its listening socket and follows the fleet."""
 
 import asyncio
-import logging
 
 from ray import serve
 
@@ -10,6 +9,7 @@ from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.gateway.admission import DoorLimits
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
 from headrace.loop_thread import LoopThread
+from headrace.telemetry import logs
 
 __all__ = ["GatewayReplica"]
 
@@ -21,7 +21,7 @@ class GatewayReplica:
     """One gateway process."""
 
     def __init__(self, host: str, port: int, token: str, limits: DoorLimits, is_alone: bool) -> None:
-        logging.basicConfig(level=logging.INFO)
+        logs.configure("gateway")
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
         order = GatewayOrder(host, port, node, address, token, limits)

@@ -1,7 +1,6 @@
 """The Serve deployment around a host: Serve starts, watches and stops it; requests come by the channel."""
 
 import asyncio
-import logging
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +11,7 @@ from headrace.fleet.entries import ReplicaEntry
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.loop_thread import LoopThread
 from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
+from headrace.telemetry import logs
 
 __all__ = ["ModelReplica"]
 
@@ -23,7 +23,7 @@ class ModelReplica:
     """One replica process of one model version."""
 
     def __init__(self, folder: str, backend: str, token: str, is_alone: bool) -> None:
-        logging.basicConfig(level=logging.INFO)
+        logs.configure("replica")
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
         order = ReplicaOrder(folder, backend, node, host, _socket_path(process_id), token)

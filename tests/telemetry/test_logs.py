@@ -1,0 +1,113 @@
+"""Logs as their readers need them: one JSON object a line, whatever is said, and as much as was asked for."""
+
+import io
+import logging
+from collections.abc import Iterator
+from contextvars import copy_context
+from datetime import datetime
+from typing import Any
+
+import orjson
+import pytest
+
+from headrace.telemetry.logs import LogSettings, apply, configure, request_id
+
+log = logging.getLogger("headrace.test")
+
+
+@pytest.fixture
+def written() -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    root.handlers.clear()  # pytest's own, which configure would close
+    stream = io.StringIO()
+    configure("tester", stream)
+    yield stream
+    apply(LogSettings())
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(written: io.StringIO) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in written.getvalue().splitlines()]
+
+
+def test_a_line_says_when_where_and_what(written: io.StringIO) -> None:
+    log.warning("replica %s left", "seven")
+    (line,) = lines(written)
+    assert (line["level"], line["role"], line["logger"]) == ("warning", "tester", "headrace.test")
+    assert line["message"] == "replica seven left"
+    assert line["pid"] > 0
+    assert datetime.fromisoformat(line["time"]).tzname() == "UTC"
+    assert "request_id" not in line
+    assert "error" not in line
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        'x\n{"level":"error","message":"forged"}',
+        '"}\r\n{"forged": "',
+        "\x1b[2J\x1b]0;title\x07",
+        "\x9b31m\x85next\u2028line\u2029paragraph\u202eesrever",
+        "nul\x00 and a lone \udc80 surrogate",
+    ],
+    ids=["newline", "json", "ansi", "unicode", "invalid"],
+)
+def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(written: io.StringIO, hostile: str) -> None:
+    log.info("name %s", hostile)
+    token = request_id.set(hostile)
+    log.info("again")
+    request_id.reset(token)
+    text = written.getvalue()
+    assert [line["message"] for line in lines(written)] == [f"name {hostile}".replace("\udc80", r"\udc80"), "again"]
+    assert text.count("\n") == 2
+    assert all(32 <= ord(c) < 127 for c in text.replace("\n", ""))
+
+
+def test_a_line_names_the_request_that_its_task_works_on_and_no_other(written: io.StringIO) -> None:
+    here = copy_context()
+    here.run(request_id.set, "abc-1")
+    here.run(log.info, "inside")
+    log.info("outside")
+    inside, outside = lines(written)
+    assert inside["request_id"] == "abc-1"
+    assert "request_id" not in outside
+
+
+def test_an_exception_and_its_cause_stay_on_one_line(written: io.StringIO) -> None:
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError as cause:
+            raise ValueError("second\nand more " + "x" * 1000) from cause
+    except ValueError:
+        log.exception("it failed")
+    (line,) = lines(written)
+    assert line["error"] == "ValueError: second"
+    assert line["traceback"].index("KeyError: 'first'") < line["traceback"].index("ValueError: second")
+    assert "test_logs.py" in line["traceback"]
+    assert "xxxxx" not in line["traceback"]
+
+
+def test_a_very_long_message_is_cut(written: io.StringIO) -> None:
+    log.info("x" * 1_000_000)
+    assert len(written.getvalue()) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "heard"),
+    [
+        (LogSettings(), ["info", "warning", "error"]),
+        (LogSettings(log_verbose_level=1), ["debug", "info", "warning", "error"]),
+        (LogSettings(log_info=False), ["warning", "error"]),
+        (LogSettings(log_warning=False), ["info", "error"]),
+        (LogSettings(log_info=False, log_warning=False), ["error"]),
+        (LogSettings(log_info=False, log_warning=False, log_error=False), []),
+    ],
+)
+def test_what_is_switched_off_is_not_heard(written: io.StringIO, settings: LogSettings, heard: list[str]) -> None:
+    apply(settings)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("something")
+    assert [line["level"] for line in lines(written)] == heard
