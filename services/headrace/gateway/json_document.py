@@ -90,8 +90,12 @@ def elements(data: object, datatype: str, place: str) -> Array | bytes:
         return pack_bytes(_texts(data, place))
     dtype = DTYPES[datatype]
     if isinstance(data, simdjson.Array) and dtype.kind != "b":
-        return _in_range(_buffer(data, dtype.kind, place), dtype, datatype, place)
+        return _in_range(_buffer(data, _kind_of(dtype), place), dtype, datatype, place)
     return _in_range(_slow(data, dtype, place), dtype, datatype, place)
+
+
+def _kind_of(dtype: "np.dtype[np.generic]") -> str:
+    return "f" if dtype.kind == "V" else dtype.kind  # BF16 is none of numpy's own
 
 
 def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:
@@ -108,12 +112,12 @@ def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:
 def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
     """Booleans, and documents with NaN in them, element by element."""
     flat = list(_flat(plain(data)))
-    kinds: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(dtype.kind, (int,))
+    kinds: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(_kind_of(dtype), (int,))
     for i, value in enumerate(flat):
         if not isinstance(value, kinds) or (isinstance(value, bool) and dtype.kind != "b"):
             raise BadRequest(f"{place}[{i}]: expected {' or '.join(k.__name__ for k in kinds)}, found {_kind(value)}")
     try:
-        return np.array(flat, _WIDEST[dtype.kind])
+        return np.array(flat, _WIDEST[_kind_of(dtype)])
     except OverflowError:
         raise BadRequest(f"{place}: an integer is out of range") from None
 
@@ -121,7 +125,7 @@ def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
 def _in_range(values: Array, dtype: "np.dtype[np.generic]", datatype: str, place: str) -> Array:
     if values.dtype == dtype:
         return values
-    if dtype.kind == "f":
+    if _kind_of(dtype) == "f":
         with np.errstate(over="ignore"):
             narrow = values.astype(dtype)
         fits = bool(np.isfinite(narrow).all()) or bool(np.array_equal(np.isfinite(narrow), np.isfinite(values)))

@@ -196,6 +196,8 @@ def _timeout_us(value: object) -> int:
 
 def _json_data(tensor: Tensor) -> Array | list[str]:
     array = to_array(tensor)
+    if tensor.datatype == "BF16":
+        return array.astype("<f4").reshape(-1)  # orjson knows numpy's own types alone
     if tensor.datatype != "BYTES":
         return array.reshape(-1)
     try:

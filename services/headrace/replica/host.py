@@ -22,6 +22,7 @@ from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.errors import BadInput
+from headrace_models.golden import difference, read_golden
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import DTYPES, TextSpec
 
@@ -222,6 +223,8 @@ class Host:
             return self._compute_together(parts)
         except Exception as error:
             if len(parts) == 1:
+                if isinstance(error, BadRequest):
+                    return [error]
                 log.exception("a part of %d rows failed", rows_of(parts[0]))
                 return [
                     error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
@@ -244,9 +247,7 @@ class Host:
 
     def _warm_up(self) -> Part:
         """Run the golden inputs, alone and as a full batch, and compare. Raises StartFailed on a wrong answer."""
-        with np.load(self.version.path(self.spec.golden), allow_pickle=False) as saved:
-            inputs = {name: saved[f"input:{name}"] for name in self.spec.input_names}
-            expected = {name: saved[f"output:{name}"] for name in self.spec.output_names}
+        inputs, expected = read_golden(self.version)
         self._compare(self._backend.run(inputs), expected)
         if self.spec.batching.fixed_rows is None:
             copies = -(-self.spec.batching.max_rows // rows_of(inputs))
@@ -257,8 +258,7 @@ class Host:
     def _compare(self, outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
         tolerance = self.spec.golden_tolerance
         for name, array in expected.items():
-            if not np.allclose(outputs[name], array, rtol=tolerance, atol=tolerance, equal_nan=True):
-                worst = float(np.max(np.abs(outputs[name] - array)))
+            if worst := difference(outputs[name], array, tolerance):
                 raise StartFailed(
                     f'{self.spec.name} {self.spec.version}: golden output "{name}": expected within {tolerance}, '
                     f"found a difference of {worst:.3g}"
