@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace_models.errors import BadSpec
+from headrace_models.golden import difference
+from headrace_models.onnx_run import runner
 from headrace_models.repository import read_version, sha256_of, verify
 from headrace_models.spec import DTYPES
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
@@ -37,7 +39,10 @@ _DATATYPES: Mapping[str, str] = {
     "tensor(float16)": "FP16",
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
+    "tensor(bfloat16)": "BF16",
+    "tensor(string)": "BYTES",
 }
+_FLOATS = ("FP16", "FP32", "FP64", "BF16")
 # Rows to try a model with that takes any number: two show that it keeps them apart.
 _TRIAL_ROWS = 2
 # Lengths to try variable axes with: a text's, an image's small, an image's usual.
@@ -152,7 +157,7 @@ class _Candidate:
         return described
 
     def answer_zeros(self, rows: int) -> tuple[Arrays, Arrays]:
-        """Inputs of zeros, which every model must bear, and the outputs."""
+        """Inputs of zeros and empty texts, which every model must bear, and the outputs."""
         failure = None
         for length in _TRIAL_LENGTHS:
             zeros = {value.name: self._zeros(value, rows, length) for value in self.session.get_inputs()}
@@ -173,9 +178,9 @@ class _Candidate:
         inputs = noise if self._bears(noise) else zeros
         once, twice = self._run(inputs), self._run(inputs)
         for name in once:
-            if not np.isfinite(once[name]).all():
+            if not _is_finite(once[name]):
                 raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros, found others')
-            if not np.allclose(once[name], twice[name], atol=_REPEATS_WITHIN):
+            if difference(once[name], twice[name], _REPEATS_WITHIN):
                 raise BadSpec(self.place, f'output "{name}": expected the same answer twice, found two answers')
         return inputs
 
@@ -184,12 +189,12 @@ class _Candidate:
             outputs = self._run(inputs)
         except Exception:  # noise may lie outside what the model takes, which is no fault of the model
             return False
-        return all(np.isfinite(values).all() for values in outputs.values())
+        return all(map(_is_finite, outputs.values()))
 
     def _shape(self, value: "NodeArg") -> list[int]:
         """All axes, rows first; -1 where the file names a size or gives none."""
         if value.type not in _DATATYPES:
-            reason = f'"{value.name}": expected a tensor of numbers or booleans, found {value.type}'
+            reason = f'"{value.name}": expected a tensor of numbers, booleans or texts, found {value.type}'
             raise BadSpec(self.place, reason)
         return [axis if isinstance(axis, int) and axis > 0 else -1 for axis in value.shape]
 
@@ -198,11 +203,12 @@ class _Candidate:
 
     def _zeros(self, value: "NodeArg", rows: int, length: int) -> npt.NDArray[Any]:
         axes = [length if axis == -1 else axis for axis in self._shape(value)[1:]]
+        if value.type == "tensor(string)":
+            return np.full((rows, *axes), b"", object)
         return np.zeros((rows, *axes), DTYPES[_DATATYPES[value.type]])
 
     def _run(self, inputs: Arrays) -> Arrays:
-        names = [value.name for value in self.session.get_outputs()]
-        return dict(zip(names, self.session.run(names, inputs), strict=True))
+        return runner(self.session)(inputs)
 
     def _check_rows(self, outputs: Arrays, rows: int) -> None:
         for name, values in outputs.items():
@@ -212,8 +218,13 @@ class _Candidate:
                 raise BadSpec(self.place, reason)
 
 
+def _is_finite(values: npt.NDArray[Any]) -> bool:
+    return values.dtype.kind == "O" or bool(np.isfinite(values).all())
+
+
 def _noise(like: npt.NDArray[Any], random: np.random.Generator) -> npt.NDArray[Any]:
-    """Normal floats; 0 or 1 elsewhere, which is inside every vocabulary and a mask's whole range."""
-    if like.dtype.kind == "f":
+    """Normal floats; the texts "0" and "1"; 0 or 1 elsewhere, which is inside every vocabulary and a mask's range."""
+    if any(like.dtype == DTYPES[name] for name in _FLOATS):
         return random.normal(size=like.shape).astype(like.dtype)
-    return random.integers(0, 2, like.shape).astype(like.dtype)
+    numbers = random.integers(0, 2, like.shape)
+    return numbers.astype(np.bytes_).astype(object) if like.dtype.kind == "O" else numbers.astype(like.dtype)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import ml_dtypes
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -24,11 +25,25 @@ __all__ = [
 ]
 
 Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
+    "BOOL",
+    "UINT8",
+    "UINT16",
+    "UINT32",
+    "UINT64",
+    "INT8",
+    "INT16",
+    "INT32",
+    "INT64",
+    "FP16",
+    "FP32",
+    "FP64",
+    "BF16",
+    "BYTES",
 ]
 Activation = Literal["none", "softmax"]
 
-# Open Inference Protocol datatype -> little-endian numpy dtype. BYTES has no fixed width.
+# Open Inference Protocol datatype -> little-endian numpy dtype. BYTES has no fixed width. BF16 is none of numpy's own:
+# its kind is "V", as a structure's is.
 DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
@@ -42,6 +57,7 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "FP16": np.dtype("<f2"),
     "FP32": np.dtype("<f4"),
     "FP64": np.dtype("<f8"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
 }
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]

@@ -11,6 +11,7 @@ import numpy as np
 from headrace.channel import Address, Health, ReplicaClient, connect, serve
 from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
+from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor, Times, from_array, to_array
 
 __all__ = ["TIMES", "TOKEN", "Doubler", "Running", "doubled", "ready_client", "request", "running", "until"]
@@ -38,6 +39,7 @@ class Doubler:
         self.gate = asyncio.Event()
         self.gate.set()
         self.health_now = Health(is_ready=True, waiting_rows=7)
+        self.statistics_now = Statistics()
         self.failure: Exception | None = None
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
@@ -61,6 +63,9 @@ class Doubler:
 
     def health(self) -> Health:
         return self.health_now
+
+    def statistics(self) -> Statistics:
+        return self.statistics_now
 
 
 class Running:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from tests.channel.replicas import TIMES, TOKEN, Running, doubled, ready_client, request, running, until
 
-from headrace.channel import Health, ReplicaClient
-from headrace.channel.frames import Ask, Cancel, Hello, encode, metas
+from headrace.channel import Address, Health, ReplicaClient, connect
+from headrace.channel.frames import Ask, Cancel, Hello, Tell, Welcome, encode, metas
 from headrace.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -27,6 +27,7 @@ from headrace.errors import (
     ShuttingDown,
     TooLarge,
 )
+from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics
 from headrace.tensor import Answer, Request, Tensor, from_array
 
 EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
@@ -269,6 +270,58 @@ async def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         await replica.channel.close()
         assert doubled(await asked) == 2
+
+
+@EITHER_WAY
+async def test_a_replica_tells_what_it_counted(replica: Running, node: str) -> None:
+    told = Statistics(
+        last_inference=1_700_000_000_000,
+        inference_count=2**40,
+        inference_stats=InferenceStats(success=Duration(3, 2**62)),
+        batch_stats=tuple(BatchStats(batch_size=size) for size in range(1, 1025)),
+    )
+    replica.service.statistics_now = told
+    async with ready_client(replica, node) as client:
+        assert await client.statistics(5) == told
+
+
+async def test_a_replica_that_tells_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(bytes(part) for part in encode(Welcome("tiny", "1")))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(welcome, tmp_path / "mute.sock") as server:
+        client = await connect(Address("here", str(tmp_path / "mute.sock"), "", 0), "here", TOKEN)
+        with pytest.raises(DeadlineExceeded):
+            await client.statistics(0.01)
+        telling = asyncio.create_task(client.statistics(5))
+        await asyncio.sleep(0)
+        client.close()
+        with pytest.raises(ReplicaLost):
+            await telling
+        with pytest.raises(ReplicaLost):
+            await client.statistics(5)
+        server.close()
+
+
+async def test_statistics_asked_for_and_given_up_leave_the_channel_sound(
+    replica: Running, client: ReplicaClient
+) -> None:
+    for _ in range(20):
+        telling = asyncio.create_task(client.statistics(5))
+        await asyncio.sleep(0)
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+    assert await client.statistics(5) == Statistics()
+    assert doubled(await client.ask(request(1))) == 2
+
+
+async def test_a_stranger_is_told_nothing(replica: Running) -> None:
+    reader, writer = await asyncio.open_unix_connection(replica.address.unix)
+    writer.writelines(bytes(part) for part in encode(Tell(1)))
+    assert await reader.read(100) == b""
+    writer.close()
 
 
 async def welcomed(replica: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -21,10 +21,13 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Tell,
+    Told,
     Welcome,
     encode,
 )
 from headrace.errors import BadRequest, TooLarge
+from headrace.statistics import BatchStats, Statistics
 from headrace.tensor import Tensor, Times, from_array
 
 Sent = tuple[Frame, list[Tensor]]
@@ -42,6 +45,10 @@ def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
     return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors)), list(tensors)
 
 
+def told(number: int, count: int) -> Told:
+    return Told(number, Statistics(inference_count=count, batch_stats=(BatchStats(batch_size=count),)))
+
+
 frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(ask, small, tensor_lists),
     st.builds(reply, small, tensor_lists),
@@ -50,7 +57,8 @@ frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(Fault, small, texts, texts, st.none() | st.floats(0, 10)).map(lambda frame: (frame, [])),
     st.builds(Cancel, small).map(lambda frame: (frame, [])),
     st.builds(Pong, st.booleans(), small).map(lambda frame: (frame, [])),
-    st.sampled_from([(Ping(), []), (GoingAway(), [])]),
+    st.builds(told, small, small).map(lambda frame: (frame, [])),
+    st.sampled_from([(Ping(), []), (GoingAway(), []), (Tell(7), [])]),
 )
 
 

@@ -125,6 +125,25 @@ def test_an_integer_out_of_its_range_is_refused(value: float) -> None:
         decode({"inputs": [tensor([1, 2, 3, value], datatype="UINT8")]}, spec("UINT8"))
 
 
+@pytest.mark.parametrize(
+    ("datatype", "largest", "beyond"), [("FP16", 65504.0, 1e5), ("BF16", 3.3895313892515355e38, 3.4e38)]
+)
+def test_floats_of_two_bytes_are_numbers_in_json_and_keep_their_range(
+    datatype: str, largest: float, beyond: float
+) -> None:
+    the, values = spec(datatype), [1.5, -largest, 1e-5, 0]
+    read = decode({"inputs": [tensor(values, datatype=datatype)]}, the)
+    sent = np.array(values, DTYPES[datatype]).reshape(1, 2, 2)
+    np.testing.assert_array_equal(to_array(read.inputs[0]), sent)
+    body, _ = Codec(the).encode(Answer([from_array("y", sent)], Times(0, 0, 0, 1)), read)
+    told = np.array(orjson.loads(body)["outputs"][0]["data"], DTYPES[datatype])
+    assert told.tobytes() == sent.tobytes()
+    with pytest.raises(BadRequest, match=f"a value is out of range for {datatype}"):
+        decode({"inputs": [tensor([1, 2, 3, beyond], datatype=datatype)]}, the)
+    with pytest.raises(BadRequest, match="finite"):
+        decode_binary(np.full((1, 2, 2), np.nan, DTYPES[datatype]), the)
+
+
 def test_bare_nan_is_read_and_then_the_models_policy_speaks() -> None:
     body = b'{"inputs":[{"name":"x","shape":[1,2,2],"datatype":"FP32","data":[1,NaN,-Infinity,4]}]}'
     with pytest.raises(BadRequest, match="expected finite numbers"):

@@ -117,11 +117,11 @@ UNFIT: dict[str, tuple[Sequence[onnx.NodeProto], Sequence[Value], Sequence[Value
         [("y", TensorProto.FLOAT, ["m", 3])],
         "agree on the first axis, the rows, found x: any, w: 4",
     ),
-    "text": (
+    "complex numbers": (
         [_node("Identity")],
-        [("x", TensorProto.STRING, ["n"])],
-        [("y", TensorProto.STRING, ["n"])],
-        r"tensor\(string\)",
+        [("x", TensorProto.COMPLEX64, ["n"])],
+        [("y", TensorProto.COMPLEX64, ["n"])],
+        r"tensor\(complex64\)",
     ),
     "an output without rows": (
         [_node("ReduceSum", keepdims=0)],

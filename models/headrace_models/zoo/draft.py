@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from headrace_models.golden import save_golden
+from headrace_models.onnx_run import runner
 from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
 from headrace_models.zoo.toml_text import to_toml
 
@@ -54,10 +55,7 @@ def write_version(root: Path, name: str, version: str, make: Callable[[Path], Dr
 
 def _describe(folder: Path, draft: Draft) -> None:
     document = dict(draft.document)
-    golden = {f"input:{name}": values for name, values in draft.golden_inputs.items()}
-    outputs = answers(folder / ONNX_FILE, draft.golden_inputs)
-    golden |= {f"output:{name}": values for name, values in outputs.items()}
-    np.savez_compressed(folder / GOLDEN_FILE, allow_pickle=False, **golden)
+    save_golden(folder / GOLDEN_FILE, draft.golden_inputs, answers(folder / ONNX_FILE, draft.golden_inputs))
     document["golden"] = GOLDEN_FILE
     for path in folder.iterdir():
         # safetensors writes for its owner only, but a server may run as another user.
@@ -74,5 +72,4 @@ def answers(onnx_file: Path, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+    return runner(session)(inputs)

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import onnxruntime as ort
 
+from headrace.errors import BadRequest
 from headrace.tensor import Array
+from headrace_models.errors import BadInput
+from headrace_models.onnx_run import runner
 from headrace_models.repository import ModelVersion
 
 __all__ = ["OnnxBackend"]
@@ -25,8 +28,11 @@ class OnnxBackend:
         wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         providers = [p for p in wanted if p in ort.get_available_providers()]
         self._session = ort.InferenceSession(version.path(version.spec.weights["onnx"]), options, providers=providers)
-        self._outputs = list(version.spec.output_names)
+        self._run = runner(self._session, version.spec.output_names)
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return dict(zip(self._outputs, self._session.run(self._outputs, dict(inputs)), strict=True))
+        try:
+            return self._run(inputs)
+        except BadInput as error:
+            raise BadRequest(str(error)) from None

@@ -14,11 +14,14 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Tell,
+    Told,
     Welcome,
     metas,
 )
 from headrace.channel.stream import Address, FrameStream
 from headrace.errors import DeadlineExceeded, NotReady, ReplicaLost, error_from
+from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
 __all__ = ["ReplicaClient", "connect"]
@@ -38,6 +41,7 @@ class ReplicaClient:
         self._loop = loop
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[Answer], asyncio.TimerHandle]] = {}
+        self._telling: dict[int, asyncio.Future[Statistics]] = {}
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
         self._heard_s = monotonic()
@@ -90,6 +94,20 @@ class ReplicaClient:
         future.add_done_callback(lambda _: self._withdraw(ask_id))
         return future
 
+    async def statistics(self, timeout_s: float) -> Statistics:
+        """What the replica counted since it loaded. Raises ReplicaLost, Overloaded, or DeadlineExceeded in time."""
+        if not self.stream.is_open:
+            raise ReplicaLost("the replica went away", retry_after_s=1)
+        tell_id = next(self._ids)
+        told = self._telling[tell_id] = self._loop.create_future()
+        try:
+            self.stream.send(Tell(tell_id))
+            return await asyncio.wait_for(told, timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded("the replica did not tell its statistics in time") from None
+        finally:
+            del self._telling[tell_id]
+
     def close(self) -> None:
         self.stream.close()
 
@@ -107,6 +125,10 @@ class ReplicaClient:
             case Fault():
                 if future := self._take(frame.id):
                     future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s))
+            case Told():
+                told = self._telling.get(frame.id)
+                if told is not None and not told.done():
+                    told.set_result(frame.statistics)
             case Pong():
                 self._pong = frame
             case GoingAway():
@@ -155,6 +177,9 @@ class ReplicaClient:
         for ask_id in list(self._asked):
             if future := self._take(ask_id):
                 future.set_exception(lost)
+        for told in self._telling.values():
+            if not told.done():
+                told.set_exception(lost)
         self.lost.set()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headrace.errors import BadRequest, TooLarge
+from headrace.statistics import Statistics
 from headrace.tensor import Buffer, Tensor, Times
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "Ping",
     "Pong",
     "Reply",
+    "Tell",
+    "Told",
     "Welcome",
     "encode",
 ]
@@ -99,7 +102,18 @@ class GoingAway(msgspec.Struct, array_like=True, tag=8, frozen=True):
     """The replica drains: what it accepted it will answer, but it wants nothing new."""
 
 
-Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway
+class Tell(msgspec.Struct, array_like=True, tag=9, frozen=True):
+    """Asks what the replica counted since it loaded."""
+
+    id: int
+
+
+class Told(msgspec.Struct, array_like=True, tag=10, frozen=True):
+    id: int
+    statistics: Statistics
+
+
+Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway | Tell | Told
 
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Frame).decode

@@ -21,11 +21,14 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Tell,
+    Told,
     Welcome,
     metas,
 )
 from headrace.channel.stream import FrameStream
 from headrace.errors import HeadraceError, InferenceFailed, Overloaded, TooLarge
+from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
 __all__ = ["ChannelServer", "Health", "Service", "serve"]
@@ -49,6 +52,7 @@ class Service(Protocol):
         ...
 
     def health(self) -> Health: ...
+    def statistics(self) -> Statistics: ...
 
 
 class ChannelServer:
@@ -108,6 +112,8 @@ class _Peer:
             case Ping() if self._is_welcome:
                 health = self._server.service.health()
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
+            case Tell() if self._is_welcome:
+                self.send(Told(frame.id, self._server.service.statistics()))
             case Hello() if hmac.compare_digest(frame.token.encode(), self._server.token.encode()):
                 self._is_welcome = True
                 self.stream.decoder.max_bytes = MAX_FRAME_BYTES

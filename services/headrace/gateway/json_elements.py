@@ -35,18 +35,22 @@ def elements(data: object, datatype: str, shape: Sequence[int], place: str) -> A
     if not (data.is_nested(shape) if isinstance(data, Lifted) else _is_nested(data, shape)):
         raise _badly_nested(shape, place)
     dtype = DTYPES[datatype] if datatype != "BYTES" else None
-    if isinstance(data, Lifted) and (dtype is None or dtype.kind not in _BUFFER_KINDS):
+    if isinstance(data, Lifted) and (dtype is None or _kind_of_dtype(dtype) not in _BUFFER_KINDS):
         raise BadRequest(f"{place}: expected fewer elements of {datatype} in JSON; send them as binary")
     if dtype is None:
         return pack_bytes(_texts(data, place))
     if isinstance(data, Lifted):
-        return _in_range(data.numbers(_BUFFER_KINDS[dtype.kind], place), dtype, datatype, place)
-    if isinstance(data, simdjson.Array) and dtype.kind in _BUFFER_KINDS:
-        values = _buffer(data, dtype.kind, place)
+        return _in_range(data.numbers(_BUFFER_KINDS[_kind_of_dtype(dtype)], place), dtype, datatype, place)
+    if isinstance(data, simdjson.Array) and _kind_of_dtype(dtype) in _BUFFER_KINDS:
+        values = _buffer(data, _kind_of_dtype(dtype), place)
         if len(values) != len(data) and not isinstance(data[0], simdjson.Array):
             raise _badly_nested(shape, place)  # the buffer has what later, nested elements hold
         return _in_range(values, dtype, datatype, place)
     return _in_range(_slow(data, dtype, place), dtype, datatype, place)
+
+
+def _kind_of_dtype(dtype: "np.dtype[np.generic]") -> str:
+    return "f" if dtype.kind == "V" else dtype.kind  # BF16 is none of numpy's own
 
 
 def _is_nested(data: Sequence[object], shape: Sequence[int]) -> bool:
@@ -80,12 +84,12 @@ def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:
 def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
     """Booleans, and documents with NaN in them, element by element."""
     flat = list(_flat(data))
-    kinds: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(dtype.kind, (int,))
+    kinds: tuple[type, ...] = {"b": (bool,), "f": (int, float)}.get(_kind_of_dtype(dtype), (int,))
     for i, value in enumerate(flat):
         if not isinstance(value, kinds) or (isinstance(value, bool) and dtype.kind != "b"):
             raise BadRequest(f"{place}[{i}]: expected {' or '.join(k.__name__ for k in kinds)}, found {kind_of(value)}")
     try:
-        return np.array(flat, _WIDEST[dtype.kind])
+        return np.array(flat, _WIDEST[_kind_of_dtype(dtype)])
     except OverflowError:
         raise BadRequest(f"{place}: an integer is out of range") from None
 
@@ -93,7 +97,7 @@ def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
 def _in_range(values: Array, dtype: "np.dtype[np.generic]", datatype: str, place: str) -> Array:
     if values.dtype == dtype:
         return values
-    if dtype.kind == "f":
+    if _kind_of_dtype(dtype) == "f":
         with np.errstate(over="ignore"):
             narrow = values.astype(dtype)
         fits = bool(np.isfinite(narrow).all()) or bool(np.array_equal(np.isfinite(narrow), np.isfinite(values)))

@@ -58,6 +58,8 @@ def _json_data(tensor: Tensor) -> Array | list[str] | orjson.Fragment:
             return [element.decode() for element in array]
         except UnicodeDecodeError:
             raise InferenceFailed(f'output "{tensor.name}" is not text: ask for it with binary_data') from None
+    if tensor.datatype == "BF16":
+        array = array.astype("<f4")  # the JSON writer knows numpy's own types alone
     if array.size <= _PIECE:
         return array
     pieces = (orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for part in _pieces(array))

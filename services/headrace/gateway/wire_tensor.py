@@ -26,7 +26,7 @@ class TensorReader:
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
         self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
-        self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64")
+        self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
 
     def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
         """The tensor, and where in the binary `tail` the next one begins. Raises BadRequest naming `where`."""

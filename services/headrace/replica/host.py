@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from time import monotonic
+from time import monotonic, monotonic_ns
 from types import TracebackType
 
 import numpy as np
@@ -16,10 +16,13 @@ from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import Health
 from headrace.errors import BadRequest, HeadraceError, InferenceFailed, ShuttingDown, StartFailed
 from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
+from headrace.replica.counters import Counters, Execution
+from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.errors import BadInput
+from headrace_models.golden import difference, read_golden
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import DTYPES, TextSpec
 
@@ -37,6 +40,10 @@ _PREPROCESS_THREADS = 2
 INLINE_BELOW_S = 0.002
 
 
+# The outputs of one part, and the execution that gave them.
+_Rows = tuple[Part, Execution]
+
+
 class Host:
     """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
 
@@ -49,6 +56,7 @@ class Host:
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
         self._pool = ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix=f"preprocess-{self.spec.name}")
+        self._counters = Counters()
         self._accepted = 0
         self._is_draining = False
         self._idle = asyncio.Event()
@@ -66,7 +74,7 @@ class Host:
         )
         self._golden = await self._loop.run_in_executor(self._executor, self._warm_up)
         batching = self.spec.batching
-        self._batcher: Batcher[Part, Part] = await self._stack.enter_async_context(
+        self._batcher: Batcher[Part, _Rows] = await self._stack.enter_async_context(
             Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
         )
         self._events.watch_line(lambda: self._batcher.waiting_rows, lambda: self._batcher.running_rows)
@@ -95,6 +103,10 @@ class Host:
         is_ready = monotonic() - self._proved_s < PROOF_LIFE_S
         return Health(is_ready and not self._is_draining, self._batcher.waiting_rows)
 
+    def statistics(self) -> Statistics:
+        """What was counted since the model was loaded."""
+        return self._counters.statistics()
+
     async def infer(self, request: Request) -> Answer:
         """Preprocess, batch, run. Raises BadRequest for raw inputs that cannot become tensors, else what the line says.
 
@@ -104,23 +116,36 @@ class Host:
             raise ShuttingDown("the model is shutting down", retry_after_s=1)
         self._accepted += 1
         self._idle.clear()
+        started_ns = monotonic_ns()
         try:
-            return await self._answer(request)
+            return await self._answer(request, started_ns)
+        except BaseException:
+            self._counters.request_failed(monotonic_ns() - started_ns)
+            raise
         finally:
             self._accepted -= 1
             if not self._accepted:
                 self._idle.set()
 
-    async def _answer(self, request: Request) -> Answer:
+    async def _answer(self, request: Request, started_ns: int) -> Answer:
         parts, preprocess_s = await self._parts_of(request)
         batching = self.spec.batching
         pieces = [piece for part in parts for piece in split_rows(part, batching.max_rows)]
         settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
         times = _times(settled, preprocess_s)
         self._events.request_served(times)
-        return Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
+        settled_ns = monotonic_ns()
+        answer = Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
+        ended_ns = monotonic_ns()
+        self._counters.request_served(
+            request.inputs[0].rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
+        )
+        # Pieces of one request may have shared an execution, whose time the request spent once.
+        for ran in (settled[0].result[1],) if len(settled) == 1 else {s.result[1] for s in settled}:
+            self._counters.request_ran(ran)
+        return answer
 
-    def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[Part]]":
+    def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[_Rows]]":
         return self._batcher.ask(
             piece,
             rows=rows_of(piece),
@@ -129,12 +154,12 @@ class Host:
             group=group_of(piece, self.spec.inputs),
         )
 
-    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Part]]:
+    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[_Rows]]:
         """All pieces of a request, or the first error; then the others leave the line."""
         most, rows = self.spec.batching.max_waiting_rows, sum(map(rows_of, pieces))
         if rows > most:
             raise BadRequest(f"inputs: expected at most {most} rows, which is all that may wait, found {rows}")
-        asked: list[asyncio.Future[Settled[Part]]] = []
+        asked: list[asyncio.Future[Settled[_Rows]]] = []
         try:
             asked.extend(self._ask(piece, request) for piece in pieces)
             return list(await asyncio.gather(*asked))
@@ -147,9 +172,9 @@ class Host:
         raw = self.spec.preprocess
         return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
 
-    def _outputs(self, request: Request, settled: Sequence[Settled[Part]]) -> list[Tensor]:
+    def _outputs(self, request: Request, settled: Sequence[Settled[_Rows]]) -> list[Tensor]:
         names = request.outputs or self.spec.output_names
-        return [from_array(name, _joined([s.result[name] for s in settled])) for name in names]
+        return [from_array(name, _joined([s.result[0][name] for s in settled])) for name in names]
 
     async def _parts_of(self, request: Request) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
@@ -175,7 +200,7 @@ class Host:
                 part[state.input] = np.zeros((rows_of(part), *spec.shape), DTYPES[spec.datatype])
         return part
 
-    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[Part | Exception]:
+    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[_Rows | Exception]:
         started_s = monotonic()
         rows = sum(map(rows_of, parts))
         if rows * self._row_s < INLINE_BELOW_S:
@@ -189,7 +214,7 @@ class Host:
         self._events.batch_ran(rows)
         return results
 
-    def _compute(self, parts: Sequence[Part]) -> Sequence[Part | Exception]:
+    def _compute(self, parts: Sequence[Part]) -> Sequence[_Rows | Exception]:
         """One batch, in the executor's thread; if it fails, each part alone, so that a stranger's mistake harms nobody.
 
         A replica whose every batch fails is not proven any more, and is replaced.
@@ -198,25 +223,31 @@ class Host:
             return self._compute_together(parts)
         except Exception as error:
             if len(parts) == 1:
+                if isinstance(error, BadRequest):
+                    return [error]
                 log.exception("a part of %d rows failed", rows_of(parts[0]))
                 return [
                     error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
                 ]
         return [result for part in parts for result in self._compute([part])]
 
-    def _compute_together(self, parts: Sequence[Part]) -> Sequence[Part]:
+    def _compute_together(self, parts: Sequence[Part]) -> Sequence[_Rows]:
         sizes = [rows_of(part) for part in parts]
-        outputs = self._backend.run(join(parts, self.spec.inputs))
+        started_ns = monotonic_ns()
+        batch = join(parts, self.spec.inputs)
+        joined_ns = monotonic_ns()
+        outputs = self._backend.run(batch)
+        ran_ns = monotonic_ns()
         for name, array in outputs.items():
             if len(array) != sum(sizes):
                 raise InferenceFailed(f'the model gave {len(array)} rows of "{name}" for a batch of {sum(sizes)}')
-        return take_rows(outputs, sizes)
+        taken = take_rows(outputs, sizes)
+        ran = Execution(sum(sizes), joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
+        return [(rows, ran) for rows in taken]
 
     def _warm_up(self) -> Part:
         """Run the golden inputs, alone and as a full batch, and compare. Raises StartFailed on a wrong answer."""
-        with np.load(self.version.path(self.spec.golden), allow_pickle=False) as saved:
-            inputs = {name: saved[f"input:{name}"] for name in self.spec.input_names}
-            expected = {name: saved[f"output:{name}"] for name in self.spec.output_names}
+        inputs, expected = read_golden(self.version)
         self._compare(self._backend.run(inputs), expected)
         if self.spec.batching.fixed_rows is None:
             copies = -(-self.spec.batching.max_rows // rows_of(inputs))
@@ -227,8 +258,7 @@ class Host:
     def _compare(self, outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
         tolerance = self.spec.golden_tolerance
         for name, array in expected.items():
-            if not np.allclose(outputs[name], array, rtol=tolerance, atol=tolerance, equal_nan=True):
-                worst = float(np.max(np.abs(outputs[name] - array)))
+            if worst := difference(outputs[name], array, tolerance):
                 raise StartFailed(
                     f'{self.spec.name} {self.spec.version}: golden output "{name}": expected within {tolerance}, '
                     f"found a difference of {worst:.3g}"
@@ -254,7 +284,7 @@ def _joined(arrays: list[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _times(settled: Sequence[Settled[Part]], preprocess_s: float) -> Times:
+def _times(settled: Sequence[Settled[_Rows]], preprocess_s: float) -> Times:
     first = settled[0]
     if len(settled) == 1:
         return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows)

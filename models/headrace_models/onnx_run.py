@@ -1,0 +1,78 @@
+"""Runs an ONNX Runtime session on numpy arrays of every datatype, also those that its own `run` does not take."""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace_models.errors import BadInput
+from headrace_models.spec import DTYPES
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, OrtValue
+
+__all__ = ["Arrays", "Run", "runner"]
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+Run = Callable[[Arrays], dict[str, npt.NDArray[Any]]]
+
+_BF16 = DTYPES["BF16"]
+_BF16_IN_ONNX = 16  # TensorProto.BFLOAT16
+
+
+def runner(session: "InferenceSession", outputs: Sequence[str] = ()) -> Run:
+    """Inputs by name -> `outputs` by name, or all of them. Texts are `bytes` in and `str` out, in arrays of objects.
+
+    What it gives raises BadInput for a text that is not UTF-8, and else whatever the session raises.
+    """
+    inputs, names = session.get_inputs(), list(outputs) or [output.name for output in session.get_outputs()]
+    if any(value.type == "tensor(bfloat16)" for value in (*inputs, *session.get_outputs())):
+        return partial(_run_with_bf16, session, names)
+    if texts := [value.name for value in inputs if value.type == "tensor(string)"]:
+        return partial(_run_with_texts, session, names, texts)
+    return partial(_run, session, names)
+
+
+def _run(session: "InferenceSession", names: Sequence[str], inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+
+def _run_with_texts(
+    session: "InferenceSession", names: Sequence[str], texts: Sequence[str], inputs: Arrays
+) -> dict[str, npt.NDArray[Any]]:
+    return _run(session, names, {**inputs, **{name: _decoded(inputs[name], name) for name in texts}})
+
+
+def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    # Given bytes, the runtime would take what Python prints for them: "b'text'".
+    try:
+        texts = [element.decode() for element in array.ravel()]
+    except UnicodeDecodeError:
+        raise BadInput(f'input "{name}": expected UTF-8 text') from None
+    return np.array(texts, object).reshape(array.shape)
+
+
+def _run_with_bf16(session: "InferenceSession", names: Sequence[str], inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+    # numpy's own types end at FP16: the runtime gets and gives BF16 as memory of its own type.
+    values = session.run_with_ort_values(names, {name: _value(array) for name, array in inputs.items()})
+    return {name: _array(value) for name, value in zip(names, values, strict=True)}
+
+
+def _value(array: npt.NDArray[Any]) -> "OrtValue":
+    from onnxruntime import OrtValue
+
+    array = np.ascontiguousarray(array)
+    if array.dtype == _BF16:
+        return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BF16_IN_ONNX)
+    return OrtValue.ortvalue_from_numpy(array)
+
+
+def _array(value: "OrtValue") -> npt.NDArray[Any]:
+    if value.element_type() != _BF16_IN_ONNX:
+        array: npt.NDArray[Any] = value.numpy()
+        return array
+    copy = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(copy, _BF16).reshape(value.shape())
