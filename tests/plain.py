@@ -17,6 +17,7 @@ from tests.platform.running import free_port
 
 from headrace import backends
 from headrace.backends import Backend
+from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.admission import DoorLimits
 from headrace.gateway.serving import GatewayOrder, serve_gateway
@@ -31,7 +32,8 @@ from headrace_models.repository import ModelVersion
 __all__ = ["Gated", "Plain", "make_doubler", "plain"]
 
 TOKEN = "a token"
-LIMITS = DoorLimits(max_body_bytes=100_000, max_in_flight=64, default_timeout_s=10.0)
+LIMITS = DoorLimits(max_in_flight=64, default_timeout_s=10.0)
+EDGE = EdgeLimits(max_body_bytes=100_000)
 
 
 def make_doubler(folder: Path, repository: Path) -> Path:
@@ -101,7 +103,7 @@ def plain(folder: Path, load: Load = backends.load) -> Iterator[Plain]:
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS)
+    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, EDGE)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)

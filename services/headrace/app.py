@@ -19,6 +19,7 @@ from headrace.config import ModelSettings, Settings, cluster_address
 from headrace.errors import StartFailed
 from headrace.fleet.directory import start_directory
 from headrace.gateway.deployment import GatewayReplica
+from headrace.gateway.serving import GatewayOrder
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
@@ -130,8 +131,21 @@ def _count(settings: Settings, version: ModelVersion) -> int:
 
 def _gateway(settings: Settings, token: str) -> RunTarget:
     gateway = settings.gateway
+    order = GatewayOrder(
+        host=gateway.host,
+        port=gateway.port,
+        node="",
+        address="",
+        token=token,
+        limits=gateway.limits,
+        edge=gateway.edge,
+        keys=gateway.keys,
+        tls=(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None,
+        labels={name: model.labels for name, model in settings.model.items()},
+        bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
+    )
     deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": 1}, grace_s=30)
-    return _target(GATEWAY, deployment.bind(gateway.host, gateway.port, token, gateway.limits, _is_alone()))
+    return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 
 def _admin(settings: Settings) -> RunTarget:

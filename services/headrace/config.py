@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headrace.edge.limits import EdgeLimits
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace_models.errors import BadSpec
@@ -41,8 +42,9 @@ class GatewaySettings(_Frozen):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535)
     replicas: int = Field(default=2, ge=1, le=64)
-    max_body_bytes: int = Field(default=64 << 20, ge=1024)
+    max_body_bytes: int = Field(default=16 << 20, ge=1024, le=64 << 20)
     max_in_flight: int = Field(default=1024, ge=1)
+    max_connections: int = Field(default=1024, ge=1)
     default_timeout_s: float = Field(default=30.0, gt=0, le=300)
     keys: OwnFile | None = None
     tls_certificate: OwnFile | None = None
@@ -57,7 +59,11 @@ class GatewaySettings(_Frozen):
 
     @property
     def limits(self) -> DoorLimits:
-        return DoorLimits(self.max_body_bytes, self.max_in_flight, self.default_timeout_s)
+        return DoorLimits(self.max_in_flight, self.default_timeout_s)
+
+    @property
+    def edge(self) -> EdgeLimits:
+        return EdgeLimits(max_body_bytes=self.max_body_bytes, max_connections=self.max_connections)
 
 
 class AdminSettings(_Frozen):
@@ -66,12 +72,17 @@ class AdminSettings(_Frozen):
 
 
 class ModelSettings(_Frozen):
-    """What to change of a model's own spec: `replicas` processes, another of its backends, cores and GPUs of each."""
+    """What to change of a model's own spec: `replicas` processes, another of its backends, cores and GPUs of each.
+
+    `labels` are names for versions ("stable" -> "2"); `max_body_bytes` is the most of one request's body.
+    """
 
     replicas: int | None = Field(default=None, ge=1)
     backend: Literal["onnx", "torch"] | None = None
     cpus: float | None = Field(default=None, gt=0)
     gpus: float | None = Field(default=None, ge=0)
+    labels: dict[str, str] = {}
+    max_body_bytes: int | None = Field(default=None, ge=1024, le=64 << 20)
 
 
 class Objectives(_Frozen):

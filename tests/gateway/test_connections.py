@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.plain import LIMITS, Gated, Plain, plain
+from tests.plain import EDGE, Gated, Plain, plain
 
 from headrace.backends import Backend
 from headrace_models.repository import ModelVersion
@@ -92,7 +92,7 @@ def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> Non
 
 
 def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(caller: socket.socket) -> None:
-    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {LIMITS.max_body_bytes + 1}\r\n\r\n"
+    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
     caller.sendall(head.encode() + get("/v2/health/live"))
     received = b""
     try:

@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import cast
 
 from headrace.edge.answers import CONTINUE, bytes_of
-from headrace.edge.exchange import Application, Exchange
+from headrace.edge.budget import Budget
+from headrace.edge.exchange import Application, Exchange, Response
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
 from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver, Whole
@@ -27,9 +28,10 @@ _END = "end"
 class Connection(asyncio.Protocol):
     """Serves `app` on one connection within `limits`; `peers` counts it."""
 
-    def __init__(self, app: Application, limits: EdgeLimits, peers: Peers["Connection"]) -> None:
+    def __init__(self, app: Application, limits: EdgeLimits, budget: Budget, peers: Peers["Connection"]) -> None:
         self._app = app
         self._limits = limits
+        self._budget = budget
         self._peers = peers
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -37,8 +39,9 @@ class Connection(asyncio.Protocol):
         self._peer = ""
         self._waiting: deque[Whole] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._begun: Whole | None = None  # given to the running task, which has not taken it yet
         self._is_ending = False  # nothing more is read; it closes once all that waits is answered
-        self._is_owed = False  # the caller may still send the rest of a request that is refused
+        self._is_failed = False  # a request could not be read to its end, and the caller may still send the rest
         self._is_draining = False
         # What is awaited from the caller, until when, and the one timer that looks after it.
         self._awaited: tuple[str, int] = ("", 0)
@@ -51,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         address = transport.get_extra_info("peername")
         self._peer = str(address[0]) if address else ""
-        self._receiver = Receiver(self._limits, self._peer, self._app.admit, self._on_whole, self._go_on)
+        self._receiver = Receiver(self._limits, self._budget, self._peer, self._app.admit, self._on_whole, self._go_on)
         if not self._peers.enter(self, self._peer):
             self._is_ending = True
             self.abort()
@@ -62,12 +65,25 @@ class Connection(asyncio.Protocol):
         self._is_ending = True
         self._transport = None
         self._peers.leave(self, self._peer)
-        self._waiting.clear()
         for timer in (self._timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
         if self._running is not None:
             self._running.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        """The caller is gone: what it asked and nobody took up is dropped."""
+        assert self._receiver is not None, "the connection was made"
+        left = [self._begun, *self._waiting] if self._begun is not None else list(self._waiting)
+        self._begun = None
+        self._waiting.clear()
+        for whole in left:
+            self._budget.give_back(len(whole.body))
+            self._app.left(whole.exchange)
+        if self._receiver.arriving is not None and not self._is_failed:
+            self._app.left(self._receiver.arriving)
+        self._receiver.drop()
 
     def data_received(self, data: bytes) -> None:
         if self._is_ending:
@@ -138,13 +154,15 @@ class Connection(asyncio.Protocol):
     def _run_next(self) -> None:
         if len(self._waiting) == self._limits.max_pipelined and self._transport is not None:
             self._transport.resume_reading()
-        self._running = self._loop.create_task(self._run(self._waiting.popleft()))
+        self._begun = self._waiting.popleft()
+        self._running = self._loop.create_task(self._run(self._begun))
 
     async def _run(self, whole: Whole) -> None:
-        if whole.error is None:
-            response = await self._app.answer(whole.exchange, whole.body)
-        else:
-            response = self._app.refuse(whole.exchange, whole.error)
+        self._begun = None
+        try:
+            response = await self._response(whole)
+        finally:
+            self._budget.give_back(len(whole.body))
         if self._writable is not None:
             await self._writable
         self._running = None
@@ -153,22 +171,28 @@ class Connection(asyncio.Protocol):
         keep = whole.keep and not self._is_draining and not (self._is_ending and not self._waiting)
         self._transport.write(bytes_of(response, whole.exchange.method, keep=keep))
         if not keep:
-            self._waiting.clear()
+            self._leave()
             self._end()
         elif self._waiting:
             self._run_next()
 
+    async def _response(self, whole: Whole) -> Response:
+        if whole.error is not None:
+            return self._app.refuse(whole.exchange, whole.error)
+        return await self._app.answer(whole.exchange, whole.body)
+
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""
         assert self._receiver is not None, "the connection was made"
-        self._is_ending = self._is_owed = True
+        self._is_ending = self._is_failed = True
         exchange = self._receiver.arriving or Exchange("", {}, self._peer, 0)
+        self._receiver.drop()
         self._on_whole(Whole(exchange, b"", error, keep=False))
 
     def _end(self) -> None:
         """Close; but what a caller still sends of a refused request is read and dropped for a moment before."""
         self._is_ending = True
-        if not self._is_owed or self._transport is None or not self._transport.can_write_eof():
+        if not self._is_failed or self._transport is None or not self._transport.can_write_eof():
             self.close()
             return
         with suppress(OSError):

@@ -106,3 +106,7 @@ class Application(Protocol):
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         """The answer to a request that was not admitted, or that did not arrive as it should."""
         ...
+
+    def left(self, exchange: Exchange) -> None:
+        """The caller went away before its request was whole or taken up."""
+        ...

@@ -9,8 +9,8 @@ __all__ = ["EdgeLimits"]
 class EdgeLimits:
     """Bounds of a listener in one process; the receipt deadlines are absolute, however the bytes trickle.
 
-    `max_pipelined` requests of one connection wait for their turn before it is read no further. A peer is an address:
-    a proxy in front is one peer.
+    `max_bodies_bytes` is for all bodies in the process. `max_pipelined` requests of one connection wait for their turn
+    before it is read no further. A peer is an address: a proxy in front is one peer.
     """
 
     max_uri_bytes: int = 8 << 10
@@ -19,6 +19,7 @@ class EdgeLimits:
     max_header_bytes: int = 8 << 10
     max_body_bytes: int = 16 << 20
     max_inflated_bytes: int = 64 << 20
+    max_bodies_bytes: int = 512 << 20
     max_chunks: int = 65_536
     head_timeout_s: float = 10.0
     body_timeout_s: float = 30.0

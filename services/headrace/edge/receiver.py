@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import httptools
 
+from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange
 from headrace.edge.framing import READ_HEADERS, body_is_expected, check_head, declared_length, expects_continue
 from headrace.edge.limits import EdgeLimits
@@ -40,7 +41,10 @@ _HEADER_PUNCTUATION = len(b": \r\n")
 
 
 class Whole(NamedTuple):
-    """A request that has arrived: with its body, or the error that answers it; `keep` its connection open after that."""
+    """A request that has arrived: with its body, or with the error that answers it.
+
+    `keep` says whether its connection may stay open after the answer.
+    """
 
     exchange: Exchange
     body: bytes
@@ -51,18 +55,22 @@ class Whole(NamedTuple):
 class Receiver:
     """Reads the requests of one connection: `admit` looks at each head, `whole` takes each that has arrived.
 
+    The bytes of a whole body stay in `budget` until whoever took it gives them back.
+
     `go_on` is called when a caller waits for a 100 before it sends a body that is welcome.
     """
 
     def __init__(
         self,
         limits: EdgeLimits,
+        budget: Budget,
         peer: str,
         admit: Callable[[Exchange, bytes], None],
         whole: Callable[[Whole], None],
         go_on: Callable[[], None],
     ) -> None:
         self._limits = limits
+        self._budget = budget
         self._peer = peer
         self._admit = admit
         self._whole = whole
@@ -96,6 +104,11 @@ class Receiver:
             size = _PIECE_BYTES if self.arriving is None or self._is_chunked else len(view)
             self._feed(view[:size])
             view = view[size:]
+
+    def drop(self) -> None:
+        """Give back the budget of a body that will not be whole."""
+        self._budget.give_back(sum(map(len, self._body)))
+        self._body = []
 
     def end(self) -> None:
         """Nothing follows. Raises BodyTruncated if something should."""
@@ -188,6 +201,7 @@ class Receiver:
         assert self.arriving is not None, "a body follows a head"
         if self._body_bytes > self.arriving.max_body_bytes:
             raise _body_too_large(self.arriving)
+        self._budget.take(len(data))
         self._body.append(data)
 
     def on_message_complete(self) -> None:

@@ -32,7 +32,6 @@ class Found(NamedTuple, Generic[H]):
     """A route for a path, and the path's parameters."""
 
     route: Route[H]
-    path: str
     params: Mapping[str, str]
 
 
@@ -62,7 +61,7 @@ class RouteTable(Generic[H]):
             if params is None:
                 continue
             if route.method == method:
-                return Found(route, "/".join(segments), params)
+                return Found(route, params)
             allowed.append(route.method)
         if allowed or segments == ("", "*"):
             verbs = sorted(set(allowed)) or ["GET", "POST"]

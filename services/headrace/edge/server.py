@@ -5,6 +5,7 @@ import socket
 import ssl
 from functools import partial
 
+from headrace.edge.budget import Budget
 from headrace.edge.connection import Connection
 from headrace.edge.exchange import Application
 from headrace.edge.limits import EdgeLimits
@@ -45,7 +46,7 @@ async def serve_http(
     """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S."""
     peers: Peers[Connection] = Peers(limits.max_connections, limits.max_connections_per_peer)
     server = await asyncio.get_running_loop().create_server(
-        partial(Connection, app, limits, peers),
+        partial(Connection, app, limits, Budget(limits.max_bodies_bytes), peers),
         sock=sock,
         ssl=tls,
         ssl_handshake_timeout=_HANDSHAKE_S if tls else None,

@@ -12,4 +12,6 @@ def from_base64(text: str, place: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except (binascii.Error, ValueError):
-        raise BadRequest(f"{place}: bad base64: expected the standard alphabet with padding, and nothing else") from None
+        raise BadRequest(
+            f"{place}: bad base64: expected the standard alphabet with padding, and nothing else"
+        ) from None

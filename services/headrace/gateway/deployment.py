@@ -1,12 +1,12 @@
 """The Serve deployment around a gateway, which owns its listening socket and follows the fleet."""
 
 import asyncio
+from dataclasses import replace
 
 from ray import serve
 
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.gateway.admission import DoorLimits
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
 from headrace.loop_thread import LoopThread
 from headrace.telemetry import logs
@@ -18,13 +18,13 @@ DRAIN_TIMEOUT_S = 28.0
 
 
 class GatewayReplica:
-    """One gateway process."""
+    """One gateway process; its node and address are found where it runs."""
 
-    def __init__(self, host: str, port: int, token: str, limits: DoorLimits, is_alone: bool) -> None:
+    def __init__(self, order: GatewayOrder, is_alone: bool) -> None:
         logs.configure("gateway")
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
-        order = GatewayOrder(host, port, node, address, token, limits)
+        order = replace(order, node=node, address=address)
         self._thread: LoopThread[Serving] = LoopThread("gateway", lambda ready, stop: serve_gateway(order, ready, stop))
         self._serving = self._thread.start(START_TIMEOUT_S)
         entry = process_entry(process_id, "gateway", self._serving.metrics)

@@ -81,7 +81,7 @@ class EmbeddingsBody(BaseModel):
         if isinstance(self.input[0], str):
             return [[raw_tensor(raw, [str(text).encode() for text in self.input])]]
         lists = [self.input] if isinstance(self.input[0], int) else self.input
-        return [_token_tensors(raw, ids) for ids in cast(list[list[int]], lists)]
+        return [_token_tensors(raw, ids) for ids in lists]
 
 
 def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple[list[bytes], int]:

@@ -24,6 +24,7 @@ MAX_ID = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
+
 def parse(body: bytes | memoryview) -> Mapping[str, object]:
     """The document as an object whose arrays stay unread. Raises BadJson if it is not one JSON object.
 

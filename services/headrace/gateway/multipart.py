@@ -38,6 +38,7 @@ def file_part(content_type: str, body: bytes) -> bytes:
             raise BadRequest(f'form: expected one part called "{_FIELD}", found {len(parts)}')
         if "Content-Transfer-Encoding" in parts[0].headers:
             raise BadRequest("form: expected the file as it is, found a Content-Transfer-Encoding")
-        return parts[0].raw
+        content: bytes = parts[0].raw
+        return content
     except (MultipartError, UnicodeDecodeError, LookupError):
         raise BadRequest("form: expected multipart/form-data as RFC 7578 has it, with its final boundary") from None

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import secrets
+from collections.abc import Mapping
 from time import monotonic
 from typing import cast
 
@@ -27,7 +28,7 @@ class Gateway:
     """The application of the data port. Without `keys` nobody needs one; with them, all but health does."""
 
     def __init__(
-        self, doors: Doors, events: GatewayEvents, keys: KeyRing | None = None, bodies: dict[str, int] | None = None
+        self, doors: Doors, events: GatewayEvents, keys: KeyRing | None = None, bodies: Mapping[str, int] | None = None
     ) -> None:
         self._doors = doors
         self._events = events

@@ -2,18 +2,22 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from headrace.edge.limits import EdgeLimits
+from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
-from headrace.gateway.http_protocol import OneWriteProtocol
-from headrace.gateway.routes import Doors
+from headrace.gateway.asking import Doors
+from headrace.gateway.offload import Offload
 from headrace.gateway.routing import Router
 from headrace.gateway.server import Gateway, watch_loop
-from headrace.http_server import listen, run_http
+from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
 from headrace.telemetry.exposition import expose
 from headrace.telemetry.prometheus import PrometheusGateway
 
@@ -22,14 +26,23 @@ __all__ = ["GatewayOrder", "Serving", "serve_gateway"]
 
 @dataclass(frozen=True, slots=True)
 class GatewayOrder:
-    """Where to listen. `node` and `address` are this node's id and address; `token` opens the channels."""
+    """Where to listen, and for whom. `node` and `address` are this node's id and address; `token` opens the channels.
+
+    `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
+    version), `bodies` the most bytes of a body for models that differ from `edge`.
+    """
 
     host: str
     port: int
     node: str
     address: str
     token: str
-    limits: DoorLimits
+    limits: DoorLimits = field(default_factory=DoorLimits)
+    edge: EdgeLimits = field(default_factory=EdgeLimits)
+    keys: Path | None = None
+    tls: tuple[Path, Path] | None = None
+    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    bodies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +55,43 @@ class Serving:
 
 
 async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], stop: asyncio.Event) -> None:
-    """Listen and serve until `stop`; then answer what is in flight and end. Raises StartFailed if it cannot listen."""
+    """Listen and serve until `stop`; then answer what is in flight and end.
+
+    Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
+    """
     sock = listen(order.host, order.port)
     registry = CollectorRegistry()
     events = PrometheusGateway(registry)
     router = Router(order.node, order.token, events)
     admission = Admission(order.limits)
-    watcher = asyncio.create_task(watch_loop(events))
-    drainer = asyncio.create_task(_drain_on(stop, admission))
-    try:
-        with expose(registry, order.address) as metrics:
-            # What is loaded by now lives as long as the process: the collector need not look at it again.
-            gc.freeze()
-            ready(Serving(metrics, router.update, lambda: router.is_ready))
-            await run_http(Gateway(Doors(router, admission), events), sock, stop, OneWriteProtocol)
-    finally:
-        watcher.cancel()
-        drainer.cancel()
-        await asyncio.gather(watcher, drainer, return_exceptions=True)
-        await router.close()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(router.close)
+        offload = stack.enter_context(Offload())
+        _own(stack, watch_loop(events))
+        _own(stack, _drain_on(stop, admission))
+        keys = KeyRing(read_keys(order.keys)) if order.keys else None
+        if order.keys and keys:
+            _own(stack, follow(keys, order.keys))
+        tls = make_context(*order.tls) if order.tls else None
+        if order.tls and tls:
+            _own(stack, follow_certificate(tls, *order.tls))
+        metrics = stack.enter_context(expose(registry, order.address))
+        # What is loaded by now lives as long as the process: the collector need not look at it again.
+        gc.freeze()
+        ready(Serving(metrics, router.update, lambda: router.is_ready))
+        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes)
+        await serve_http(Gateway(doors, events, keys, order.bodies), sock, stop, order.edge, tls)
+
+
+def _own(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
 
 
 async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:

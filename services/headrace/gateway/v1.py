@@ -1,4 +1,4 @@
-"""The other doors: TensorFlow's predict and status, classify, and OpenAI's embeddings. Each makes the same tensor request."""
+"""The other doors: TensorFlow's predict and status, classify, OpenAI's embeddings. All make the same tensor request."""
 
 import asyncio
 

@@ -28,7 +28,7 @@ _BINARY_SHARE = 64
 
 
 class InferBody(msgspec.Struct, frozen=True):
-    """A decoded infer body: `binary` names the outputs wanted as raw bytes, `classes` those wanted as that many classes.
+    """A decoded infer body: `binary` names the outputs wanted as raw bytes, `classes` those wanted as so many classes.
 
     `timeout_us` is 0 when not given.
     """
@@ -109,7 +109,9 @@ class Codec:
         """A body that is the bytes of the model's one input, one row of it; all outputs are wanted binary."""
         names = [self._raw] if self._raw else self._required
         if len(names) != 1:
-            raise BadRequest(f"Inference-Header-Content-Length: expected a JSON part, as the model has {len(names)} inputs")
+            raise BadRequest(
+                f"Inference-Header-Content-Length: expected a JSON part, as the model has {len(names)} inputs"
+            )
         tensor = self._readers[names[0]].from_raw(body)
         return InferBody("", [tensor], self._outputs, self._all_binary, {}, 0, 0)
 

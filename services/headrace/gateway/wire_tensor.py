@@ -64,7 +64,9 @@ class TensorReader:
         fixed = math.prod(axis for axis in spec.shape if axis != -1)
         length, rest = divmod(len(body), max(1, fixed * self._width))
         if rest or (self._fixed and length != 1) or spec.shape.count(-1) > 1:
-            raise BadRequest(f"body: expected the bytes of one row of {spec.datatype} {list(spec.shape)}, found {len(body)}")
+            raise BadRequest(
+                f"body: expected the bytes of one row of {spec.datatype} {list(spec.shape)}, found {len(body)}"
+            )
         shape = self._shape([1, *(length if axis == -1 else axis for axis in spec.shape)], "body")
         return self.from_binary(memoryview(body), shape, "body")
 

@@ -32,6 +32,9 @@ class PrometheusGateway:
             buckets=SECONDS,
             registry=registry,
         )
+        self._errors = Counter(
+            "headrace_errors", "Requests that ended in an error, by its code.", ["door", "code"], registry=registry
+        )
         self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
         self._retries = Counter(
             "headrace_retries", "Requests repeated after their replica was lost.", ["model"], registry=registry
@@ -51,6 +54,9 @@ class PrometheusGateway:
         requests, latency = self._children(model, version, door, code)
         requests.inc()
         latency.observe(seconds)
+
+    def request_failed(self, door: str, code: str) -> None:
+        self._errors.labels(door, code).inc()
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()

@@ -1,0 +1,22 @@
+"""How many bytes of bodies may be in a process at once, those that still arrive among them."""
+
+from headrace.errors import Overloaded
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """Counts bytes against a limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._used_bytes = 0
+
+    def take(self, nbytes: int) -> None:
+        """Raises Overloaded if that would be more than the limit."""
+        if self._used_bytes + nbytes > self._limit_bytes:
+            raise Overloaded(f"bodies of {self._used_bytes} bytes are in flight, about the most allowed", 1)
+        self._used_bytes += nbytes
+
+    def give_back(self, nbytes: int) -> None:
+        self._used_bytes -= nbytes
