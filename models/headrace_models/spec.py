@@ -15,6 +15,7 @@ __all__ = [
     "ImageSpec",
     "InputSpec",
     "ModelSpec",
+    "Name",
     "Objective",
     "OutputSpec",
     "PreprocessSpec",

@@ -6,9 +6,10 @@ Serve's replica shares with its own work.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import uvloop
@@ -47,6 +48,14 @@ class LoopThread(Generic[T]):
         """Run a function on the loop, soon; nothing happens if it has ended."""
         if self._loop is not None and not self._ended.is_set():
             self._loop.call_soon_threadsafe(function)
+
+    def run(self, function: Callable[[], Coroutine[None, None, None]], timeout_s: float) -> None:
+        """Run a coroutine on the loop and wait for it; cancelled when the time is up, not begun if the loop ended."""
+        if self._loop is None or self._ended.is_set():
+            return
+        running = asyncio.run_coroutine_threadsafe(asyncio.wait_for(function(), timeout_s), self._loop)
+        with suppress(TimeoutError, CancelledError):
+            running.result(timeout_s + 1)
 
     def stop(self) -> None:
         """Ask `main` to end; `wait` waits for it."""

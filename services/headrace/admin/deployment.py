@@ -7,6 +7,8 @@ from prometheus_client import CollectorRegistry
 from ray import serve
 
 from headrace.admin.pages import AdminPages
+from headrace.admin.repository import Desk
+from headrace.fleet.calls import change_logging, give_order
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.http_server import listen, run_http
@@ -24,7 +26,7 @@ class AdminReplica:
         logs.configure("admin")
         process_id = serve.get_replica_context().replica_id.unique_id
         _, address = node_address(is_alone)
-        self._pages = AdminPages()
+        self._pages = AdminPages(Desk(lambda: self._pages.fleet, give_order, change_logging))
 
         async def main(ready: Callable[[str], None], stop: asyncio.Event) -> None:
             sock = listen(host, port)

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from headrace.admin.repository import Desk
+from headrace.admin.repository_pages import answer
 from headrace.fleet.entries import Fleet, ProcessEntry
 from headrace.telemetry.exposition import merge
 
@@ -23,13 +25,17 @@ _JSON = "application/json"
 class AdminPages:
     """`/metrics` of all processes on one page, `/sd` for Prometheus, `/healthz`."""
 
-    def __init__(self) -> None:
+    def __init__(self, desk: Desk) -> None:
         self.fleet = Fleet(0, (), (), ())
+        self._desk = desk
 
-    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:  # noqa: ANN401, ARG002
+    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:  # noqa: ANN401
         pages = {"/metrics": self._metrics, "/sd": self._discovery, "/healthz": self._health}
         page = pages.get(scope["path"])
-        if page is None:
+        if scope["path"].startswith("/v2/"):
+            status, body, content_type, _ = await answer(self._desk, scope, receive)
+            kind = content_type.decode()
+        elif page is None:
             status, kind, body = 404, _JSON, orjson.dumps({"error": "no such page", "code": "not_found"})
         elif scope["method"] != "GET":
             status, kind, body = 405, _JSON, orjson.dumps({"error": "expected GET", "code": "method_not_allowed"})

@@ -45,6 +45,7 @@ class ReplicaClient:
         self._pinger: asyncio.TimerHandle | None = None
         self.stream = FrameStream(self._on_frame, self._on_lost)
         self.lost = asyncio.Event()
+        self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -109,6 +110,7 @@ class ReplicaClient:
                     future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s))
             case Pong():
                 self._pong = frame
+                self.known.set()
             case GoingAway():
                 self._going_away = True
             case Welcome() if not self._welcome.done():
@@ -155,6 +157,7 @@ class ReplicaClient:
         for ask_id in list(self._asked):
             if future := self._take(ask_id):
                 future.set_exception(lost)
+        self.known.set()
         self.lost.set()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
@@ -34,10 +34,14 @@ class GatewayOrder:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A gateway that listens. `update` tells it the fleet and must be called on its loop; `metrics` is `host:port`."""
+    """A gateway that listens; `metrics` is `host:port`.
+
+    `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits until it acts on that.
+    """
 
     metrics: str
     update: Callable[[Fleet], None]
+    settle: Callable[[], Coroutine[None, None, None]]
     is_ready: Callable[[], bool]
 
 
@@ -54,7 +58,7 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
         with expose(registry, order.address) as metrics:
             # What is loaded by now lives as long as the process: the collector need not look at it again.
             gc.freeze()
-            ready(Serving(metrics, router.update, lambda: router.is_ready))
+            ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
             await run_http(Gateway(Doors(router, admission), events), sock, stop, OneWriteProtocol)
     finally:
         watcher.cancel()
