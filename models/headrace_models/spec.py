@@ -16,6 +16,7 @@ __all__ = [
     "ImageSpec",
     "InputSpec",
     "ModelSpec",
+    "Name",
     "Objective",
     "OutputSpec",
     "PreprocessSpec",

@@ -1,45 +1,51 @@
-"""The composition root: settings and models in, Serve applications out; and the platform's life on one machine."""
+"""The composition root: settings and models in, Serve applications out; and the platform's life on one machine.
+
+A model version is an application of its own, so that a new one can start beside the old one.
+"""
 
 import http.client
 import logging
-import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import ray
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve.api import RunTarget
 from ray.serve.schema import LoggingConfig
 
 from headrace.admin.deployment import AdminReplica
+from headrace.admin.serving import AdminOrder
 from headrace.config import ModelSettings, Settings, cluster_address
 from headrace.errors import StartFailed
-from headrace.fleet.directory import start_directory
+from headrace.fleet.calls import start_directory
 from headrace.gateway.deployment import GatewayReplica
 from headrace.gateway.serving import GatewayOrder
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
-__all__ = ["deploy", "start_ray", "stop", "wait_for_gateway", "wait_until_ready"]
+__all__ = ["Applications", "deploy", "start_ray", "stop", "wait_for_gateway", "wait_until_ready"]
+
+log = logging.getLogger(__name__)
 
 GATEWAY, ADMIN = "gateway", "admin"
 START_TIMEOUT_S = 600.0
+LOAD_TIMEOUT_S = 300.0
 READY_TIMEOUT_S = 30.0
 _POLL_S = 0.2
 _GONE = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
-def start_ray(settings: Settings, versions: Sequence[ModelVersion]) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a node here that has room for everything."""
+def start_ray() -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a node here."""
     if cluster_address():
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
-        wanted = settings.gateway.replicas + sum(_cpus(settings, v) * _count(settings, v) for v in versions)
         ray.init(
-            num_cpus=max(os.cpu_count() or 1, int(wanted + 1)),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,
@@ -49,30 +55,75 @@ def start_ray(settings: Settings, versions: Sequence[ModelVersion]) -> None:
     serve.start(proxy_location="Disabled")
 
 
-def deploy(settings: Settings, versions: Sequence[ModelVersion]) -> None:
+@dataclass(frozen=True, slots=True)
+class Applications:
+    """The applications of model versions. `token` opens the channels; once `ended`, nothing is waited for any more."""
+
+    settings: Settings
+    token: str
+    ended: threading.Event
+
+    def deploy(self, version: ModelVersion) -> None:
+        _run([_model(self.settings, version, self.token)])
+
+    def wait_until_running(self, version: ModelVersion) -> str:
+        """Empty once it runs, else why it does not, in one line."""
+        name = _name(version)
+        try:
+            failed = _wait_until_running({name}, lambda _: None, self.ended, LOAD_TIMEOUT_S)
+        except StartFailed:
+            return f"it does not run within {LOAD_TIMEOUT_S:g} s"
+        return "the platform is shutting down" if self.ended.is_set() else failed.get(name, "")
+
+    def delete(self, version: ModelVersion) -> None:
+        """Let it answer what it accepted, and end it. What cannot be waited for goes on in Serve."""
+        if self.ended.is_set():
+            return
+        try:
+            serve.delete(_name(version))
+        except (RayError, TimeoutError) as error:
+            log.warning("%s ends late: %s", _name(version), type(error).__name__)
+
+
+def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:
     """Ask Serve for every application; it starts them in the background and keeps them alive from then on."""
     token = secrets.token_hex(32)
     start_directory([v.spec.name for v in versions])
-    targets = [_gateway(settings, token), _admin(settings)]
-    targets += [_model(settings, version, token) for version in versions]
+    _run([_gateway(settings, token), _admin(settings), *(_model(settings, v, token) for v in versions)])
+    return Applications(settings, token, ended)
+
+
+def wait_until_ready(
+    versions: Sequence[ModelVersion], told: Callable[[str], None], ended: threading.Event
+) -> dict[str, str]:
+    """Wait until every application runs, telling the name of each; why, for each model that did not and is gone."""
+    names = {_name(v): v.spec.name for v in versions}
+    failed = _wait_until_running({GATEWAY, ADMIN, *names}, told, ended, START_TIMEOUT_S)
+    for name in failed.keys() & names.keys():
+        serve.delete(name)
+    return {names.get(name, name): reason for name, reason in failed.items()}
+
+
+def _run(targets: Sequence[RunTarget]) -> None:
     serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def wait_until_ready(names: Sequence[str], told: Callable[[str], None], ended: threading.Event) -> list[str]:
-    """Wait until every application runs, telling the name of each; gives one line for each that cannot start."""
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    waiting = {GATEWAY, ADMIN, *names}
-    failed: list[str] = []
+def _wait_until_running(
+    names: set[str], told: Callable[[str], None], ended: threading.Event, timeout_s: float
+) -> dict[str, str]:
+    deadline_s = time.monotonic() + timeout_s
+    waiting = set(names)
+    failed: dict[str, str] = {}
     while waiting and not ended.wait(_POLL_S):
         if time.monotonic() > deadline_s:
-            raise StartFailed(f"not ready within {START_TIMEOUT_S:g} s: {', '.join(sorted(waiting))}")
+            raise StartFailed(f"not ready within {timeout_s:g} s: {', '.join(sorted(waiting))}")
         applications = serve.status().applications
         for name in sorted(waiting):
             status = applications[name].status if name in applications else "DEPLOYING"
             if status == "RUNNING":
                 told(name)
             elif status in _GONE:
-                failed.append(f"{name}: {_last_line(applications[name])}")
+                failed[name] = _last_line(applications[name])
             else:
                 continue
             waiting.discard(name)
@@ -121,12 +172,14 @@ def _is_alone() -> bool:
     return cluster_address() is None
 
 
-def _cpus(settings: Settings, version: ModelVersion) -> float:
-    return settings.model.get(version.spec.name, ModelSettings()).cpus or version.spec.replica.cpus
+def _name(version: ModelVersion) -> str:
+    """The application's name: no model and no version has an @ in theirs."""
+    return f"{version.spec.name}@{version.spec.version}"
 
 
-def _count(settings: Settings, version: ModelVersion) -> int:
-    return settings.model.get(version.spec.name, ModelSettings()).replicas or version.spec.replica.count
+def _cpus(wanted: float) -> float:
+    """What an actor asks Ray for: on a lone node nothing, since all must fit and more may be loaded later."""
+    return 0 if _is_alone() else wanted
 
 
 def _gateway(settings: Settings, token: str) -> RunTarget:
@@ -144,13 +197,16 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
         labels={name: model.labels for name, model in settings.model.items()},
         bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
     )
-    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": 1}, grace_s=30)
+    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
     return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 
 def _admin(settings: Settings) -> RunTarget:
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
-    return _target(ADMIN, deployment.bind(settings.admin.host, settings.admin.port, _is_alone()))
+    return _target(
+        ADMIN,
+        deployment.bind(AdminOrder(settings.admin.host, settings.admin.port, "", settings.gateway.keys), _is_alone()),
+    )
 
 
 def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
@@ -159,9 +215,10 @@ def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
     if backend not in version.spec.weights:
         raise StartFailed(f"model.{version.spec.name}.backend: expected one of {sorted(version.spec.weights)}")
     gpus = version.spec.replica.gpus if changes.gpus is None else changes.gpus
-    options = {"num_cpus": _cpus(settings, version), "num_gpus": gpus}
-    deployment = _deployment(ModelReplica, "replica", _count(settings, version), options, grace_s=30)
-    return _target(version.spec.name, deployment.bind(str(Path(version.folder).resolve()), backend, token, _is_alone()))
+    options = {"num_cpus": _cpus(changes.cpus or version.spec.replica.cpus), "num_gpus": gpus}
+    count = changes.replicas or version.spec.replica.count
+    deployment = _deployment(ModelReplica, "replica", count, options, grace_s=30)
+    return _target(_name(version), deployment.bind(str(Path(version.folder).resolve()), backend, token, _is_alone()))
 
 
 def _deployment(kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float) -> serve.Deployment:

@@ -87,26 +87,30 @@ def _serve(settings: Settings) -> None:
     ended = threading.Event()
     _end_on_signals(ended)
     from headrace import app as platform
+    from headrace.operation.lanes import FleetMembers, operating
+    from headrace.operation.operator import Operator
 
     names = [v.spec.name for v in versions]
     with _bar() as bar:
         task = bar.add_task("starting Ray", total=len(names) + 3)
-        platform.start_ray(settings, versions)
+        platform.start_ray()
         _end_on_signals(ended)  # once more: Ray put handlers of its own in their place, which abort
         bar.update(task, advance=1, description=f"loading {', '.join(names)}")
         try:
-            platform.deploy(settings, versions)
-            failed = platform.wait_until_ready(names, lambda _: bar.advance(task), ended)
+            applications = platform.deploy(settings, versions, ended)
+            failed = platform.wait_until_ready(versions, lambda _: bar.advance(task), ended)
         except BaseException:
             platform.stop()
             raise
-    for line in failed:
-        err.print(f"headrace: {line}", markup=False)
+    for name, reason in failed.items():
+        err.print(f"headrace: {name}: {reason}", markup=False)
     try:
-        if not ended.is_set():
-            platform.wait_for_gateway(settings, ended)
-            _say_ready(settings, [n for n in names if not any(f.startswith(f"{n}:") for f in failed)])
-        ended.wait()
+        operator = Operator(settings.models, applications, FleetMembers(), versions, failed)
+        with operating(operator, ended):
+            if not ended.is_set():
+                platform.wait_for_gateway(settings, ended)
+                _say_ready(settings, operator.models)
+            ended.wait()
     finally:
         err.print("headrace: draining")
         platform.stop()

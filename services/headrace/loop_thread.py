@@ -6,16 +6,17 @@ Serve's replica shares with its own work.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import AsyncExitStack, suppress
 from typing import Generic, TypeVar
 
 import uvloop
 
 from headrace.errors import StartFailed
 
-__all__ = ["LoopThread"]
+__all__ = ["LoopThread", "own"]
 
 T = TypeVar("T")
 
@@ -48,6 +49,14 @@ class LoopThread(Generic[T]):
         if self._loop is not None and not self._ended.is_set():
             self._loop.call_soon_threadsafe(function)
 
+    def run(self, function: Callable[[], Coroutine[None, None, None]], timeout_s: float) -> None:
+        """Run a coroutine on the loop and wait for it; cancelled when the time is up, not begun if the loop ended."""
+        if self._loop is None or self._ended.is_set():
+            return
+        running = asyncio.run_coroutine_threadsafe(asyncio.wait_for(function(), timeout_s), self._loop)
+        with suppress(TimeoutError, CancelledError):
+            running.result(timeout_s + 1)
+
     def stop(self) -> None:
         """Ask `main` to end; `wait` waits for it."""
         if self._stop is not None:
@@ -72,3 +81,14 @@ class LoopThread(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         await self._main(self._ready.set_result, self._stop)
+
+
+def own(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)

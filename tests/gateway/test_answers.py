@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from tests.plain import LIMITS, Gated, Plain, plain
+from tests.plain import EDGE, Gated, Plain, plain
 
 from headrace.backends import Backend
 from headrace.edge.problems import STATUS, problem
@@ -121,7 +121,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> No
 
 def test_a_chunked_body_over_the_limit_is_refused_when_it_passes_it(served: Plain) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
-    chunks = (b"x" * 60_000 for _ in range(1 + LIMITS.max_body_bytes // 60_000))
+    chunks = (b"x" * 60_000 for _ in range(1 + EDGE.max_body_bytes // 60_000))
     connection.request("POST", INFER, chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()

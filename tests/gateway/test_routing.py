@@ -239,3 +239,25 @@ async def test_a_closed_router_has_closed_its_channels(town: Town) -> None:
     await town.router.close()
     await until(lambda: not replica.channel.peers)
     assert town.router.models() == {}
+
+
+async def test_a_settled_router_uses_every_replica_that_it_was_told_of(town: Town) -> None:
+    """Else a gateway would say that it acts on a fleet whose replicas it cannot ask yet."""
+    replica = await town.start()
+    other = replace(town.entries[0], id="other")
+    town.tell([*town.entries, other])
+    await town.router.settle()
+    assert len(replica.channel.peers) == 2
+    assert all(client.is_ready for client in town.router.models()["tiny"]["1"].replicas.values())
+
+
+async def test_a_replica_that_cannot_be_reached_or_leaves_again_holds_nobody_up(town: Town) -> None:
+    replica = await town.start()
+    lost = replace(town.entries[0].address, unix="/nowhere")
+    town.tell([*town.entries, replace(town.entries[0], id="lost", address=lost)])
+    await town.router.settle()
+    town.tell([*town.entries, replace(town.entries[0], id="other")])
+    settling = asyncio.create_task(town.router.settle())
+    town.tell([])
+    await settling
+    await until(lambda: not replica.channel.peers)

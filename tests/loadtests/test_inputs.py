@@ -65,9 +65,8 @@ def test_paraphrases_are_close_and_others_are_not() -> None:
 
 
 def embedded(*vectors: np.ndarray) -> bytes:
-    answer = Answer([from_array("embedding", np.stack(vectors))], Times(0, 0, 0, 2))
     asked = doors.EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
-    return orjson.dumps(doors.embeddings(answer, asked, built("minilm-l6").spec))
+    return orjson.dumps(doors.embeddings(np.stack(vectors), 2, asked, built("minilm-l6").spec))
 
 
 @pytest.mark.zoo

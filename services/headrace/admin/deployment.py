@@ -1,18 +1,17 @@
 """The Serve deployment of the admin port: one process for the platform."""
 
 import asyncio
-from collections.abc import Callable
+from dataclasses import replace
 
-from prometheus_client import CollectorRegistry
 from ray import serve
 
-from headrace.admin.pages import AdminPages
+from headrace.admin.repository import Desk
+from headrace.admin.serving import AdminOrder, serve_admin
+from headrace.fleet.calls import change_logging, give_order
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.http_server import listen, run_http
 from headrace.loop_thread import LoopThread
 from headrace.telemetry import logs
-from headrace.telemetry.exposition import expose
 
 __all__ = ["AdminReplica"]
 
@@ -20,25 +19,21 @@ START_TIMEOUT_S = 30.0
 
 
 class AdminReplica:
-    def __init__(self, host: str, port: int, is_alone: bool) -> None:
+    """The admin process; its address is found where it runs."""
+
+    def __init__(self, order: AdminOrder, is_alone: bool) -> None:
         logs.configure("admin")
         process_id = serve.get_replica_context().replica_id.unique_id
-        _, address = node_address(is_alone)
-        self._pages = AdminPages()
-
-        async def main(ready: Callable[[str], None], stop: asyncio.Event) -> None:
-            sock = listen(host, port)
-            with expose(CollectorRegistry(), address) as metrics:
-                ready(metrics)
-                await run_http(self._pages, sock, stop)
-
-        self._thread: LoopThread[str] = LoopThread("admin", main)
+        order = replace(order, address=node_address(is_alone)[1])
+        self._fleet = Fleet(0, (), (), ())
+        desk = Desk(lambda: self._fleet, give_order, change_logging)
+        self._thread: LoopThread[str] = LoopThread("admin", lambda ready, stop: serve_admin(order, desk, ready, stop))
         metrics = self._thread.start(START_TIMEOUT_S)
         self._membership = Membership(process_entry(process_id, "admin", metrics), on_change=self._update)
         self._membership.join()
 
     def _update(self, fleet: Fleet) -> None:
-        self._pages.fleet = fleet
+        self._fleet = fleet
 
     def check_health(self) -> None:
         if not self._thread.is_alive:

@@ -1,65 +1,54 @@
-"""The admin port's pages, as an ASGI application over the fleet."""
+"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the platform's health."""
 
 import asyncio
 import http.client
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from headrace.fleet.entries import Fleet, ProcessEntry
+from headrace import __version__
+from headrace.admin.repository import Desk
+from headrace.edge.exchange import Exchange, Response
+from headrace.fleet.entries import ProcessEntry
 from headrace.telemetry.exposition import merge
 
-__all__ = ["AdminPages"]
+__all__ = ["discovery", "health", "metrics", "server_metadata"]
 
 log = logging.getLogger(__name__)
 
 _SCRAPE_TIMEOUT_S = 2.0
-_JSON = "application/json"
+EXTENSIONS = ("logging", "model_repository")
 
 
-class AdminPages:
-    """`/metrics` of all processes on one page, `/sd` for Prometheus, `/healthz`."""
+async def server_metadata(_: Desk, __: Exchange, ___: bytes) -> Response:
+    return Response(200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS}))
 
-    def __init__(self) -> None:
-        self.fleet = Fleet(0, (), (), ())
 
-    async def __call__(self, scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:  # noqa: ANN401, ARG002
-        pages = {"/metrics": self._metrics, "/sd": self._discovery, "/healthz": self._health}
-        page = pages.get(scope["path"])
-        if page is None:
-            status, kind, body = 404, _JSON, orjson.dumps({"error": "no such page", "code": "not_found"})
-        elif scope["method"] != "GET":
-            status, kind, body = 405, _JSON, orjson.dumps({"error": "expected GET", "code": "method_not_allowed"})
-        else:
-            kind, body = await page()
-            status = 200
-        headers = [(b"content-type", kind.encode()), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+async def metrics(at: Desk, _: Exchange, __: bytes) -> Response:
+    processes = at.fleet().processes
+    pages = await asyncio.gather(*(asyncio.to_thread(_scrape, p.metrics) for p in processes))
+    named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
+    return Response(200, await asyncio.to_thread(merge, named), CONTENT_TYPE_LATEST.encode())
 
-    async def _metrics(self) -> tuple[str, bytes]:
-        processes = self.fleet.processes
-        pages = await asyncio.gather(*(asyncio.to_thread(_scrape, p.metrics) for p in processes))
-        named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
-        return CONTENT_TYPE_LATEST, merge(named)
 
-    async def _discovery(self) -> tuple[str, bytes]:
-        """Prometheus' HTTP service discovery: one target a process."""
-        return _JSON, orjson.dumps([{"targets": [p.metrics], "labels": _labels(p)} for p in self.fleet.processes])
+async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
+    """Prometheus' HTTP service discovery: one target a process."""
+    return Response(200, orjson.dumps([{"targets": [p.metrics], "labels": _labels(p)} for p in at.fleet().processes]))
 
-    async def _health(self) -> tuple[str, bytes]:
-        served = sorted({r.spec.name for r in self.fleet.replicas})
-        missing = sorted(set(self.fleet.models) - set(served))
-        replicas = [
-            {"id": r.id, "model": r.spec.name, "version": r.spec.version, "backend": r.backend, "node": r.address.node}
-            for r in self.fleet.replicas
-        ]
-        processes = [{"id": p.id, "role": p.role, "pid": p.pid, "node": p.node} for p in self.fleet.processes]
-        document = {"models": served, "missing": missing, "replicas": replicas, "processes": processes}
-        return _JSON, orjson.dumps(document)
+
+async def health(at: Desk, _: Exchange, __: bytes) -> Response:
+    """Which models are served by which processes, and which are missing."""
+    fleet = at.fleet()
+    served = sorted({r.spec.name for r in fleet.replicas})
+    replicas = [
+        {"id": r.id, "model": r.spec.name, "version": r.spec.version, "backend": r.backend, "node": r.address.node}
+        for r in fleet.replicas
+    ]
+    processes = [{"id": p.id, "role": p.role, "pid": p.pid, "node": p.node} for p in fleet.processes]
+    missing = sorted(set(fleet.models) - set(served))
+    document = {"models": served, "missing": missing, "replicas": replicas, "processes": processes}
+    return Response(200, orjson.dumps(document))
 
 
 def _labels(process: ProcessEntry) -> dict[str, str]:

@@ -49,6 +49,7 @@ class ReplicaClient:
         self._pinger: asyncio.TimerHandle | None = None
         self.stream = FrameStream(self._on_frame, self._on_lost)
         self.lost = asyncio.Event()
+        self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -131,6 +132,7 @@ class ReplicaClient:
                     told.set_result(frame.statistics)
             case Pong():
                 self._pong = frame
+                self.known.set()
             case GoingAway():
                 self._going_away = True
             case Welcome() if not self._welcome.done():
@@ -180,6 +182,7 @@ class ReplicaClient:
         for told in self._telling.values():
             if not told.done():
                 told.set_exception(lost)
+        self.known.set()
         self.lost.set()
 
 

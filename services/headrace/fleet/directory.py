@@ -1,94 +1,166 @@
-"""The fleet's directory: one Ray actor that every process reports to and that gateways follow.
+"""The fleet's directory: one actor that every process reports to and that gateways and the admin port follow.
 
 Reports double as heartbeats, so the directory may die and come back empty: within a period everyone has reported
-again, and until then gateways keep what they know. Values cross as JSON, not as pickled objects of ours.
+again, and until then gateways keep what they know; log settings go back to their defaults. Values cross as JSON, not
+as pickled objects of ours.
 """
 
 import asyncio
+from collections.abc import Callable
 from time import monotonic
-from typing import Any
 
-import ray
 from pydantic import TypeAdapter
 
+from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
+from headrace.fleet.orders import Lane, Order, Orders, Outcome
+from headrace.telemetry.logs import LogSettings
 
-__all__ = ["REPORT_PERIOD_S", "connect_directory", "dump_report", "parse_fleet", "start_directory"]
+__all__ = [
+    "REPORT_PERIOD_S",
+    "Directory",
+    "as_fleet",
+    "as_logging",
+    "as_order",
+    "as_outcome",
+    "as_process",
+    "as_replica",
+]
 
-NAME, NAMESPACE = "headrace-directory", "headrace"
 REPORT_PERIOD_S = 1.0
 # Who does not report for this long is left out. Gateways notice a dead process sooner, by its channel.
 _LIFE_S = 5.0
+# How long a replica that leaves, and log settings that change, wait for those who follow to have heard of it.
+_LEAVE_S = 2.0
+_SETTINGS_S = 5.0
+_FOLLOWERS = frozenset({"gateway", "admin"})
 
-_process = TypeAdapter(ProcessEntry)
-_replica = TypeAdapter(ReplicaEntry)
-_fleet = TypeAdapter(Fleet)
-
-
-def dump_report(process: ProcessEntry, replica: ReplicaEntry | None) -> tuple[bytes, bytes]:
-    return _process.dump_json(process), _replica.dump_json(replica) if replica else b""
-
-
-def parse_fleet(text: bytes) -> Fleet:
-    return _fleet.validate_json(text)
+as_process = TypeAdapter(ProcessEntry)
+as_replica = TypeAdapter(ReplicaEntry)
+as_fleet = TypeAdapter(Fleet)
+as_logging = TypeAdapter(LogSettings)
+as_order = TypeAdapter(Order)
+as_outcome = TypeAdapter(Outcome)
 
 
 class Directory:
-    """Who lives. `models` are the names that should be served."""
+    """Who lives, and the orders to the operator. `models` are the names that should be served."""
 
     def __init__(self, models: list[str]) -> None:
         self._models = tuple(models)
         self._processes: dict[str, tuple[ProcessEntry, ReplicaEntry | None, float]] = {}
+        self._logging = LogSettings()
+        self._orders = Orders()
         self._revision = 1
+        self._applied: dict[str, int] = {}
         self._changed = asyncio.Condition()
 
     async def expect(self, models: list[str]) -> None:
-        self._models = tuple(models)
-        await self._tell()
+        if self._models != tuple(models):
+            self._models = tuple(models)
+            await self._tell()
 
-    async def report(self, process: bytes, replica: bytes) -> None:
-        """A process lives, and serves `replica` if that is not empty."""
-        entry = _process.validate_json(process)
+    async def report(self, process: bytes, replica: bytes) -> bytes:
+        """A process lives, and serves `replica` if that is not empty. Gives the log settings that it should follow."""
+        entry = as_process.validate_json(process)
         is_new = entry.id not in self._processes
-        served = _replica.validate_json(replica) if replica else None
+        served = as_replica.validate_json(replica) if replica else None
         self._processes[entry.id] = (entry, served, monotonic())
         silent = [key for key, (_, _, at) in self._processes.items() if monotonic() - at > _LIFE_S]
         for key in silent:
-            del self._processes[key]
+            self._forget(key)
         if is_new or silent:
             await self._tell()
+        return as_logging.dump_json(self._logging)
 
     async def leave(self, process_id: str) -> None:
-        if self._processes.pop(process_id, None):
-            await self._tell()
+        """A process ends. One that serves is let go when no gateway sends it anything more, or after a moment."""
+        if process_id not in self._processes:
+            return
+        _, replica, _ = self._processes[process_id]
+        self._forget(process_id)
+        await self._tell()
+        if replica:
+            await self.applied(self._revision, _LEAVE_S)
 
-    async def follow(self, revision: int, timeout_s: float) -> bytes:
-        """The fleet as JSON, at once if it is not at `revision`, else when it changes or the time is up."""
-        try:
-            async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: self._revision != revision)
-        except TimeoutError:
-            pass
+    async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
+        """The fleet as JSON, at once if it is not at `revision`, else when it changes or the time is up.
+
+        By asking, the process says that it has applied `revision`.
+        """
+        if process_id and revision <= self._revision:
+            self._applied[process_id] = revision
+            await self._wake()
+        await self._until(lambda: self._revision != revision, timeout_s)
         members = list(self._processes.values())
         replicas = tuple(replica for _, replica, _ in members if replica)
-        return _fleet.dump_json(Fleet(self._revision, self._models, replicas, tuple(p for p, _, _ in members)))
+        processes = tuple(process for process, _, _ in members)
+        return as_fleet.dump_json(Fleet(self._revision, self._models, replicas, processes, self._logging))
+
+    async def applied(self, revision: int, timeout_s: float) -> bool:
+        """Wait until every process that follows has applied this revision; False when the time is up first."""
+        return await self._until(lambda: self._is_applied(revision), timeout_s)
+
+    async def served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
+        """Wait until a replica serves this version, or none does, and every gateway acts on it; False if not in time.
+
+        A gateway that does not say that it acts on it holds this up for a moment, but does not make it False.
+        """
+        is_so = await self._until(lambda: self._serves(model, version) == is_wanted, timeout_s)
+        if is_so:
+            await self.applied(self._revision, _SETTINGS_S)
+        return is_so
+
+    async def set_logging(self, settings: bytes) -> bytes:
+        """How all processes log from now on: replicas hear of it with their next report."""
+        self._logging = as_logging.validate_json(settings)
+        await self._tell()
+        await self.applied(self._revision, _SETTINGS_S)
+        return as_logging.dump_json(self._logging)
+
+    async def order(self, order: bytes, timeout_s: float) -> bytes:
+        """Give the operator an order; the outcome, which may be an error, once it is carried out."""
+        try:
+            outcome = await self._orders.give(as_order.validate_json(order), timeout_s)
+        except HeadraceError as error:
+            outcome = Outcome.of(error)
+        return as_outcome.dump_json(outcome)
+
+    async def take_order(self, lane: Lane, timeout_s: float) -> bytes:
+        """For the operator: the oldest order of a lane; empty if none came in time."""
+        order = await self._orders.take(lane, timeout_s)
+        return as_order.dump_json(order) if order else b""
+
+    async def settle_order(self, order_id: int, outcome: bytes) -> None:
+        self._orders.settle(order_id, as_outcome.validate_json(outcome))
+
+    async def close_orders(self) -> None:
+        await self._orders.close()
+
+    def _forget(self, process_id: str) -> None:
+        del self._processes[process_id]
+        self._applied.pop(process_id, None)
+
+    def _serves(self, model: str, version: str) -> bool:
+        served = (r.spec for _, r, _ in self._processes.values() if r)
+        return any((spec.name, spec.version) == (model, version) for spec in served)
+
+    def _is_applied(self, revision: int) -> bool:
+        followers = (p.id for p, _, _ in self._processes.values() if p.role in _FOLLOWERS)
+        return all(self._applied.get(process_id, 0) >= revision for process_id in followers)
+
+    async def _until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(is_so)
+        except TimeoutError:
+            return False
+        return True
 
     async def _tell(self) -> None:
+        self._revision += 1
+        await self._wake()
+
+    async def _wake(self) -> None:
         async with self._changed:
-            self._revision += 1
             self._changed.notify_all()
-
-
-def start_directory(models: list[str]) -> None:
-    """Start the directory, or tell the one that runs which models are expected."""
-    options = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-    actor: Any = (
-        ray.remote(Directory)
-        .options(**options, num_cpus=0, max_restarts=-1, max_task_retries=3, max_concurrency=1000)
-        .remote(models)
-    )
-    ray.get(actor.expect.remote(models), timeout=60)
-
-
-def connect_directory() -> Any:  # noqa: ANN401 - Ray's handles have their methods at run time only
-    return ray.get_actor(NAME, namespace=NAMESPACE)

@@ -1,8 +1,9 @@
 """What the fleet knows of its processes: plain values, without Ray."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.channel import Address
+from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Fleet", "ProcessEntry", "ReplicaEntry"]
@@ -32,9 +33,10 @@ class ReplicaEntry:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that lives now, and the names of the models that should. `revision` grows with each change."""
+    """All that lives now, the names of the models that should, and how all log. `revision` grows with each change."""
 
     revision: int
     models: tuple[str, ...]
     replicas: tuple[ReplicaEntry, ...]
     processes: tuple[ProcessEntry, ...]
+    logging: LogSettings = field(default_factory=LogSettings)

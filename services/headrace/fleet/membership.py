@@ -7,16 +7,17 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import ray
-from ray.exceptions import RayError
 
-from headrace.fleet.directory import REPORT_PERIOD_S, connect_directory, dump_report, parse_fleet
+from headrace.errors import HeadraceError
+from headrace.fleet.calls import ask_directory
+from headrace.fleet.directory import REPORT_PERIOD_S, as_fleet, as_logging, as_process, as_replica
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
+from headrace.telemetry import logs
 
 __all__ = ["Membership", "node_address", "process_entry"]
 
 log = logging.getLogger(__name__)
 
-_CALL_TIMEOUT_S = 10.0
 _FOLLOW_S = 5.0
 
 
@@ -34,7 +35,10 @@ def process_entry(process_id: str, role: str, metrics: str) -> ProcessEntry:
 
 
 class Membership:
-    """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every new state."""
+    """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every new state.
+
+    When `on_change` returns, the process acts on that state: the directory is told so. Log settings are applied here.
+    """
 
     def __init__(
         self,
@@ -46,24 +50,28 @@ class Membership:
         self._replica = replica
         self._on_change = on_change
         self._ended = threading.Event()
+        self._reporter = threading.Thread(target=self._report, name="membership", daemon=True)
 
     def join(self) -> None:
-        threading.Thread(target=self._report, name="membership", daemon=True).start()
+        self._reporter.start()
         if self._on_change:
             threading.Thread(target=self._follow, name="fleet", daemon=True).start()
 
     def leave(self) -> None:
+        """Leave the fleet. A replica may end after this: gateways send it nothing more."""
         self._ended.set()
-        with suppress(RayError, ValueError, TimeoutError):
-            ray.get(connect_directory().leave.remote(self._process.id), timeout=_CALL_TIMEOUT_S)
+        self._reporter.join(REPORT_PERIOD_S)  # a report after the farewell would be taken for a new process
+        with suppress(HeadraceError):
+            ask_directory("leave", self._process.id)
 
     def _report(self) -> None:
-        process, replica = dump_report(self._process, self._replica)
+        process = as_process.dump_json(self._process)
+        replica = as_replica.dump_json(self._replica) if self._replica else b""
         while not self._ended.is_set():
             try:
-                ray.get(connect_directory().report.remote(process, replica), timeout=_CALL_TIMEOUT_S)
-            except (RayError, ValueError, TimeoutError) as error:
-                log.warning("the directory did not take a report: %s", type(error).__name__)
+                logs.apply(as_logging.validate_json(ask_directory("report", process, replica)))
+            except HeadraceError as error:
+                log.warning("no report: %s", error)
             self._ended.wait(REPORT_PERIOD_S)
 
     def _follow(self) -> None:
@@ -71,13 +79,14 @@ class Membership:
         revision = 0
         while not self._ended.is_set():
             try:
-                answer = connect_directory().follow.remote(revision, _FOLLOW_S)
-                fleet = parse_fleet(ray.get(answer, timeout=_FOLLOW_S + _CALL_TIMEOUT_S))
-            except (RayError, ValueError, TimeoutError) as error:
-                log.warning("the directory does not answer: %s", type(error).__name__)
+                answer = ask_directory("follow", revision, _FOLLOW_S, self._process.id, wait_s=_FOLLOW_S)
+            except HeadraceError as error:
+                log.warning("the fleet is unknown: %s", error)
                 revision = 0
                 self._ended.wait(REPORT_PERIOD_S)
                 continue
+            fleet = as_fleet.validate_json(answer)
             if fleet.revision != revision:
                 revision = fleet.revision
+                logs.apply(fleet.logging)
                 self._on_change(fleet)

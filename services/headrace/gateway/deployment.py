@@ -15,6 +15,7 @@ __all__ = ["GatewayReplica"]
 
 START_TIMEOUT_S = 30.0
 DRAIN_TIMEOUT_S = 28.0
+APPLY_TIMEOUT_S = 3.0
 
 
 class GatewayReplica:
@@ -32,7 +33,13 @@ class GatewayReplica:
         self._membership.join()
 
     def _update(self, fleet: Fleet) -> None:
-        self._thread.call(lambda: self._serving.update(fleet))
+        """Tell the gateway, and return when it acts on it, or after a moment: a replica may be slow to be reached."""
+
+        async def apply() -> None:
+            self._serving.update(fleet)
+            await self._serving.settle()
+
+        self._thread.run(apply, APPLY_TIMEOUT_S)
 
     def check_health(self) -> None:
         if not self._thread.is_alive:

@@ -2,14 +2,17 @@
 
 import base64
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from headrace.edge.bodies import StrictBody, read_body
 from headrace.edge.exchange import Exchange
 from headrace.errors import BadJson, BadRequest, UnsupportedMedia
 from headrace.gateway.base64_text import from_base64
+from headrace.gateway.json_document import LARGE_BYTES
+from headrace.gateway.json_scan import scan
 from headrace.gateway.multipart import file_part
 from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_array
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, PreprocessSpec, TextSpec
@@ -28,22 +31,21 @@ _PHOTO_TYPES = ("image/jpeg", "image/png")
 _FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K = 5
+MAX_ELEMENTS = 600_000
 
-B = TypeVar("B", bound=BaseModel)
+B = TypeVar("B", bound=StrictBody)
 
 Text = Annotated[str, Field(max_length=1_000_000)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=8192)]
 
 
-class Base64(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class Base64(StrictBody):
     b64: str
 
 
-class ClassifyBody(BaseModel):
+class ClassifyBody(StrictBody):
     """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG or PNG, or a list of either."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     input: Text | Base64 | Annotated[list[Text] | list[Base64], Field(min_length=1, max_length=MAX_ITEMS)]
     top_k: int = Field(default=5, ge=1, le=1000)
 
@@ -59,10 +61,9 @@ class ClassifyBody(BaseModel):
         ]
 
 
-class EmbeddingsBody(BaseModel):
+class EmbeddingsBody(StrictBody):
     """The OpenAI embeddings request; `base64` is little-endian FP32."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     model: str
     input: (
         Text
@@ -103,15 +104,12 @@ def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple
 
 
 def read_json(kind: type[B], body: bytes) -> B:
-    """A body by its pydantic model. Raises BadRequest with the first field that is wrong, and what was expected."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise BadJson("body: expected JSON, found something else") from None
-        field = ".".join(str(step) for step in first["loc"]) or "body"
-        raise BadRequest(f"{field}: {first['msg']}") from None
+    """A body by its pydantic model. Raises BadJson, or BadRequest with the first field that is wrong."""
+    if len(body) > LARGE_BYTES:
+        structure = scan(body)
+        if len(structure.places) > MAX_ELEMENTS:
+            raise BadJson(f"body: expected at most {MAX_ELEMENTS} elements")
+    return read_body(kind, body)
 
 
 def raw_tensor(raw: PreprocessSpec, items: Sequence[bytes]) -> Tensor:

@@ -62,6 +62,7 @@ class Router:
         self._expected: frozenset[str] = frozenset()
         self._models: dict[str, dict[str, Version]] = {}  # versions newest first
         self._links: dict[str, asyncio.Task[None]] = {}
+        self._tries: dict[str, asyncio.Event] = {}  # of each link: set once it is up or has failed once
         self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
 
@@ -70,9 +71,16 @@ class Router:
         self._expected = frozenset(fleet.models)
         entries = {entry.id: entry for entry in fleet.replicas}
         for gone in self._links.keys() - entries.keys():
+            self._tries.pop(gone).set()
             self._links.pop(gone).cancel()
         for entry_id in entries.keys() - self._links.keys():
-            self._links[entry_id] = asyncio.create_task(self._link(entries[entry_id]))
+            tried = self._tries[entry_id] = asyncio.Event()
+            self._links[entry_id] = asyncio.create_task(self._link(entries[entry_id], tried))
+
+    async def settle(self) -> None:
+        """Wait until every replica that the fleet has told of is in use, or could not be reached at the first try."""
+        for tried in list(self._tries.values()):
+            await tried.wait()
 
     async def close(self) -> None:
         links = list(self._links.values())
@@ -133,7 +141,7 @@ class Router:
             raise DeadlineExceeded("the replica was lost and no time is left to ask another")
         return self._pick(version, without=lost)
 
-    async def _link(self, entry: ReplicaEntry) -> None:
+    async def _link(self, entry: ReplicaEntry, tried: asyncio.Event) -> None:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""
         version = self._add(entry)
         attempt = 0
@@ -142,17 +150,21 @@ class Router:
                 try:
                     client = await connect(entry.address, self._node, self._token)
                 except (NotReady, Overloaded):
+                    tried.set()
                     await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])
                     attempt += 1
                     continue
                 attempt = 0
                 version.replicas[entry.id] = client
                 try:
+                    await client.known.wait()
+                    tried.set()
                     await client.lost.wait()
                 finally:
                     del version.replicas[entry.id]
                     self._retire(client)
         finally:
+            tried.set()
             self._remove(entry)
 
     def _retire(self, client: ReplicaClient) -> None:

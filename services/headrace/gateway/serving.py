@@ -9,15 +9,18 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from headrace.edge.application import RoutedApplication
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
 from headrace.gateway.asking import Doors
 from headrace.gateway.offload import Offload
+from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
-from headrace.gateway.server import Gateway, watch_loop
+from headrace.gateway.server import DataPolicy, watch_loop
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
+from headrace.loop_thread import own
 from headrace.telemetry.exposition import expose
 from headrace.telemetry.prometheus import PrometheusGateway
 
@@ -47,10 +50,14 @@ class GatewayOrder:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A gateway that listens. `update` tells it the fleet and must be called on its loop; `metrics` is `host:port`."""
+    """A gateway that listens; `metrics` is `host:port`.
+
+    `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits until it acts on that.
+    """
 
     metrics: str
     update: Callable[[Fleet], None]
+    settle: Callable[[], Coroutine[None, None, None]]
     is_ready: Callable[[], bool]
 
 
@@ -67,31 +74,21 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
     async with AsyncExitStack() as stack:
         stack.push_async_callback(router.close)
         offload = stack.enter_context(Offload())
-        _own(stack, watch_loop(events))
-        _own(stack, _drain_on(stop, admission))
+        own(stack, watch_loop(events))
+        own(stack, _drain_on(stop, admission))
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
-            _own(stack, follow(keys, order.keys))
+            own(stack, follow(keys, order.keys))
         tls = make_context(*order.tls) if order.tls else None
         if order.tls and tls:
-            _own(stack, follow_certificate(tls, *order.tls))
+            own(stack, follow_certificate(tls, *order.tls))
         metrics = stack.enter_context(expose(registry, order.address))
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        ready(Serving(metrics, router.update, lambda: router.is_ready))
+        ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
         doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes)
-        await serve_http(Gateway(doors, events, keys, order.bodies), sock, stop, order.edge, tls)
-
-
-def _own(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
+        policy = DataPolicy(admission, events, keys, order.bodies)
+        await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
 
 
 async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from headrace.tensor import Times
 
-__all__ = ["GatewayEvents", "ReplicaEvents", "Silent"]
+__all__ = ["EdgeEvents", "GatewayEvents", "ReplicaEvents", "Silent"]
 
 
 class ReplicaEvents(Protocol):
@@ -17,17 +17,19 @@ class ReplicaEvents(Protocol):
         ...
 
 
-class GatewayEvents(Protocol):
+class EdgeEvents(Protocol):
+    def request_failed(self, door: str, code: str) -> None:
+        """A request ended in the error with this code."""
+        ...
+
+
+class GatewayEvents(EdgeEvents, Protocol):
     def watch_in_flight(self, requests: Callable[[], int]) -> None:
         """Told once, as `watch_line` is."""
         ...
 
     def request_ended(self, model: str, version: str, door: str, code: int, seconds: float) -> None:
         """`model` and `version` are those of a spec, or empty; never text from a request."""
-        ...
-
-    def request_failed(self, door: str, code: str) -> None:
-        """A request ended in the error with this code; told once, beside `request_ended`."""
         ...
 
     def request_retried(self, model: str) -> None: ...

@@ -11,16 +11,29 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from headrace.tensor import Times
 
-__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusGateway", "PrometheusReplica"]
+__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusReplica"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class PrometheusGateway:
+class PrometheusEdge:
+    """Metrics of any port."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._errors = Counter(
+            "headrace_errors", "Requests that ended in an error, by its code.", ["door", "code"], registry=registry
+        )
+
+    def request_failed(self, door: str, code: str) -> None:
+        self._errors.labels(door, code).inc()
+
+
+class PrometheusGateway(PrometheusEdge):
     """Metrics of one gateway process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
         labels = ["model", "version", "door"]
         self._requests = Counter(
             "headrace_requests", "Requests answered, by HTTP status.", [*labels, "code"], registry=registry
@@ -31,9 +44,6 @@ class PrometheusGateway:
             labels,
             buckets=SECONDS,
             registry=registry,
-        )
-        self._errors = Counter(
-            "headrace_errors", "Requests that ended in an error, by its code.", ["door", "code"], registry=registry
         )
         self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
         self._retries = Counter(
@@ -54,9 +64,6 @@ class PrometheusGateway:
         requests, latency = self._children(model, version, door, code)
         requests.inc()
         latency.observe(seconds)
-
-    def request_failed(self, door: str, code: str) -> None:
-        self._errors.labels(door, code).inc()
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()

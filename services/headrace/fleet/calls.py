@@ -1,0 +1,108 @@
+"""Calls to the directory over Ray: every one bounded, values as JSON, and Ray's errors translated here.
+
+Those that wait for the operator wait without a thread, since many may wait at once.
+"""
+
+import asyncio
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+
+from headrace.errors import HeadraceError, NotReady
+from headrace.fleet.directory import Directory, as_fleet, as_logging, as_order, as_outcome
+from headrace.fleet.entries import Fleet
+from headrace.fleet.orders import IndexEntry, Lane, Order, Outcome
+from headrace.telemetry.logs import LogSettings
+
+__all__ = [
+    "ask_directory",
+    "change_logging",
+    "close_orders",
+    "expect_models",
+    "give_order",
+    "is_served",
+    "read_fleet",
+    "settle_order",
+    "start_directory",
+    "take_order",
+]
+
+NAME, NAMESPACE = "headrace-directory", "headrace"
+CALL_TIMEOUT_S = 10.0
+# A change waits for those before it, and starts a model, which may take five minutes.
+_ORDER_S = {"index": 30.0, "load": 330.0, "unload": 330.0}
+
+
+def start_directory(models: list[str]) -> None:
+    """Start the directory, or tell the one that runs which models are expected."""
+    options = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
+    actor: Any = (
+        ray.remote(Directory)
+        .options(**options, num_cpus=0, max_restarts=-1, max_task_retries=3, max_concurrency=1000)
+        .remote(models)
+    )
+    ray.get(actor.expect.remote(models), timeout=60)
+
+
+def ask_directory(method: str, *arguments: object, wait_s: float = 0.0) -> Any:  # noqa: ANN401 - bytes, bool or None
+    """Call a method that may itself wait for `wait_s`. Raises NotReady if the directory does not answer."""
+    try:
+        return ray.get(_start(method, *arguments), timeout=wait_s + CALL_TIMEOUT_S)
+    except (RayError, ValueError, TimeoutError) as error:
+        raise _silent(error) from error
+
+
+async def _ask(method: str, *arguments: object, wait_s: float) -> Any:  # noqa: ANN401 - bytes, bool or None
+    """The same, from any event loop and without holding a thread while the directory waits."""
+    try:
+        answer = await asyncio.to_thread(_start, method, *arguments)
+        return await asyncio.wait_for(asyncio.wrap_future(answer.future()), wait_s + CALL_TIMEOUT_S)
+    except (RayError, ValueError, TimeoutError) as error:
+        raise _silent(error) from error
+
+
+def _start(method: str, *arguments: object) -> Any:  # noqa: ANN401 - Ray's handles have their methods at run time only
+    return getattr(ray.get_actor(NAME, namespace=NAMESPACE), method).remote(*arguments)
+
+
+def _silent(error: Exception) -> HeadraceError:
+    return NotReady(f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1)
+
+
+async def give_order(order: Order) -> tuple[IndexEntry, ...]:
+    """Have the operator carry out an order; the index, if that was the order. Raises what came of it."""
+    wait_s = _ORDER_S[order.kind]
+    answer = await _ask("order", as_order.dump_json(order), wait_s, wait_s=wait_s)
+    return as_outcome.validate_json(answer).entries()
+
+
+async def change_logging(settings: LogSettings) -> LogSettings:
+    """Have every process log by these settings; gateways do when this returns, replicas within their next report."""
+    return as_logging.validate_json(await _ask("set_logging", as_logging.dump_json(settings), wait_s=CALL_TIMEOUT_S))
+
+
+def take_order(lane: Lane, timeout_s: float) -> Order | None:
+    taken = ask_directory("take_order", lane, timeout_s, wait_s=timeout_s)
+    return as_order.validate_json(taken) if taken else None
+
+
+def settle_order(order: Order, outcome: Outcome) -> None:
+    ask_directory("settle_order", order.id, as_outcome.dump_json(outcome))
+
+
+def close_orders() -> None:
+    ask_directory("close_orders")
+
+
+def expect_models(models: list[str]) -> None:
+    ask_directory("expect", models)
+
+
+def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
+    """Wait until a version is served, or is not any more, and all gateways know."""
+    return bool(ask_directory("served", model, version, is_wanted, timeout_s, wait_s=timeout_s + CALL_TIMEOUT_S))
+
+
+def read_fleet() -> Fleet:
+    return as_fleet.validate_json(ask_directory("follow", 0, 0.0))

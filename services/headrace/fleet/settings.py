@@ -1,0 +1,65 @@
+"""Log and trace settings as Triton's clients read and write them. No Ray.
+
+Tracing is not done here: its settings can be read, and set to what they are.
+"""
+
+from dataclasses import asdict, replace
+from typing import Literal
+
+import orjson
+from pydantic import Field
+
+from headrace.edge.bodies import StrictBody, read_body
+from headrace.errors import BadRequest
+from headrace.telemetry.logs import LogSettings
+
+__all__ = ["changed_logging", "check_tracing", "logging_document", "tracing_document"]
+
+
+class _LogChanges(StrictBody):
+    """What a request may change; null and what is left out stay as they are."""
+
+    log_file: str | None = None
+    log_info: bool | None = None
+    log_warning: bool | None = None
+    log_error: bool | None = None
+    log_verbose_level: int | None = Field(default=None, ge=0, le=100)
+    log_format: Literal["default", "ISO8601"] | None = None
+
+
+class _Tracing(StrictBody):
+    """All that Triton lets one set; null is the default."""
+
+    trace_level: list[str] | None = None
+    trace_rate: str | None = None
+    trace_count: str | None = None
+    log_frequency: str | None = None
+    trace_file: str | None = None
+
+
+_TRACING = _Tracing(trace_level=["OFF"], trace_rate="1000", trace_count="-1", log_frequency="0", trace_file="")
+
+
+def logging_document(settings: LogSettings) -> bytes:
+    """The whole settings; the log is never a file of ours."""
+    return orjson.dumps({"log_file": "", **asdict(settings)})
+
+
+def changed_logging(current: LogSettings, body: bytes) -> LogSettings:
+    """The settings with a request's changes. Raises BadJson, or BadRequest naming the field."""
+    changes = read_body(_LogChanges, body or b"{}").model_dump(exclude_none=True)
+    if changes.pop("log_file", ""):
+        raise BadRequest("log_file: cannot be changed: logs go to stderr")
+    return replace(current, **changes)
+
+
+def tracing_document() -> bytes:
+    return orjson.dumps(_TRACING.model_dump())
+
+
+def check_tracing(body: bytes) -> None:
+    """Check that a request leaves tracing as it is: off. Raises BadJson, or BadRequest naming the field."""
+    kept = _TRACING.model_dump()
+    for name, value in read_body(_Tracing, body or b"{}").model_dump(exclude_none=True).items():
+        if value != kept[name]:
+            raise BadRequest(f"{name}: expected {orjson.dumps(kept[name]).decode()}: tracing is not supported")

@@ -1,0 +1,65 @@
+"""What is in the repository now: every version folder of every model, sound or refused. Nothing follows a link.
+
+Names come from listings of folders; a name from elsewhere is only ever compared with these.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace_models.errors import BadSpec
+from headrace_models.repository import SPEC_FILE, ModelVersion, read_version, sha256_of, verify, version_order
+
+__all__ = ["Found", "digest_of", "model_names", "versions_of", "without_paths"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:\"']+/)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A version folder: its sound content, or why it is refused (`model.toml:12: ...`)."""
+
+    name: str
+    version: str
+    sound: ModelVersion | None
+    reason: str = ""
+
+
+def model_names(repository: Path) -> list[str]:
+    return [folder.name for folder in _folders(repository)]
+
+
+def versions_of(repository: Path, name: str) -> list[Found]:
+    """All versions of a model of the listing, newest first, digests checked."""
+    folders = (folder for model in _folders(repository) if model.name == name for folder in _folders(model))
+    return [_found(folder) for folder in sorted(folders, key=lambda f: version_order(f.name), reverse=True)]
+
+
+def digest_of(version: ModelVersion) -> str:
+    """What tells contents apart: the spec holds the digest of every other file."""
+    return sha256_of(version.path(SPEC_FILE))
+
+
+def without_paths(text: str) -> str:
+    """The text with every absolute path cut to its last name."""
+    return _PATH.sub("", text)
+
+
+def _folders(parent: Path) -> list[Path]:
+    """The folders in it that a model or a version may be called, in order; no links."""
+    if not parent.is_dir():
+        return []
+    return sorted(p for p in parent.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
+
+
+def _found(folder: Path) -> Found:
+    name, version = folder.parent.name, folder.name
+    try:
+        sound = read_version(folder)
+        verify(sound)
+    except BadSpec as error:
+        return Found(name, version, None, without_paths(str(error).replace(f"{folder}/", "")))
+    except OSError as error:
+        return Found(name, version, None, f"cannot be read: {error.strerror}")
+    return Found(name, version, sound)

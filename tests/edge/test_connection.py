@@ -1,0 +1,262 @@
+"""What one connection bears: bounds at themselves and one beyond, deadlines, order, and ends that lose no answer."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.edge.conftest import Caller, Listener, chunked, listening, request
+
+from headrace.edge.exchange import Response
+from headrace.edge.limits import EdgeLimits
+from headrace.edge.problems import STATUS
+from headrace.errors import BadRequest, Overloaded
+
+SMALL = EdgeLimits(
+    max_uri_bytes=100, max_head_bytes=1000, max_headers=10, max_header_bytes=500, max_body_bytes=1000, max_chunks=5
+)
+
+
+async def test_a_body_is_answered_whole_however_it_comes(listener: Listener) -> None:
+    caller = await listener.call()
+    assert await caller.ask(request(b"abc")) == (200, b"abc")
+    for byte in request(b"in pieces"):
+        await caller.send(bytes([byte]))
+    assert await caller.answer() == (200, b"in pieces")
+    assert await caller.ask(chunked(b"in ", b"chunks")) == (200, b"in chunks")
+
+
+async def test_requests_of_one_write_are_answered_in_order(listener: Listener) -> None:
+    caller = await listener.call()
+    await caller.send(b"".join(request(b"%d" % n) for n in range(200)))
+    assert [await caller.answer() for _ in range(200)] == [(200, b"%d" % n) for n in range(200)]
+
+
+async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
+    caller = await listener.call()
+    assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (200, b"a")
+    assert b"authorization" not in listener.app.heads[0]
+
+
+@pytest.mark.parametrize("status", sorted({200, *STATUS.values()}))
+async def test_every_status_that_is_given_has_its_line(listener: Listener, status: int) -> None:
+    listener.app.reply = lambda _: Response(status)
+    caller = await listener.call()
+    assert (await caller.ask(request()))[0] == status
+
+
+LIMITS: list[tuple[Callable[[int], bytes], int, int, str]] = [
+    (lambda n: request(target="/" + "a" * n), 99, 414, "uri_too_long"),
+    (lambda n: request(b"", *(f"X-{i}: a" for i in range(n))), 8, 431, "headers_too_large"),
+    (lambda n: request(b"", "X: " + "a" * n), 500, 431, "headers_too_large"),
+    (lambda n: request(b"", "X: " + "a" * 490, "Y: " + "a" * (n - 490)), 490 + 472, 431, "headers_too_large"),
+    (lambda n: request(b"a" * n), 1000, 413, "body_too_large"),
+    (lambda n: chunked(b"a" * n), 1000, 413, "body_too_large"),
+    (lambda n: chunked(*[b"a"] * n), 4, 413, "too_many_chunks"),
+]
+
+
+@pytest.mark.parametrize(("make", "most", "status", "code"), LIMITS)
+async def test_a_limit_holds_at_itself_and_one_beyond(
+    make: Callable[[int], bytes], most: int, status: int, code: str
+) -> None:
+    async with listening(SMALL) as listener:
+        caller = await listener.call()
+        assert (await caller.ask(make(most)))[0] == 200
+        assert (await caller.ask(make(most + 1)))[0] == status
+        assert listener.app.refused == [code]
+
+
+async def test_a_head_that_never_ends_is_refused_before_it_is_all_there() -> None:
+    async with listening() as listener:
+        caller = await listener.call()
+        await caller.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000)
+        assert (await caller.answer())[0] == 431
+
+
+async def test_chunk_extensions_and_trailers_are_bounded() -> None:
+    async with listening() as listener:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for rest in (b"1;x=" + b"a" * 100_000 + b"\r\na\r\n0\r\n\r\n", b"0\r\nX: " + b"a" * 64_000 + b"\r\n\r\n"):
+            caller = await listener.call()
+            await caller.send(head + rest)
+            assert (await caller.answer())[0] == 400
+        assert listener.app.refused == ["bad_chunk"] * 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (b"", "keep_alive_s"),
+        (b"GET / HT", "head_timeout_s"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na", "body_timeout_s"),
+    ],
+)
+async def test_what_does_not_arrive_in_time_ends_the_connection(sent: bytes, seconds: str) -> None:
+    limits = replace(EdgeLimits(), **{seconds: 0.02})  # type: ignore[arg-type] # a field of its own for each case
+    async with listening(limits) as listener:
+        caller = await listener.call()
+        await caller.send(sent)
+        received = await caller.rest()
+        assert received.startswith(b"HTTP/1.1 408") if sent else not received
+        assert listener.app.refused == (["request_timeout"] if sent else [])
+
+
+async def test_a_trickle_extends_no_deadline() -> None:
+    async with listening(EdgeLimits(head_timeout_s=0.02)) as listener:
+        caller = await listener.call()
+
+        async def trickle() -> None:
+            for byte in request(b"", "X: " + "a" * 8000):
+                await caller.send(bytes([byte]))
+                await asyncio.sleep(0)
+
+        trickling = asyncio.create_task(trickle())
+        status, _ = await caller.answer()
+        assert status == 408
+        trickling.cancel()
+        await asyncio.gather(trickling, return_exceptions=True)
+
+
+async def test_a_running_request_outlives_the_idle_limit() -> None:
+    async with listening(EdgeLimits(keep_alive_s=0.01)) as listener:
+        listener.app.held = asyncio.Event()
+        caller = await listener.call()
+        await caller.send(request(b"slow"))
+        asyncio.get_running_loop().call_later(0.05, listener.app.held.set)
+        assert await caller.answer() == (200, b"slow")
+
+
+async def test_a_caller_who_does_not_read_is_cut_off() -> None:
+    async with listening(EdgeLimits(write_timeout_s=0.02, max_connections=1)) as listener:
+        listener.app.reply = lambda _: Response(200, b"a" * (64 << 20))
+        await (await listener.call()).send(request())
+        while not listener.app.bodies:
+            await asyncio.sleep(0)
+        listener.app.reply = lambda _: Response(200, b"room again")
+        async with asyncio.timeout(5):
+            while not await _is_served(await listener.call()):
+                pass
+
+
+async def _is_served(caller: Caller) -> bool:
+    try:
+        return await caller.ask(request()) == (200, b"room again")
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return False
+
+
+async def test_a_refused_request_with_a_small_body_keeps_its_connection(listener: Listener) -> None:
+    caller = await listener.call()
+    listener.app.refusal = Overloaded("full", 1)
+    assert (await caller.ask(request(b"abc")))[0] == 503
+    listener.app.refusal = None
+    assert await caller.ask(request(b"abc")) == (200, b"abc")
+
+
+async def test_a_refusal_reaches_a_caller_who_is_still_sending(listener: Listener) -> None:
+    listener.app.refusal = BadRequest("no")
+    caller = await listener.call()
+    await caller.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"a" * 2_000_000)
+    assert (await caller.answer())[0] == 400
+    assert await caller.rest() == b""
+    assert listener.app.bodies == []
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_caller_who_waits_for_100_is_told_to_go_on_or_is_refused_at_once(
+    listener: Listener, is_refused: bool
+) -> None:
+    listener.app.refusal = BadRequest("no") if is_refused else None
+    caller = await listener.call()
+    await caller.send(request(b"abc", "Expect: 100-continue")[:-3])
+    assert (await caller.answer())[0] == (400 if is_refused else 100)
+    if not is_refused:
+        assert await caller.ask(b"abc") == (200, b"abc")
+
+
+async def test_a_caller_who_ends_early_is_told_and_counted_once(listener: Listener) -> None:
+    caller = await listener.call()
+    await caller.send(request(b"abc")[:-1])
+    caller.writer.write_eof()
+    assert (await caller.answer())[0] == 400
+    assert listener.app.refused == ["body_truncated"]
+    await caller.rest()
+    assert listener.app.gone == []
+
+
+async def test_a_caller_who_half_closes_gets_its_answer(listener: Listener) -> None:
+    caller = await listener.call()
+    await caller.send(request(b"abc"))
+    caller.writer.write_eof()
+    assert await caller.answer() == (200, b"abc")
+    assert await caller.rest() == b""
+
+
+async def test_a_caller_who_leaves_is_told_of_once() -> None:
+    async with listening() as listener:
+        listener.app.held = asyncio.Event()
+        caller = await listener.call()
+        await caller.send(request(b"runs") + request(b"waits") + request(b"arrives")[:-1])
+        while not listener.app.bodies or len(listener.app.heads) < 3:
+            await asyncio.sleep(0)
+        caller.writer.transport.abort()
+        while len(listener.app.gone) < 2:
+            await asyncio.sleep(0)
+        assert listener.app.bodies == [b"runs"]
+
+
+async def test_connections_beyond_the_cap_are_refused_and_the_others_served() -> None:
+    async with listening(EdgeLimits(max_connections=2)) as listener:
+        first, second = await listener.call(), await listener.call()
+        assert await first.ask(request(b"1")) == (200, b"1")
+        assert await second.ask(request(b"2")) == (200, b"2")
+        assert await (await listener.call()).rest() == b""
+        assert await first.ask(request(b"1")) == (200, b"1")
+
+
+async def test_a_connection_is_closed_after_its_last_request() -> None:
+    async with listening(EdgeLimits(max_requests_per_connection=2)) as listener:
+        caller = await listener.call()
+        assert await caller.ask(request(b"1")) == (200, b"1")
+        await caller.send(request(b"2"))
+        assert b"connection: close" in await caller.rest()
+
+
+async def test_bodies_in_flight_are_bounded_together_and_given_back() -> None:
+    async with listening(EdgeLimits(max_bodies_bytes=10)) as listener:
+        first, second = await listener.call(), await listener.call()
+        assert await first.ask(request(b"a" * 10)) == (200, b"a" * 10)
+        await first.send(request(b"a" * 8)[:-1])
+        while len(listener.app.heads) < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert (await second.ask(request(b"a" * 8)))[0] == 503
+        assert await first.ask(b"a") == (200, b"a" * 8)
+        third = await listener.call()
+        assert (await third.ask(request(b"a" * 10)))[0] == 200
+
+
+async def test_the_end_answers_what_has_begun_and_closes_what_is_idle(listener: Listener) -> None:
+    listener.app.held = asyncio.Event()
+    idle, busy, half = await listener.call(), await listener.call(), await listener.call()
+    await busy.send(request(b"busy"))
+    await half.send(request(b"half")[:-2])
+    while len(listener.app.heads) < 2:
+        await asyncio.sleep(0)
+    listener.stop.set()
+    assert await idle.rest() == b""
+    listener.app.held.set()
+    await half.send(b"lf")
+    assert (await busy.answer(), await half.answer()) == ((200, b"busy"), (200, b"half"))
+    assert (await busy.rest(), await half.rest()) == (b"", b"")
+
+
+async def test_head_has_no_body(listener: Listener) -> None:
+    caller = await listener.call()
+    listener.app.reply = lambda _: Response(200, b"abc")
+    await caller.send(request(method="HEAD") + request())
+    async with asyncio.timeout(5):
+        first = await caller.reader.readuntil(b"\r\n\r\n")
+    assert b"content-length: 3" in first
+    assert await caller.answer() == (200, b"abc")

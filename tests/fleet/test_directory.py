@@ -1,0 +1,173 @@
+"""The directory as a plain object: who lives, who has heard of it, and settings that reach everybody."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from headrace.channel import Address
+from headrace.fleet.directory import (
+    Directory,
+    as_fleet,
+    as_logging,
+    as_order,
+    as_outcome,
+    as_process,
+    as_replica,
+)
+from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
+from headrace.fleet.orders import Order, Outcome
+from headrace.telemetry.logs import LogSettings
+from headrace_models.spec import ModelSpec
+
+
+def spec(name: str, version: str) -> ModelSpec:
+    digest = "0" * 64
+    document: dict[str, Any] = {
+        "name": name,
+        "version": version,
+        "weights": {"onnx": "m.onnx"},
+        "golden": "g.npz",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
+        "files": {"m.onnx": digest, "g.npz": digest},
+    }
+    return ModelSpec.model_validate(document)
+
+
+@pytest.fixture
+def directory() -> Directory:
+    return Directory(["tiny"])
+
+
+async def report(directory: Directory, process_id: str, role: str, version: str | None = None) -> LogSettings:
+    process = as_process.dump_json(ProcessEntry(process_id, role, "127.0.0.1:1", 1, "here"))
+    entry = (
+        ReplicaEntry(process_id, spec("tiny", version), (), Address("here", "/s", "127.0.0.1", 1), "onnx")
+        if (version)
+        else None
+    )
+    return as_logging.validate_json(await directory.report(process, as_replica.dump_json(entry) if entry else b""))
+
+
+async def fleet(directory: Directory, revision: int = 0, process_id: str = "") -> Fleet:
+    return as_fleet.validate_json(await directory.follow(revision, 60, process_id))
+
+
+async def follower(directory: Directory, process_id: str, role: str = "gateway") -> "asyncio.Task[Fleet]":
+    """A process that has applied what is told by now, and waits for more."""
+    await report(directory, process_id, role)
+    revision = (await fleet(directory)).revision
+    task = asyncio.create_task(fleet(directory, revision, process_id))
+    await asyncio.sleep(0.001)
+    return task
+
+
+async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    await report(directory, "r", "replica", "1")
+    assert [r.id for r in (await waiting).replicas] == ["r"]
+    await directory.leave("r")
+    assert (await fleet(directory)).replicas == ()
+
+
+async def test_a_report_that_says_nothing_new_wakes_nobody(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    await report(directory, "g", "gateway")
+    await directory.expect(["tiny"])
+    await asyncio.sleep(1)
+    assert not waiting.done()
+    await directory.expect(["tiny", "more"])
+    assert (await waiting).models == ("tiny", "more")
+
+
+async def test_a_revision_is_applied_when_every_follower_says_so(directory: Directory) -> None:
+    waiting = [await follower(directory, "g1"), await follower(directory, "g2")]
+    await report(directory, "r", "replica", "1")
+    revision = (await waiting[1]).revision
+    applied = asyncio.create_task(directory.applied(revision, 60))
+    told = [asyncio.create_task(fleet(directory, revision, "g1"))]
+    await asyncio.sleep(0.001)
+    assert not applied.done()
+    told.append(asyncio.create_task(fleet(directory, revision, "g2")))
+    assert await applied
+    await _end(*told)
+
+
+async def test_a_follower_that_does_not_say_so_is_waited_for_only_so_long(directory: Directory) -> None:
+    await report(directory, "g", "gateway")
+    assert not await directory.applied(2, 3)
+
+
+async def test_a_version_is_served_when_its_replica_has_reported_and_the_gateways_know(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    served = asyncio.create_task(directory.served("tiny", "2", True, 60))
+    await report(directory, "r", "replica", "2")
+    revision = (await waiting).revision
+    assert not served.done()
+    told = asyncio.create_task(fleet(directory, revision, "g"))
+    assert await served
+    await _end(told)
+
+
+async def test_a_version_whose_replica_does_not_report_is_not_served(directory: Directory) -> None:
+    await report(directory, "r", "replica", "1")
+    assert not await directory.served("tiny", "2", True, 3)
+    assert not await directory.served("tiny", "1", False, 3)
+
+
+async def test_a_replica_is_let_go_when_no_gateway_uses_it_any_more(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    await report(directory, "r", "replica", "1")
+    waiting = asyncio.create_task(fleet(directory, (await waiting).revision, "g"))
+    await asyncio.sleep(0.001)
+    leaving = asyncio.create_task(directory.leave("r"))
+    revision = (await waiting).revision
+    assert not leaving.done()
+    told = asyncio.create_task(fleet(directory, revision, "g"))
+    await leaving
+    await _end(told)
+
+
+async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(directory: Directory) -> None:
+    await report(directory, "r", "replica", "1")
+    await report(directory, "g", "gateway")
+    async with asyncio.timeout(0.1):
+        await directory.leave("g")
+        await directory.leave("g")
+        await directory.leave("r")
+
+
+async def test_log_settings_reach_followers_at_once_and_the_others_with_their_next_report(directory: Directory) -> None:
+    quiet = LogSettings(log_info=False)
+    waiting = await follower(directory, "g")
+    changing = asyncio.create_task(directory.set_logging(as_logging.dump_json(quiet)))
+    told = await waiting
+    assert told.logging == quiet
+    again = asyncio.create_task(fleet(directory, told.revision, "g"))
+    assert as_logging.validate_json(await changing) == quiet
+    assert await report(directory, "r", "replica", "1") == quiet
+    await _end(again)
+
+
+async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(directory: Directory) -> None:
+    taking = asyncio.create_task(directory.take_order("change", 60))
+    await asyncio.sleep(0)
+    asked = asyncio.create_task(directory.order(as_order.dump_json(Order("unload", "tiny")), 60))
+    order = as_order.validate_json(await taking)
+    assert (order.kind, order.model) == ("unload", "tiny")
+    await directory.settle_order(order.id, as_outcome.dump_json(Outcome(code="conflict", message="no")))
+    assert as_outcome.validate_json(await asked).code == "conflict"
+
+
+async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(directory: Directory) -> None:
+    answer = await directory.order(as_order.dump_json(Order("index")), 60)
+    assert as_outcome.validate_json(answer).code == "model_not_ready"
+    assert await directory.take_order("look", 0.1) == b""
+    await directory.close_orders()
+
+
+async def _end(*tasks: "asyncio.Task[Fleet]") -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)

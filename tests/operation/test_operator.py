@@ -1,0 +1,214 @@
+"""The operator: what serves is never worse for an order that fails. Over fakes of Serve and of the fleet."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.operation.repository import Shelf
+
+from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
+from headrace.fleet.orders import IndexEntry, Order
+from headrace.operation.operator import Key, Operator
+from headrace_models.repository import ModelVersion, scan
+
+
+class Platform:
+    """Serve and the fleet in one: a version serves from the moment that it runs until it is deleted."""
+
+    def __init__(self) -> None:
+        self.running: set[Key] = set()
+        self.deployed: list[Key] = []
+        self.expected: list[str] = []
+        self.reason = ""
+        self.is_heard_of = True
+        self.while_loading: Callable[[], None] = lambda: None
+        self.fault: Exception | None = None
+
+    def deploy(self, version: ModelVersion) -> None:
+        self.deployed.append(_key(version))
+        if self.fault:
+            raise self.fault
+
+    def wait_until_running(self, version: ModelVersion) -> str:
+        self.while_loading()
+        if not self.reason:
+            self.running.add(_key(version))
+        return self.reason
+
+    def delete(self, version: ModelVersion) -> None:
+        self.running.discard(_key(version))
+        self.deployed.remove(_key(version))
+
+    def expect(self, models: Sequence[str]) -> None:
+        self.expected = list(models)
+
+    def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:  # noqa: ARG002
+        return self.is_heard_of and ((model, version) in self.running) == is_wanted
+
+    def serving(self) -> set[Key]:
+        return self.running
+
+
+def _key(version: ModelVersion) -> Key:
+    return version.spec.name, version.spec.version
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    shelf = Shelf(tmp_path)
+    shelf.add("m", "1")
+    return shelf
+
+
+@pytest.fixture
+def platform() -> Platform:
+    return Platform()
+
+
+@pytest.fixture
+def operator(shelf: Shelf, platform: Platform) -> Operator:
+    """Of a platform that was started with what is on the shelf."""
+    versions, _ = scan(shelf.root)
+    for version in versions:
+        platform.deploy(version)
+        platform.wait_until_running(version)
+    platform.expect([v.spec.name for v in versions])
+    return Operator(shelf.root, platform, platform, versions, {})
+
+
+def states(operator: Operator) -> dict[str, str]:
+    return {entry.version: entry.state for entry in operator.index()}
+
+
+def test_a_new_version_replaces_the_one_before(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+    shelf.add("m", "2")
+    operator.load("m")
+    assert platform.deployed == [("m", "2")]
+    assert states(operator) == {"1": "UNAVAILABLE", "2": "READY"}
+
+
+def test_the_version_before_serves_until_the_new_one_does(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+    shelf.add("m", "2")
+    seen: list[dict[str, str]] = []
+    platform.while_loading = lambda: seen.append(states(operator))
+    operator.load("m")
+    assert seen == [{"1": "READY", "2": "LOADING"}]
+
+
+@pytest.mark.parametrize("breaks", ["does not run", "is not heard of", "raises"])
+def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(
+    operator: Operator, shelf: Shelf, platform: Platform, breaks: str
+) -> None:
+    shelf.add("m", "2")
+    platform.reason = "StartFailed: /srv/m/2/golden.npz: no" if breaks == "does not run" else ""
+    platform.is_heard_of = breaks != "is not heard of"
+    platform.fault = OSError("internal") if breaks == "raises" else None
+    outcome = operator.carry_out(Order("load", "m"))
+    with pytest.raises(HeadraceError) as raised:
+        outcome.entries()
+    assert "internal" not in str(raised.value)
+    assert "/srv" not in str(raised.value)
+    assert isinstance(raised.value, StartFailed) is (breaks != "raises")
+    assert platform.deployed == [("m", "1")]
+    assert platform.expected == ["m"]
+    assert states(operator) == {"1": "READY", "2": "UNAVAILABLE"}
+
+
+def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    shelf.add("m", "2")
+    platform.reason = "golden output: found a difference"
+    with pytest.raises(StartFailed):
+        operator.load("m")
+    assert operator.index()[1] == IndexEntry("m", "2", "UNAVAILABLE", platform.reason)
+    platform.reason = ""
+    operator.load("m")
+    assert operator.index()[1] == IndexEntry("m", "2", "READY")
+
+
+def test_a_loaded_version_is_loaded_again_by_doing_nothing(operator: Operator, platform: Platform) -> None:
+    operator.load("m")
+    assert platform.deployed == [("m", "1")]
+
+
+def test_a_loaded_version_that_does_not_answer_is_not_said_to(operator: Operator, platform: Platform) -> None:
+    platform.running.clear()
+    with pytest.raises(NotReady):
+        operator.load("m")
+    assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "no replica of it answers now"),)
+
+
+def test_a_loaded_version_with_other_contents_is_a_conflict(operator: Operator, shelf: Shelf) -> None:
+    with (shelf.root / "m" / "1" / "model.toml").open("a") as spec:
+        spec.write("\n# changed\n")
+    with pytest.raises(Conflict, match="add a new version"):
+        operator.load("m")
+
+
+def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    shelf.add_broken("m", "2")
+    with pytest.raises(BadRequest, match=r"^model\.toml:\d+: files"):
+        operator.load("m")
+    assert platform.deployed == [("m", "1")]
+
+
+def test_the_newest_sound_version_is_loaded_where_none_is(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+    shelf.add("m", "2")
+    shelf.add_broken("m", "3")
+    operator.unload("m")
+    operator.load("m")
+    assert platform.deployed == [("m", "2")]
+
+
+def test_a_version_that_was_removed_is_replaced_by_the_newest_there_is(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    (shelf.root / "m" / "1").rename(shelf.root / "gone")
+    assert operator.index()[-1] == IndexEntry("m", "1", "READY", "not in the repository any more")
+    shelf.add("m", "0")
+    operator.load("m")
+    assert platform.deployed == [("m", "0")]
+
+
+def test_a_model_that_was_added_is_served_and_expected_once_it_runs(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    shelf.add("new", "1")
+    seen: list[list[str]] = []
+    platform.while_loading = lambda: seen.append(platform.expected)
+    operator.load("new")
+    assert seen == [["m"]]
+    assert platform.expected == operator.models == ["m", "new"]
+
+
+def test_an_unloaded_model_is_neither_served_nor_expected(operator: Operator, platform: Platform) -> None:
+    operator.unload("m")
+    assert (platform.deployed, platform.expected) == ([], [])
+    assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "not loaded"),)
+    operator.unload("m")
+
+
+@pytest.mark.parametrize("name", ["nobody", "..", "../m", "/etc/passwd", "a\0b", "", "M"])
+def test_a_name_that_is_not_in_the_repository_is_unknown(operator: Operator, name: str) -> None:
+    for deed in (operator.load, operator.unload):
+        with pytest.raises(UnknownModel):
+            deed(name)
+
+
+def test_a_model_without_a_version_or_without_a_sound_one_is_refused(operator: Operator, shelf: Shelf) -> None:
+    (shelf.root / "empty").mkdir()
+    shelf.add_broken("bad", "1")
+    for name in ("empty", "bad"):
+        with pytest.raises(BadRequest):
+            operator.load(name)
+
+
+def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(shelf: Shelf, platform: Platform) -> None:
+    operator = Operator(shelf.root, platform, platform, scan(shelf.root)[0], {"m": "golden output: no"})
+    assert operator.models == []
+    assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "golden output: no"),)
+    operator.load("m")
+    assert operator.index() == (IndexEntry("m", "1", "READY"),)
