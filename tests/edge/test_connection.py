@@ -185,14 +185,6 @@ async def test_a_caller_who_ends_early_is_told_and_counted_once(listener: Listen
     assert listener.app.gone == []
 
 
-async def test_a_caller_who_half_closes_gets_its_answer(listener: Listener) -> None:
-    caller = await listener.call()
-    await caller.send(request(b"abc"))
-    caller.writer.write_eof()
-    assert await caller.answer() == (200, b"abc")
-    assert await caller.rest() == b""
-
-
 async def test_a_caller_who_leaves_is_told_of_once() -> None:
     async with listening() as listener:
         listener.app.held = asyncio.Event()
@@ -201,8 +193,9 @@ async def test_a_caller_who_leaves_is_told_of_once() -> None:
         while not listener.app.bodies or len(listener.app.heads) < 3:
             await asyncio.sleep(0)
         caller.writer.transport.abort()
-        while len(listener.app.gone) < 2:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while len(listener.app.gone) < 2:
+                await asyncio.sleep(0)
         assert listener.app.bodies == [b"runs"]
 
 

@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         for whole in left:
             self._budget.give_back(len(whole.body))
             self._app.left(whole.exchange)
-        if self._receiver.arriving is not None and not self._is_failed:
+        if self._receiver.arriving is not None:
             self._app.left(self._receiver.arriving)
         self._receiver.drop()
 
@@ -97,20 +97,16 @@ class Connection(asyncio.Protocol):
             self._await_caller()
 
     def eof_received(self) -> bool:
-        """The caller sends no more, but may still wait for answers to what is whole."""
+        """A caller who sends no more is taken to be gone, and its work with it; but half a request is answered."""
         assert self._receiver is not None, "the connection was made"
-        if self._is_ending:
-            self.close()
-            return True
+        if self._is_ending or self._running is not None:
+            return False
         try:
             self._receiver.end()
         except HeadraceError as error:
             self._fail(error)
-        else:
-            self._is_ending = True
-            if self._running is None:
-                self.close()
-        return True
+            return True
+        return False
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()

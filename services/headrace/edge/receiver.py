@@ -106,9 +106,10 @@ class Receiver:
             view = view[size:]
 
     def drop(self) -> None:
-        """Give back the budget of a body that will not be whole."""
+        """Give up what arrives: it will not be whole."""
         self._budget.give_back(sum(map(len, self._body)))
         self._body = []
+        self.arriving = None
 
     def end(self) -> None:
         """Nothing follows. Raises BodyTruncated if something should."""
