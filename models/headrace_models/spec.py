@@ -98,8 +98,8 @@ class OutputSpec(_Frozen):
 class ImageSpec(_Frozen):
     """Photo bytes (JPEG, PNG) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
 
-    Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels` is refused
-    from its header, before it is decoded.
+    Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels`, of a side beyond
+    8,192 or of more than 64 MiB decoded is refused from its header, before it is decoded.
     """
 
     kind: Literal["image"]
@@ -109,7 +109,7 @@ class ImageSpec(_Frozen):
     crop: float = Field(gt=0, le=1)
     mean: float
     scale: float = Field(gt=0)
-    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_pixels: int = Field(default=16_000_000, ge=1)
 
 
 class TextSpec(_Frozen):
