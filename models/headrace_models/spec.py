@@ -121,7 +121,7 @@ class TextSpec(_Frozen):
     ids: TensorName = "input_ids"
     mask: TensorName = "attention_mask"
     max_tokens: int = Field(ge=1, le=8192)
-    max_chars: int = Field(default=100_000, ge=1)
+    max_chars: int = Field(default=32_000, ge=1)
 
 
 class CharactersSpec(_Frozen):

@@ -151,14 +151,30 @@ def test_a_long_text_is_cut_but_keeps_its_end_mark(text: Callable[..., Preproces
     [
         (b"", "the text is empty"),
         (b" \n\t ", "the text is empty"),
+        ("\u3000\xa0".encode(), "the text is empty"),
+        (b"\0\1\x1b\x7f\xc2\x85", "the text is empty"),
         (b"caf\xe9", "not valid UTF-8"),
-        ("é".encode() * 11, "11 characters, more than the 10 allowed"),
-        (b"x" * 41, "41 bytes, too many for the 10 characters allowed"),
+        (b"half a pair \xed\xa0\x80", "not valid UTF-8"),
+        (b"overlong \xc0\xaf", "not valid UTF-8"),
+        ("é".encode() * 11, r"text too long \(limit 10 characters\): found 11"),
+        (b"x" * 41, r"text too long \(limit 10 characters\): found 41 bytes"),
     ],
 )
 def test_a_text_that_cannot_be_read_is_refused(text: Callable[..., Preprocessor], raw: bytes, complaint: str) -> None:
     with pytest.raises(BadInput, match=complaint):
-        text(max_chars=10)(raw)
+        text(max_chars=len(raw) if "UTF" in complaint else 10)(raw)
+
+
+def test_a_text_may_have_as_many_characters_as_the_limit_says_and_no_more(text: Callable[..., Preprocessor]) -> None:
+    prepare = text()
+    assert prepare("é".encode() * 32_000)["input_ids"].shape[1] > 0
+    with pytest.raises(BadInput, match=r"text too long \(limit 32000 characters\): found 32001"):
+        prepare("é".encode() * 32_001)
+
+
+def test_odd_characters_are_data(text: Callable[..., Preprocessor]) -> None:
+    for odd in ("a\0b", "\u202eone", "one\u200d", "\U0001f469\u200d\U0001f467", "a" + "\u0301" * 1000):
+        assert text()(odd.encode())["input_ids"].shape[1] >= 3
 
 
 def test_texts_read_at_once_do_not_disturb_each_other(text: Callable[..., Preprocessor]) -> None:
@@ -189,9 +205,11 @@ def test_characters_become_their_places_in_the_alphabet(characters: Preprocessor
     ("raw", "complaint"),
     [
         (b"", "the text is empty"),
-        (b"aaaaa", "5 characters, more than the 4 allowed"),
+        (b" ", "the text is empty"),
+        (b"\0\1", "the text is empty"),
+        (b"aaaaa", r"text too long \(limit 4 characters\): found 5"),
         # One character that becomes two when lower-cased.
-        ("aaaİ".encode(), "5 characters, more than the 4 allowed"),
+        ("aaaİ".encode(), r"text too long \(limit 4 characters\): found 5"),
         (b"\xff", "not valid UTF-8"),
     ],
 )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests import data
 
 from headrace_models import fetch
+from headrace_models.errors import BadInput
 from headrace_models.preprocess import load
 from headrace_models.repository import ModelVersion
 from headrace_models.zoo import efficientnet_lite0, silero_vad
@@ -218,6 +219,17 @@ def _mean_over_tokens(hidden: npt.NDArray[np.float32], mask: npt.NDArray[np.int6
     mean = (hidden * mask[:, :, np.newaxis]).sum(1) / mask.sum(1, keepdims=True)
     scaled: npt.NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     return scaled
+
+
+def test_minilms_tokenizer_leaves_no_text_without_a_token(built: Built) -> None:
+    version = built("minilm-l6")
+    assert version.spec.preprocess is not None
+    prepare = load(version.spec.preprocess, version.folder)
+    for nothing in ("\u200b" * 10, "\u202e", "\ufffd", "\x01\x02"):
+        with pytest.raises(BadInput, match="the text is empty"):
+            prepare(nothing.encode())
+    for long in ("a" * 32_000, "a" + "\u0301" * 31_999):
+        assert prepare(long.encode())["input_ids"].shape[1] == 3
 
 
 def test_minilm_puts_like_meanings_together(built: Built) -> None:
