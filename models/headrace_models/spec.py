@@ -74,7 +74,8 @@ class InputSpec(_Frozen):
     """One input. `shape` leaves out the leading row axis; -1 is an axis of variable length, at most `max_length`.
 
     `pad` is the value that fills shorter rows up to the longest of a batch; without it only rows of equal shape
-    share a batch. `lengths`, when given, are the only lengths that a variable axis may have.
+    share a batch. `lengths`, when given, are the only lengths that a variable axis may have. Integers may be held to
+    `minimum`..`maximum`, both included: what looks something up must not be asked for what is not there.
     """
 
     name: TensorName
@@ -83,6 +84,18 @@ class InputSpec(_Frozen):
     max_length: int | None = Field(default=None, ge=1)
     lengths: tuple[int, ...] = Field(default=(), strict=False)
     pad: float | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> "InputSpec":
+        if self.minimum is None and self.maximum is None:
+            return self
+        if DTYPES.get(self.datatype, np.dtype("O")).kind not in "iu":
+            raise ValueError(f"minimum, maximum: expected an input of integers, found {self.datatype}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum: expected at most maximum={self.maximum}, found {self.minimum}")
+        return self
 
 
 class OutputSpec(_Frozen):
@@ -174,7 +187,10 @@ class Objective(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256."""
+    """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256.
+
+    `recipe` counts the editions of what the zoo makes under this version; a build replaces another edition.
+    """
 
     name: Name
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -183,6 +199,7 @@ class ModelSpec(_Frozen):
     description: str = ""
     licence: str = ""
     source: str = ""
+    recipe: int = Field(default=1, ge=1)
     backend: Literal["onnx", "torch"] = "onnx"
     weights: dict[Literal["onnx", "torch"], FileName]
     architecture: str | None = None

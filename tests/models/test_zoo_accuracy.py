@@ -232,6 +232,29 @@ def test_minilms_tokenizer_leaves_no_text_without_a_token(built: Built) -> None:
         assert prepare(long.encode())["input_ids"].shape[1] == 3
 
 
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("name", ["minilm-l6", "mail-spam"])
+def test_a_row_whose_mask_is_all_zeros_has_a_finite_answer_that_is_always_the_same(
+    built: Built, name: str, backend: str
+) -> None:
+    version = built(name)
+    ids = np.array([[101, 2040, 102], [101, 7592, 102], [0, 0, 0]], np.int64)
+    (answer,) = run_of(version, backend)({"input_ids": ids, "attention_mask": np.zeros_like(ids)}).values()
+    assert np.isfinite(answer).all()
+    assert np.abs(answer - answer[:1]).max() == 0
+    assert name != "minilm-l6" or not answer.any()
+
+
+@pytest.mark.parametrize("name", ["minilm-l6", "mail-spam", "dga-lstm"])
+def test_a_model_says_which_ids_it_knows_and_answers_for_the_last_of_them(built: Built, name: str) -> None:
+    version = built(name)
+    ids = version.spec.inputs[0]
+    assert (ids.minimum, ids.maximum) == (0, 38 if name == "dga-lstm" else 30521)
+    inputs = {i.name: np.full((1, 3), i.maximum, np.int64) for i in version.spec.inputs}
+    for backend in version.spec.weights:
+        assert all(np.isfinite(output).all() for output in run_of(version, backend)(inputs).values())
+
+
 def test_minilm_puts_like_meanings_together(built: Built) -> None:
     version = built("minilm-l6")
     texts = [b"How do I change my password?", b"I forgot my login secret.", b"The tomatoes are ripe."]
