@@ -22,6 +22,8 @@ _MODULES: Mapping[str, str] = {
 }
 ZOO: tuple[str, ...] = tuple(_MODULES)
 _VERSION = "1"
+# Which edition of a recipe is current, where it is not the first: raise it when what a recipe makes has changed.
+_EDITIONS: Mapping[str, int] = {"dga-lstm": 2, "minilm-l6": 2, "mail-spam": 2}
 
 
 class _Recipe(Protocol):
@@ -45,7 +47,9 @@ def build(
     cache: Path = DEFAULT_CACHE,
     progress: Callable[[str, float], None] = _silently,
 ) -> None:
-    """Build each named model into `root`, unless a sound one is there; `progress` hears its name and share done.
+    """Build each named model into `root`, unless a sound one of today's recipe is there.
+
+    `progress` hears its name and share done.
 
     Raises ModelError if a name is unknown, a package cannot be had, or what was made does not verify.
     """
@@ -54,17 +58,18 @@ def build(
         if name not in _MODULES:
             raise ModelError(f'expected a model of the zoo ({", ".join(ZOO)}), found "{name}"')
     for name in names:
-        if not _is_sound(root / name / _VERSION):
+        if not _is_current(root / name / _VERSION, _EDITIONS.get(name, 1)):
             _build_one(name, root, cache, progress)
         progress(name, 1.0)
 
 
-def _is_sound(folder: Path) -> bool:
+def _is_current(folder: Path, edition: int) -> bool:
     try:
-        verify(read_version(folder))
+        version = read_version(folder)
+        verify(version)
     except BadSpec:
         return False
-    return True
+    return version.spec.recipe == edition
 
 
 def _build_one(name: str, root: Path, cache: Path, progress: Callable[[str, float], None]) -> None:
@@ -74,4 +79,9 @@ def _build_one(name: str, root: Path, cache: Path, progress: Callable[[str, floa
         progress(name, done / steps)
         fetch(package, cache)
     progress(name, len(module.PACKAGES) / steps)
-    write_version(root, name, _VERSION, lambda folder: module.recipe(folder, cache))
+
+    def make(folder: Path) -> Draft:
+        draft = module.recipe(folder, cache)
+        return Draft({**draft.document, "recipe": _EDITIONS.get(name, 1)}, draft.golden_inputs)
+
+    write_version(root, name, _VERSION, make)

@@ -3,9 +3,11 @@
 ModelError             the family
 ├── BadSpec            a `model.toml` or a file it names is wrong; `place` is "file:line"
 └── BadInput           a caller's photo or text cannot become tensors
+    ├── UnreadableImage    no JPEG or PNG, or a broken one
+    └── OversizedImage     larger than a limit that the message names
 """
 
-__all__ = ["BadInput", "BadSpec", "ModelError"]
+__all__ = ["BadInput", "BadSpec", "ModelError", "OversizedImage", "UnreadableImage"]
 
 
 class ModelError(Exception):
@@ -26,3 +28,11 @@ class BadSpec(ModelError):
 
 class BadInput(ModelError):
     """A raw input (a photo, a text) that preprocessing refuses; the message is fit for the caller."""
+
+
+class UnreadableImage(BadInput):
+    pass
+
+
+class OversizedImage(BadInput):
+    pass

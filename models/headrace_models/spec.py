@@ -75,7 +75,8 @@ class InputSpec(_Frozen):
     """One input. `shape` leaves out the leading row axis; -1 is an axis of variable length, at most `max_length`.
 
     `pad` is the value that fills shorter rows up to the longest of a batch; without it only rows of equal shape
-    share a batch. `lengths`, when given, are the only lengths that a variable axis may have.
+    share a batch. `lengths`, when given, are the only lengths that a variable axis may have. Integers may be held to
+    `minimum`..`maximum`, both included: what looks something up must not be asked for what is not there.
     """
 
     name: TensorName
@@ -84,6 +85,18 @@ class InputSpec(_Frozen):
     max_length: int | None = Field(default=None, ge=1)
     lengths: tuple[int, ...] = Field(default=(), strict=False)
     pad: float | None = None
+    minimum: int | None = None
+    maximum: int | None = None
+
+    @model_validator(mode="after")
+    def _has_a_range(self) -> "InputSpec":
+        if self.minimum is None and self.maximum is None:
+            return self
+        if DTYPES.get(self.datatype, np.dtype("O")).kind not in "iu":
+            raise ValueError(f"minimum, maximum: expected an input of integers, found {self.datatype}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"minimum: expected at most maximum={self.maximum}, found {self.minimum}")
+        return self
 
 
 class OutputSpec(_Frozen):
@@ -99,8 +112,8 @@ class OutputSpec(_Frozen):
 class ImageSpec(_Frozen):
     """Photo bytes (JPEG, PNG) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
 
-    Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels` is refused
-    from its header, before it is decoded.
+    Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels`, of a side beyond
+    8,192 or of more than 64 MiB decoded is refused from its header, before it is decoded.
     """
 
     kind: Literal["image"]
@@ -110,7 +123,7 @@ class ImageSpec(_Frozen):
     crop: float = Field(gt=0, le=1)
     mean: float
     scale: float = Field(gt=0)
-    max_pixels: int = Field(default=50_000_000, ge=1)
+    max_pixels: int = Field(default=16_000_000, ge=1)
 
 
 class TextSpec(_Frozen):
@@ -122,7 +135,7 @@ class TextSpec(_Frozen):
     ids: TensorName = "input_ids"
     mask: TensorName = "attention_mask"
     max_tokens: int = Field(ge=1, le=8192)
-    max_chars: int = Field(default=100_000, ge=1)
+    max_chars: int = Field(default=32_000, ge=1)
 
 
 class CharactersSpec(_Frozen):
@@ -175,7 +188,10 @@ class Objective(_Frozen):
 
 
 class ModelSpec(_Frozen):
-    """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256."""
+    """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256.
+
+    `recipe` counts the editions of what the zoo makes under this version; a build replaces another edition.
+    """
 
     name: Name
     version: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
@@ -184,6 +200,7 @@ class ModelSpec(_Frozen):
     description: str = ""
     licence: str = ""
     source: str = ""
+    recipe: int = Field(default=1, ge=1)
     backend: Literal["onnx", "torch"] = "onnx"
     weights: dict[Literal["onnx", "torch"], FileName]
     architecture: str | None = None

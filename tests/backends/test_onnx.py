@@ -1,55 +1,19 @@
 """ONNX Runtime behind our contract: every datatype of the protocol goes through it and comes back the same bits."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
+from tests.backends.own_models import IN_ONNX, added, identity
 
 from headrace.backends import load
 from headrace.errors import BadRequest
 from headrace.tensor import Tensor, from_array, pack_bytes, to_array
-from headrace_models.add import add
 from headrace_models.golden import difference, read_golden
-from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import DTYPES
 
-IN_ONNX = {
-    "BOOL": TensorProto.BOOL,
-    "UINT8": TensorProto.UINT8,
-    "UINT16": TensorProto.UINT16,
-    "UINT32": TensorProto.UINT32,
-    "UINT64": TensorProto.UINT64,
-    "INT8": TensorProto.INT8,
-    "INT16": TensorProto.INT16,
-    "INT32": TensorProto.INT32,
-    "INT64": TensorProto.INT64,
-    "FP16": TensorProto.FLOAT16,
-    "FP32": TensorProto.FLOAT,
-    "FP64": TensorProto.DOUBLE,
-    "BF16": TensorProto.BFLOAT16,
-    "BYTES": TensorProto.STRING,
-}
 EVERY = pytest.mark.parametrize("datatype", IN_ONNX)
-
-
-def added(folder: Path, nodes: Sequence[onnx.NodeProto], given: str, gives: str) -> ModelVersion:
-    """A version whose weights are these nodes: `x` [n, 3] of one datatype to `y` [n, 3] of another."""
-    values = [
-        [helper.make_tensor_value_info(name, IN_ONNX[datatype], ["n", 3])]
-        for name, datatype in (("x", given), ("y", gives))
-    ]
-    graph = helper.make_graph(nodes, "model", values[0], values[1])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, folder / "given.onnx")
-    return read_version(add(folder / "given.onnx", "mine", folder / "repository"))
-
-
-def identity(folder: Path, datatype: str) -> ModelVersion:
-    return added(folder, [helper.make_node("Identity", ["x"], ["y"])], datatype, datatype)
 
 
 def any_bits(datatype: str) -> Tensor:

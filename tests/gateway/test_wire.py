@@ -144,6 +144,28 @@ def test_floats_of_two_bytes_are_numbers_in_json_and_keep_their_range(
         decode_binary(np.full((1, 2, 2), np.nan, DTYPES[datatype]), the)
 
 
+IDS = [{"name": "x", "datatype": "INT64", "shape": [2, 2], "minimum": 0, "maximum": 9}]
+
+
+@pytest.mark.parametrize("wrong", [-1, 10, 2**62, -(2**63)])
+def test_an_integer_outside_what_a_model_can_look_up_is_refused_in_json_and_in_binary(wrong: int) -> None:
+    the = spec(inputs=IDS)
+    codec, says = Codec(the), f"expected values from 0 to 9, found {wrong}$"
+    with pytest.raises(BadRequest, match=rf"^inputs\[0\]: {says}"):
+        decode({"inputs": [tensor([0, 9, 1, wrong], datatype="INT64")]}, the)
+    for _ in range(2):  # the second time by the remembered header
+        decode_binary(np.array([[[0, 9], [1, 2]]]), the, codec)
+        with pytest.raises(BadRequest, match=says):
+            decode_binary(np.array([[[0, 9], [1, wrong]]]), the, codec)
+
+
+def test_a_range_may_have_one_end() -> None:
+    the = spec(inputs=[{"name": "x", "datatype": "INT64", "shape": [2, 2], "minimum": 0}])
+    assert to_array(decode({"inputs": [tensor([0, 1, 2, 2**62], datatype="INT64")]}, the).inputs[0]).max() == 2**62
+    with pytest.raises(BadRequest, match="expected values from 0 to any, found -1"):
+        decode({"inputs": [tensor([0, 1, 2, -1], datatype="INT64")]}, the)
+
+
 def test_bare_nan_is_read_and_then_the_models_policy_speaks() -> None:
     body = b'{"inputs":[{"name":"x","shape":[1,2,2],"datatype":"FP32","data":[1,NaN,-Infinity,4]}]}'
     with pytest.raises(BadRequest, match="expected finite numbers"):

@@ -1,5 +1,6 @@
 """The zoo's builder, tried on its smallest model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ def test_a_damaged_model_is_built_again_to_the_same_bytes(root: Path) -> None:
     build([NAME], root, cache=data.CACHE)
     assert weights.read_bytes() == sound
     assert read_version(weights.parent).spec.files == digests
+
+
+def test_a_model_of_an_earlier_recipe_is_built_again(root: Path) -> None:
+    build([NAME], root, cache=data.CACHE)
+    spec = root / NAME / "1" / "model.toml"
+    today = spec.read_text(encoding="utf-8")
+    spec.write_text(re.sub(r"^(recipe = .*|m(in|ax)imum = .*)\n", "", today, flags=re.MULTILINE), encoding="utf-8")
+    assert read_version(spec.parent).spec.recipe == 1
+    build([NAME], root, cache=data.CACHE)
+    assert spec.read_text(encoding="utf-8") == today
 
 
 def test_a_name_that_is_not_in_the_zoo_is_refused_before_anything_is_built(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from headrace_models.spec import DTYPES, ModelSpec
 DIGEST = "0" * 64
 
 
+def ids(**more: Any) -> dict[str, Any]:
+    return {"name": "x", "datatype": "INT64", "shape": [3]} | more
+
+
 @pytest.fixture
 def whole(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"golden": "golden.npz", "files": {"model.onnx": DIGEST, "golden.npz": DIGEST}}
@@ -30,6 +34,9 @@ def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
         ({"weights": {"onnx": "../model.onnx"}}, "should match pattern"),
         ({"batching": {"max_rows": 0}}, "greater than or equal to 1"),
         ({"version": 1}, "should be a valid string"),
+        ({"inputs": [ids(datatype="FP32", minimum=0)]}, "expected an input of integers, found FP32"),
+        ({"inputs": [ids(datatype="BYTES", maximum=0)]}, "expected an input of integers, found BYTES"),
+        ({"inputs": [ids(minimum=2, maximum=1)]}, "minimum: expected at most maximum=1, found 2"),
     ],
 )
 def test_a_spec_that_contradicts_itself_is_refused(

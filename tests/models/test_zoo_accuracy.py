@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests import data
 
 from headrace_models import fetch
+from headrace_models.errors import BadInput
 from headrace_models.preprocess import load
 from headrace_models.repository import ModelVersion
 from headrace_models.zoo import efficientnet_lite0, silero_vad
@@ -218,6 +219,40 @@ def _mean_over_tokens(hidden: npt.NDArray[np.float32], mask: npt.NDArray[np.int6
     mean = (hidden * mask[:, :, np.newaxis]).sum(1) / mask.sum(1, keepdims=True)
     scaled: npt.NDArray[np.float32] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
     return scaled
+
+
+def test_minilms_tokenizer_leaves_no_text_without_a_token(built: Built) -> None:
+    version = built("minilm-l6")
+    assert version.spec.preprocess is not None
+    prepare = load(version.spec.preprocess, version.folder)
+    for nothing in ("\u200b" * 10, "\u202e", "\ufffd", "\x01\x02"):
+        with pytest.raises(BadInput, match="the text is empty"):
+            prepare(nothing.encode())
+    for long in ("a" * 32_000, "a" + "\u0301" * 31_999):
+        assert prepare(long.encode())["input_ids"].shape[1] == 3
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("name", ["minilm-l6", "mail-spam"])
+def test_a_row_whose_mask_is_all_zeros_has_a_finite_answer_that_is_always_the_same(
+    built: Built, name: str, backend: str
+) -> None:
+    version = built(name)
+    ids = np.array([[101, 2040, 102], [101, 7592, 102], [0, 0, 0]], np.int64)
+    (answer,) = run_of(version, backend)({"input_ids": ids, "attention_mask": np.zeros_like(ids)}).values()
+    assert np.isfinite(answer).all()
+    assert np.abs(answer - answer[:1]).max() == 0
+    assert name != "minilm-l6" or not answer.any()
+
+
+@pytest.mark.parametrize("name", ["minilm-l6", "mail-spam", "dga-lstm"])
+def test_a_model_says_which_ids_it_knows_and_answers_for_the_last_of_them(built: Built, name: str) -> None:
+    version = built(name)
+    ids = version.spec.inputs[0]
+    assert (ids.minimum, ids.maximum) == (0, 38 if name == "dga-lstm" else 30521)
+    inputs = {i.name: np.full((1, 3), i.maximum, np.int64) for i in version.spec.inputs}
+    for backend in version.spec.weights:
+        assert all(np.isfinite(output).all() for output in run_of(version, backend)(inputs).values())
 
 
 def test_minilm_puts_like_meanings_together(built: Built) -> None:

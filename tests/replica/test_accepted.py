@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from headrace import backends
-from headrace.errors import BadRequest, DeadlineExceeded, InferenceFailed
+from headrace.errors import BadImage, BadRequest, DeadlineExceeded, ImageTooLarge, InferenceFailed
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
 from headrace.tensor import Array, Request, Tensor, from_array, pack_bytes, to_array
@@ -276,6 +276,44 @@ async def test_a_text_that_cannot_be_read_is_a_bad_request(spelling: ModelVersio
     async with Host(spelling, "onnx", Silent()) as host:
         with pytest.raises(BadRequest, match='input "text"'):
             await host.infer(texts(b"a", wrong))
+
+
+@pytest.fixture
+def looking(write: Write) -> ModelVersion:
+    """Photos -> their 2x2 pixels."""
+    return write(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [tensor("x", "FP32", 3, 2, 2)],
+        [tensor("y", "FP32", 3, 2, 2)],
+        {"x": np.zeros((1, 3, 2, 2), np.float32)},
+        preprocess={
+            "kind": "image",
+            "input": "photo",
+            "output": "x",
+            "size": 2,
+            "crop": 1.0,
+            "mean": 0.0,
+            "scale": 1.0,
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind", "says"),
+    [
+        (b"GIF89a", BadImage, "unsupported image format"),
+        (b"\x89PNG\r\n\x1a\n", BadImage, "the image is corrupt"),
+        (b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + bytes(9), ImageTooLarge, "limit 16 megapixels"),
+    ],
+)
+async def test_a_photo_that_is_refused_says_which_way(
+    looking: ModelVersion, raw: bytes, kind: type[BadRequest], says: str
+) -> None:
+    asked = Request([Tensor("photo", "BYTES", (1,), pack_bytes([raw]))], (), monotonic() + 5)
+    async with Host(looking, "onnx", Silent()) as host:
+        with pytest.raises(kind, match=f'^input "photo": .*{says}') as refused:
+            await host.infer(asked)
+    assert type(refused.value) is kind
 
 
 async def test_a_drain_waits_for_what_is_still_preprocessed(spelling: ModelVersion) -> None:

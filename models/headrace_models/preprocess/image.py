@@ -10,19 +10,21 @@ import numpy.typing as npt
 # The plugins by name: Image.open would import them at the first photo, in whichever thread it comes.
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from headrace_models.errors import BadInput
+from headrace_models.errors import BadInput, UnreadableImage
+from headrace_models.preprocess import jpeg_file, png_file
+from headrace_models.preprocess.image_size import CORRUPT
 from headrace_models.spec import ImageSpec
 
 __all__ = ["ImagePreprocessor"]
 
 _FORMATS = (JpegImagePlugin.JpegImageFile.format, PngImagePlugin.PngImageFile.format)
-_UNREADABLE = "the photo is not a readable JPEG or PNG"
 
 
 class ImagePreprocessor:
     """JPEG or PNG bytes -> `output` FP32 [1, 3, size, size], channels in the order red, green, blue.
 
-    The photo's orientation tag is ignored, and so is its transparency. Pixels are read as the file stores them.
+    Pixels are read as the file stores them: orientation tags, colour profiles and gamma are ignored, and so is
+    transparency. Samples of 16 bits lose their lower eight; palettes, greys and CMYK become RGB.
     """
 
     def __init__(self, spec: ImageSpec) -> None:
@@ -34,23 +36,29 @@ class ImagePreprocessor:
         except BadInput:
             raise
         except Exception:  # a decoder meeting a stranger's bytes raises whatever its parser hits
-            raise BadInput(_UNREADABLE) from None
+            raise UnreadableImage(CORRUPT) from None
         scaled = (pixels - np.float32(self._spec.mean)) / np.float32(self._spec.scale)
         return {self._spec.output: np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])}
 
     def _pixels(self, raw: bytes) -> npt.NDArray[np.float32]:
         """[size, size, 3], values in 0..255."""
         spec = self._spec
-        with Image.open(BytesIO(raw), formats=_FORMATS) as photo:
-            if photo.width * photo.height > spec.max_pixels:
-                size = f"{photo.width}x{photo.height}"
-                raise BadInput(f"the photo has {size} pixels, more than the {spec.max_pixels} allowed")
+        with Image.open(BytesIO(_pixels_only(raw, spec.max_pixels)), formats=_FORMATS) as photo:
             # A JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time. Twice the wanted side is left, from where
             # the bicubic filter gives what it would have given from the whole photo, to about a grey level.
             enough = math.ceil(2 * spec.size / spec.crop)
             photo.draft(None, (enough, enough))
             square = _in_colour(_centre_square(photo, spec.crop))
         return np.asarray(square.resize((spec.size, spec.size), Image.Resampling.BICUBIC), np.float32)
+
+
+def _pixels_only(raw: bytes, max_pixels: int) -> bytes:
+    """The image without all that makes no pixels, so that the decoder never meets it. Its size is checked."""
+    if raw.startswith(png_file.SIGNATURE):
+        return png_file.png_pixels(raw, max_pixels)
+    if raw.startswith(jpeg_file.SIGNATURE):
+        return jpeg_file.jpeg_pixels(raw, max_pixels)
+    raise UnreadableImage("unsupported image format: expected JPEG or PNG")
 
 
 def _centre_square(photo: Image.Image, share: float) -> Image.Image:

@@ -8,15 +8,14 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from headrace_models.errors import BadInput, BadSpec
+from headrace_models.preprocess.plain_text import EMPTY, read_text
 from headrace_models.spec import TextSpec
 
 __all__ = ["TextPreprocessor"]
 
-_MAX_UTF8_BYTES = 4
-
 
 class TextPreprocessor:
-    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], cut to `max_tokens`, never padded."""
+    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], cut to `max_tokens`, never padded, never without a token."""
 
     def __init__(self, spec: TextSpec, folder: Path) -> None:
         self._spec = spec
@@ -26,25 +25,13 @@ class TextPreprocessor:
         self._tokenizer.enable_truncation(spec.max_tokens)
 
     def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
-        encoding = self._tokenizer.encode(self._text(raw))
+        encoding = self._tokenizer.encode(read_text(raw, self._spec.max_chars))
+        if all(encoding.special_tokens_mask):  # marks of no width, say, of which the tokenizer leaves nothing
+            raise BadInput(EMPTY)
         return {
             self._spec.ids: np.array([encoding.ids], np.int64),
             self._spec.mask: np.array([encoding.attention_mask], np.int64),
         }
-
-    def _text(self, raw: bytes) -> str:
-        limit = self._spec.max_chars
-        if len(raw) > limit * _MAX_UTF8_BYTES:
-            raise BadInput(f"the text has {len(raw)} bytes, too many for the {limit} characters allowed")
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError:
-            raise BadInput("the text is not valid UTF-8") from None
-        if len(text) > limit:
-            raise BadInput(f"the text has {len(text)} characters, more than the {limit} allowed")
-        if not text.strip():
-            raise BadInput("the text is empty")
-        return text
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

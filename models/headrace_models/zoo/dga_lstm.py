@@ -111,7 +111,17 @@ def _document() -> dict[str, object]:
         "backend": "onnx",
         "architecture": "dga-lstm",
         "weights": WEIGHTS,
-        "inputs": [{"name": "ids", "datatype": "INT64", "shape": [-1], "max_length": _MAX_LENGTH, "pad": 0}],
+        "inputs": [
+            {
+                "name": "ids",
+                "datatype": "INT64",
+                "shape": [-1],
+                "max_length": _MAX_LENGTH,
+                "pad": 0,
+                "minimum": 0,
+                "maximum": len(_ALPHABET) - 1,
+            }
+        ],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}],
         "preprocess": PREPROCESS,
         "batching": {"max_rows": 64},

@@ -82,7 +82,10 @@ class _Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ids, mask INT64 [n, length <= 512] -> FP32 [n, 384] of length 1: the mean over the unmasked tokens."""
+    """ids, mask INT64 [n, length <= 512] -> FP32 [n, 384] of length 1: the mean over the unmasked tokens.
+
+    Of a row whose mask is all zeros it is zeros.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -174,8 +177,16 @@ def encoder_weights(cache: Path) -> dict[str, Tensor]:
 
 def inputs_document(max_tokens: int) -> list[dict[str, object]]:
     return [
-        {"name": name, "datatype": "INT64", "shape": [-1], "max_length": max_tokens, "pad": 0}
-        for name in ("input_ids", "attention_mask")
+        {
+            "name": name,
+            "datatype": "INT64",
+            "shape": [-1],
+            "max_length": max_tokens,
+            "pad": 0,
+            "minimum": 0,
+            "maximum": maximum,
+        }
+        for name, maximum in (("input_ids", _VOCABULARY - 1), ("attention_mask", 1))
     ]
 
 

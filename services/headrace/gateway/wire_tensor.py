@@ -26,6 +26,7 @@ class TensorReader:
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
         self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
+        self._has_range = spec.minimum is not None or spec.maximum is not None
         self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
 
     def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
@@ -79,6 +80,8 @@ class TensorReader:
             raise BadRequest(
                 f"{where}.data: expected {math.prod(shape)} elements for shape {list(shape)}, found {values.size}"
             )
+        if self._has_range:
+            _check_range(values, self._spec, where)
         # Only a document with bare NaN or Infinity tokens, which is read as plain lists, can hold any.
         if self._checks_finite and not isinstance(data, simdjson.Array):
             _check_finite(values, where)
@@ -95,7 +98,9 @@ class TensorReader:
             raise BadRequest(
                 f"{where}.parameters.binary_data_size: expected {expected} for shape {list(shape)}, found {len(data)}"
             )
-        if self._checks_finite:
+        if self._has_range:
+            _check_range(np.frombuffer(data, DTYPES[tensor.datatype]), self._spec, where)
+        elif self._checks_finite:
             _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where)
         elif tensor.datatype == "BOOL" and np.frombuffer(data, "u1").max(initial=0) > 1:
             raise BadRequest(f"{where}: expected bytes 0 or 1 for BOOL")
@@ -132,3 +137,14 @@ class TensorReader:
 def _check_finite(values: "np.ndarray", where: str) -> None:
     if not np.isfinite(values).all():
         raise NonFiniteInput(f"{where}: expected finite numbers, found NaN or infinity")
+
+
+def _check_range(values: "np.ndarray", spec: InputSpec, where: str) -> None:
+    """What is looked up by these integers is there: native code would read whatever lies beside its table."""
+    if not values.size:
+        return
+    least, most = int(values.min()), int(values.max())
+    is_low = spec.minimum is not None and least < spec.minimum
+    if is_low or (spec.maximum is not None and most > spec.maximum):
+        low, high = ("any" if limit is None else limit for limit in (spec.minimum, spec.maximum))
+        raise BadRequest(f"{where}: expected values from {low} to {high}, found {least if is_low else most}")

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
@@ -14,15 +14,20 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import Health
-from headrace.errors import BadRequest, HeadraceError, InferenceFailed, ShuttingDown, StartFailed
+from headrace.errors import (
+    BadRequest,
+    HeadraceError,
+    InferenceFailed,
+    ShuttingDown,
+)
 from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
 from headrace.replica.counters import Counters, Execution
+from headrace.replica.preprocessing import preprocessed
+from headrace.replica.proof import warm_up
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
-from headrace_models.errors import BadInput
-from headrace_models.golden import difference, read_golden
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import DTYPES, TextSpec
 
@@ -72,7 +77,7 @@ class Host:
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
-        self._golden = await self._loop.run_in_executor(self._executor, self._warm_up)
+        self._golden = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
         self._batcher: Batcher[Part, _Rows] = await self._stack.enter_async_context(
             Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
@@ -179,18 +184,11 @@ class Host:
     async def _parts_of(self, request: Request) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
         raw = self.spec.preprocess
-        if raw is None or request.inputs[0].name != raw.input:
+        if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
             return [self._with_state({t.name: to_array(t) for t in request.inputs})], 0.0
         started_s = monotonic()
-        parts = await self._loop.run_in_executor(self._pool, self._preprocessed, request.inputs[0])
+        parts = await self._loop.run_in_executor(self._pool, preprocessed, self._preprocess, request.inputs[0])
         return parts, monotonic() - started_s
-
-    def _preprocessed(self, raw: Tensor) -> list[Part]:
-        assert self._preprocess is not None
-        try:
-            return [self._preprocess(item) for item in to_array(raw).ravel()]
-        except BadInput as error:
-            raise BadRequest(f'input "{raw.name}": {error}') from None
 
     def _with_state(self, part: dict[str, Array]) -> Part:
         """A recurrent state that the request leaves out starts from zeros."""
@@ -244,25 +242,6 @@ class Host:
         taken = take_rows(outputs, sizes)
         ran = Execution(sum(sizes), joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
         return [(rows, ran) for rows in taken]
-
-    def _warm_up(self) -> Part:
-        """Run the golden inputs, alone and as a full batch, and compare. Raises StartFailed on a wrong answer."""
-        inputs, expected = read_golden(self.version)
-        self._compare(self._backend.run(inputs), expected)
-        if self.spec.batching.fixed_rows is None:
-            copies = -(-self.spec.batching.max_rows // rows_of(inputs))
-            full = {name: np.concatenate([a] * copies)[: self.spec.batching.max_rows] for name, a in inputs.items()}
-            self._backend.run(full)
-        return inputs
-
-    def _compare(self, outputs: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
-        tolerance = self.spec.golden_tolerance
-        for name, array in expected.items():
-            if worst := difference(outputs[name], array, tolerance):
-                raise StartFailed(
-                    f'{self.spec.name} {self.spec.version}: golden output "{name}": expected within {tolerance}, '
-                    f"found a difference of {worst:.3g}"
-                )
 
     async def _keep_proving(self) -> None:
         """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact."""

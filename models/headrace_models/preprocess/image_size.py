@@ -1,0 +1,24 @@
+"""How large an image may be, asked of its header before anything is decoded."""
+
+from headrace_models.errors import OversizedImage, UnreadableImage
+
+__all__ = ["CORRUPT", "check_size"]
+
+CORRUPT = "the image is corrupt"
+
+_MAX_SIDE = 8192
+_MAX_DECODED_BYTES = 64 << 20
+
+
+def check_size(width: int, height: int, pixel_bytes: int, max_pixels: int) -> None:
+    """`pixel_bytes` is what a pixel takes as the file stores it. Raises OversizedImage, or UnreadableImage for none."""
+    found = f"found {width}x{height}"
+    if width <= 0 or height <= 0:
+        raise UnreadableImage(f"{CORRUPT}: expected at least one pixel, {found}")
+    if width * height > max_pixels:
+        raise OversizedImage(f"image too large (limit {max_pixels / 1e6:g} megapixels): {found}")
+    if max(width, height) > _MAX_SIDE:
+        raise OversizedImage(f"image too large (limit {_MAX_SIDE} pixels a side): {found}")
+    if width * height * pixel_bytes > _MAX_DECODED_BYTES:
+        limit = f"limit {_MAX_DECODED_BYTES >> 20} MiB decoded"
+        raise OversizedImage(f"image too large ({limit}): {found} of {pixel_bytes} bytes each")

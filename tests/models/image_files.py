@@ -1,0 +1,29 @@
+"""Image files for tests: sound ones from Pillow, and any others chunk by chunk."""
+
+import io
+import struct
+import zlib
+from typing import Any
+
+from PIL import Image
+
+__all__ = ["chunk", "encoded", "header", "png"]
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def header(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: bool = False) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+
+
+def png(*chunks: bytes) -> bytes:
+    """These chunks as a file: what every PNG begins and ends with is put around them."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND")
