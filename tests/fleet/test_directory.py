@@ -171,7 +171,7 @@ async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(director
 
 async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(directory: Directory) -> None:
     answer = await directory.order(as_order.dump_json(Order("index")), 60)
-    assert as_outcome.validate_json(answer).code == "model_not_ready"
+    assert as_outcome.validate_json(answer).code == "unavailable"
     assert await directory.take_order("look", 0.1) == b""
     await directory.close_orders()
 
