@@ -37,7 +37,7 @@ def spec(name: str, version: str) -> ModelSpec:
 
 @pytest.fixture
 def directory() -> Directory:
-    return Directory(["tiny"])
+    return Directory(["tiny"], gather_s=0)
 
 
 async def report(directory: Directory, process_id: str, role: str, version: str | None = None) -> LogSettings:
@@ -69,6 +69,15 @@ async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(
     assert [r.id for r in (await waiting).replicas] == ["r"]
     await directory.leave("r")
     assert (await fleet(directory)).replicas == ()
+
+
+async def test_a_directory_that_came_back_is_followed_when_all_have_had_time_to_report() -> None:
+    """Else gateways would drop every replica that has not reported yet."""
+    directory = Directory(["tiny"])
+    following = asyncio.create_task(fleet(directory))
+    await asyncio.sleep(1)
+    await report(directory, "r", "replica", "1")
+    assert [r.id for r in (await following).replicas] == ["r"]
 
 
 async def test_a_report_that_says_nothing_new_wakes_nobody(directory: Directory) -> None:
@@ -162,7 +171,7 @@ async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(director
 
 async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(directory: Directory) -> None:
     answer = await directory.order(as_order.dump_json(Order("index")), 60)
-    assert as_outcome.validate_json(answer).code == "model_not_ready"
+    assert as_outcome.validate_json(answer).code == "unavailable"
     assert await directory.take_order("look", 0.1) == b""
     await directory.close_orders()
 

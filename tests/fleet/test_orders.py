@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, Overloaded, ShuttingDown, StartFailed
+from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, ShuttingDown, StartFailed, Unavailable
 from headrace.fleet.orders import MAX_WAITING, IndexEntry, Order, Orders, Outcome
 
 LOAD, INDEX = Order("load", "m"), Order("index")
@@ -99,7 +99,7 @@ async def test_a_sender_that_leaves_takes_its_order_along(orders: Orders) -> Non
 
 
 async def test_without_an_operator_orders_are_refused_at_once() -> None:
-    with pytest.raises(NotReady, match="nobody"):
+    with pytest.raises(Unavailable, match="nobody"):
         await Orders().give(LOAD, 60)
 
 
@@ -109,7 +109,7 @@ async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(ord
     await asyncio.sleep(20)
     await give(orders, LOAD)
     orders.settle(order.id, Outcome())
-    with pytest.raises(NotReady):
+    with pytest.raises(Unavailable):
         await orders.give(LOAD, 60)
 
 
@@ -123,7 +123,7 @@ async def test_closing_refuses_what_waits_and_what_runs_and_lets_the_operator_go
     assert [type(await _error(task)) for task in (running, waiting)] == [ShuttingDown, ShuttingDown]
     assert await looking is None
     orders.settle(order.id, Outcome())
-    with pytest.raises(NotReady):
+    with pytest.raises(Unavailable):
         await orders.give(LOAD, 60)
 
 

@@ -50,23 +50,32 @@ class Town:
         assert len(versions) == 1, versions
         return versions.pop()
 
-    def add(self, version: str, *, broken: bool = False, wrong: bool = False) -> None:
-        """A copy of version 1; `broken` has weights other than its digest, `wrong` a golden answer it does not give."""
-        old, new = self.repository / MODEL / "1", self.repository / MODEL / version
-        shutil.copytree(old, new)
-        text = (new / "model.toml").read_text().replace('version = "1"', f'version = "{version}"')
-        if wrong:
-            with np.load(new / "golden.npz") as saved:
-                arrays = {name: array + 1 if name.startswith("output:") else array for name, array in saved.items()}
-            np.savez(new / "golden.npz", allow_pickle=False, **arrays)
-            text = text.replace(sha256_of(old / "golden.npz"), sha256_of(new / "golden.npz"))
-        (new / "model.toml").write_text(text)
-        if broken:
-            with (new / "model.onnx").open("ab") as weights:
-                weights.write(b"x")
+    def add(self, version: str) -> Path:
+        """A copy of version 1 under another number."""
+        folder = self.repository / MODEL / version
+        shutil.copytree(self.repository / MODEL / "1", folder)
+        spec = folder / "model.toml"
+        spec.write_text(spec.read_text().replace('version = "1"', f'version = "{version}"'))
+        return folder
 
     def remove(self, version: str) -> None:
         shutil.rmtree(self.repository / MODEL / version)
+
+
+def corrupt(folder: Path) -> None:
+    """Give it other weights than its spec has the digest of."""
+    with (folder / "model.onnx").open("ab") as weights:
+        weights.write(b"x")
+
+
+def expect_wrongly(folder: Path) -> None:
+    """Give it a golden answer, with the right digest, that the model does not give."""
+    golden, spec = folder / "golden.npz", folder / "model.toml"
+    before = sha256_of(golden)
+    with np.load(golden) as saved:
+        arrays = {name: array + 1 if name.startswith("output:") else array for name, array in saved.items()}
+    np.savez(golden, allow_pickle=False, **arrays)
+    spec.write_text(spec.read_text().replace(before, sha256_of(golden)))
 
 
 @dataclass
@@ -152,7 +161,7 @@ def test_a_loaded_version_with_other_contents_is_a_conflict(town: Town) -> None:
 
 
 def test_corrupted_weights_are_refused_and_the_version_before_serves_on(town: Town) -> None:
-    town.add("3", broken=True)
+    corrupt(town.add("3"))
     with asking(town.platform.port) as clients:
         status, problem = town.order("load")
     assert (status, problem["code"]) == (400, "bad_request")
@@ -166,7 +175,7 @@ def test_corrupted_weights_are_refused_and_the_version_before_serves_on(town: To
 
 
 def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(town: Town) -> None:
-    town.add("4", wrong=True)
+    expect_wrongly(town.add("4"))
     with asking(town.platform.port) as clients:
         status, problem = town.order("load")
         state, reason = town.states()["4"]
@@ -218,3 +227,21 @@ def test_many_orders_at_once_end_in_a_state_that_is_told_and_true(town: Town) ->
     assert (town.served() == "2") is is_ready
     assert town.order("load") == (200, None)
     assert town.served() == "2"
+
+
+def test_a_model_that_does_not_start_is_told_of_and_the_others_are_ready(tmp_path: Path) -> None:
+    for model in (MODEL, "silero-vad"):
+        if not (REPOSITORY / model).is_dir():
+            pytest.skip(f"{REPOSITORY} lacks {model}: run headrace models build")
+        shutil.copytree(REPOSITORY / model, tmp_path / model)
+    expect_wrongly(tmp_path / MODEL / "1")
+    with platform("--models", str(tmp_path)) as running:
+        town = Town(running, tmp_path)
+        assert running.ask("GET", "/v2/health/ready")[0] == 200
+        assert running.health()["models"] == ["silero-vad"]
+        state, reason = town.states()["1"]
+        assert (state, "golden output" in reason) == ("UNAVAILABLE", True)
+        shutil.rmtree(tmp_path / MODEL)
+        shutil.copytree(REPOSITORY / MODEL, tmp_path / MODEL)
+        assert town.order("load") == (200, None)
+        assert town.served() == "1"

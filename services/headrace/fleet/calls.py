@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from headrace.errors import HeadraceError, NotReady
+from headrace.errors import HeadraceError, Unavailable
 from headrace.fleet.directory import Directory, as_fleet, as_logging, as_order, as_outcome
 from headrace.fleet.entries import Fleet
 from headrace.fleet.orders import IndexEntry, Lane, Order, Outcome
@@ -46,7 +46,7 @@ def start_directory(models: list[str]) -> None:
 
 
 def ask_directory(method: str, *arguments: object, wait_s: float = 0.0) -> Any:  # noqa: ANN401 - bytes, bool or None
-    """Call a method that may itself wait for `wait_s`. Raises NotReady if the directory does not answer."""
+    """Call a method that may itself wait for `wait_s`. Raises Unavailable if the directory does not answer."""
     try:
         return ray.get(_start(method, *arguments), timeout=wait_s + CALL_TIMEOUT_S)
     except (RayError, ValueError, TimeoutError) as error:
@@ -67,7 +67,7 @@ def _start(method: str, *arguments: object) -> Any:  # noqa: ANN401 - Ray's hand
 
 
 def _silent(error: Exception) -> HeadraceError:
-    return NotReady(f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1)
+    return Unavailable(f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1)
 
 
 async def give_order(order: Order) -> tuple[IndexEntry, ...]:

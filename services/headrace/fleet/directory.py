@@ -1,8 +1,8 @@
 """The fleet's directory: one actor that every process reports to and that gateways and the admin port follow.
 
 Reports double as heartbeats, so the directory may die and come back empty: within a period everyone has reported
-again, and until then gateways keep what they know; log settings go back to their defaults. Values cross as JSON, not
-as pickled objects of ours.
+again, and only then is it followed, so that gateways keep what they know; log settings go back to their defaults.
+Values cross as JSON, not as pickled objects of ours.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ __all__ = [
 REPORT_PERIOD_S = 1.0
 # Who does not report for this long is left out. Gateways notice a dead process sooner, by its channel.
 _LIFE_S = 5.0
+# How long a new directory listens before it says who lives.
+GATHER_S = 2 * REPORT_PERIOD_S
 # How long a replica that leaves, and log settings that change, wait for those who follow to have heard of it.
 _LEAVE_S = 2.0
 _SETTINGS_S = 5.0
@@ -46,7 +48,8 @@ as_outcome = TypeAdapter(Outcome)
 class Directory:
     """Who lives, and the orders to the operator. `models` are the names that should be served."""
 
-    def __init__(self, models: list[str]) -> None:
+    def __init__(self, models: list[str], gather_s: float = GATHER_S) -> None:
+        self._gathered_s = monotonic() + gather_s
         self._models = tuple(models)
         self._processes: dict[str, tuple[ProcessEntry, ReplicaEntry | None, float]] = {}
         self._logging = LogSettings()
@@ -88,6 +91,7 @@ class Directory:
 
         By asking, the process says that it has applied `revision`.
         """
+        await asyncio.sleep(max(0.0, self._gathered_s - monotonic()))
         if process_id and revision <= self._revision:
             self._applied[process_id] = revision
             await self._wake()

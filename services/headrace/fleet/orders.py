@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, Overloaded, ShuttingDown, error_from
+from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, ShuttingDown, Unavailable, error_from
 
 __all__ = ["MAX_WAITING", "IndexEntry", "Lane", "Order", "Orders", "Outcome"]
 
@@ -83,11 +83,11 @@ class Orders:
         self._closings = 0
 
     async def give(self, order: Order, timeout_s: float) -> Outcome:
-        """Wait for the outcome. Raises NotReady without an operator, Overloaded at once, or DeadlineExceeded."""
+        """Wait for the outcome. Raises Unavailable without an operator, Overloaded at once, or DeadlineExceeded."""
         loop = asyncio.get_running_loop()
         line = self._lines[order.lane]
         if not line.is_asking and not self._taken and loop.time() - line.asked_s > OPERATOR_LIFE_S:
-            raise NotReady("nobody carries out orders now", retry_after_s=5)
+            raise Unavailable("nobody carries out orders now", retry_after_s=5)
         if len(line.waiting) >= MAX_WAITING:
             raise Overloaded(f"{MAX_WAITING} orders wait already", retry_after_s=5)
         order = replace(order, id=next(self._ids))

@@ -60,7 +60,8 @@ _wanted = _Wanted()
 
 def configure(role: str, stream: TextIO | None = None) -> None:
     """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
-    handler = logging.StreamHandler(stream or sys.stderr)
+    # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
+    handler = logging.StreamHandler(stream or sys.__stderr__)
     handler.setFormatter(_JsonLines(role))
     handler.addFilter(_wanted)
     logging.basicConfig(handlers=[handler], force=True)
