@@ -17,6 +17,7 @@ from headrace.errors import HeadraceError
 from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/doubler/infer"
+BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_many_callers_at_once_get_their_own_answers(served: Plain) -> None:
         ("GET", "/v2/models/doubler/versions/9", 404, "version_not_found"),
         ("GET", INFER, 405, "method_not_allowed"),
         ("DELETE", "/v2", 405, "method_not_allowed"),
-        ("POST", INFER, 400, "bad_request"),
+        ("POST", INFER, 400, "bad_json"),
         ("POST", "/v1/models/doubler:classify", 400, "bad_request"),
     ],
 )
@@ -96,7 +97,7 @@ def test_metadata_has_the_row_axis(served: Plain) -> None:
     _, answer, _ = served.ask("GET", "/v2/models/doubler")
     assert answer["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
     assert answer["versions"] == ["1"]
-    assert served.ask("GET", "/v2")[1]["extensions"] == ["binary_tensor_data"]
+    assert "binary_tensor_data" in served.ask("GET", "/v2")[1]["extensions"]
     assert served.ask("GET", "/v2/")[0] == 200
 
 
@@ -105,12 +106,16 @@ def test_a_request_id_comes_back_only_if_it_is_well_formed(served: Plain) -> Non
     assert served.ask("GET", "/v2", headers={"X-Request-Id": "a b"})[2]["x-request-id"] != "a b"
 
 
-@pytest.mark.parametrize("timeout", ["0", "-1", "nan", "inf", "1e9", "soon"])
-def test_a_timeout_that_is_no_time_is_refused(served: Plain, timeout: str) -> None:
-    body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
-    status, answer, _ = served.ask("POST", INFER, body, {"X-Request-Timeout": timeout})
+@pytest.mark.parametrize("timeout", ["nan", "soon", "1_0", ""])
+def test_a_timeout_that_is_no_number_is_refused(served: Plain, timeout: str) -> None:
+    status, answer, _ = served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})
     assert status == 400
-    assert answer["error"].startswith("X-Request-Timeout: expected seconds")
+    assert answer["error"].startswith("X-Request-Timeout: expected a number")
+
+
+@pytest.mark.parametrize("timeout", ["inf", "1e9", "300"])
+def test_a_long_timeout_is_cut(served: Plain, timeout: str) -> None:
+    assert served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})[0] == 200
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> None:

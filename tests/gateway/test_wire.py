@@ -93,7 +93,7 @@ def test_a_remembered_header_reads_other_bytes() -> None:
         ({"inputs": [tensor(datatype="FP64")]}, "inputs[0].datatype: expected FP32, found FP64"),
         ({"inputs": [tensor(shape=[1, 4])]}, "inputs[0].shape: expected 3 axes [n, 2, 2], found 2"),
         ({"inputs": [tensor(shape=[1, 2, 3])]}, "inputs[0].shape: axis 2: expected 2, found 3"),
-        ({"inputs": [tensor(shape=[0, 2, 2])]}, "inputs[0].shape: expected at least 1 row, found 0"),
+        ({"inputs": [tensor(shape=[0, 2, 2])]}, "inputs[0].data: expected 0 elements for shape [0, 2, 2], found 4"),
         ({"inputs": [tensor(shape=[-1, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
         ({"inputs": [tensor(shape=[True, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
         ({"inputs": [tensor(shape=[2**62, 2, 2])]}, "inputs[0].shape: the tensor is too large"),
@@ -174,7 +174,7 @@ def test_bare_nan_is_read_and_then_the_models_policy_speaks() -> None:
     np.testing.assert_array_equal(to_array(read.inputs[0]).ravel(), [1, np.nan, -np.inf, 4])
 
 
-@pytest.mark.parametrize("length", ["", "0", "-1", "+5", "abc", "99999999999999999999"])
+@pytest.mark.parametrize("length", ["", "00", "-1", "+5", "abc", "99999999999999999999"])
 def test_a_header_length_that_is_none_is_refused(length: str) -> None:
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
         Codec(spec()).decode(b'{"inputs":[]}', length)

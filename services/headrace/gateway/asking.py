@@ -1,6 +1,6 @@
 """What every route that works with a model shares: the version that a path names, and the way to a replica."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from re import compile as pattern
 from typing import cast
@@ -13,6 +13,7 @@ from headrace.gateway.admission import Admission
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing import Router, Version
 from headrace.keys import Key
+from headrace.telemetry.logs import LogSettings
 from headrace.tensor import Answer, Request, Tensor, Times
 from headrace_models.spec import ModelSpec
 
@@ -31,6 +32,7 @@ class Doors:
     offload: Offload
     labels: Mapping[str, Mapping[str, str]]
     max_inflated_bytes: int
+    change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
 
 
 def json_response(document: object, *headers: tuple[bytes, bytes]) -> Response:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from ray import serve
 
+from headrace.fleet.calls import change_logging
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
@@ -26,7 +27,9 @@ class GatewayReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
         order = replace(order, node=node, address=address)
-        self._thread: LoopThread[Serving] = LoopThread("gateway", lambda ready, stop: serve_gateway(order, ready, stop))
+        self._thread: LoopThread[Serving] = LoopThread(
+            "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging)
+        )
         self._serving = self._thread.start(START_TIMEOUT_S)
         entry = process_entry(process_id, "gateway", self._serving.metrics)
         self._membership = Membership(entry, on_change=self._update)

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
-from headrace.gateway import generate, oip, pages, v1
+from headrace.gateway import generate, oip, pages, settings_routes, v1
 from headrace.gateway.asking import Doors
 
 __all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
@@ -44,6 +44,12 @@ ROUTES: tuple[Route[Handler], ...] = (
     *_of_versions("GET", _V2, "/ready", "metadata", oip.model_ready),
     *_of_versions("GET", _V2, "/config", "metadata", oip.model_config),
     *_of_versions("GET", _V2, "/stats", "metadata", oip.model_statistics),
+    Route("GET", "/v2/logging", "metadata", settings_routes.get_logging),
+    Route("POST", "/v2/logging", "settings", settings_routes.set_logging),
+    Route("GET", "/v2/trace/setting", "metadata", settings_routes.get_tracing),
+    Route("POST", "/v2/trace/setting", "settings", settings_routes.set_tracing),
+    Route("GET", _V2 + "/trace/setting", "metadata", settings_routes.get_tracing),
+    Route("POST", _V2 + "/trace/setting", "settings", settings_routes.set_tracing),
     Route("GET", "/v1/models", "metadata", v1.models),
     *_of_versions("GET", _V1, "", "metadata", v1.model_status),
     Route("GET", _V1 + _LABEL, "metadata", v1.model_status),

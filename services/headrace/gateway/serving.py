@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,9 @@ from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
 from headrace.loop_thread import own
+from headrace.telemetry import logs
 from headrace.telemetry.exposition import expose
+from headrace.telemetry.logs import LogSettings
 from headrace.telemetry.prometheus import PrometheusGateway
 
 __all__ = ["GatewayOrder", "Serving", "serve_gateway"]
@@ -61,7 +63,18 @@ class Serving:
     is_ready: Callable[[], bool]
 
 
-async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], stop: asyncio.Event) -> None:
+async def _log_here(settings: LogSettings) -> LogSettings:
+    """Change how this process logs, where there is no fleet to tell."""
+    logs.apply(settings)
+    return settings
+
+
+async def serve_gateway(
+    order: GatewayOrder,
+    ready: Callable[[Serving], None],
+    stop: asyncio.Event,
+    change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
+) -> None:
     """Listen and serve until `stop`; then answer what is in flight and end.
 
     Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
@@ -86,7 +99,7 @@ async def serve_gateway(order: GatewayOrder, ready: Callable[[Serving], None], s
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
-        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes)
+        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes, change_logging)
         policy = DataPolicy(admission, events, keys, order.bodies)
         await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
 

@@ -231,7 +231,7 @@ def _check_reserved(parameters: Mapping[str, object]) -> None:
 
 
 def _check_no_shared_memory(parameters: Mapping[str, object], place: str) -> None:
-    if not parameters.keys().isdisjoint(_SHARED_MEMORY):
+    if any(name in parameters for name in _SHARED_MEMORY):
         raise BadRequest(f"{place}: shared memory is not supported; send the data")
 
 

@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 
 import orjson
 
-__all__ = ["LogSettings", "apply", "configure", "request_id"]
+__all__ = ["LogSettings", "apply", "configure", "current", "request_id"]
 
 # The request that this task works on; empty outside of one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -72,6 +72,11 @@ def apply(settings: LogSettings) -> None:
     """Log by these settings from now on."""
     _wanted.settings = settings
     logging.getLogger().setLevel(_level(settings))
+
+
+def current() -> LogSettings:
+    """The settings applied last."""
+    return _wanted.settings
 
 
 def _level(settings: LogSettings) -> int:

@@ -1,0 +1,39 @@
+"""Log and trace settings as Triton's clients ask for them on the data port."""
+
+from typing import cast
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import Forbidden
+from headrace.fleet.settings import changed_logging, check_tracing, logging_document, tracing_document
+from headrace.gateway.asking import Doors, version_of
+from headrace.keys import Key
+from headrace.telemetry import logs
+
+__all__ = ["get_logging", "get_tracing", "set_logging", "set_tracing"]
+
+
+async def get_logging(_: Doors, __: Exchange, ___: bytes) -> Response:
+    return Response(200, logging_document(logs.current()))
+
+
+async def set_logging(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """Change what is listed, in every process of the platform; gives the whole settings. With keys: an admin's."""
+    key = cast(Key | None, exchange.key)
+    if key is not None and not key.admin:
+        raise Forbidden("expected an admin's key")
+    return Response(200, logging_document(await at.change_logging(changed_logging(logs.current(), body))))
+
+
+async def get_tracing(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """Tracing is off: of the server, and of a model."""
+    if "model" in exchange.params:
+        version_of(at, exchange)
+    return Response(200, tracing_document())
+
+
+async def set_tracing(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """Tracing may be set to what it is."""
+    if "model" in exchange.params:
+        version_of(at, exchange)
+    check_tracing(body)
+    return Response(200, tracing_document())
