@@ -39,5 +39,6 @@ def ask(
     nbytes: int = 1,
     deadline_s: float = 1e6,
     group: Hashable = None,
+    priority: int = 0,
 ) -> "asyncio.Future[Settled[Any]]":
-    return batcher.ask(payload, rows=rows, nbytes=nbytes, deadline_s=deadline_s, group=group)
+    return batcher.ask(payload, rows=rows, nbytes=nbytes, deadline_s=deadline_s, group=group, priority=priority)

@@ -54,6 +54,27 @@ async def test_groups_share_no_batch_and_none_starves() -> None:
     assert echo.batches == [["a", "a"], ["b", "b"]]
 
 
+async def test_a_higher_priority_goes_first_and_those_of_one_keep_their_order() -> None:
+    echo = Echo()
+    async with batcher(echo, Limits(max_rows=1)) as line:
+        wanted = {"running": 0, "low": 11, "default": 0, "high": 1, "high again": 1}
+        await asyncio.gather(*(ask(line, name, priority=priority) for name, priority in wanted.items()))
+    assert [name for (name,) in echo.batches] == ["high", "high again", "running", "default", "low"]
+
+
+async def test_what_waited_long_enough_is_overtaken_no_more() -> None:
+    """Ten levels are ten seconds: the item of the lowest priority that came first leaves before the late, high one."""
+    echo = Echo(seconds=12.0)
+    async with batcher(echo, Limits(max_rows=1)) as line:
+        asked = [ask(line, "running", priority=1)]
+        await asyncio.sleep(0.5)
+        asked.append(ask(line, "low", priority=11))
+        await asyncio.sleep(11.0)
+        asked.append(ask(line, "high", priority=1))
+        await asyncio.gather(*asked)
+    assert echo.batches == [["running"], ["low"], ["high"]]
+
+
 async def test_each_item_gets_its_own_result() -> None:
     async with batcher(Echo()) as line:
         settled = await asyncio.gather(*(ask(line, name) for name in "abcdefghij"))

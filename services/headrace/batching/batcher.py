@@ -6,7 +6,7 @@ the event loop's by default, since uvloop's moves in steps of a millisecond.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from types import TracebackType
@@ -19,6 +19,7 @@ __all__ = ["Batcher", "Settled"]
 
 # A loop's timer may fire this much before its time.
 _TIMER_EARLY_S = 0.001
+DEFAULT_LEVEL, LEVEL_S = 10, 1.0
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -42,21 +43,33 @@ class _Item(Generic[P, R]):
     deadline_s: float
     group: Hashable
     queued_s: float
+    level: int
     answer: "asyncio.Future[Settled[R]]"
+
+    @property
+    def rank_s(self) -> float:
+        """When it would have come if all had the same priority."""
+        return self.queued_s + self.level * LEVEL_S
 
 
 @dataclass(slots=True)
 class _Line(Generic[P, R]):
-    """The items in waiting, oldest first, and their totals."""
+    """The items in waiting, oldest first, and their totals; `favours` counts those not of the default priority."""
 
     items: dict[_Item[P, R], None] = field(default_factory=dict)
     rows: int = 0
     nbytes: int = 0
+    favours: int = 0
+
+    def in_order(self) -> Iterable[_Item[P, R]]:
+        """By rank, which is the order of coming unless somebody asked for another priority."""
+        return sorted(self.items, key=lambda item: item.rank_s) if self.favours else self.items
 
     def add(self, item: _Item[P, R]) -> None:
         self.items[item] = None
         self.rows += item.rows
         self.nbytes += item.nbytes
+        self.favours += item.level != DEFAULT_LEVEL
 
     def remove(self, item: _Item[P, R]) -> bool:
         """Take an item out; False if it was not in the line any more."""
@@ -65,6 +78,7 @@ class _Line(Generic[P, R]):
         del self.items[item]
         self.rows -= item.rows
         self.nbytes -= item.nbytes
+        self.favours -= item.level != DEFAULT_LEVEL
         return True
 
 
@@ -126,16 +140,19 @@ class Batcher(Generic[P, R]):
         await self._idle.wait()
 
     def ask(
-        self, payload: P, *, rows: int, nbytes: int, deadline_s: float, group: Hashable = None
+        self, payload: P, *, rows: int, nbytes: int, deadline_s: float, group: Hashable = None, priority: int = 0
     ) -> "asyncio.Future[Settled[R]]":
         """Join the line; the future is settled on every path, and cancelling it leaves the line.
+
+        `priority` 1 is the highest, larger is lower, 0 the default: each level is as good as LEVEL_S of waiting, so
+        that nothing starves.
 
         Raises ShuttingDown, Overloaded or DeadlineExceeded at once, and ValueError for more rows than a batch has.
         """
         now_s = self._clock()
         self._admit(rows, nbytes, deadline_s, now_s)
         answer: asyncio.Future[Settled[R]] = asyncio.get_running_loop().create_future()
-        item = _Item(payload, rows, nbytes, deadline_s, group, now_s, answer)
+        item = _Item(payload, rows, nbytes, deadline_s, group, now_s, priority or DEFAULT_LEVEL, answer)
         self._line.add(item)
         self._idle.clear()
         self._has_work.set()
@@ -170,7 +187,7 @@ class Batcher(Generic[P, R]):
             await self._has_work.wait()
             if self._sweep is not None and self._sweep_s <= self._clock():
                 self._expire()  # the loop was late: what has expired must not run
-            batch = pick(self._line.items, self._limits.max_rows)
+            batch = pick(self._line.in_order(), self._limits.max_rows)
             for item in batch:
                 self._line.remove(item)
             if not self._line.items:

@@ -21,6 +21,7 @@ __all__ = ["Codec", "InferBody"]
 
 # Headers that are remembered: how many, and how long one may be.
 _MAX_PLANS, _MAX_PLAN_HEADER = 256, 4096
+MAX_PRIORITY = 100
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 # Checking a byte of a binary number costs this share of reading one of JSON.
@@ -141,7 +142,7 @@ class Codec:
             binary=binary,
             classes=classes,
             timeout_us=_timeout_us(parameters.get("timeout", 0)),
-            priority=whole(parameters.get("priority", 0), "parameters.priority"),
+            priority=_priority(parameters.get("priority", 0)),
         )
 
     def check(self, tensors: Sequence[Tensor]) -> None:
@@ -239,6 +240,12 @@ def _count_of(value: object, place: str) -> int:
     if whole(value, place) == 0:
         raise BadRequest(f"{place}: expected 1 or more classes")
     return whole(value, place)
+
+
+def _priority(value: object) -> int:
+    if whole(value, "parameters.priority") > MAX_PRIORITY:
+        raise BadRequest(f"parameters.priority: expected 0 to {MAX_PRIORITY}, 1 being the highest")
+    return whole(value, "parameters.priority")
 
 
 def _timeout_us(value: object) -> int:

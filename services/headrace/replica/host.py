@@ -157,6 +157,7 @@ class Host:
             nbytes=sum(a.nbytes for a in piece.values()),
             deadline_s=request.deadline_s,
             group=group_of(piece, self.spec.inputs),
+            priority=request.priority,
         )
 
     async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[_Rows]]:
