@@ -1,6 +1,7 @@
 """Platforms that several folders of tests share: a start takes 20 s."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.conformance.small_models import make_typed, make_wide
@@ -17,10 +18,16 @@ def served() -> Iterator[Platform]:
 
 
 @pytest.fixture(scope="session")
-def typed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """`typed` and `wide`, the tests' own models, on a platform of theirs."""
+def typed_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`typed` and `wide`, the tests' own models."""
     folder = tmp_path_factory.mktemp("small")
     for make in (make_typed, make_wide):
         make(folder, folder / "repository")
-    with platform("--models", str(folder / "repository")) as running:
+    return folder / "repository"
+
+
+@pytest.fixture(scope="session")
+def typed(typed_repository: Path) -> Iterator[Platform]:
+    """The tests' own models on a platform of theirs."""
+    with platform("--models", str(typed_repository)) as running:
         yield running

@@ -15,7 +15,7 @@ __all__ = ["Vitals", "live_s", "take", "until"]
 
 _GOLDEN_PATH = "/v2/models/dga-lstm/infer"
 _GOLDEN = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["wikipedia.org", "xkqjzvbwpt.com"]}]}
-_PATIENCE_S = 5.0
+_TIMEOUT_S, _PATIENCE_S = 5.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def until(is_so: Callable[[], bool]) -> bool:
 
 
 def _page(target: str) -> str:
-    connection = http.client.HTTPConnection(target, timeout=_PATIENCE_S)
+    connection = http.client.HTTPConnection(target, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()
