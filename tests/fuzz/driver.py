@@ -40,6 +40,6 @@ def _corpus(name: str) -> Path:
     corpus = FOUND / f"{name}-corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in sorted((SEEDS / name).iterdir()):
-        text = seed.read_text(encoding="utf-8")
-        (corpus / seed.name).write_bytes(bytes.fromhex(text) if seed.suffix == ".hex" else text.encode())
+        content = seed.read_bytes()
+        (corpus / seed.name).write_bytes(bytes.fromhex(content.decode()) if seed.suffix == ".hex" else content)
     return corpus
