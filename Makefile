@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: env models serve test lint bench clean
+.PHONY: env models serve test lint bench fuzz clean
 
 env: $(VENV)/.ready
 
@@ -36,6 +36,11 @@ test: lint models
 bench: models
 	$(BIN)/python loadtests/yardstick.py
 	$(BIN)/python loadtests/bench.py
+
+FUZZ_S := 30
+fuzz: env
+	set -e; for target in json_body binary_tensors multipart_form photo other_doors; do \
+	  $(BIN)/python -m tests.fuzz.$$target -max_total_time=$(FUZZ_S); done
 
 clean:
 	rm -rf $(VENV) models/repository reports .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

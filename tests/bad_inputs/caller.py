@@ -1,0 +1,112 @@
+"""A caller over a raw socket: sends any bytes at all, and reads what comes back with the standard library's parser."""
+
+import http.client
+import io
+import socket
+import struct
+import threading
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.bad_inputs.catalogue import NO_ANSWER, Then
+
+__all__ = ["Answer", "call"]
+
+TIMEOUT_S = 5.0
+_DRIP_S = 0.02
+_AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `is_open` says whether the same connection answered once more, `rest` what came unasked."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    had_interim: bool
+    is_open: bool
+    rest: bytes
+
+
+class _Stream(io.BufferedReader):
+    """What http.client reads an answer from. It stays open when the answer is read, for what may follow."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(socket.SocketIO(sock, "rb"))
+
+    def makefile(self, _: str) -> "_Stream":
+        return self
+
+    def close(self) -> None: ...
+
+
+def call(port: int, sent: bytes, then: Then = "listen", probe: Literal["again", "end", "none"] = "none") -> Answer:
+    """Send, and read one answer; then `probe` the connection: ask "again" on it, or wait for its "end"."""
+    with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
+        answered = threading.Event()
+        sender = threading.Thread(target=_send, args=(sock, sent, then, answered))
+        sender.start()
+        try:
+            return _NOTHING if then == "reset" else _read(sock, probe)
+        finally:
+            answered.set()
+            sender.join(TIMEOUT_S)
+            if then == "reset":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+_NOTHING = Answer(NO_ANSWER, {}, b"", had_interim=False, is_open=False, rest=b"")
+
+
+def _send(sock: socket.socket, sent: bytes, then: Then, answered: threading.Event) -> None:
+    """A server may answer, and end, before it has read all: that is its right, and no error here."""
+    with suppress(OSError):
+        if then == "drip":
+            for byte in sent:
+                if answered.wait(_DRIP_S):
+                    return
+                sock.sendall(bytes([byte]))
+        else:
+            sock.sendall(sent)
+        if then == "half_close":
+            sock.shutdown(socket.SHUT_WR)
+
+
+def _read(sock: socket.socket, probe: str) -> Answer:
+    stream = _Stream(sock)
+    try:
+        had_interim = stream.peek(16).startswith(b"HTTP/1.1 100")
+        status, headers, body = _answer(stream)
+    except (ConnectionError, http.client.RemoteDisconnected):
+        return _NOTHING
+    if probe == "none":
+        return Answer(status, headers, body, had_interim, is_open=False, rest=b"")
+    if probe == "again":
+        return Answer(status, headers, body, had_interim, _answers_again(sock, stream), rest=b"")
+    return Answer(status, headers, body, had_interim, *_end(stream))
+
+
+def _answer(stream: _Stream) -> tuple[int, dict[str, str], bytes]:
+    response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # it asks for no more than makefile
+    response.begin()
+    return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+
+
+def _answers_again(sock: socket.socket, stream: _Stream) -> bool:
+    try:
+        sock.sendall(_AGAIN)
+        return _answer(stream)[0] == 200
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def _end(stream: _Stream) -> tuple[bool, bytes]:
+    """Whether the connection is still open after all the patience there is, and what came on it."""
+    try:
+        return False, stream.read()
+    except TimeoutError:
+        return True, b""
+    except ConnectionError:
+        return False, b""

@@ -1,0 +1,79 @@
+"""What a bad request must not change: processes, their memory, what they answer, and every other error's count."""
+
+import http.client
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+from tests.platform.running import Platform
+
+__all__ = ["Vitals", "live_s", "take", "until"]
+
+_GOLDEN_PATH = "/v2/models/dga-lstm/infer"
+_GOLDEN = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["wikipedia.org", "xkqjzvbwpt.com"]}]}
+_TIMEOUT_S, _PATIENCE_S = 5.0, 1.0
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """A platform at one moment: memory by process, errors counted so far by code, and a golden answer's bytes."""
+
+    pids: frozenset[int]
+    rss_bytes: Mapping[int, int]
+    errors: Mapping[str, int]
+    golden: bytes
+
+
+def take(platform: Platform) -> Vitals:
+    processes = platform.health()["processes"]
+    pids = frozenset(int(process["pid"]) for process in processes)
+    watched = [int(process["pid"]) for process in processes if process["role"] in ("gateway", "replica")]
+    status, golden = platform.ask("POST", _GOLDEN_PATH, orjson.dumps(_GOLDEN))
+    assert status == 200, golden
+    return Vitals(pids, {pid: _rss_bytes(pid) for pid in watched}, errors(platform), golden)
+
+
+def live_s(platform: Platform) -> float:
+    """How long the gateway takes to say that it lives."""
+    began_s = monotonic()
+    assert platform.ask("GET", "/v2/health/live")[0] == 200
+    return monotonic() - began_s
+
+
+def errors(platform: Platform) -> Counter[str]:
+    """Errors answered so far by code, over all processes that speak HTTP to callers."""
+    groups = orjson.loads(platform.ask("GET", "/sd", admin=True)[1])
+    targets = [group["targets"][0] for group in groups if group["labels"]["role"] in ("gateway", "admin")]
+    counted: Counter[str] = Counter()
+    for page in map(_page, targets):
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                if sample.name == "headrace_errors_total" and sample.value:
+                    counted[sample.labels["code"]] += int(sample.value)
+    return counted
+
+
+def until(is_so: Callable[[], bool]) -> bool:
+    """Whether it comes to be so in bounded time, asked again and again of processes that cannot tell."""
+    deadline_s = monotonic() + _PATIENCE_S
+    while not (found := is_so()) and monotonic() < deadline_s:
+        pass
+    return found
+
+
+def _page(target: str) -> str:
+    connection = http.client.HTTPConnection(target, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def _rss_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

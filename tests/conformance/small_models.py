@@ -1,0 +1,47 @@
+"""Small ONNX models, made by the tests: one of every numeric datatype, one with an axis of any length."""
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from headrace_models.add import add
+
+__all__ = ["DATATYPES", "make_typed", "make_wide"]
+
+DATATYPES = {
+    "BOOL": TensorProto.BOOL,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "FP16": TensorProto.FLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+}
+
+
+def make_typed(folder: Path, repository: Path) -> Path:
+    """A model `typed` that gives back what it takes: `bool` [n, 2] as `bool_out`, and so on for each datatype."""
+    nodes = [helper.make_node("Identity", [name.lower()], [f"{name.lower()}_out"]) for name in DATATYPES]
+    inputs = [helper.make_tensor_value_info(name.lower(), kind, ["n", 2]) for name, kind in DATATYPES.items()]
+    outputs = [helper.make_tensor_value_info(f"{name.lower()}_out", kind, ["n", 2]) for name, kind in DATATYPES.items()]
+    return _add(helper.make_graph(nodes, "typed", inputs, outputs), folder, repository)
+
+
+def make_wide(folder: Path, repository: Path) -> Path:
+    """A model `wide` of two outputs from `x` FP32 [n, any]: `twice` FP32 [n, any] and its `square`."""
+    nodes = [helper.make_node("Add", ["x", "x"], ["twice"]), helper.make_node("Mul", ["x", "x"], ["square"])]
+    x, *outputs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", "m"]) for n in ("x", "twice", "square"))
+    return _add(helper.make_graph(nodes, "wide", [x], outputs), folder, repository)
+
+
+def _add(graph: onnx.GraphProto, folder: Path, repository: Path) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    file = folder / f"{graph.name}.onnx"
+    onnx.save(model, str(file))
+    return add(file, graph.name, repository)

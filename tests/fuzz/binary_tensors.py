@@ -1,0 +1,21 @@
+"""Fuzzes the binary tensor extension: the first line is what Inference-Header-Content-Length says, the rest a body."""
+
+import atheris
+
+with atheris.instrument_imports(include=["headrace", "json"]):
+    from tests.fuzz.codec import codec
+    from tests.fuzz.driver import fuzz
+
+_CODEC = codec()
+
+
+def read(data: bytes) -> object:
+    """Twice: the second time with a header that is remembered. An empty length is the length of the body's JSON."""
+    said, _, body = data.partition(b"\n")
+    length = said.decode("latin-1") if said else str(body.rfind(b"}") + 1)
+    first = _CODEC.decode(body, length)
+    return first, _CODEC.decode(body, length)
+
+
+if __name__ == "__main__":
+    fuzz("binary_tensors", read)

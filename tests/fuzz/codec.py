@@ -1,0 +1,33 @@
+"""The codec that fuzz targets read with: of a model that takes one input of each kind of datatype."""
+
+from typing import Any
+
+from headrace.gateway.wire import Codec
+from headrace_models.spec import ModelSpec
+
+__all__ = ["codec"]
+
+_INPUTS: list[dict[str, Any]] = [
+    {"name": "f", "datatype": "FP32", "shape": [-1]},
+    {"name": "h", "datatype": "FP16", "shape": [2]},
+    {"name": "i", "datatype": "INT64", "shape": []},
+    {"name": "u", "datatype": "UINT8", "shape": [-1, 2], "max_length": 8},
+    {"name": "b", "datatype": "BOOL", "shape": [1]},
+    {"name": "t", "datatype": "BYTES", "shape": [-1]},
+]
+
+
+def codec() -> Codec:
+    """All inputs but `f` are states, so that a request may have any of them."""
+    digest = "0" * 64
+    document: dict[str, Any] = {
+        "name": "m",
+        "version": "1",
+        "weights": {"onnx": "m.onnx"},
+        "golden": "g.npz",
+        "inputs": _INPUTS,
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
+        "state": [{"input": tensor["name"], "output": "y"} for tensor in _INPUTS[1:]],
+        "files": {"m.onnx": digest, "g.npz": digest},
+    }
+    return Codec(ModelSpec.model_validate(document))

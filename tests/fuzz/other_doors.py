@@ -1,0 +1,19 @@
+"""Fuzzes the other doors' JSON: classify and embeddings."""
+
+import atheris
+
+with atheris.instrument_imports(include=["headrace"]):
+    from tests.fuzz.driver import fuzz
+
+    from headrace.gateway.doors import ClassifyBody, EmbeddingsBody, read_json
+
+
+def read(data: bytes) -> object:
+    """The first byte chooses the door."""
+    if data[:1] == b"e":
+        return read_json(EmbeddingsBody, data[1:]).texts
+    return read_json(ClassifyBody, data[1:]).items()
+
+
+if __name__ == "__main__":
+    fuzz("other_doors", read)
