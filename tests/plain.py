@@ -98,12 +98,14 @@ class Gated:
 
 
 @contextmanager
-def plain(folder: Path, load: Load = backends.load) -> Iterator[Plain]:
+def plain(
+    folder: Path, load: Load = backends.load, edge: EdgeLimits = EDGE, keys: Path | None = None
+) -> Iterator[Plain]:
     version = make_doubler(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, EDGE)
+    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)

@@ -1,8 +1,14 @@
 """Gateways that need no Ray, and the slowest health answers of the run in its summary."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from tests.plain import plain
+
+from headrace.edge.limits import EdgeLimits
+from headrace.keys.file import add_key, revoke_key
+from headrace.keys.key import issue, utc_now
 
 __all__ = ["Doorstep"]
 
@@ -16,19 +22,37 @@ class Doorstep:
 
 
 @pytest.fixture(scope="session")
-def impatient() -> Doorstep:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler that gives a head 0.2 s, a body 0.2 s, and an idle connection 0.4 s."""
-    pytest.skip("the edge has no limits of time to set yet")
+    limits = EdgeLimits(head_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.4)
+    with plain(tmp_path_factory.mktemp("impatient"), edge=limits) as running:
+        yield Doorstep(running.port)
 
 
 @pytest.fixture(scope="session")
-def keyed() -> Doorstep:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler with a keys file.
 
     `good` may ask the doubler; `other` may ask another model only; `revoked` and `expired` are what they say;
     `limited` has used up its rate.
     """
-    pytest.skip("the gateway has no keys yet")
+    folder = tmp_path_factory.mktemp("keyed")
+    file = folder / "keys.json"
+    now = utc_now()
+    issued = {
+        "good": issue("good", now, models=("doubler",)),
+        "other": issue("other", now, models=("another",)),
+        "revoked": issue("revoked", now),
+        "expired": issue("expired", now, expires=now),
+        "limited": issue("limited", now, rate=1e-6),
+    }
+    for key, _ in issued.values():
+        add_key(file, key)
+    revoke_key(file, issued["revoked"][0].id)
+    with plain(folder, keys=file) as running:
+        texts = {name: text for name, (_, text) in issued.items()}
+        running.ask("GET", "/v2", headers={"Authorization": f"Bearer {texts['limited']}"})
+        yield Doorstep(running.port, texts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -103,7 +103,7 @@ def test_headers_of_other_requests_are_borne(door: Plain, name: str, data: st.Da
     ]
     more = data.draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(values)), min_size=1, max_size=4))
     answer = call(door.port, with_length([*lines, *(f"{n}: {v}".encode() for n, v in more)], body))
-    assert answer.status in {200, *REFUSALS}, answer
+    assert answer.status in {200, 504, *REFUSALS}, answer  # 504: a deadline of a millisecond is among the headers
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -11,7 +11,7 @@ with atheris.instrument_imports(include=["headrace"]):
 def read(data: bytes) -> object:
     """The first byte chooses the door."""
     if data[:1] == b"e":
-        return read_json(EmbeddingsBody, data[1:]).texts
+        return read_json(EmbeddingsBody, data[1:]).input
     return read_json(ClassifyBody, data[1:]).items()
 
 

@@ -1,4 +1,4 @@
-"""Large JSON bodies: the same tensors as small ones, the same refusals, and structure that is bounded before it is built."""
+"""Large JSON bodies: the same tensors as small ones, the same refusals, structure that is bounded before it is built."""
 
 import json
 import math
@@ -51,7 +51,25 @@ def test_integers_of_64_bits_survive() -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["1,,2", "1 2", "[1]", "[[1,2]", "1]", "null", "true", '"1"', "{}", "1e400", "01", "1.", "-", "NaN", "0x1", "[]", ""],
+    [
+        "1,,2",
+        "1 2",
+        "[1]",
+        "[[1,2]",
+        "1]",
+        "null",
+        "true",
+        '"1"',
+        "{}",
+        "1e400",
+        "01",
+        "1.",
+        "-",
+        "NaN",
+        "0x1",
+        "[]",
+        "",
+    ],
 )
 @pytest.mark.parametrize("place", [0, 5, 20_000])
 def test_one_wrong_element_among_many_is_refused(broken: str, place: int) -> None:
@@ -101,7 +119,7 @@ nested = st.recursive(
 @given(nested, st.data())
 def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(value: list[Any], data: st.DataObject) -> None:
     spaces = data.draw(st.sampled_from(["", " ", "\n\t"]))
-    text = json.dumps({"a\\\"[": "]\\", "d": value}, separators=(f",{spaces}", f":{spaces}")).encode()
+    text = json.dumps({'a\\"[': "]\\", "d": value}, separators=(f",{spaces}", f":{spaces}")).encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_lifted, "_LIFT_BYTES", 1)  # a threshold of size, so that short texts are lifted too
         skeleton, lifted = lift(text, scan(text))

@@ -15,7 +15,8 @@ from headrace.telemetry.logs import request_id
 __all__ = ["Policy", "RoutedApplication"]
 
 A = TypeVar("A")
-CLIENT_GONE, LEFT = "client_gone", 499
+# The status that a request is counted with whose caller went away; nobody is answered so.
+LEFT = 499
 
 
 class Policy(Protocol):
@@ -55,7 +56,7 @@ class RoutedApplication(Generic[A]):
 
     async def answer(self, exchange: Exchange, body: bytes) -> Response:
         request_id.set(exchange.request_id)
-        status, code = LEFT, CLIENT_GONE
+        status, code = LEFT, ""
         try:
             response, code = await self._answer(exchange, body)
             status = response.status
@@ -78,7 +79,7 @@ class RoutedApplication(Generic[A]):
         return _named(problem(error, exchange.request_id, exchange.path), exchange)
 
     def left(self, exchange: Exchange) -> None:
-        self._policy.ended(exchange, LEFT, CLIENT_GONE)
+        self._policy.ended(exchange, LEFT, "")
 
     def _name(self, exchange: Exchange) -> None:
         if not exchange.request_id:

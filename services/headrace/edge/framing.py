@@ -9,10 +9,11 @@ from headrace.errors import AmbiguousLength, BadFraming, BadHost, BadTarget, Exp
 
 __all__ = ["READ_HEADERS", "body_is_expected", "check_head", "declared_length", "expects_continue", "split_target"]
 
-# Headers that something here reads: bytes beyond ASCII in them are refused, in others they are passed over.
+# Headers that something here reads: bytes beyond ASCII in them are refused, in others they are passed over. A key and
+# a request's id have patterns of their own.
 READ_HEADERS = frozenset(
-    b"accept-encoding authorization connection content-encoding content-length content-type expect host "
-    b"inference-header-content-length transfer-encoding upgrade x-request-id x-request-timeout".split()
+    b"accept-encoding connection content-encoding content-length content-type expect host "
+    b"inference-header-content-length transfer-encoding upgrade x-request-timeout".split()
 )
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)

@@ -16,6 +16,7 @@ from headrace.edge.limits import EdgeLimits
 from headrace.errors import (
     BadChunk,
     BadFraming,
+    BadRequest,
     BodyTooLarge,
     BodyTruncated,
     HeadersTooLarge,
@@ -85,6 +86,7 @@ class Receiver:
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
         self._is_chunked = False
+        self._is_over = False
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
 
@@ -112,11 +114,15 @@ class Receiver:
         self.arriving = None
 
     def end(self) -> None:
-        """Nothing follows. Raises BodyTruncated if something should."""
-        if self.is_in_head or self.arriving is not None:
-            raise BodyTruncated("body: expected all of the request, found its end")
+        """Nothing follows. Raises BadFraming or BodyTruncated if something should."""
+        if self.is_in_head:
+            raise BadFraming("head: expected all of it, found its end")
+        if self.arriving is not None:
+            raise BodyTruncated("body: expected all of it, found its end")
 
     def _feed(self, piece: bytes | memoryview) -> None:
+        if self._is_over:
+            return
         self._unparsed_bytes += len(piece)
         self._fed_bytes += len(piece)
         try:
@@ -128,7 +134,7 @@ class Receiver:
         except httptools.HttpParserInvalidMethodError:
             raise UnknownMethod("expected a method of HTTP") from None
         except httptools.HttpParserUpgrade:
-            raise BadFraming("Upgrade: expected nothing behind it; no other protocol is spoken here") from None
+            self._is_over = True  # the request was whole and is answered; no other protocol is spoken here
         except httptools.HttpParserError:
             where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
             raise where("expected a request as HTTP/1.1 has it, found something else") from None
@@ -162,11 +168,11 @@ class Receiver:
         if (
             self._head_bytes > limits.max_head_bytes
             or self._header_count > limits.max_headers
-            or len(value) > limits.max_header_bytes
+            or len(name) + len(value) > limits.max_header_bytes
         ):
             raise self._head_too_large()
         if name in READ_HEADERS and not value.isascii():
-            raise BadFraming(f"{name.decode()}: expected ASCII, found other bytes")
+            self._refused = BadRequest(f"{name.decode()}: expected ASCII, found other bytes")
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b", " + value
 
@@ -182,6 +188,8 @@ class Receiver:
         if exchange.method == "CONNECT":
             raise WrongMethod("expected another method than CONNECT", allowed="GET, POST")
         try:
+            if self._refused is not None:
+                raise self._refused
             self._admit(exchange, self._url)
             self._look_at_body(exchange)
         except HeadraceError as error:
@@ -191,7 +199,7 @@ class Receiver:
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
-        if self._chunks > self._limits.max_chunks:
+        if self._chunks > self._limits.max_chunks + 1:  # the one that ends the body has no content
             raise TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
         self._check_overhead(_PIECE_BYTES)
 

@@ -17,7 +17,7 @@ _MAX_REMEMBERED_BYTES = 256
 
 
 class Route(NamedTuple, Generic[H]):
-    """`template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`.
+    """`template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
 
     `door` labels metrics, and says to the application what a route needs.
     """
@@ -78,8 +78,8 @@ def _match(template: Sequence[str], segments: Sequence[str]) -> dict[str, str] |
         if not brace:
             if expected != found:
                 return None
-        elif found.endswith(suffix) and len(found) > len(suffix):
-            params[name] = found.removesuffix(suffix)
+        elif found.endswith(suffix) and len(found) > len(suffix) and ":" not in (value := found.removesuffix(suffix)):
+            params[name] = value
         else:
             return None
     return params

@@ -82,7 +82,7 @@ def _check_all_keys(document: "simdjson.Object") -> None:
         item = found.pop()
         if isinstance(item, simdjson.Object):
             check_keys(item, "body")
-            found += item.values()
+            found += [item[key] for key in item]  # its values() would be plain already
         elif isinstance(item, simdjson.Array):
             found += item
 
@@ -90,7 +90,7 @@ def _check_all_keys(document: "simdjson.Object") -> None:
 def _lenient(body: bytes) -> object:
     """What simdjson does not read: the bare tokens NaN and Infinity of real clients, and integers beyond 64 bits."""
     try:
-        document: object = json.loads(body, object_pairs_hook=_unique)
+        document: object = json.loads(body.decode(), object_pairs_hook=_unique)
         json.dumps(document, ensure_ascii=False).encode()  # half a character is no text that could be answered with
         return document
     except (ValueError, RecursionError) as error:

@@ -25,9 +25,9 @@ def check_media(door: str, exchange: Exchange) -> None:
     encoding = headers.get(b"content-encoding")
     if encoding is None:
         return
-    if door != "infer" and encoding != b"identity":
+    if door != "infer" and encoding.lower() != b"identity":
         raise UnsupportedEncoding("Content-Encoding: expected none; bodies of infer requests alone may be compressed")
-    check_encoding(encoding.decode("latin-1"))
+    check_encoding(encoding.decode("latin-1").lower())
 
 
 @lru_cache(maxsize=256)

@@ -138,7 +138,7 @@ async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
 async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
     version = version_of(at, exchange)
     codec = version.codec
-    encoding = exchange.header(b"content-encoding")
+    encoding = (exchange.header(b"content-encoding") or "").lower()
     if encoding in ("gzip", "deflate"):
         body = await at.offload(len(body) << 10, inflate, body, encoding, at.max_inflated_bytes)
     header_length = exchange.header(b"inference-header-content-length")

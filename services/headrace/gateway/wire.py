@@ -15,7 +15,7 @@ from headrace.gateway.json_document import flag, objects, parameters_of, parse, 
 from headrace.gateway.wire_answer import encode
 from headrace.gateway.wire_tensor import TensorReader
 from headrace.tensor import Answer, Tensor
-from headrace_models.spec import InputSpec, ModelSpec
+from headrace_models.spec import InputSpec, ModelSpec, TextSpec
 
 __all__ = ["Codec", "InferBody"]
 
@@ -72,6 +72,8 @@ class Codec:
         self._readers = {n: TensorReader(i, refuses_non_finite=refuses_non_finite) for n, i in known.items()}
         optional = {state.input for state in spec.state}
         self._required = [n for n in spec.input_names if n not in optional]
+        text = spec.preprocess if isinstance(spec.preprocess, TextSpec) else None
+        self._paired = (text.ids, text.mask) if text else ()
         self._fixed_rows = spec.batching.fixed_rows
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)
@@ -187,6 +189,8 @@ class Codec:
         for name in self._required:
             if name not in names:
                 raise BadRequest(f'inputs: input "{name}" is missing')
+        if self._paired and len({t.shape for t in inputs if t.name in self._paired}) > 1:
+            raise BadRequest(f"inputs: expected the same shape for {' and '.join(self._paired)}")
         rows = inputs[0].rows
         if len(inputs) > 1 and any(t.rows != rows for t in inputs):
             raise BadRequest(f"inputs: expected the same number of rows in all, found {[t.rows for t in inputs]}")
