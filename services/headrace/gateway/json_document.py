@@ -16,7 +16,7 @@ __all__ = ["LARGE_BYTES", "flag", "objects", "parameters_of", "parse", "text", "
 # A body beyond this is looked at before it is parsed, and its number arrays are read piece by piece.
 LARGE_BYTES = 64 << 10
 # What a large body may have beside arrays of numbers.
-MAX_TEXT_BYTES = 8 << 20
+MAX_TEXT_BYTES = 16 << 20
 MAX_TEXTS = 100_000
 MAX_TENSORS = 64
 MAX_PARAMETERS = 64
