@@ -9,7 +9,7 @@ import simdjson
 from headrace.errors import BadJson, BadRequest
 from headrace.gateway.json_elements import kind_of
 from headrace.gateway.json_lifted import lift, put_back
-from headrace.gateway.json_scan import MAX_DEPTH, scan
+from headrace.gateway.json_scan import MAX_DEPTH, arrays_in, scan
 
 __all__ = ["LARGE_BYTES", "flag", "objects", "parameters_of", "parse", "text", "whole"]
 
@@ -35,7 +35,7 @@ def parse(body: bytes | memoryview) -> Mapping[str, object]:
     if len(body) > LARGE_BYTES:
         document = _parse_large(body)
     else:
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        if arrays_in(body) > MAX_DEPTH:
             scan(body)
         document = _parse(body)
     if not isinstance(document, simdjson.Object | dict):
