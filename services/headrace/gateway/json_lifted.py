@@ -49,16 +49,20 @@ class Lifted:
 
     def is_nested(self, shape: Sequence[int]) -> bool:
         """True if the array is flat, or nested exactly as `shape` says."""
-        opens = self._kinds == OPEN
+        opens, closes = self._kinds == OPEN, self._kinds == CLOSE
         if np.count_nonzero(opens) == 1:
             return True
-        before = np.cumsum(self._kinds == COMMA)[opens]  # elements before each bracket
-        level = self._depth[opens]
+        commas = np.cumsum(self._kinds == COMMA)  # as many as elements end before a place
+        begin, begin_level = commas[opens], self._depth[opens]
+        end, end_level = commas[closes], self._depth[closes] + 1
         for axis in range(len(shape)):
-            expected = np.arange(math.prod(shape[:axis])) * math.prod(shape[axis:])
-            if not np.array_equal(before[level == axis + 1], expected):
+            size = math.prod(shape[axis:])
+            begins = np.arange(math.prod(shape[:axis])) * size
+            if not np.array_equal(begin[begin_level == axis + 1], begins):
                 return False
-        return int(level.max()) == len(shape)
+            if not np.array_equal(end[end_level == axis + 1], begins + size - 1):
+                return False
+        return int(begin_level.max()) == len(shape)
 
     def numbers(self, kind: Literal["d", "i", "u"], place: str) -> Array:
         """All numbers, flat, as `kind` of simdjson's buffers: "d", "i" or "u". Raises BadRequest naming `place`."""

@@ -17,6 +17,8 @@ MAX_DEPTH = 64
 MAX_KEYS = 10_000
 MAX_ELEMENTS = 2_000_000
 MAX_ARRAYS = 1_000_000
+# Also those inside of texts, since they are counted before anything is known of the text.
+MAX_QUOTES, MAX_COLONS, MAX_ESCAPES = 500_000, 4_000_000, 4_000_000
 
 OPEN, CLOSE, COMMA, COLON, QUOTE, BACKSLASH = 1, 2, 3, 4, 5, 6
 _CLASSES = np.zeros(256, np.uint8)
@@ -38,9 +40,11 @@ class Structure(NamedTuple):
 
 def scan(body: bytes) -> Structure:
     """Raises BadJson for a text that is nested too deeply, or has more arrays, elements or keys than are read."""
-    if body.count(b",") > MAX_ELEMENTS or arrays_in(body) > MAX_ARRAYS:
+    most = {b",": MAX_ELEMENTS, b'"': MAX_QUOTES, b":": MAX_COLONS, b"\\": MAX_ESCAPES}
+    if any(body.count(character) > limit for character, limit in most.items()) or arrays_in(body) > MAX_ARRAYS:
         raise BadJson(
-            f"body: expected at most {MAX_ELEMENTS} elements and {MAX_ARRAYS} arrays in JSON; send tensors as binary"
+            f"body: expected at most {MAX_ELEMENTS} elements, {MAX_ARRAYS} arrays and {MAX_QUOTES // 2} texts in JSON; "
+            "send tensors as binary"
         )
     text = np.frombuffer(body, np.uint8)
     classes = _CLASSES[text]
@@ -69,12 +73,12 @@ def arrays_in(body: bytes) -> int:
 
 def _unescaped(text: Array, quotes: Array) -> Array:
     """Those quotes that an even number of backslashes stands before."""
-    is_backslash = text == ord("\\")
-    if not is_backslash.any():
+    backslashes = np.flatnonzero(text == ord("\\"))
+    if not len(backslashes):
         return quotes
-    places = np.arange(len(text), dtype=np.int64)
-    last_other = np.maximum.accumulate(np.where(is_backslash, -1, places))
-    before = np.maximum(quotes - 1, 0)
-    run = np.where(quotes > 0, before - last_other[before], 0)
+    run_begins = backslashes[np.diff(backslashes, prepend=-2) != 1]
+    nearest = backslashes[np.maximum(np.searchsorted(backslashes, quotes) - 1, 0)]
+    begin = run_begins[np.maximum(np.searchsorted(run_begins, quotes) - 1, 0)]
+    run = np.where(nearest == quotes - 1, quotes - begin, 0)
     unescaped: Array = quotes[run % 2 == 0]
     return unescaped

@@ -26,6 +26,7 @@ MAX_PRIORITY = 100
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 # Checking a byte of a binary number costs this share of reading one of JSON.
 _BINARY_SHARE = 64
+_MAX_DIGITS = 12
 
 
 class InferBody(msgspec.Struct, frozen=True):
@@ -264,7 +265,8 @@ def _timeout_us(value: object) -> int:
 
 def _split_at(header_length: str, total: int) -> int:
     """Where the JSON part ends."""
-    if not header_length.isascii() or not header_length.isdigit() or not 0 < int(header_length[:12]) <= total:
+    is_number = len(header_length) <= _MAX_DIGITS and header_length.isascii() and header_length.isdigit()
+    if not is_number or not 0 < int(header_length) <= total:
         raise BadRequest(
             f"Inference-Header-Content-Length: expected 1 to {total}, the length of the JSON part, "
             f'found "{header_length[:20]}"'
