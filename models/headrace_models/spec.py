@@ -256,6 +256,12 @@ class ModelSpec(_Frozen):
         return tuple(i.name for i in self.inputs)
 
     @property
+    def required_inputs(self) -> tuple[str, ...]:
+        """The inputs that a request must have: all but the states, which start from zeros."""
+        states = {state.input for state in self.state}
+        return tuple(name for name in self.input_names if name not in states)
+
+    @property
     def output_names(self) -> tuple[str, ...]:
         return tuple(o.name for o in self.outputs)
 

@@ -10,7 +10,8 @@ from tests.edge.conftest import Caller, Listener, chunked, listening, request
 from headrace.edge.exchange import Response
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.problems import STATUS
-from headrace.errors import BadRequest, Overloaded
+from headrace.edge.routes import RouteTable
+from headrace.errors import BadRequest, Overloaded, UnknownRoute
 
 SMALL = EdgeLimits(
     max_uri_bytes=100, max_head_bytes=1000, max_headers=10, max_header_bytes=500, max_body_bytes=1000, max_chunks=5
@@ -157,6 +158,63 @@ async def _is_served(caller: Caller) -> bool:
         return await caller.ask(request()) == (200, b"room again")
     except (asyncio.IncompleteReadError, ConnectionError):
         return False
+
+
+async def test_a_caller_who_does_not_read_its_last_answer_is_cut_off_too() -> None:
+    """What is left to send is too little for the transport to complain about, and closing would wait for it."""
+    async with listening(EdgeLimits(keep_alive_s=0.02, write_timeout_s=0.02, max_connections=1)) as listener:
+        listener.app.reply = lambda _: Response(200, b"a" * 3_000_000)
+        caller = await listener.call()
+        caller.writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        await caller.send(request())
+        while not listener.app.bodies:
+            await asyncio.sleep(0)
+        listener.app.reply = lambda _: Response(200, b"room again")
+        async with asyncio.timeout(5):
+            while not await _is_served(await listener.call()):
+                pass
+
+
+async def test_many_requests_of_one_write_are_read_a_few_at_a_time() -> None:
+    async with listening(EdgeLimits(max_pipelined=4)) as listener:
+        listener.app.held = asyncio.Event()
+        caller = await listener.call()
+        await caller.send(b"".join(request(b"%d" % n) for n in range(2000)))
+        while not listener.app.bodies:
+            await asyncio.sleep(0)
+        assert len(listener.app.heads) < 100
+        listener.app.held.set()
+        assert [await caller.answer() for _ in range(2000)] == [(200, b"%d" % n) for n in range(2000)]
+
+
+async def test_a_read_may_end_inside_the_method_after_a_large_body(listener: Listener) -> None:
+    caller = await listener.call()
+    second = request(b"b")
+    await caller.send(request(b"a" * 70_000) + second[:1])
+    assert await caller.answer() == (200, b"a" * 70_000)
+    assert await caller.ask(second[1:]) == (200, b"b")
+
+
+async def test_a_100_waits_for_the_answers_before_it(listener: Listener) -> None:
+    listener.app.held = asyncio.Event()
+    caller = await listener.call()
+    await caller.send(request(b"a") + request(b"b", "Expect: 100-continue")[:-1])
+    while len(listener.app.heads) < 2:
+        await asyncio.sleep(0)
+    listener.app.held.set()
+    assert await caller.answer() == (200, b"a")
+    assert await caller.answer() == (100, b"")
+    assert await caller.ask(b"b") == (200, b"b")
+
+
+async def test_a_remembered_refusal_keeps_nothing_of_the_request_that_met_it() -> None:
+    table: RouteTable[None] = RouteTable([])
+    found = []
+    for _ in range(2):
+        with pytest.raises(UnknownRoute) as caught:
+            table.find("GET", b"/nowhere")
+        found.append(caught.value)
+    assert found[0] is not found[1]
 
 
 async def test_a_refused_request_with_a_small_body_keeps_its_connection(listener: Listener) -> None:

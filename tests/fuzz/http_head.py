@@ -43,20 +43,37 @@ def cut(stream: bytes, chance: random.Random) -> list[bytes]:
     return pieces
 
 
-def requests_of(pieces: list[bytes]) -> tuple[list[Request], bool]:
-    """What came out, and whether the connection ended in an error."""
-    budget, found = Budget(LIMITS.max_bodies_bytes), list[Request]()
+class Taker:
+    """Takes all that is read and holds it to the limits."""
 
-    def take(whole: Whole) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.found: list[Request] = []
+
+    def admit(self, exchange: Exchange, target: bytes) -> None:
+        assert len(target) <= LIMITS.max_uri_bytes
+        split_target(exchange.method, target)
+
+    def take(self, whole: Whole) -> None:
         exchange = whole.exchange
         assert len(whole.body) <= LIMITS.max_body_bytes
         assert sum(len(n) + len(v) for n, v in exchange.headers.items()) <= LIMITS.max_head_bytes
         assert len(exchange.headers) <= LIMITS.max_headers
-        budget.give_back(len(whole.body))
+        self.budget.give_back(len(whole.body))
         code = whole.error.code if whole.error else ""
-        found.append((exchange.method, exchange.headers, whole.body, code, whole.keep))
+        self.found.append((exchange.method, exchange.headers, whole.body, code, whole.keep))
 
-    receiver = Receiver(LIMITS, budget, "peer", admit, take, lambda: None)
+    def go_on(self) -> None: ...
+
+    def is_full(self) -> bool:
+        return False
+
+
+def requests_of(pieces: list[bytes]) -> tuple[list[Request], bool]:
+    """What came out, and whether the connection ended in an error."""
+    budget = Budget(LIMITS.max_bodies_bytes)
+    taker = Taker(budget)
+    receiver = Receiver(LIMITS, budget, "peer", taker)
     is_refused = False
     try:
         for piece in pieces:
@@ -66,12 +83,7 @@ def requests_of(pieces: list[bytes]) -> tuple[list[Request], bool]:
         is_refused = True
     receiver.drop()
     budget.take(LIMITS.max_bodies_bytes)  # all that was taken was given back
-    return found, is_refused
-
-
-def admit(exchange: Exchange, target: bytes) -> None:
-    assert len(target) <= LIMITS.max_uri_bytes
-    split_target(exchange.method, target)
+    return taker.found, is_refused
 
 
 if __name__ == "__main__":

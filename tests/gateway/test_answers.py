@@ -106,14 +106,14 @@ def test_a_request_id_comes_back_only_if_it_is_well_formed(served: Plain) -> Non
     assert served.ask("GET", "/v2", headers={"X-Request-Id": "a b"})[2]["x-request-id"] != "a b"
 
 
-@pytest.mark.parametrize("timeout", ["nan", "soon", "1_0", ""])
+@pytest.mark.parametrize("timeout", ["nan", "inf", "soon", "1_0", ""])
 def test_a_timeout_that_is_no_number_is_refused(served: Plain, timeout: str) -> None:
     status, answer, _ = served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})
     assert status == 400
     assert answer["error"].startswith("X-Request-Timeout: expected a number")
 
 
-@pytest.mark.parametrize("timeout", ["inf", "1e9", "300"])
+@pytest.mark.parametrize("timeout", ["1e9", "300"])
 def test_a_long_timeout_is_cut(served: Plain, timeout: str) -> None:
     assert served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})[0] == 200
 

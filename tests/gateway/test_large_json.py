@@ -92,6 +92,15 @@ def test_ragged_rows_are_refused() -> None:
         read(body(json.dumps(rows)))
 
 
+@pytest.mark.parametrize("row", ["[]1,2,3,4", "[1],2,3,4", "[1,2,3],4", "[[1],2,3,4]", "[1,[2,3],[],4]"])
+@pytest.mark.parametrize("beside", ["1", "NaN"])
+@pytest.mark.parametrize("rows", [1, ROWS])
+def test_a_row_that_is_nested_in_its_own_way_is_refused(row: str, beside: str, rows: int) -> None:
+    others = [f"[{beside},2,3,4]"] * (rows - 1)
+    with pytest.raises(BadRequest):
+        codec("FP32", (4,)).decode(body("[" + ",".join([*others, row]) + "]", rows=rows), None)
+
+
 @pytest.mark.parametrize("rest", [',"id":"twice"', ',"x":' + "[" * 80 + "]" * 80, ',"x":{' + '"k":1,' * 3 + '"k":2}'])
 def test_what_stands_beside_a_long_array_is_held_to_the_same(rest: str) -> None:
     with pytest.raises(BadJson):

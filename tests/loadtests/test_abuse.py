@@ -1,4 +1,4 @@
-"""The verdicts on abuse, and which of the catalogue's cases HTTP servers are asked; the measurements are run by hand."""
+"""The verdicts on abuse, and which cases HTTP servers are asked; the measurements are run by hand."""
 
 from dataclasses import replace
 

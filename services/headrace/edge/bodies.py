@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import simdjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace.errors import BadJson, BadRequest
@@ -19,6 +20,7 @@ class StrictBody(BaseModel):
 
 def read_body(kind: type[T], body: bytes) -> T:
     """A body as `kind`. Raises BadJson, or BadRequest with the first field that is wrong and what was expected."""
+    _check_keys(body)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -27,6 +29,16 @@ def read_body(kind: type[T], body: bytes) -> T:
         raise BadJson("body: expected a JSON object, found something else")
     place = printable(".".join(map(str, found["loc"]))) if found["loc"] else "body"
     raise BadRequest(f"{place}: {found['msg'][:1].lower()}{found['msg'][1:]}")
+
+
+def _check_keys(body: bytes) -> None:
+    """Raise BadJson if a key is there twice: pydantic would take the last one. What is no JSON it refuses itself."""
+    try:
+        document = simdjson.Parser().parse(body)
+    except (ValueError, RuntimeError):
+        return
+    if isinstance(document, simdjson.Object) and len(set(document)) != len(document):
+        raise BadJson("body: a key is there twice in one object")
 
 
 def printable(name: str) -> str:

@@ -1,5 +1,8 @@
 """How many bytes of bodies may be in a process at once, those that still arrive among them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from headrace.errors import Overloaded
 
 __all__ = ["Budget"]
@@ -17,6 +20,15 @@ class Budget:
         if self._used_bytes + nbytes > self._limit_bytes:
             raise Overloaded(f"bodies of {self._used_bytes} bytes are in flight, about the most allowed", 1)
         self._used_bytes += nbytes
+
+    @contextmanager
+    def held(self, nbytes: int) -> Iterator[None]:
+        """Hold bytes for a while. Raises Overloaded."""
+        self.take(nbytes)
+        try:
+            yield
+        finally:
+            self.give_back(nbytes)
 
     def give_back(self, nbytes: int) -> None:
         self._used_bytes -= nbytes

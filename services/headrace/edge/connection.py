@@ -50,23 +50,26 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._writable: asyncio.Future[None] | None = None  # there while the caller does not read its answers
         self._write_timer: asyncio.TimerHandle | None = None
+        self._close_timer: asyncio.TimerHandle | None = None
+        self._owes_continue = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         address = transport.get_extra_info("peername")
         self._peer = str(address[0]) if address else ""
-        self._receiver = Receiver(self._limits, self._budget, self._peer, self._app.admit, self._on_whole, self._go_on)
+        self._receiver = Receiver(self._limits, self._budget, self._peer, self)
         if not self._peers.enter(self, self._peer):
             self._is_ending = True
             self.abort()
             return
+        self._is_draining = self._peers.is_draining
         self._await_caller()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._is_ending = True
         self._transport = None
         self._peers.leave(self, self._peer)
-        for timer in (self._timer, self._write_timer):
+        for timer in (self._timer, self._write_timer, self._close_timer):
             if timer is not None:
                 timer.cancel()
         if self._running is not None:
@@ -87,6 +90,7 @@ class Connection(asyncio.Protocol):
         self._receiver.drop()
 
     def data_received(self, data: bytes) -> None:
+        """Read on; with nothing, what was held back while too many requests waited."""
         if self._is_ending:
             return
         assert self._receiver is not None, "the connection was made"
@@ -100,14 +104,14 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A caller who sends no more is taken to be gone, and its work with it; but half a request is answered."""
         assert self._receiver is not None, "the connection was made"
-        if self._is_ending or self._running is not None:
-            return False
-        try:
-            self._receiver.end()
-        except HeadraceError as error:
-            self._fail(error)
-            return True
-        return False
+        if not self._is_ending and self._running is None:
+            try:
+                self._receiver.end()
+            except HeadraceError as error:
+                self._fail(error)
+                return True
+        self.close()
+        return True
 
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
@@ -127,9 +131,10 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close once all that was written is sent."""
+        """Close once all that was written is sent, or cut off a caller who does not read it."""
         self._is_ending = True
-        if self._transport is not None:
+        if self._transport is not None and self._close_timer is None:
+            self._close_timer = self._loop.call_later(self._limits.write_timeout_s, self.abort)
             self._transport.close()
 
     def abort(self) -> None:
@@ -137,22 +142,33 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _go_on(self) -> None:
-        if self._transport is not None and self._running is None:
+    def admit(self, exchange: Exchange, target: bytes) -> None:
+        self._app.admit(exchange, target)
+
+    def go_on(self) -> None:
+        if self._running is not None:
+            self._owes_continue = True  # once the answers before it are written
+        elif self._transport is not None:
             self._transport.write(CONTINUE)
 
-    def _on_whole(self, whole: Whole) -> None:
+    def take(self, whole: Whole) -> None:
         self._waiting.append(whole)
         if self._running is None:
             self._run_next()
-        elif len(self._waiting) == self._limits.max_pipelined and self._transport is not None:
+        elif self.is_full() and self._transport is not None:
             self._transport.pause_reading()
 
+    def is_full(self) -> bool:
+        return len(self._waiting) >= self._limits.max_pipelined
+
     def _run_next(self) -> None:
-        if len(self._waiting) == self._limits.max_pipelined and self._transport is not None:
-            self._transport.resume_reading()
+        was_full = self.is_full()
         self._begun = self._waiting.popleft()
         self._running = self._loop.create_task(self._run(self._begun))
+        if was_full:
+            self.data_received(b"")
+            if not self.is_full() and self._transport is not None:
+                self._transport.resume_reading()
 
     async def _run(self, whole: Whole) -> None:
         self._begun = None
@@ -172,6 +188,11 @@ class Connection(asyncio.Protocol):
             self._end()
         elif self._waiting:
             self._run_next()
+        elif self._owes_continue:
+            self._owes_continue = False
+            self._transport.write(CONTINUE)
+        elif self._awaited[0] == REQUEST:
+            self._await(self._awaited, self._limits.keep_alive_s)
 
     async def _response(self, whole: Whole) -> Response:
         """The application's response; one that breaks is answered all the same, for else the caller would wait."""
@@ -189,7 +210,7 @@ class Connection(asyncio.Protocol):
         self._is_ending = self._is_failed = True
         exchange = self._receiver.arriving or Exchange("", {}, self._peer, 0)
         self._receiver.drop()
-        self._on_whole(Whole(exchange, b"", error, keep=False))
+        self.take(Whole(exchange, b"", error, keep=False))
 
     def _end(self) -> None:
         """Close; but what a caller still sends of a refused request is read and dropped for a moment before."""
@@ -229,7 +250,7 @@ class Connection(asyncio.Protocol):
         kind = self._awaited[0]
         if self._loop.time() < self._deadline_s:
             self._look_at(self._deadline_s)
-        elif kind == REQUEST and self._running is not None:
+        elif (kind == REQUEST and self._running is not None) or self.is_full():
             self._await(self._awaited, self._limits.keep_alive_s)  # the caller awaits us, not we the caller
         elif kind in (REQUEST, _END):
             self.close()

@@ -1,5 +1,6 @@
 """One HTTP request and its response: what a route sees of the one, and what a connection writes of the other."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from time import monotonic
@@ -87,7 +88,7 @@ class Exchange:
             seconds = float(text)
         except ValueError:
             seconds = float("nan")
-        if seconds != seconds or "_" in text:
+        if not math.isfinite(seconds) or "_" in text:
             raise BadRequest("X-Request-Timeout: expected a number of seconds")
         return min(max(seconds, _MIN_TIMEOUT_S), MAX_TIMEOUT_S)
 

@@ -18,6 +18,7 @@ class Peers(Generic[C]):
         self._limit_each = limit_each
         self._open: set[C] = set()
         self._of_each: Counter[str] = Counter()
+        self.is_draining = False  # said to those who come in late: a handshake may end after the drain began
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 

@@ -4,8 +4,7 @@ A request is admitted or refused when its head is whole, before any of its body 
 is raised, and then nothing more can be read here: what would follow is nobody's request.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import httptools
 
@@ -27,13 +26,13 @@ from headrace.errors import (
     WrongMethod,
 )
 
-__all__ = ["BODY", "HEAD", "REQUEST", "Receiver", "Whole"]
+__all__ = ["BODY", "HEAD", "REQUEST", "Receiver", "Taker", "Whole"]
 
 # What may be awaited: a request, of which nothing has come yet, the rest of its head, the rest of its body.
 REQUEST, HEAD, BODY = "request", "head", "body"
 
 # The parser is fed in pieces of this size, so that what it holds back is never much more than what is counted.
-_PIECE_BYTES = 16 << 10
+_PIECE_BYTES = 2 << 10
 # A refused request's body is read and dropped up to this size, so that its connection can be kept.
 _DISCARD_BYTES = 64 << 10
 # What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
@@ -53,29 +52,32 @@ class Whole(NamedTuple):
     keep: bool
 
 
+class Taker(Protocol):
+    """Who takes what a Receiver reads. The bytes of a whole body stay in the budget until it gives them back."""
+
+    def admit(self, exchange: Exchange, target: bytes) -> None:
+        """Look at a head before any of its body is read. Raises a HeadraceError to refuse the request."""
+        ...
+
+    def take(self, whole: Whole) -> None: ...
+
+    def go_on(self) -> None:
+        """A caller waits for a 100 before it sends a body that is welcome."""
+        ...
+
+    def is_full(self) -> bool:
+        """No more requests are to be read for now."""
+        ...
+
+
 class Receiver:
-    """Reads the requests of one connection: `admit` looks at each head, `whole` takes each that has arrived.
+    """Reads the requests of one connection for `taker`; what comes while that is full is kept for later."""
 
-    The bytes of a whole body stay in `budget` until whoever took it gives them back.
-
-    `go_on` is called when a caller waits for a 100 before it sends a body that is welcome.
-    """
-
-    def __init__(
-        self,
-        limits: EdgeLimits,
-        budget: Budget,
-        peer: str,
-        admit: Callable[[Exchange, bytes], None],
-        whole: Callable[[Whole], None],
-        go_on: Callable[[], None],
-    ) -> None:
+    def __init__(self, limits: EdgeLimits, budget: Budget, peer: str, taker: Taker) -> None:
         self._limits = limits
         self._budget = budget
         self._peer = peer
-        self._admit = admit
-        self._whole = whole
-        self._go_on = go_on
+        self._taker = taker
         self._parser = httptools.HttpRequestParser(self)
         self.requests = 0
         self.is_in_head = False
@@ -85,8 +87,9 @@ class Receiver:
         self._head_bytes = self._header_count = 0
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
-        self._is_chunked = False
+        self._is_chunked = self._is_old = False
         self._is_over = False
+        self._later = b""  # what came while the taker was full
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
 
@@ -98,14 +101,21 @@ class Receiver:
 
     def feed(self, data: bytes) -> None:
         """Read on. Raises the HeadraceError that answers what arrives and ends the connection."""
-        if len(data) <= _PIECE_BYTES:
+        if len(data) <= _PIECE_BYTES and not self._later:
             self._feed(data)
             return
-        view = memoryview(data)
-        while len(view):
-            size = _PIECE_BYTES if self.arriving is None or self._is_chunked else len(view)
-            self._feed(view[:size])
-            view = view[size:]
+        rest = memoryview(self._later + data)
+        while len(rest) and not self._taker.is_full():
+            size = self._piece_bytes()
+            self._feed(rest[:size])
+            rest = rest[size:]
+        self._later = bytes(rest)
+
+    def _piece_bytes(self) -> int:
+        """Of a body with a length all that is missing; else little, so that few requests are read at a time."""
+        if self.arriving is None or self._is_chunked:
+            return _PIECE_BYTES
+        return max(1, declared_length(self._headers) - self._body_bytes)
 
     def drop(self) -> None:
         """Give up what arrives: it will not be whole."""
@@ -147,7 +157,7 @@ class Receiver:
         self.requests += 1
         self.is_in_head = True
         self._url, self._headers = b"", {}
-        self._head_bytes = self._header_count = 0
+        self._head_bytes = self._header_count = self._unparsed_bytes = 0
         self._refused = None
         self._body = []
 
@@ -184,13 +194,15 @@ class Receiver:
         self.arriving = exchange = Exchange(
             parser.get_method().decode(), headers, self._peer, self._limits.max_body_bytes
         )
-        check_head(parser.get_http_version(), headers)
+        version = parser.get_http_version()
+        self._is_old = version == "1.0"
+        check_head(version, headers)
         if exchange.method == "CONNECT":
             raise WrongMethod("expected another method than CONNECT", allowed="GET, POST")
         try:
             if self._refused is not None:
                 raise self._refused
-            self._admit(exchange, self._url)
+            self._taker.admit(exchange, self._url)
             self._look_at_body(exchange)
         except HeadraceError as error:
             if self._is_chunked or declared_length(headers) > _DISCARD_BYTES or b"expect" in headers:
@@ -218,9 +230,10 @@ class Receiver:
         assert exchange is not None, "a message has a head"
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
+        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade() and not self._is_old
         keep = keep and self.requests < self._limits.max_requests_per_connection
-        self._whole(Whole(exchange, body, self._refused, keep))
+        self._taker.take(Whole(exchange, body, self._refused, keep))
 
     def _look_at_body(self, exchange: Exchange) -> None:
         """Refuse by what the head says of the body; ask for a body that waits to be asked for."""
@@ -230,7 +243,7 @@ class Receiver:
         if declared_length(exchange.headers) > exchange.max_body_bytes:
             raise _body_too_large(exchange)
         if waits and body_is_expected(exchange.headers):
-            self._go_on()
+            self._taker.go_on()
 
     def _check_overhead(self, slack_bytes: int) -> None:
         """`slack_bytes` of what was fed may belong to what follows, and is not counted yet."""

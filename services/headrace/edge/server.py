@@ -15,7 +15,8 @@ from headrace.errors import StartFailed
 __all__ = ["listen", "serve_http"]
 
 _BACKLOG = 2048
-_HANDSHAKE_S = 10.0
+# Handshakes count as connections only once they are done, so they are given little time.
+_HANDSHAKE_S = 5.0
 # What is in flight at the end has this long.
 DRAIN_S = 25.0
 
@@ -55,6 +56,7 @@ async def serve_http(
         await stop.wait()
     finally:
         server.close()
+    peers.is_draining = True
     for connection in peers:
         connection.drain()
     try:

@@ -1,5 +1,6 @@
 """What every route that works with a model shares: the version that a path names, and the way to a replica."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from re import compile as pattern
@@ -8,6 +9,7 @@ from typing import cast
 import orjson
 from msgspec.structs import replace
 
+from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
 from headrace.gateway.admission import Admission
@@ -19,7 +21,18 @@ from headrace.telemetry.logs import LogSettings
 from headrace.tensor import Answer, Request, SequenceStep, Tensor, Times
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Doors", "ask", "ask_as", "find", "json_response", "server_timing", "version_of", "visible"]
+__all__ = [
+    "Doors",
+    "ask",
+    "ask_all",
+    "ask_as",
+    "find",
+    "json_response",
+    "may_use",
+    "server_timing",
+    "version_of",
+    "visible",
+]
 
 _MODEL_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -27,13 +40,17 @@ _VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What routes work with. `labels` are names for versions: model -> label -> version."""
+    """What routes work with. `labels` are names for versions: model -> label -> version.
+
+    `inflated` counts the bytes of bodies that came compressed, which the edge knows only as they came.
+    """
 
     router: Router
     admission: Admission
     offload: Offload
     labels: Mapping[str, Mapping[str, str]]
     max_inflated_bytes: int
+    inflated: Budget
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
 
 
@@ -62,7 +79,7 @@ def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Vers
         raise BadName("model: expected a letter or digit, then up to 127 letters, digits, dots, dashes or underscores")
     if version is not None and not _VERSION_NAME.fullmatch(version):
         raise BadVersion("version: expected a letter or digit, then up to 31 letters, digits, dots or dashes")
-    if not _may_use(exchange, model):
+    if not may_use(exchange, model):
         raise UnknownModel("no such model")
     found = at.router.find(model, version)
     exchange.model, exchange.version = found.spec.name, found.spec.version
@@ -71,10 +88,10 @@ def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Vers
 
 def visible(at: Doors, exchange: Exchange) -> list[str]:
     """The names of the models that the caller may use."""
-    return sorted(name for name in at.router.models() if _may_use(exchange, name))
+    return sorted(name for name in at.router.models() if may_use(exchange, name))
 
 
-def _may_use(exchange: Exchange, model: str) -> bool:
+def may_use(exchange: Exchange, model: str) -> bool:
     key = cast(Key | None, exchange.key)
     return key is None or key.may_use(model)
 
@@ -95,6 +112,18 @@ async def ask(
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
     request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence)
     return await at.router.ask(version, request)
+
+
+async def ask_all(
+    at: Doors, exchange: Exchange, version: Version, requests: Sequence[Sequence[Tensor]], outputs: Sequence[str]
+) -> list[Answer]:
+    """The answers to several requests at once; the first error ends them all."""
+    asked = [asyncio.ensure_future(ask(at, exchange, version, inputs, outputs)) for inputs in requests]
+    try:
+        return await asyncio.gather(*asked)
+    finally:
+        for one in asked:
+            one.cancel()
 
 
 async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Answer:

@@ -4,8 +4,10 @@ Source: Triton's protocol/extension_generate. Values are scalars or lists; `text
 has one. The models here answer once, so the stream is one event.
 """
 
+import math
 from collections.abc import Mapping
 
+from headrace.edge.bodies import printable
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
@@ -55,15 +57,13 @@ def _input(spec: ModelSpec, name: str, value: object) -> Mapping[str, object]:
         return {"name": raw, "datatype": "BYTES", "shape": [1], "data": [value]}
     known = {i.name: i for i in spec.inputs}
     if name not in known:
-        raise BadRequest(f'body: expected one of {sorted([*known, _TEXT])}, found "{name[:64]}"')
+        raise BadRequest(f"body: expected one of {sorted([*known, _TEXT])}, found {printable(name)}")
     if isinstance(value, Lifted):
         raise BadRequest(f"{name}: expected a short list; use infer for long ones")
     values = plain(value)
     values = values if isinstance(values, list) else [values]
     axes = known[name].shape
-    fixed = 1
-    for axis in axes:
-        fixed *= axis if axis != -1 else 1
+    fixed = max(1, math.prod(axis for axis in axes if axis != -1))
     return {
         "name": name,
         "datatype": known[name].datatype,

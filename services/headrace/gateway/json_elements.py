@@ -6,13 +6,14 @@ from typing import Literal
 import numpy as np
 import simdjson
 
+from headrace.edge.bodies import printable
 from headrace.errors import BadRequest
 from headrace.gateway.json_lifted import Lifted
 from headrace.gateway.json_scan import scan
 from headrace.tensor import Array, pack_bytes
 from headrace_models.spec import DTYPES
 
-__all__ = ["elements", "kind_of", "plain"]
+__all__ = ["elements", "kind_of", "named", "plain"]
 
 # numpy kind -> the widest type of that kind, which JSON numbers are read into before they are narrowed.
 _WIDEST = {"b": "?", "f": "<f8", "i": "<i8", "u": "<u8"}
@@ -59,7 +60,7 @@ def _is_nested(data: Sequence[object], shape: Sequence[int]) -> bool:
     if not len(data) or not isinstance(data[0], simdjson.Array | list):
         return True
     if isinstance(data, simdjson.Array):
-        text = data.mini
+        text: bytes = data.mini  # type: ignore[assignment] # the stub says str
         return Lifted(text, 0, len(text), scan(text)).is_nested(shape)
     return _has_shape(data, shape)
 
@@ -132,6 +133,11 @@ def _flat(value: object) -> Iterator[object]:
             yield from _flat(item)
     else:
         yield from items
+
+
+def named(value: object) -> str:
+    """A name that a caller gave, fit for a message; else what it gave instead."""
+    return printable(value) if isinstance(value, str) else kind_of(value)
 
 
 def kind_of(value: object) -> str:

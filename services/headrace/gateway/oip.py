@@ -87,14 +87,13 @@ async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
     """The members of Triton's ModelConfig that clients read; shapes are without the row axis here."""
     version = version_of(at, exchange)
     spec = version.spec
-    optional = {state.input for state in spec.state}
     document = {
         "name": spec.name,
         "platform": _PLATFORMS[version.backend],
         "backend": "onnxruntime" if version.backend == "onnx" else "pytorch",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": spec.batching.max_rows,
-        "input": [{**_tensor_config(i), "optional": i.name in optional} for i in spec.inputs],
+        "input": [{**_tensor_config(i), "optional": i.name not in spec.required_inputs} for i in spec.inputs],
         "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
         "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
         **_scheduling(spec),
@@ -162,10 +161,16 @@ async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
 
 async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
     version = version_of(at, exchange)
+    encoding = (exchange.header(b"content-encoding") or "identity").lower()
+    if encoding == "identity":
+        return await _infer(at, exchange, version, body)
+    body = await at.offload(len(body) << 10, inflate, body, encoding, at.max_inflated_bytes)
+    with at.inflated.held(len(body)):
+        return await _infer(at, exchange, version, body)
+
+
+async def _infer(at: Doors, exchange: Exchange, version: Version, body: bytes) -> Response:
     codec = version.codec
-    encoding = (exchange.header(b"content-encoding") or "").lower()
-    if encoding in ("gzip", "deflate"):
-        body = await at.offload(len(body) << 10, inflate, body, encoding, at.max_inflated_bytes)
     header_length = exchange.header(b"inference-header-content-length")
     asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
     answer = await ask_as(at, exchange, version, asked)

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import simdjson
 
+from headrace.edge.bodies import printable
 from headrace.errors import AnswerTooLarge, BadRequest
 from headrace.gateway.base64_text import from_base64
 from headrace.gateway.json_document import check_keys
@@ -50,11 +51,9 @@ def _single(spec: ModelSpec, first: object) -> str:
     """The input that values without a name are for: the raw one for texts and binary values, else the only one."""
     if spec.preprocess and (isinstance(first, str) or _is_base64(first)):
         return spec.preprocess.input
-    optional = {state.input for state in spec.state}
-    required = [i.name for i in spec.inputs if i.name not in optional]
-    if len(required) != 1:
-        raise BadRequest(f"inputs: expected values by name, for {required}")
-    return required[0]
+    if len(spec.required_inputs) != 1:
+        raise BadRequest(f"inputs: expected values by name, for {list(spec.required_inputs)}")
+    return spec.required_inputs[0]
 
 
 def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
@@ -69,7 +68,7 @@ def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
     columns: dict[str, list[object]] = {name: [] for name in names}
     for n, row in enumerate(rows):
         if not _is_object(row) or row.keys() != columns.keys():
-            raise BadRequest(f"instances[{n}]: expected an object with {sorted(name[:64] for name in names)}")
+            raise BadRequest(f"instances[{n}]: expected an object with {len(names)} names, those of the first row")
         check_keys(row, f"instances[{n}]")
         for name in names:
             columns[name].append(plain(row[name]))
@@ -89,7 +88,7 @@ def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[st
     if isinstance(value, Lifted):
         return entry | {"shape": list(value.shape), "data": value}, b""
     if not _is_array(value):
-        raise BadRequest(f'{where}: expected an array for "{name[:64]}", found {kind_of(value)}')
+        raise BadRequest(f"{where}: expected an array for {printable(name)}, found {kind_of(value)}")
     if datatype != "BYTES":
         return entry | {"shape": _shape_of(value), "data": value}, b""
     raw = pack_bytes([_bytes_of(item, f"{where}[{n}]") for n, item in enumerate(value)])

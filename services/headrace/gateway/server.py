@@ -8,6 +8,7 @@ from typing import cast
 
 from headrace.edge.exchange import Exchange
 from headrace.gateway.admission import Admission
+from headrace.gateway.asking import may_use
 from headrace.gateway.media import check_media
 from headrace.gateway.routes import FREE_DOORS, PUBLIC_PATHS
 from headrace.keys import Key, KeyRing
@@ -44,7 +45,9 @@ class DataPolicy:
             self._admission.check()
         if exchange.method == "POST":
             check_media(exchange.door, exchange)
-            exchange.max_body_bytes = self._bodies.get(exchange.params.get("model", ""), exchange.max_body_bytes)
+            model = exchange.params.get("model", "")
+            if model in self._bodies and may_use(exchange, model):
+                exchange.max_body_bytes = self._bodies[model]
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:
         return _FREE if exchange.door in FREE_DOORS else self._admission.place()

@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from headrace.edge.application import RoutedApplication
+from headrace.edge.budget import Budget
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
@@ -99,7 +100,8 @@ async def serve_gateway(
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
-        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes, change_logging)
+        inflated = Budget(order.edge.max_bodies_bytes)
+        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes, inflated, change_logging)
         policy = DataPolicy(admission, events, keys, order.bodies)
         await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
 

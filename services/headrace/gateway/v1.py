@@ -1,6 +1,5 @@
 """The other doors: TensorFlow's predict and status, classify, OpenAI's embeddings. All make the same tensor request."""
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway import doors
-from headrace.gateway.asking import Doors, ask, find, json_response, server_timing, version_of, visible
+from headrace.gateway.asking import Doors, ask, ask_all, find, json_response, server_timing, version_of, visible
 from headrace.gateway.json_document import parse
 from headrace.gateway.predict import infer_document, predictions
 from headrace.gateway.routing import Version
@@ -116,7 +115,7 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
     if asked.dimensions not in (None, output.shape[0]):
         raise BadRequest(f"dimensions: expected {output.shape[0]}, found {asked.dimensions}")
     requests = await at.offload(len(body), _embed_requests, version, asked, raw)
-    answers = await asyncio.gather(*(ask(at, exchange, version, request, [output.name]) for request in requests))
+    answers = await ask_all(at, exchange, version, requests, [output.name])
     tokens = sum(a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True))
     return await at.offload(sum(len(a.outputs[0].data) for a in answers), _embedded, asked, spec, answers, tokens)
 

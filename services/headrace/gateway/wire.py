@@ -9,9 +9,11 @@ from itertools import accumulate
 
 import msgspec
 
+from headrace.edge.bodies import printable
 from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest
 from headrace.gateway.json_document import flag, objects, parameters_of, parse, text, whole
+from headrace.gateway.json_elements import named
 from headrace.gateway.wire_answer import encode
 from headrace.gateway.wire_sequence import check_step, step_of
 from headrace.gateway.wire_tensor import TensorReader
@@ -175,8 +177,7 @@ class Codec:
             name = item.get("name")
             reader = self._readers.get(name) if isinstance(name, str) else None
             if reader is None:
-                found = f'"{name[:64]}"' if isinstance(name, str) else "no name"
-                raise BadRequest(f"inputs[{n}].name: expected one of {sorted(self._readers)}, found {found}")
+                raise BadRequest(f"inputs[{n}].name: expected one of {sorted(self._readers)}, found {named(name)}")
             if any(t.name == name for t in tensors):
                 raise BadRequest(f'inputs[{n}].name: input "{name}" is given twice')
             tensor, place = reader.read(item, f"inputs[{n}]", tail, place)
@@ -245,15 +246,17 @@ def _check_no_shared_memory(parameters: Mapping[str, object], place: str) -> Non
 
 
 def _count_of(value: object, place: str) -> int:
-    if whole(value, place) == 0:
+    count = whole(value, place)
+    if count == 0:
         raise BadRequest(f"{place}: expected 1 or more classes")
-    return whole(value, place)
+    return count
 
 
 def _priority(value: object) -> int:
-    if whole(value, "parameters.priority") > MAX_PRIORITY:
+    priority = whole(value, "parameters.priority")
+    if priority > MAX_PRIORITY:
         raise BadRequest(f"parameters.priority: expected 0 to {MAX_PRIORITY}, 1 being the highest")
-    return whole(value, "parameters.priority")
+    return priority
 
 
 def _timeout_us(value: object) -> int:
@@ -269,6 +272,6 @@ def _split_at(header_length: str, total: int) -> int:
     if not is_number or not 0 < int(header_length) <= total:
         raise BadRequest(
             f"Inference-Header-Content-Length: expected 1 to {total}, the length of the JSON part, "
-            f'found "{header_length[:20]}"'
+            f"found {printable(header_length[:20])}"
         )
     return int(header_length)

@@ -8,7 +8,7 @@ import simdjson
 
 from headrace.errors import BadRequest, NonFiniteInput
 from headrace.gateway.json_document import parameters_of, whole
-from headrace.gateway.json_elements import elements, plain
+from headrace.gateway.json_elements import elements, named, plain
 from headrace.tensor import Buffer, Tensor, pack_bytes, to_array
 from headrace_models.spec import DTYPES, InputSpec
 
@@ -33,7 +33,7 @@ class TensorReader:
         """The tensor, and where in the binary `tail` the next one begins. Raises BadRequest naming `where`."""
         spec = self._spec
         if item.get("datatype") != spec.datatype:
-            raise BadRequest(f"{where}.datatype: expected {spec.datatype}, found {str(item.get('datatype'))[:16]}")
+            raise BadRequest(f"{where}.datatype: expected {spec.datatype}, found {named(item.get('datatype'))}")
         shape = self._shape(item.get("shape"), f"{where}.shape")
         parameters = parameters_of(item, f"{where}.parameters")
         if any(name.startswith("shared_memory_") for name in parameters):
