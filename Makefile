@@ -39,7 +39,7 @@ bench: models
 
 FUZZ_S := 30
 fuzz: env
-	set -e; for target in json_body binary_tensors multipart_form photo other_doors; do \
+	set -e; for target in http_head json_body binary_tensors multipart_form photo other_doors; do \
 	  $(BIN)/python -m tests.fuzz.$$target -max_total_time=$(FUZZ_S); done
 
 clean:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import orjson
 from PIL import Image
 
+from headrace.config import own_authorization
 from headrace_models.errors import ModelError
 from headrace_models.fetch import DEFAULT_CACHE, read_member
 from headrace_models.repository import ModelVersion, scan
@@ -124,7 +125,7 @@ def is_served(url: str, model: str) -> bool:
     kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
     connection = kind(place.netloc, timeout=_READY_TIMEOUT_S)
     try:
-        connection.request("GET", f"{place.path.rstrip('/')}/v2/models/{model}/ready")
+        connection.request("GET", f"{place.path.rstrip('/')}/v2/models/{model}/ready", headers=own_authorization())
         return connection.getresponse().status == 200
     except http.client.HTTPException as error:
         raise OSError(f"{url} answered no HTTP: {type(error).__name__}") from None

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadtests.inputs import REPOSITORY, WEIGHTS, Shot, is_served, shots_for
 
+from headrace.config import own_authorization
 from headrace_models.errors import ModelError
 
 _REQUESTS_A_SECOND = 2.0
@@ -39,7 +40,7 @@ class Caller(FastHttpUser):
         with self.client.post(
             shot.path,
             data=shot.body,  # type: ignore[arg-type]  # bytes are sent as they are, Locust's annotation forgets them
-            headers=dict(shot.headers),
+            headers={**shot.headers, **own_authorization()},
             name=shot.model,
             catch_response=True,
         ) as response:

@@ -44,7 +44,7 @@ from headrace.replica.serving import Serving as ReplicaServing
 from headrace.tensor import Array
 from headrace_models.repository import ModelVersion, read_version, sha256_of
 
-__all__ = ["SimulatedBackend", "is_met", "shots", "write_model"]
+__all__ = ["SimulatedBackend", "free_port", "is_met", "process", "serve_until_closed", "shots", "write_model"]
 
 MODEL = "yardstick"
 BATCH_S = 0.05
@@ -134,7 +134,7 @@ def run_replica(folder: str, unix: str, pipe: Connection) -> None:
     thread: LoopThread[ReplicaServing] = LoopThread(
         "replica", lambda ready, stop: serve_replica(order, ready, stop, load)
     )
-    _serve_until_closed(thread, pipe, lambda serving: pipe.send(serving.address.port))
+    serve_until_closed(thread, pipe, lambda serving: pipe.send(serving.address.port))
 
 
 def run_gateway(folder: str, unix: str, replica_port: int, port: int, pipe: Connection) -> None:
@@ -148,10 +148,10 @@ def run_gateway(folder: str, unix: str, replica_port: int, port: int, pipe: Conn
         thread.call(lambda: serving.update(Fleet(1, (MODEL,), (replica,), ())))
         pipe.send(port)
 
-    _serve_until_closed(thread, pipe, tell)
+    serve_until_closed(thread, pipe, tell)
 
 
-def _serve_until_closed(thread: LoopThread[T], pipe: Connection, tell: Callable[[T], None]) -> None:
+def serve_until_closed(thread: LoopThread[T], pipe: Connection, tell: Callable[[T], None]) -> None:
     tell(thread.start(_START_TIMEOUT_S))
     with suppress(EOFError):
         pipe.recv()
@@ -160,7 +160,7 @@ def _serve_until_closed(thread: LoopThread[T], pipe: Connection, tell: Callable[
 
 
 @contextmanager
-def _process(work: Callable[..., None], *arguments: object) -> Iterator[Any]:
+def process(work: Callable[..., None], *arguments: object) -> Iterator[Any]:
     """A process that runs `work(*arguments, pipe)`; gives the first thing that it tells, and ends it on leaving."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -180,17 +180,17 @@ def _process(work: Callable[..., None], *arguments: object) -> Iterator[Any]:
 def platform() -> Iterator[str]:
     """Gateway and replica, ready to answer; gives the URL."""
     with tempfile.TemporaryDirectory(prefix="yardstick-") as place:
-        folder, unix, port = str(write_model(Path(place))), f"{place}/replica.sock", _free_port()
+        folder, unix, port = str(write_model(Path(place))), f"{place}/replica.sock", free_port()
         with (
-            _process(run_replica, folder, unix) as replica_port,
-            _process(run_gateway, folder, unix, replica_port, port),
+            process(run_replica, folder, unix) as replica_port,
+            process(run_gateway, folder, unix, replica_port, port),
         ):
             url = f"http://{_HOST}:{port}"
             _wait_until_ready(url)
             yield url
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         port: int = probe.getsockname()[1]

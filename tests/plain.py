@@ -3,7 +3,7 @@
 import http.client
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -53,9 +53,13 @@ def make_doubler(folder: Path, repository: Path) -> Path:
 
 @dataclass
 class Plain:
-    """A gateway at `port` and the threads behind it; `tls` is what a client of it trusts, if it speaks TLS."""
+    """A gateway at `port` and the threads behind it; `metrics` is where the replica's are, `host:port`.
+
+    `tls` is what a client of it trusts, if it speaks TLS.
+    """
 
     port: int
+    metrics: str
     replica: "LoopThread[ReplicaServing]"
     gateway: GatewayServing
     front: "LoopThread[GatewayServing]"
@@ -109,9 +113,11 @@ def plain(
     load: Load = backends.load,
     edge: EdgeLimits = EDGE,
     keys: Path | None = None,
+    make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
 ) -> Iterator[Plain]:
-    version = make_doubler(folder, folder / "repository")
+    """Serve the version that `make` makes out of a folder and a repository."""
+    version = make(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
@@ -121,9 +127,9 @@ def plain(
         served = replica.start(60)
         listening = gateway.start(60)
         entry = ReplicaEntry("one", served.version.spec, served.labels, served.address, "onnx")
-        gateway.call(lambda: listening.update(Fleet(1, ("doubler",), (entry,), ())))
+        gateway.call(lambda: listening.update(Fleet(1, (served.version.spec.name,), (entry,), ())))
         trusted = ssl.create_default_context(cafile=tls[0]) if tls else None
-        running = Plain(port, replica, listening, gateway, trusted)
+        running = Plain(port, served.metrics, replica, listening, gateway, trusted)
         while running.ask("GET", "/v2/health/ready")[0] != 200:
             assert replica.is_alive
         yield running

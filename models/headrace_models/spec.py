@@ -21,6 +21,7 @@ __all__ = [
     "OutputSpec",
     "PreprocessSpec",
     "ReplicaSpec",
+    "SequenceSpec",
     "StateSpec",
     "TextSpec",
 ]
@@ -159,6 +160,13 @@ class StateSpec(_Frozen):
     output: TensorName
 
 
+class SequenceSpec(_Frozen):
+    """Sequences, whose state a replica keeps: at most `max_open` of one key; idle ones end after `max_idle_s`."""
+
+    max_open: int = Field(default=100, ge=1)
+    max_idle_s: float = Field(default=60.0, gt=0, strict=False, allow_inf_nan=False)
+
+
 class Batching(_Frozen):
     """`max_rows` a batch, `max_waiting_rows` in line; `fixed_rows` is a batch size baked into the weights."""
 
@@ -211,6 +219,7 @@ class ModelSpec(_Frozen):
     outputs: tuple[OutputSpec, ...] = Field(min_length=1, strict=False)
     preprocess: PreprocessSpec | None = None
     state: tuple[StateSpec, ...] = Field(default=(), strict=False)
+    sequence: SequenceSpec = SequenceSpec()
     batching: Batching = Batching()
     replica: ReplicaSpec = ReplicaSpec()
     objective: Objective | None = None
@@ -229,6 +238,17 @@ class ModelSpec(_Frozen):
         for pair in self.state:
             if pair.input not in self.input_names or pair.output not in self.output_names:
                 raise ValueError(f'state: "{pair.input}" -> "{pair.output}" names no input or no output')
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_its_state(self) -> "ModelSpec":
+        inputs, outputs = {i.name: i for i in self.inputs}, {o.name: o for o in self.outputs}
+        for pair in self.state:
+            taken, given = inputs[pair.input], outputs[pair.output]
+            if (taken.datatype, taken.shape) != (given.datatype, given.shape):
+                raise ValueError(f'state: expected "{pair.output}" to be of the datatype and shape of "{pair.input}"')
+            if taken.datatype == "BYTES" or -1 in taken.shape:
+                raise ValueError(f'state: "{pair.input}": expected numbers in a fixed shape, to start from zeros')
         return self
 
     @property

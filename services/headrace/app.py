@@ -6,6 +6,7 @@ A model version is an application of its own, so that a new one can start beside
 import http.client
 import logging
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from ray.serve.schema import LoggingConfig
 
 from headrace.admin.deployment import AdminReplica
 from headrace.admin.serving import AdminOrder
-from headrace.config import ModelSettings, Settings, cluster_address
+from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
 from headrace.gateway.deployment import GatewayReplica
@@ -135,15 +136,20 @@ def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
     gateway = settings.gateway
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while not ended.wait(_POLL_S / 4):
-        if _is_ready(gateway.host, gateway.port):
+        if _is_ready(gateway):
             return
         if time.monotonic() > deadline_s:
             raise StartFailed(f"the gateway at {gateway.host}:{gateway.port} was not ready in {READY_TIMEOUT_S:g} s")
 
 
-def _is_ready(host: str, port: int) -> bool:
+def _is_ready(gateway: GatewaySettings) -> bool:
+    host, port = gateway.host, gateway.port
     own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it listens, not a bind
-    connection = http.client.HTTPConnection(own, port, timeout=2)
+    if gateway.tls_certificate is None:
+        connection = http.client.HTTPConnection(own, port, timeout=2)
+    else:  # its own certificate, which need not name this address
+        unchecked = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(own, port, timeout=2, context=unchecked)
     try:
         connection.request("GET", "/v2/health/ready")
         return connection.getresponse().status == 200

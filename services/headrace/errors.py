@@ -13,6 +13,7 @@ HeadraceError
 │   ├── BadEncoding            a compressed body that does not inflate
 │   ├── BadJson                not JSON, or not what this server reads of it
 │   ├── BadImage               a photo that cannot be read
+│   ├── SequenceUnknown        a step of a sequence that is not open
 │   ├── NonFiniteInput         NaN or infinity for a model that takes neither
 │   ├── HeadersTooLarge
 │   ├── UriTooLong
@@ -36,6 +37,7 @@ HeadraceError
 ├── UnsupportedMedia           a content type that nothing here reads
 │   └── UnsupportedEncoding    a content encoding that nothing here reads
 ├── Conflict                   right by itself, but not beside what else goes on
+│   └── SequenceLost           the replica that held the sequence's state is gone
 ├── Unavailable                right request, wrong moment; may be repeated
 │   ├── NotReady               the model has no replica that can answer now
 │   ├── Overloaded             a bounded line is full
@@ -79,6 +81,8 @@ __all__ = [
     "QuotaExceeded",
     "ReceiptTimeout",
     "ReplicaLost",
+    "SequenceLost",
+    "SequenceUnknown",
     "ShuttingDown",
     "StartFailed",
     "TooLarge",
@@ -163,6 +167,10 @@ class BadImage(BadRequest):
 
 class NonFiniteInput(BadRequest):
     code = "non_finite_input"
+
+
+class SequenceUnknown(BadRequest):
+    code = "sequence_unknown"
 
 
 class HeadersTooLarge(BadRequest):
@@ -258,6 +266,10 @@ class UnsupportedEncoding(UnsupportedMedia):
 
 class Conflict(HeadraceError):
     code = "conflict"
+
+
+class SequenceLost(Conflict):
+    code = "sequence_lost"
 
 
 class Unavailable(HeadraceError):

@@ -9,7 +9,18 @@ import numpy as np
 from headrace.errors import BadRequest
 from headrace_models.spec import DTYPES
 
-__all__ = ["Answer", "Array", "Buffer", "Request", "Tensor", "Times", "from_array", "pack_bytes", "to_array"]
+__all__ = [
+    "Answer",
+    "Array",
+    "Buffer",
+    "Request",
+    "SequenceStep",
+    "Tensor",
+    "Times",
+    "from_array",
+    "pack_bytes",
+    "to_array",
+]
 
 Array = np.ndarray
 Buffer = bytes | bytearray | memoryview
@@ -34,6 +45,19 @@ class Tensor(msgspec.Struct, frozen=True):
         return self.shape[0] if self.shape else 1
 
 
+class SequenceStep(msgspec.Struct, array_like=True, frozen=True):
+    """Which sequence a request is a step of, and whether it is its first and its last.
+
+    `id` is written as JSON has it, so that 7 and "7" are two sequences. `owner` is the id of the key that asks, empty
+    where none is needed: a sequence belongs to its owner.
+    """
+
+    id: str
+    starts: bool = False
+    ends: bool = False
+    owner: str = ""
+
+
 class Request(msgspec.Struct):
     """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock."""
 
@@ -42,6 +66,7 @@ class Request(msgspec.Struct):
     deadline_s: float
     request_id: str = ""
     priority: int = 0
+    sequence: SequenceStep | None = None
 
     @property
     def nbytes(self) -> int:

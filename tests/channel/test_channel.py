@@ -28,7 +28,7 @@ from headrace.errors import (
     TooLarge,
 )
 from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics
-from headrace.tensor import Answer, Request, Tensor, from_array
+from headrace.tensor import Answer, Request, SequenceStep, Tensor, from_array
 
 EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
 
@@ -60,6 +60,15 @@ async def test_the_service_sees_the_request_that_was_asked(replica: Running, nod
     (seen,) = replica.service.requests
     assert (seen.request_id, list(seen.outputs), seen.inputs[0].shape) == ("request-1", ["y"], (1, 1))
     assert seen.deadline_s == pytest.approx(asked.deadline_s, abs=0.5)
+
+
+async def test_the_service_sees_which_sequence_a_request_is_a_step_of(replica: Running, client: ReplicaClient) -> None:
+    step = SequenceStep('"a"', starts=True, owner="ann")
+    asked = request(1)
+    asked.sequence = step
+    await client.ask(asked)
+    await client.ask(request(2))
+    assert [seen.sequence for seen in replica.service.requests] == [step, None]
 
 
 @EITHER_WAY

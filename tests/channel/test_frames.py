@@ -28,7 +28,7 @@ from headrace.channel.frames import (
 )
 from headrace.errors import BadRequest, TooLarge
 from headrace.statistics import BatchStats, Statistics
-from headrace.tensor import Tensor, Times, from_array
+from headrace.tensor import SequenceStep, Tensor, Times, from_array
 
 Sent = tuple[Frame, list[Tensor]]
 
@@ -41,6 +41,10 @@ def ask(number: int, tensors: Sequence[Tensor]) -> Sent:
     return Ask(number, 10, 0, "r", ("y",), frames.metas(tensors)), list(tensors)
 
 
+def step(number: int, name: str, owner: str) -> Sent:
+    return Ask(number, 10, 0, "r", (), (), SequenceStep(name, starts=True, owner=owner)), []
+
+
 def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
     return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors)), list(tensors)
 
@@ -51,6 +55,7 @@ def told(number: int, count: int) -> Told:
 
 frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(ask, small, tensor_lists),
+    st.builds(step, small, texts, texts),
     st.builds(reply, small, tensor_lists),
     st.builds(Hello, texts).map(lambda frame: (frame, [])),
     st.builds(Welcome, texts, texts).map(lambda frame: (frame, [])),

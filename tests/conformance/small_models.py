@@ -1,13 +1,15 @@
-"""Small ONNX models, made by the tests: one of every numeric datatype, one with an axis of any length."""
+"""Small ONNX models, made by the tests: of every numeric datatype, with an axis of any length, with a state."""
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from headrace_models.add import add
+from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
-__all__ = ["DATATYPES", "make_typed", "make_wide"]
+__all__ = ["DATATYPES", "make_accumulator", "make_typed", "make_wide"]
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -40,8 +42,35 @@ def make_wide(folder: Path, repository: Path) -> Path:
     return _add(helper.make_graph(nodes, "wide", [x], outputs), folder, repository)
 
 
+def make_accumulator(folder: Path, repository: Path, **more: object) -> Path:
+    """A model `accumulator`: `total` FP32 [n, 2] is `x` + `state`, and is the next state; the folder of its version."""
+    nodes = [helper.make_node("Add", ["x", "state"], ["total"])]
+    x, state, total = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in ("x", "state", "total"))
+    graph = helper.make_graph(nodes, "accumulator", [x, state], [total])
+    tensors = [{"name": name, "datatype": "FP32", "shape": [2]} for name in ("x", "state", "total")]
+    document = {
+        "name": "accumulator",
+        "version": "1",
+        "weights": {"onnx": ONNX_FILE},
+        "inputs": tensors[:2],
+        "outputs": tensors[2:],
+        "state": [{"input": "state", "output": "total"}],
+        **more,
+    }
+    golden = {"x": np.array([[1, 2]], np.float32), "state": np.array([[3, 4]], np.float32)}
+
+    def make(making: Path) -> Draft:
+        _save(graph, making / ONNX_FILE)
+        return Draft(document, golden)
+
+    return write_version(repository, "accumulator", "1", make)
+
+
 def _add(graph: onnx.GraphProto, folder: Path, repository: Path) -> Path:
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     file = folder / f"{graph.name}.onnx"
-    onnx.save(model, str(file))
+    _save(graph, file)
     return add(file, graph.name, repository)
+
+
+def _save(graph: onnx.GraphProto, file: Path) -> None:
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))

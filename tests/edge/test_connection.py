@@ -32,6 +32,19 @@ async def test_requests_of_one_write_are_answered_in_order(listener: Listener) -
     assert [await caller.answer() for _ in range(200)] == [(200, b"%d" % n) for n in range(200)]
 
 
+async def test_an_application_that_breaks_is_answered(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+    """Without an answer the caller waits for ever, and the shutdown waits for the caller."""
+
+    def broken(_: bytes) -> Response:
+        raise ZeroDivisionError
+
+    listener.app.reply = broken
+    caller = await listener.call()
+    assert (await caller.ask(request()))[0] == 500
+    assert await caller.rest() == b""
+    assert any(record.exc_info for record in caplog.records)
+
+
 async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
     caller = await listener.call()
     assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (200, b"a")

@@ -1,4 +1,4 @@
-"""Large JSON bodies: the same tensors as small ones, the same refusals, structure that is bounded before it is built."""
+"""Large JSON bodies: the same tensors as small ones, the same refusals, and structure bounded before it is built."""
 
 import json
 import math

@@ -10,8 +10,8 @@ from headrace.gateway.openapi import document
 from headrace.gateway.routes import ROUTES
 
 DOCUMENT: Mapping[str, Any] = document()
-# Those of requests that are no operation of the document, of the admin port, and of nobody.
-ELSEWHERE = {405, 409, 499, 501, 505}
+# Those of requests that are no operation of the document, and of nobody.
+ELSEWHERE = {405, 499, 501, 505}
 
 
 def operations() -> Iterator[tuple[str, str, Any]]:

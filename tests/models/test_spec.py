@@ -6,6 +6,8 @@ from pydantic import ValidationError
 from headrace_models.spec import DTYPES, ModelSpec
 
 DIGEST = "0" * 64
+STATE = {"input": "x", "output": "y"}
+FREE = {"name": "x", "datatype": "FP32", "shape": [-1]}
 
 
 def ids(**more: Any) -> dict[str, Any]:
@@ -29,6 +31,9 @@ def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
         ({"weights": {"onnx": "model.onnx", "torch": "model.safetensors"}}, "architecture: expected a name"),
         ({"golden": "other.npz"}, 'no SHA-256 for "other.npz"'),
         ({"state": [{"input": "x", "output": "elsewhere"}]}, '"x" -> "elsewhere" names no input or no output'),
+        ({"state": [STATE]}, 'expected "y" to be of the datatype and shape of "x"'),
+        ({"state": [STATE], "inputs": [FREE], "outputs": [FREE | {"name": "y"}]}, '"x": expected numbers in a fixed'),
+        ({"sequence": {"max_idle_s": 0}}, "greater than 0"),
         ({"inputs": []}, "at least 1 item"),
         ({"name": "../escape"}, "should match pattern"),
         ({"weights": {"onnx": "../model.onnx"}}, "should match pattern"),

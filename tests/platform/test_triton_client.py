@@ -104,8 +104,21 @@ def test_shared_memory_is_refused_with_its_place(call: Call) -> None:
     refuses(call, r"inputs\[0\].parameters: shared memory", "400", "infer", MODEL, [tensor])
 
 
-def test_sequences_are_refused(call: Call) -> None:
-    refuses(call, "keeps no sequences", "400", "infer", MODEL, domains(), sequence_id=1, sequence_start=True)
+def test_a_sequence_keeps_its_state_between_requests(call: Call) -> None:
+    rows = np.random.default_rng(0).normal(0, 0.1, (1, 288)).astype(np.float32)
+    frame = triton.InferInput("input", [1, 288], "FP32").set_data_from_numpy(rows)
+
+    def step(**flags: bool) -> float:
+        answer = call("infer", "silero-vad", [frame], sequence_id=f"of {call.name}", **flags)
+        return float(answer.as_numpy("output")[0, 0])
+
+    first, second = step(sequence_start=True), step(sequence_end=True)
+    assert first != second
+    assert step(sequence_start=True, sequence_end=True) == first
+
+
+def test_a_sequence_of_a_model_without_state_is_refused(call: Call) -> None:
+    refuses(call, "keeps no state", "400", "infer", MODEL, domains(), sequence_id=1, sequence_start=True)
 
 
 def test_the_clients_speak_tls(tmp_path: Path) -> None:

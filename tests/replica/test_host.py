@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.conformance.small_models import make_accumulator
 from tests.plain import make_doubler
 
 from headrace import backends
 from headrace.errors import InferenceFailed, ShuttingDown, StartFailed
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, from_array, to_array
+from headrace.tensor import Request, SequenceStep, from_array, to_array
 from headrace_models.repository import ModelVersion, read_version
 
 
@@ -94,3 +95,49 @@ async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion)
         assert all(not isinstance(r, BaseException) or isinstance(r, ShuttingDown) for r in results)
         with pytest.raises(ShuttingDown):
             await host.infer(ask(np.ones((1, 4), np.float32)))
+
+
+@pytest.fixture
+def accumulator(tmp_path: Path) -> ModelVersion:
+    return read_version(make_accumulator(tmp_path, tmp_path / "repository"))
+
+
+def step(number: float, sequence_id: str, *, starts: bool = False, ends: bool = False) -> Request:
+    rows = np.array([[number, -number]], np.float32)
+    sequence = SequenceStep(sequence_id, starts, ends)
+    return Request([from_array("x", rows)], ["total"], monotonic() + 10, sequence=sequence)
+
+
+async def test_steps_of_many_sequences_share_batches_and_each_has_its_own_state(accumulator: ModelVersion) -> None:
+    async with Host(accumulator, "onnx", Silent()) as host:
+        for n in range(4):
+            steps = [host.infer(step(10**n * s, str(s), starts=not n)) for s in range(1, 10)]
+            answers = await asyncio.gather(*steps)
+        assert max(answer.times.batch_rows for answer in answers) > 1
+    totals = [to_array(answer.outputs[0])[0].tolist() for answer in answers]
+    assert totals == [[1111.0 * s, -1111.0 * s] for s in range(1, 10)]
+
+
+async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(accumulator: ModelVersion) -> None:
+    made: list[Broken] = []
+
+    def load(version: ModelVersion, name: str) -> Broken:
+        made.append(Broken(version, name))
+        made[0].is_broken = False
+        return made[0]
+
+    async with Host(accumulator, "onnx", Silent(), load) as host:
+        await host.infer(step(1, "1", starts=True))
+        made[0].is_broken = True
+        with pytest.raises(InferenceFailed):
+            await host.infer(step(2, "1"))
+        made[0].is_broken = False
+        answer = await host.infer(step(2, "1", ends=True))
+    assert to_array(answer.outputs[0])[0].tolist() == [3.0, -3.0]
+
+
+async def test_a_request_outside_of_sequences_starts_from_zeros(accumulator: ModelVersion) -> None:
+    async with Host(accumulator, "onnx", Silent()) as host:
+        for _ in range(2):
+            answer = await host.infer(Request([from_array("x", np.ones((3, 2), np.float32))], (), monotonic() + 10))
+            assert to_array(answer.outputs[0]).tolist() == [[1, 1]] * 3

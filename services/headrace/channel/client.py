@@ -86,6 +86,7 @@ class ReplicaClient:
             request.request_id,
             tuple(request.outputs),
             metas(request.inputs),
+            request.sequence,
         )
         self.stream.send(ask, request.inputs)
         future: asyncio.Future[Answer] = self._loop.create_future()

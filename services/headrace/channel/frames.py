@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.errors import BadRequest, TooLarge
 from headrace.statistics import Statistics
-from headrace.tensor import Buffer, Tensor, Times
+from headrace.tensor import Buffer, SequenceStep, Tensor, Times
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -65,6 +65,7 @@ class Ask(msgspec.Struct, array_like=True, tag=2, frozen=True):
     request_id: str
     outputs: tuple[str, ...]
     tensors: tuple[_Meta, ...] = ()
+    sequence: SequenceStep | None = None
 
 
 class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):

@@ -14,6 +14,7 @@ from headrace.edge.budget import Budget
 from headrace.edge.exchange import Application, Exchange, Response
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
+from headrace.edge.problems import problem
 from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver, Whole
 from headrace.errors import HeadraceError, ReceiptTimeout
 
@@ -173,9 +174,14 @@ class Connection(asyncio.Protocol):
             self._run_next()
 
     async def _response(self, whole: Whole) -> Response:
-        if whole.error is not None:
-            return self._app.refuse(whole.exchange, whole.error)
-        return await self._app.answer(whole.exchange, whole.body)
+        """The application's response; one that breaks is answered all the same, for else the caller would wait."""
+        try:
+            if whole.error is not None:
+                return self._app.refuse(whole.exchange, whole.error)
+            return await self._app.answer(whole.exchange, whole.body)
+        except Exception as error:
+            self._is_draining = True  # nothing more of this connection
+            return problem(error, whole.exchange.request_id, whole.exchange.path)
 
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""

@@ -46,7 +46,7 @@ class RouteTable(Generic[H]):
         """The route of a request line. Raises BadTarget, UnknownRoute or WrongMethod."""
         found = (self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look)(method, target)
         if isinstance(found, HeadraceError):
-            raise found.with_traceback(None)
+            raise type(found)(*found.args)  # one of its own: a remembered one would keep the frames it went through
         return found
 
     def _look(self, method: str, target: bytes) -> "Found[H] | HeadraceError":

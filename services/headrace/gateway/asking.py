@@ -6,18 +6,20 @@ from re import compile as pattern
 from typing import cast
 
 import orjson
+from msgspec.structs import replace
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
 from headrace.gateway.admission import Admission
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing import Router, Version
+from headrace.gateway.wire import InferBody
 from headrace.keys import Key
 from headrace.telemetry.logs import LogSettings
-from headrace.tensor import Answer, Request, Tensor, Times
+from headrace.tensor import Answer, Request, SequenceStep, Tensor, Times
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Doors", "ask", "find", "json_response", "server_timing", "version_of", "visible"]
+__all__ = ["Doors", "ask", "ask_as", "find", "json_response", "server_timing", "version_of", "visible"]
 
 _MODEL_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -85,13 +87,23 @@ async def ask(
     outputs: Sequence[str],
     timeout_s: float = 0.0,
     priority: int = 0,
+    sequence: SequenceStep | None = None,
 ) -> Answer:
     """Send tensors to a replica, inside the caller's time. No rows in, no rows out: that asks nobody."""
     if not inputs[0].rows:
         return _empty_answer(version.spec, outputs)
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
-    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority)
+    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence)
     return await at.router.ask(version, request)
+
+
+async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Answer:
+    """What an infer body asks for, its parameters obeyed. A sequence is its caller's own: the key is part of it."""
+    key, sequence = cast(Key | None, exchange.key), asked.sequence
+    if sequence is not None and key is not None:
+        sequence = replace(sequence, owner=key.id)
+    timeout_s = asked.timeout_us / 1e6
+    return await ask(at, exchange, version, asked.inputs, asked.outputs, timeout_s, asked.priority, sequence)
 
 
 def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 import numpy as np
+import orjson
 from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, read_body
 from headrace.edge.exchange import Exchange
-from headrace.errors import BadJson, BadRequest, UnsupportedMedia
+from headrace.errors import AnswerTooLarge, BadJson, BadRequest, UnsupportedMedia
 from headrace.gateway.base64_text import from_base64
+from headrace.gateway.classification import MAX_CLASSES
 from headrace.gateway.json_document import LARGE_BYTES
+from headrace.gateway.json_pieces import rows_in_pieces
 from headrace.gateway.json_scan import scan
 from headrace.gateway.multipart import file_part
 from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_array
@@ -31,12 +34,20 @@ _PHOTO_TYPES = ("image/jpeg", "image/png")
 _FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K = 5
-MAX_ELEMENTS = 600_000
+# What a large body may have: as many elements as the embeddings door's usual most of token ids, and texts to spare.
+MAX_ELEMENTS = 300_000
+MAX_TEXTS = 4 * MAX_ITEMS
+# A text has at most a million characters, of at most six bytes each as JSON may write them; photos may be larger.
+MAX_TEXT_BYTES = 6_000_000
 
 B = TypeVar("B", bound=StrictBody)
 
 Text = Annotated[str, Field(max_length=1_000_000)]
-TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1, max_length=8192)]
+# The first wrong element is enough: to collect them all, for each kind of list, took seconds.
+TokenIds = Annotated[
+    list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(fail_fast=True, min_length=1, max_length=8192)
+]
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
 
 
 class Base64(StrictBody):
@@ -46,7 +57,7 @@ class Base64(StrictBody):
 class ClassifyBody(StrictBody):
     """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG or PNG, or a list of either."""
 
-    input: Text | Base64 | Annotated[list[Text] | list[Base64], Field(min_length=1, max_length=MAX_ITEMS)]
+    input: Text | Base64 | Texts | Annotated[list[Base64], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
     top_k: int = Field(default=5, ge=1, le=1000)
 
     @property
@@ -66,10 +77,7 @@ class EmbeddingsBody(StrictBody):
 
     model: str
     input: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_ITEMS)]
-        | TokenIds
-        | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_ITEMS)]
+        Text | Texts | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
     )
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
@@ -96,19 +104,26 @@ def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple
         if not takes_photos:
             raise UnsupportedMedia(f"Content-Type: expected application/json, as the model takes text, found {kind}")
         return [file_part(exchange.header(b"content-type") or "", body) if kind == _FORM_TYPE else body], DEFAULT_TOP_K
-    parsed = read_json(ClassifyBody, body)
+    parsed = read_json(ClassifyBody, body, None if takes_photos else MAX_TEXT_BYTES)
     if parsed.is_binary != takes_photos:
         expected = '{"b64": ...} with a photo, or several' if takes_photos else "a text or a list of texts"
         raise BadRequest(f"input: expected {expected}, as the model takes it")
     return parsed.items(), parsed.top_k
 
 
-def read_json(kind: type[B], body: bytes) -> B:
-    """A body by its pydantic model. Raises BadJson, or BadRequest with the first field that is wrong."""
+def read_json(kind: type[B], body: bytes, max_text_bytes: int | None = MAX_TEXT_BYTES) -> B:
+    """A body by its pydantic model. Raises BadJson, or BadRequest with the first field that is wrong.
+
+    The reader holds the interpreter, and copies what it refuses; so what it would refuse is looked for before.
+    """
     if len(body) > LARGE_BYTES:
         structure = scan(body)
         if len(structure.places) > MAX_ELEMENTS:
             raise BadJson(f"body: expected at most {MAX_ELEMENTS} elements")
+        if len(structure.quotes) > 2 * MAX_TEXTS:
+            raise BadJson(f"body: expected at most {MAX_TEXTS} texts")
+        if max_text_bytes and np.diff(structure.quotes).max(initial=0) > max_text_bytes:
+            raise BadJson(f"body: expected texts of at most {max_text_bytes} bytes")
     return read_body(kind, body)
 
 
@@ -124,14 +139,17 @@ def _token_tensors(raw: TextSpec, ids: list[int]) -> list[Tensor]:
     return [from_array(raw.ids, np.array([ids], np.int64)), from_array(raw.mask, np.ones((1, len(ids)), np.int64))]
 
 
-def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], top_k: int) -> list[list[object]]:
-    """The best `top_k` classes of each row, best first."""
+def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], top_k: int) -> orjson.Fragment:
+    """A JSON list of the best `top_k` classes of each row, best first. Raises AnswerTooLarge beyond MAX_CLASSES."""
     scores = _scores(to_array(answer.outputs[0]), output)
+    if len(scores) * min(top_k, scores.shape[1]) > MAX_CLASSES:
+        raise AnswerTooLarge(f"top_k: expected at most {MAX_CLASSES} classes in all, found {len(scores)} x {top_k}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
-    return [
+    results = (
         [{"label": labels[i], "index": i, "score": float(row[i])} for i in order.tolist()]
         for row, order in zip(scores, best, strict=True)
-    ]
+    )
+    return rows_in_pieces(results, 3 * top_k)
 
 
 def _scores(values: Array, output: OutputSpec) -> Array:
@@ -144,12 +162,12 @@ def _scores(values: Array, output: OutputSpec) -> Array:
 
 def embeddings(vectors: Array, tokens: int, asked: EmbeddingsBody, spec: ModelSpec) -> dict[str, object]:
     """OpenAI's answer: one vector `[d]` a text, in order, and the tokens that were read."""
-    data = [
+    data = (
         {"object": "embedding", "index": i, "embedding": _vector(vector, asked.encoding_format)}
         for i, vector in enumerate(vectors)
-    ]
+    )
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": spec.name, "usage": usage}
+    return {"object": "list", "data": rows_in_pieces(data, vectors.shape[1]), "model": spec.name, "usage": usage}
 
 
 def _vector(vector: Array, encoding: str) -> str | Array:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask, json_response, server_timing, version_of
+from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
 from headrace.gateway.json_document import parameters_of, parse, text
 from headrace.gateway.json_elements import plain
 from headrace.gateway.json_lifted import Lifted
@@ -29,7 +29,7 @@ async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
     """
     version = version_of(at, exchange)
     asked = await at.offload(len(body), _read, version, body)
-    answer = await ask(at, exchange, version, asked.inputs, asked.outputs, asked.timeout_us / 1e6, asked.priority)
+    answer = await ask_as(at, exchange, version, asked)
     document: dict[str, object] = {"model_name": version.spec.name, "model_version": version.spec.version}
     if asked.id:
         document["id"] = asked.id

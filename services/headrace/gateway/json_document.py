@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 
 import simdjson
 
+from headrace.edge.bodies import printable
 from headrace.errors import BadJson, BadRequest
 from headrace.gateway.json_elements import kind_of
 from headrace.gateway.json_lifted import lift, put_back
-from headrace.gateway.json_scan import MAX_DEPTH, scan
+from headrace.gateway.json_scan import MAX_DEPTH, arrays_in, scan
 
 __all__ = ["LARGE_BYTES", "flag", "objects", "parameters_of", "parse", "text", "whole"]
 
 # A body beyond this is looked at before it is parsed, and its number arrays are read piece by piece.
 LARGE_BYTES = 64 << 10
 # What a large body may have beside arrays of numbers.
-MAX_TEXT_BYTES = 8 << 20
+MAX_TEXT_BYTES = 16 << 20
 MAX_TEXTS = 100_000
 MAX_TENSORS = 64
+MAX_KEYS_OF_EACH = 1000
+# What is read a second time by the slow parser, if simdjson does not take it.
+MAX_LENIENT_BYTES = 1 << 20
 MAX_PARAMETERS = 64
 MAX_ID = 1024
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -35,7 +39,7 @@ def parse(body: bytes | memoryview) -> Mapping[str, object]:
     if len(body) > LARGE_BYTES:
         document = _parse_large(body)
     else:
-        if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        if arrays_in(body) > MAX_DEPTH:
             scan(body)
         document = _parse(body)
     if not isinstance(document, simdjson.Object | dict):
@@ -69,11 +73,14 @@ def _parse_large(body: bytes) -> object:
 
 
 def check_keys(item: Mapping[str, object], place: str) -> None:
-    """Raise BadJson if a key is there twice: which one counts would be anybody's guess."""
-    keys = list(item)
-    if len(keys) != len(set(keys)):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise BadJson(f'{place}: duplicate key "{twice[:64]}"')
+    """Raise BadJson if a key is there twice: which one counts would be anybody's guess; or if there are very many."""
+    if len(item) > MAX_KEYS_OF_EACH:
+        raise BadJson(f"{place}: expected at most {MAX_KEYS_OF_EACH} keys, found {len(item)}")
+    seen: set[str] = set()
+    for key in item:
+        if key in seen:
+            raise BadJson(f"{place}: duplicate key {printable(key)}")
+        seen.add(key)
 
 
 def _check_all_keys(document: "simdjson.Object") -> None:
@@ -89,6 +96,8 @@ def _check_all_keys(document: "simdjson.Object") -> None:
 
 def _lenient(body: bytes) -> object:
     """What simdjson does not read: the bare tokens NaN and Infinity of real clients, and integers beyond 64 bits."""
+    if len(body) > MAX_LENIENT_BYTES:
+        raise BadJson("body: expected JSON, found something else")
     try:
         document: object = json.loads(body.decode(), object_pairs_hook=_unique)
         json.dumps(document, ensure_ascii=False).encode()  # half a character is no text that could be answered with
@@ -128,7 +137,9 @@ def parameters_of(item: Mapping[str, object], place: str) -> Mapping[str, object
     check_keys(value, place)
     for name, given in value.items():
         if not isinstance(given, str | int | float | bool):
-            raise BadRequest(f'{place}: "{name[:64]}": expected a string, number or boolean, found {kind_of(given)}')
+            raise BadRequest(
+                f"{place}: {printable(name)}: expected a string, number or boolean, found {kind_of(given)}"
+            )
     return value
 
 

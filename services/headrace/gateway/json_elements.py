@@ -8,6 +8,7 @@ import simdjson
 
 from headrace.errors import BadRequest
 from headrace.gateway.json_lifted import Lifted
+from headrace.gateway.json_scan import scan
 from headrace.tensor import Array, pack_bytes
 from headrace_models.spec import DTYPES
 
@@ -54,10 +55,13 @@ def _kind_of_dtype(dtype: "np.dtype[np.generic]") -> str:
 
 
 def _is_nested(data: Sequence[object], shape: Sequence[int]) -> bool:
-    """True if the nesting is that of `shape`, or if the first element is none of an array's."""
+    """True if the nesting is that of `shape`, or if the first element is no array; later ones are found as elements."""
     if not len(data) or not isinstance(data[0], simdjson.Array | list):
         return True
-    return len(shape) > 1 and len(data) == shape[0] and all(_has_shape(item, shape[1:]) for item in data)
+    if isinstance(data, simdjson.Array):
+        text = data.mini
+        return Lifted(text, 0, len(text), scan(text)).is_nested(shape)
+    return _has_shape(data, shape)
 
 
 def _badly_nested(shape: Sequence[int], place: str) -> BadRequest:
@@ -65,9 +69,9 @@ def _badly_nested(shape: Sequence[int], place: str) -> BadRequest:
 
 
 def _has_shape(data: object, shape: Sequence[int]) -> bool:
-    if not isinstance(data, simdjson.Array | list) or len(data) != shape[0]:
-        return False
-    return len(shape) == 1 or all(_has_shape(item, shape[1:]) for item in data)
+    if not shape:
+        return not isinstance(data, list)
+    return isinstance(data, list) and len(data) == shape[0] and all(_has_shape(item, shape[1:]) for item in data)
 
 
 def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:

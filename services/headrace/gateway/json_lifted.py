@@ -1,7 +1,7 @@
 """Long number arrays of a large JSON text, lifted out of it and read piece by piece.
 
 No JSON parser for Python lets other threads run while it works, so one long array would hold the event loop. Pieces of
-some ten thousand numbers each are read in a few milliseconds, with everybody else's turn between them.
+so many bytes are read in a few milliseconds, with everybody else's turn between them.
 """
 
 import json
@@ -21,7 +21,9 @@ from headrace.tensor import Array
 __all__ = ["Lifted", "lift", "put_back"]
 
 _LIFT_BYTES = 16 << 10
-_PIECE = 32_768
+_PIECE_BYTES = 128 << 10
+# One number, with the spaces and brackets about it: what no comma divides is read in one piece.
+_MAX_NUMBER_BYTES = 64 << 10
 _NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
 # What stands in the text for what was lifted; nobody can know it beforehand.
 _MARK = secrets.token_hex(8)
@@ -49,21 +51,28 @@ class Lifted:
 
     def is_nested(self, shape: Sequence[int]) -> bool:
         """True if the array is flat, or nested exactly as `shape` says."""
-        opens = self._kinds == OPEN
+        opens, closes = self._kinds == OPEN, self._kinds == CLOSE
         if np.count_nonzero(opens) == 1:
             return True
-        before = np.cumsum(self._kinds == COMMA)[opens]  # elements before each bracket
-        level = self._depth[opens]
+        commas = np.cumsum(self._kinds == COMMA)  # as many as elements end before a place
+        begin, begin_level = commas[opens], self._depth[opens]
+        end, end_level = commas[closes], self._depth[closes] + 1
         for axis in range(len(shape)):
-            expected = np.arange(math.prod(shape[:axis])) * math.prod(shape[axis:])
-            if not np.array_equal(before[level == axis + 1], expected):
+            size = math.prod(shape[axis:])
+            begins = np.arange(math.prod(shape[:axis])) * size
+            if not np.array_equal(begin[begin_level == axis + 1], begins):
                 return False
-        return int(level.max()) == len(shape)
+            if not np.array_equal(end[end_level == axis + 1], begins + size - 1):
+                return False
+        return int(begin_level.max()) == len(shape)
 
     def numbers(self, kind: Literal["d", "i", "u"], place: str) -> Array:
         """All numbers, flat, as `kind` of simdjson's buffers: "d", "i" or "u". Raises BadRequest naming `place`."""
         commas = self._places[self._kinds == COMMA]
-        cuts = [self._start, *commas[_PIECE - 1 :: _PIECE].tolist(), self._end]
+        if np.diff(commas, prepend=self._start, append=self._end).max() > _MAX_NUMBER_BYTES:
+            raise BadRequest(f"{place}: expected at most {_MAX_NUMBER_BYTES} bytes between its commas")
+        steps = np.searchsorted(commas, np.arange(self._start + _PIECE_BYTES, self._end, _PIECE_BYTES))
+        cuts = [self._start, *commas[steps[steps < len(commas)]].tolist(), self._end]
         pieces = [self._piece(a + (a != self._start), b, kind, place) for a, b in pairwise(cuts)]
         numbers = np.concatenate(pieces)
         if len(numbers) != len(commas) + 1:
@@ -105,9 +114,9 @@ def lift(body: bytes, structure: Structure) -> tuple[bytes, list[Lifted]]:
     parts: list[bytes] = []
     lifted: list[Lifted] = []
     done = 0
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=False):
-        if end - start < _LIFT_BYTES:
-            continue
+    starts, ends = starts[: len(ends)], ends[: len(starts)]
+    is_long = ends - starts >= _LIFT_BYTES
+    for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
         span = _outermost(structure, start, end)
         if span is None:
             continue

@@ -5,13 +5,13 @@ import asyncio
 from headrace import __version__
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import HeadraceError, NotReady
-from headrace.gateway.asking import Doors, ask, json_response, server_timing, version_of, visible
+from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of, visible
 from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
 from headrace.statistics import Statistics, merge, statistics_document
 from headrace.tensor import Answer
 from headrace_models.repository import version_order
-from headrace_models.spec import InputSpec, OutputSpec
+from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 __all__ = [
     "alive",
@@ -37,6 +37,8 @@ EXTENSIONS = (
     "model_configuration",
     "parameters",
     "schedule_policy",
+    "sequence",
+    "sequence(string_id)",
     "statistics",
     "trace",
 )
@@ -106,12 +108,35 @@ async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
         "input": [{**_tensor_config(i), "optional": i.name in optional} for i in spec.inputs],
         "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
         "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
-        "dynamic_batching": {"preferred_batch_size": [], "max_queue_delay_microseconds": 0},
+        **_scheduling(spec),
         "response_cache": {"enable": False},
         "model_transaction_policy": {"decoupled": False},
         "parameters": {},
     }
     return json_response(document)
+
+
+def _scheduling(spec: ModelSpec) -> dict[str, object]:
+    """How requests become batches: Triton's clients take a model that has sequences for one that needs them."""
+    when = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
+    if not spec.state:
+        return {"dynamic_batching": when}
+    kept = {i.name: _tensor_config(i) for i in spec.inputs}
+    state = [
+        {
+            "input_name": pair.input,
+            "output_name": pair.output,
+            "data_type": kept[pair.input]["data_type"],
+            "dims": kept[pair.input]["dims"],
+        }
+        for pair in spec.state
+    ]
+    sequences = {
+        "max_sequence_idle_microseconds": round(spec.sequence.max_idle_s * 1e6),
+        "oldest": {"max_candidate_sequences": spec.sequence.max_open, **when},
+        "state": state,
+    }
+    return {"sequence_batching": sequences}
 
 
 def _tensor_config(tensor: InputSpec | OutputSpec) -> dict[str, object]:
@@ -163,7 +188,7 @@ async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
         body = await at.offload(len(body) << 10, inflate, body, encoding, at.max_inflated_bytes)
     header_length = exchange.header(b"inference-header-content-length")
     asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
-    answer = await ask(at, exchange, version, asked.inputs, asked.outputs, asked.timeout_us / 1e6, asked.priority)
+    answer = await ask_as(at, exchange, version, asked)
     encoded, json_bytes = await at.offload(codec.writing_cost(answer, asked), codec.encode, answer, asked)
     return await _encoded(at, exchange, answer, encoded, json_bytes)
 

@@ -7,7 +7,7 @@ from headrace.gateway import generate, oip, pages, settings_routes, v1
 from headrace.gateway.openapi_schemas import REF, Schema, record
 from headrace.gateway.routes import Handler
 
-__all__ = ["ASKS_A_MODEL", "EXAMPLE_PARAMS", "MEDIA", "Content", "Media"]
+__all__ = ["ASKS_A_MODEL", "EXAMPLE_PARAMS", "MEDIA", "TAKES_SEQUENCES", "Content", "Media"]
 
 Content = dict[str, Schema]
 
@@ -125,3 +125,4 @@ MEDIA: dict[Handler, Media] = {
     pages.openapi: _answer("Document"),
 }
 ASKS_A_MODEL = frozenset(handler for handler, media in MEDIA.items() if "Server-Timing" in media.headers)
+TAKES_SEQUENCES: frozenset[Handler] = frozenset({oip.infer, generate.generate, generate.generate_stream})

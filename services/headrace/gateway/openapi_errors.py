@@ -1,7 +1,7 @@
 """Errors in the OpenAPI document: each status with its codes, from the one table, and which routes can end in it.
 
 What no operation of the document can end in is left out of all: 405, 501 and 505 are of requests that are none of
-these, 409 is the admin port's, and nobody is answered 499.
+these, and nobody is answered 499.
 """
 
 from http import HTTPStatus
@@ -11,14 +11,14 @@ from headrace.edge.problems import OPENAI_PATH, STATUS, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
 from headrace.gateway import settings_routes
-from headrace.gateway.openapi_bodies import ASKS_A_MODEL
+from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
 from headrace.gateway.openapi_schemas import REF, STRING, Schema, record
 from headrace.gateway.routes import PUBLIC_PATHS, Handler
 
 __all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_of"]
 
 _OF_ALL = {400, 408, 414, 417, 429, 431, 500, 503}
-_OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS = {413, 415}, {401}, {404}, {504}
+_OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
 _SHAPES = ("Error", "OpenAIError")
 REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
 _RETRY_AFTER: Schema = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
@@ -70,6 +70,8 @@ def _statuses(route: Route[Handler]) -> set[int]:
         found |= _OF_NAMES
     if route.handler in ASKS_A_MODEL:
         found |= _OF_MODELS
+    if route.handler in TAKES_SEQUENCES:
+        found |= _OF_SEQUENCES
     return found | {403} if route.handler is settings_routes.set_logging else found
 
 

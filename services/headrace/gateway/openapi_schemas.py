@@ -49,6 +49,9 @@ _INFER_PARAMETERS: Schema = {
         "timeout": {**COUNT, "maximum": 300_000_000, "description": "microseconds from receipt to answer"},
         "priority": {**COUNT, "maximum": 100, "description": "1 is the highest, 0 the default"},
         "binary_data_output": {**BOOLEAN, "description": "binary outputs, where none are listed"},
+        "sequence_id": {"type": ["integer", "string"], "minimum": 0, "maxLength": 128},
+        "sequence_start": BOOLEAN,
+        "sequence_end": BOOLEAN,
     },
 }
 _INPUT = record(
@@ -113,6 +116,7 @@ _SCHEMAS: dict[str, Schema] = {
         output=array(record("name data_type dims label_filename", **_TENSOR_CONFIG, label_filename=STRING)),
         instance_group=array(record("name count kind", name=STRING, count=COUNT, kind=STRING)),
         dynamic_batching={"type": "object"},
+        sequence_batching={"type": "object"},
         response_cache=record("enable", enable=BOOLEAN),
         model_transaction_policy=record("decoupled", decoupled=BOOLEAN),
         parameters={"type": "object"},

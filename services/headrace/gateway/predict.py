@@ -5,17 +5,20 @@ same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import simdjson
 
-from headrace.errors import BadRequest
+from headrace.errors import AnswerTooLarge, BadRequest
 from headrace.gateway.base64_text import from_base64
 from headrace.gateway.json_document import check_keys
 from headrace.gateway.json_elements import elements, kind_of, plain
 from headrace.gateway.json_lifted import Lifted
-from headrace.tensor import Answer, Tensor, pack_bytes, to_array
+from headrace.gateway.json_pieces import json_array, rows_in_pieces
+from headrace.gateway.wire_answer import MAX_JSON_ELEMENTS
+from headrace.tensor import Answer, Array, Tensor, pack_bytes, to_array
 from headrace_models.spec import ModelSpec
 
 __all__ = ["infer_document", "predictions"]
@@ -148,18 +151,24 @@ def _is_base64(value: object) -> TypeGuard[Mapping[str, object]]:
 def predictions(answer: Answer, *, is_rows: bool) -> dict[str, object]:
     """The answer in the form of its request: a list of rows, or a table of outputs."""
     columns = {tensor.name: _values(tensor) for tensor in answer.outputs}
-    if not is_rows:
-        return {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
-    if len(columns) == 1:
-        return {"predictions": next(iter(columns.values()))}
-    names, rows = list(columns), zip(*columns.values(), strict=True)
-    return {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
+    if is_rows and len(columns) > 1:
+        width = sum(math.prod(tensor.shape[1:]) for tensor in answer.outputs)
+        rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+        return {"predictions": rows_in_pieces(rows, width)}
+    whole: dict[str, object] = {n: v if isinstance(v, list) else json_array(v) for n, v in columns.items()}
+    only = next(iter(whole.values()))
+    if is_rows:
+        return {"predictions": only}
+    return {"outputs": whole if len(whole) > 1 else only}
 
 
-def _values(tensor: Tensor) -> list[object]:
-    values: list[object] = to_array(tensor).tolist()
+def _values(tensor: Tensor) -> Array | list[object]:
+    """Rows. Raises AnswerTooLarge for more elements than are written in JSON."""
+    if math.prod(tensor.shape) > MAX_JSON_ELEMENTS:
+        raise AnswerTooLarge(f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: use infer')
     if tensor.datatype != "BYTES":
-        return values
+        array = to_array(tensor)
+        return array.astype("<f4") if tensor.datatype == "BF16" else array
     return [_text_of(item, tensor.name) for item in to_array(tensor).ravel().tolist()]
 
 

@@ -11,15 +11,18 @@ from headrace.errors import (
     DeadlineExceeded,
     NotReady,
     Overloaded,
+    QuotaExceeded,
     ReplicaLost,
+    SequenceUnknown,
     ShuttingDown,
     UnknownModel,
     UnknownVersion,
 )
 from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.gateway.sequences import Holders
 from headrace.gateway.wire import Codec
 from headrace.telemetry.events import GatewayEvents
-from headrace.tensor import Answer, Request
+from headrace.tensor import Answer, Request, SequenceStep
 from headrace_models.repository import version_order
 from headrace_models.spec import ModelSpec
 
@@ -65,6 +68,7 @@ class Router:
         self._tries: dict[str, asyncio.Event] = {}  # of each link: set once it is up or has failed once
         self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
+        self._holders = Holders()
 
     def update(self, fleet: Fleet) -> None:
         """Follow the fleet: open channels to what is new, close those to what left."""
@@ -117,7 +121,12 @@ class Router:
         return next(iter(versions.values()))
 
     async def ask(self, version: Version, request: Request) -> Answer:
-        """The answer of the least busy replica; of another one if that is lost, once, inside the deadline."""
+        """The answer of the least busy replica; of another one if that is lost, once, inside the deadline.
+
+        A step of a sequence is answered by the replica that holds its state, or by none.
+        """
+        if request.sequence is not None:
+            return await self._ask_holder(version, request, request.sequence)
         self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
         first = self._pick(version)
         try:
@@ -128,6 +137,19 @@ class Router:
             self._retry_tokens -= 1
             self._events.request_retried(version.spec.name)
             return await (await self._next(version, first, request.deadline_s)).ask(request)
+
+    async def _ask_holder(self, version: Version, request: Request, step: SequenceStep) -> Answer:
+        key = "\0".join((version.spec.name, version.spec.version, step.owner, step.id))
+        ready = {entry_id for entry_id, replica in version.replicas.items() if replica.is_ready}
+        holder = self._holders.find(key, starts=step.starts, members=version.members, ready=ready)
+        try:
+            answer = await version.replicas[holder].ask(request)
+        except (SequenceUnknown, QuotaExceeded):
+            self._holders.forget(key)  # the replica holds nothing of it
+            raise
+        if step.ends:
+            self._holders.forget(key)
+        return answer
 
     def _pick(self, version: Version, without: ReplicaClient | None = None) -> ReplicaClient:
         ready = [r for r in version.replicas.values() if r.is_ready and r is not without]

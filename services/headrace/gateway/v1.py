@@ -1,6 +1,7 @@
 """The other doors: TensorFlow's predict and status, classify, OpenAI's embeddings. All make the same tensor request."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,11 +13,14 @@ from headrace.gateway.json_document import parse
 from headrace.gateway.predict import infer_document, predictions
 from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
-from headrace.tensor import to_array
+from headrace.tensor import Answer, Tensor, to_array
 from headrace_models.repository import version_order
-from headrace_models.spec import InputSpec, OutputSpec, TextSpec
+from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, PreprocessSpec, TextSpec
 
 __all__ = ["classify", "embed", "model_status", "models", "predict", "signatures"]
+
+# What writing one class of a row costs, in bytes of other work.
+_ENTRY_BYTES = 64
 
 
 async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
@@ -93,8 +97,18 @@ async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
     output, raw = version.spec.classes, version.spec.preprocess
     if output is None or raw is None:
         raise BadRequest("the model has no labelled classes for photos or texts; use /v2/models/{model}/infer")
-    items, top_k = await at.offload(len(body), doors.classify_body, exchange, body, raw)
-    answer = await ask(at, exchange, version, [doors.raw_tensor(raw, items)], [output.name])
+    photos_or_texts, top_k = await at.offload(len(body), _read_classify, exchange, body, raw)
+    answer = await ask(at, exchange, version, [photos_or_texts], [output.name])
+    size = len(answer.outputs[0].data) + _ENTRY_BYTES * answer.outputs[0].rows * top_k
+    return await at.offload(size, _classified, version, answer, output, top_k)
+
+
+def _read_classify(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple[Tensor, int]:
+    items, top_k = doors.classify_body(exchange, body, raw)
+    return doors.raw_tensor(raw, items), top_k
+
+
+def _classified(version: Version, answer: Answer, output: OutputSpec, top_k: int) -> Response:
     results = doors.classify_results(answer, output, version.labels, top_k)
     document = {"model": version.spec.name, "version": version.spec.version, "results": results}
     return json_response(document, server_timing(answer))
@@ -113,10 +127,19 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
     output = spec.outputs[0]
     if asked.dimensions not in (None, output.shape[0]):
         raise BadRequest(f"dimensions: expected {output.shape[0]}, found {asked.dimensions}")
+    requests = await at.offload(len(body), _embed_requests, version, asked, raw)
+    answers = await asyncio.gather(*(ask(at, exchange, version, request, [output.name]) for request in requests))
+    tokens = sum(a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True))
+    return await at.offload(sum(len(a.outputs[0].data) for a in answers), _embedded, asked, spec, answers, tokens)
+
+
+def _embed_requests(version: Version, asked: doors.EmbeddingsBody, raw: TextSpec) -> list[list[Tensor]]:
     requests = asked.tensors(raw)
     for request in requests:
         version.codec.check(request)
-    answers = await asyncio.gather(*(ask(at, exchange, version, request, [output.name]) for request in requests))
+    return requests
+
+
+def _embedded(asked: doors.EmbeddingsBody, spec: ModelSpec, answers: Sequence[Answer], tokens: int) -> Response:
     vectors = np.concatenate([to_array(answer.outputs[0]) for answer in answers])
-    tokens = sum(a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True))
     return json_response(doors.embeddings(vectors, tokens, asked, spec), server_timing(answers[0]))

@@ -13,8 +13,9 @@ from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest
 from headrace.gateway.json_document import flag, objects, parameters_of, parse, text, whole
 from headrace.gateway.wire_answer import encode
+from headrace.gateway.wire_sequence import check_step, step_of
 from headrace.gateway.wire_tensor import TensorReader
-from headrace.tensor import Answer, Tensor
+from headrace.tensor import Answer, SequenceStep, Tensor
 from headrace_models.spec import InputSpec, ModelSpec, TextSpec
 
 __all__ = ["Codec", "InferBody"]
@@ -22,10 +23,10 @@ __all__ = ["Codec", "InferBody"]
 # Headers that are remembered: how many, and how long one may be.
 _MAX_PLANS, _MAX_PLAN_HEADER = 256, 4096
 MAX_PRIORITY = 100
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 # Checking a byte of a binary number costs this share of reading one of JSON.
 _BINARY_SHARE = 64
+_MAX_DIGITS = 12
 
 
 class InferBody(msgspec.Struct, frozen=True):
@@ -41,6 +42,7 @@ class InferBody(msgspec.Struct, frozen=True):
     classes: Mapping[str, int]
     timeout_us: int
     priority: int
+    sequence: SequenceStep | None = None
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -70,8 +72,8 @@ class Codec:
             known[self._raw] = InputSpec(name=self._raw, datatype="BYTES", shape=())
         refuses_non_finite = spec.non_finite == "refuse"
         self._readers = {n: TensorReader(i, refuses_non_finite=refuses_non_finite) for n, i in known.items()}
-        optional = {state.input for state in spec.state}
-        self._required = [n for n in spec.input_names if n not in optional]
+        self._states = frozenset(state.input for state in spec.state)
+        self._required = [n for n in spec.input_names if n not in self._states]
         text = spec.preprocess if isinstance(spec.preprocess, TextSpec) else None
         self._paired = (text.ids, text.mask) if text else ()
         self._fixed_rows = spec.batching.fixed_rows
@@ -136,6 +138,9 @@ class Codec:
         given_id = text(document.get("id"), "id")
         inputs = self._read_inputs(document, tail)
         self._check_complete(inputs)
+        step = step_of(parameters)
+        if step is not None:
+            check_step(inputs, self._states)
         outputs, binary, classes = self._read_outputs(document, parameters)
         return InferBody(
             id=given_id,
@@ -145,6 +150,7 @@ class Codec:
             classes=classes,
             timeout_us=_timeout_us(parameters.get("timeout", 0)),
             priority=_priority(parameters.get("priority", 0)),
+            sequence=step,
         )
 
     def check(self, tensors: Sequence[Tensor]) -> None:
@@ -227,11 +233,9 @@ class Codec:
 
 def _check_reserved(parameters: Mapping[str, object]) -> None:
     """Refuse parameters that would change an answer if they were obeyed, and are not."""
-    for name, value in parameters.items():
+    for name in parameters:
         if name.startswith("triton_"):
             raise BadRequest("parameters: names that begin with triton_ are reserved")
-        if name in _SEQUENCE and value:
-            raise BadRequest(f"parameters.{name}: the model keeps no sequences; send its state as a tensor")
     _check_no_shared_memory(parameters, "parameters")
 
 
@@ -261,7 +265,8 @@ def _timeout_us(value: object) -> int:
 
 def _split_at(header_length: str, total: int) -> int:
     """Where the JSON part ends."""
-    if not header_length.isascii() or not header_length.isdigit() or not 0 < int(header_length[:12]) <= total:
+    is_number = len(header_length) <= _MAX_DIGITS and header_length.isascii() and header_length.isdigit()
+    if not is_number or not 0 < int(header_length) <= total:
         raise BadRequest(
             f"Inference-Header-Content-Length: expected 1 to {total}, the length of the JSON part, "
             f'found "{header_length[:20]}"'

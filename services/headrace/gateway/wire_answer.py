@@ -2,19 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import orjson
 
 from headrace.errors import AnswerTooLarge, InferenceFailed
 from headrace.gateway.classification import classes_of
+from headrace.gateway.json_pieces import json_array, rows_in_pieces
 from headrace.tensor import Answer, Array, Buffer, Tensor, to_array
 
-__all__ = ["MAX_ANSWER_BYTES", "encode"]
+__all__ = ["MAX_ANSWER_BYTES", "MAX_JSON_ELEMENTS", "encode"]
 
 MAX_ANSWER_BYTES = 64 << 20
 MAX_JSON_ELEMENTS = 2_000_000
-# One call of the JSON writer holds the interpreter; longer arrays are written piece by piece.
-_PIECE = 65_536
 
 
 def encode(
@@ -48,23 +46,14 @@ def encode(
     return b"".join((header, *tail)), len(header)
 
 
-def _json_data(tensor: Tensor) -> Array | list[str] | orjson.Fragment:
+def _json_data(tensor: Tensor) -> Array | orjson.Fragment:
     """Flat. NaN and infinity, which JSON has no numbers for, become null."""
     array = to_array(tensor).reshape(-1)
     if array.size > MAX_JSON_ELEMENTS:
         raise AnswerTooLarge(f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: ask for binary_data')
     if tensor.datatype == "BYTES":
         try:
-            return [element.decode() for element in array]
+            return rows_in_pieces((element.decode() for element in array), 1)
         except UnicodeDecodeError:
             raise InferenceFailed(f'output "{tensor.name}" is not text: ask for it with binary_data') from None
-    if tensor.datatype == "BF16":
-        array = array.astype("<f4")  # the JSON writer knows numpy's own types alone
-    if array.size <= _PIECE:
-        return array
-    pieces = (orjson.dumps(part, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for part in _pieces(array))
-    return orjson.Fragment(b"[" + b",".join(pieces) + b"]")
-
-
-def _pieces(array: Array) -> list[Array]:
-    return np.split(array, range(_PIECE, array.size, _PIECE))
+    return json_array(array)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
 from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,12 +25,13 @@ from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows,
 from headrace.replica.counters import Counters, Execution
 from headrace.replica.preprocessing import preprocessed
 from headrace.replica.proof import warm_up
+from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
-from headrace.tensor import Answer, Array, Request, Tensor, Times, from_array, to_array
+from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import DTYPES, TextSpec
+from headrace_models.spec import TextSpec
 
 __all__ = ["Host", "Load"]
 
@@ -47,6 +49,14 @@ INLINE_BELOW_S = 0.002
 
 # The outputs of one part, and the execution that gave them.
 _Rows = tuple[Part, Execution]
+
+
+class _Ran(NamedTuple):
+    """What a request became: its parts, the seconds that preprocessing took, and how each piece was settled."""
+
+    parts: list[Part]
+    preprocess_s: float
+    settled: list[Settled[_Rows]]
 
 
 class Host:
@@ -81,6 +91,9 @@ class Host:
         batching = self.spec.batching
         self._batcher: Batcher[Part, _Rows] = await self._stack.enter_async_context(
             Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
+        )
+        self._sequences = await self._stack.enter_async_context(
+            Sequences(self.spec.sequence, zeros(self.spec), self._events)
         )
         self._events.watch_line(lambda: self._batcher.waiting_rows, lambda: self._batcher.running_rows)
         self._proved_s = monotonic()
@@ -133,10 +146,8 @@ class Host:
                 self._idle.set()
 
     async def _answer(self, request: Request, started_ns: int) -> Answer:
-        parts, preprocess_s = await self._parts_of(request)
-        batching = self.spec.batching
-        pieces = [piece for part in parts for piece in split_rows(part, batching.max_rows)]
-        settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
+        step = request.sequence
+        parts, preprocess_s, settled = await (self._step(request, step) if step else self._run(request, {}))
         times = _times(settled, preprocess_s)
         self._events.request_served(times)
         settled_ns = monotonic_ns()
@@ -149,6 +160,19 @@ class Host:
         for ran in (settled[0].result[1],) if len(settled) == 1 else {s.result[1] for s in settled}:
             self._counters.request_ran(ran)
         return answer
+
+    async def _step(self, request: Request, step: SequenceStep) -> _Ran:
+        """Run a step of a sequence with the state that the one before it left."""
+        async with self._sequences.turn(step, request.deadline_s) as turn:
+            ran = await self._run(request, turn.state)
+            turn.state = next_state(self.spec, ran.settled[0].result[0])
+            return ran
+
+    async def _run(self, request: Request, state: State) -> _Ran:
+        parts, preprocess_s = await self._parts_of(request, state)
+        pieces = [piece for part in parts for piece in split_rows(part, self.spec.batching.max_rows)]
+        settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
+        return _Ran(parts, preprocess_s, settled)
 
     def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[_Rows]]":
         return self._batcher.ask(
@@ -182,22 +206,18 @@ class Host:
         names = request.outputs or self.spec.output_names
         return [from_array(name, _joined([s.result[0][name] for s in settled])) for name in names]
 
-    async def _parts_of(self, request: Request) -> tuple[list[Part], float]:
+    async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
         raw = self.spec.preprocess
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
-            return [self._with_state({t.name: to_array(t) for t in request.inputs})], 0.0
+            return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
         started_s = monotonic()
         parts = await self._loop.run_in_executor(self._pool, preprocessed, self._preprocess, request.inputs[0])
-        return parts, monotonic() - started_s
+        return [self._with_state({**part, **state}) for part in parts], monotonic() - started_s
 
     def _with_state(self, part: dict[str, Array]) -> Part:
-        """A recurrent state that the request leaves out starts from zeros."""
-        for state in self.spec.state:
-            if state.input not in part:
-                spec = next(i for i in self.spec.inputs if i.name == state.input)
-                part[state.input] = np.zeros((rows_of(part), *spec.shape), DTYPES[spec.datatype])
-        return part
+        """A recurrent state that nobody gives starts from zeros."""
+        return {**zeros(self.spec, rows_of(part)), **part} if self.spec.state else part
 
     async def _run_batch(self, parts: Sequence[Part]) -> Sequence[_Rows | Exception]:
         started_s = monotonic()

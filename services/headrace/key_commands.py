@@ -1,37 +1,22 @@
 """`headrace keys`: create, list, revoke."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from headrace.errors import HeadraceError
 from headrace.keys.file import add_key, read_keys, revoke_key
-from headrace.keys.key import issue, utc_now
+from headrace.keys.key import Key, issue, utc_now
+from headrace.terminal import err, or_fail, out
 
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Keys of callers: create, list, revoke.")
 
-out = Console(soft_wrap=True, highlight=False, markup=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
-
 KeyFile = Annotated[Path, typer.Option("--file", help="The key file, as gateway.keys names it.")]
 KEY_FILE = Path("keys.json")
-
-
-@contextmanager
-def _one_line_if_it_fails() -> Iterator[None]:
-    try:
-        yield
-    except HeadraceError as error:
-        err.print(f"headrace: {error}")
-        raise SystemExit(1) from None
 
 
 @app.command()
@@ -51,19 +36,19 @@ def create(
     Example: headrace keys create shop --models 'mail-*' --models dga-lstm --rate 50 --expires-days 90
     """
     now = utc_now()
-    with _one_line_if_it_fails():
-        key, text = issue(
-            name,
-            now,
-            models=tuple(models or ("*",)),
-            rate=rate,
-            concurrency=concurrency,
-            admin=admin,
-            expires=None if expires_days is None else now + timedelta(days=expires_days),
-        )
+    expires = None if expires_days is None else now + timedelta(days=expires_days)
+    patterns = tuple(models or ("*",))
+
+    def created() -> tuple[Key, str]:
+        key, text = issue(name, now, models=patterns, rate=rate, concurrency=concurrency, admin=admin, expires=expires)
         add_key(file, key)
-    err.print(f'created {key.id} for "{key.name}" in {file}; this is the only time that the key is shown:')
-    out.print(text)
+        return key, text
+
+    key, text = or_fail(created)
+    err.print(
+        f'created {key.id} for "{key.name}" in {file}; this is the only time that the key is shown:', markup=False
+    )
+    out.print(text, markup=False)
 
 
 @app.command("list")
@@ -72,8 +57,7 @@ def list_keys(file: KeyFile = KEY_FILE) -> None:
 
     Example: headrace keys list --file keys.json
     """
-    with _one_line_if_it_fails():
-        keys = read_keys(file)
+    keys = or_fail(lambda: read_keys(file))
     now = utc_now()
     whole_id = Column("id", min_width=12)  # never shortened: it is what `revoke` takes
     table = Table(whole_id, "name", "models", "rate", "at a time", "admin", "created", "expires", "state", box=None)
@@ -101,6 +85,5 @@ def revoke(
 
     Example: headrace keys revoke 9f2c4a81d07e
     """
-    with _one_line_if_it_fails():
-        key = revoke_key(file, key_id)
-    err.print(f'revoked {key.id} of "{key.name}"')
+    key = or_fail(lambda: revoke_key(file, key_id))
+    err.print(f'revoked {key.id} of "{key.name}"', markup=False)

@@ -1,0 +1,113 @@
+"""How the attacked are: their memory, their open files, and how long the gateway's loop kept a caller waiting."""
+
+import http.client
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from time import monotonic, sleep
+
+from loadtests.attacks.platform import HOST, Platform
+from loadtests.yardstick import process
+from prometheus_client.parser import text_string_to_metric_families
+
+__all__ = ["Pinger", "lag_bound_s", "open_files", "peak_growth_bytes", "pinging", "resident_bytes"]
+
+_PING = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+_PERIOD_S = 0.002
+_TIMEOUT_S = 10.0
+_LAG = "headrace_loop_lag_seconds_bucket"
+
+
+def resident_bytes(pids: Sequence[int]) -> list[int]:
+    """What each process holds now; its high-water mark begins anew."""
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
+    return [_of_status(pid, "VmRSS") for pid in pids]
+
+
+def peak_growth_bytes(pids: Sequence[int], before: Sequence[int]) -> list[int]:
+    """By how much each process was larger at its largest since `resident_bytes` told `before`."""
+    return [_of_status(pid, "VmHWM") - held for pid, held in zip(pids, before, strict=True)]
+
+
+def _of_status(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
+
+
+def open_files(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def lag_bound_s(at: Platform, before: dict[float, float]) -> float:
+    """The bucket of the worst lag that the gateway's own metric counted since `before`, which is brought up to now."""
+    now = _buckets(at)
+    bounds = sorted(now)
+    grown = [now[bound] - before.get(bound, 0.0) for bound in bounds]
+    before |= now
+    return next((bound for bound, count in zip(bounds, grown, strict=True) if count == grown[-1]), 0.0)
+
+
+def _buckets(at: Platform) -> dict[float, float]:
+    connection = http.client.HTTPConnection(at.metrics, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    finally:
+        connection.close()
+    families = text_string_to_metric_families(text)
+    return {
+        float(sample.labels["le"]): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == _LAG
+    }
+
+
+class Pinger:
+    """Asks the gateway for its health every 2 ms, from a process of its own, which keeps `worst` up to date."""
+
+    def __init__(self, worst: "SynchronizedArray[float]") -> None:
+        self._worst = worst
+
+    def worst_s(self) -> tuple[float, float]:
+        """Since the last call: the longest that an answer took, and how late the pinger itself woke at worst.
+
+        The second is the machine's part: a process that is not let run sees what it asks late as well.
+        """
+        with self._worst.get_lock():
+            found = self._worst[0], self._worst[1]
+            self._worst[:] = [0.0, 0.0]
+        return found
+
+
+@contextmanager
+def pinging(port: int) -> Iterator[Pinger]:
+    worst = get_context("spawn").Array("d", 2)
+    with process(_ping, port, worst):
+        yield Pinger(worst)
+
+
+def _ping(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> None:
+    parent.send(None)
+    while not parent.poll():
+        _ping_on_one_connection(port, worst, parent)
+
+
+def _ping_on_one_connection(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> None:
+    """Until the gateway closes it, as it does after so many requests, or the parent goes."""
+    with socket.create_connection((HOST, port), _TIMEOUT_S) as sock:
+        while not parent.poll():
+            began_s = monotonic()
+            sock.sendall(_PING)
+            if b"connection: close" in sock.recv(65536):
+                return
+            ended_s = monotonic()
+            sleep(_PERIOD_S)
+            late_s = monotonic() - ended_s - _PERIOD_S
+            with worst.get_lock():
+                worst[:] = [max(worst[0], ended_s - began_s), max(worst[1], late_s)]

@@ -1,0 +1,162 @@
+"""Where the steps of sequences go: over real channels, to replicas that keep no states but can say that they do not."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.channel.replicas import Running, doubled, request, until
+from tests.gateway.towns import Town, hang_up
+
+from headrace.errors import NotReady, QuotaExceeded, ReplicaLost, SequenceLost, SequenceUnknown
+from headrace.gateway.sequences import Holders, home_of
+from headrace.tensor import Request, SequenceStep
+
+REPLICAS = ("one", "two", "three")
+
+
+def step(number: float, of: str = "1", *, starts: bool = False, ends: bool = False) -> Request:
+    asked = request(number)
+    asked.sequence = SequenceStep(of, starts, ends)
+    return asked
+
+
+def steps_of(replica: Running) -> list[str]:
+    return [asked.sequence.id for asked in replica.service.requests if asked.sequence]
+
+
+async def holder_of(town: Town, replicas: list[Running], of: str) -> int:
+    """Start a sequence, and see which of the replicas has it."""
+    before = [len(steps_of(replica)) for replica in replicas]
+    await town.ask(step(1, of, starts=True))
+    return next(n for n, replica in enumerate(replicas) if len(steps_of(replica)) > before[n])
+
+
+async def test_a_sequence_stays_with_its_replica_however_busy_that_is(town: Town) -> None:
+    replicas = [await town.start() for _ in range(3)]
+    holder = replicas[await holder_of(town, replicas, "1")]
+    holder.service.gate.clear()
+    asked = [asyncio.create_task(town.ask(step(n))) for n in range(8)]
+    await until(lambda: len(steps_of(holder)) == 9)
+    holder.service.gate.set()
+    assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8, 10, 12, 14]
+
+
+async def test_sequences_spread_over_the_replicas(town: Town) -> None:
+    replicas = [await town.start() for _ in range(3)]
+    for n in range(60):
+        await town.ask(step(1, str(n), starts=True))
+    assert min(len(steps_of(replica)) for replica in replicas) >= 8
+
+
+async def test_another_gateway_finds_the_replica_without_being_told(town: Town) -> None:
+    replicas = [await town.start() for _ in range(3)]
+    for n in range(12):
+        await town.ask(step(1, str(n), starts=True))
+    held = [sorted(steps_of(replica)) for replica in replicas]
+    other = await town.another_gateway()
+    for n in range(12):
+        await other.ask(other.find("tiny", None), step(2, str(n)))
+    assert [sorted(steps_of(replica)) for replica in replicas] == [sorted(ids * 2) for ids in held]
+
+
+async def test_a_new_replica_takes_no_running_sequence_away(town: Town) -> None:
+    first = await town.start()
+    for n in range(12):
+        await town.ask(step(1, str(n), starts=True))
+    second = await town.start()
+    for n in range(12):
+        await town.ask(step(2, str(n), starts=n == 3))
+    assert (len(steps_of(first)), len(steps_of(second))) == (24, 0)
+
+
+async def test_the_state_of_a_lost_replica_is_said_to_be_lost_until_the_sequence_starts_again(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    lost = await holder_of(town, replicas, "1")
+    town.tell([entry for n, entry in enumerate(town.entries) if n != lost])
+    await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(SequenceLost, match="begin it again, by sequence_start"):
+            await town.ask(step(2))
+    assert [await town.ask(step(3, starts=True)), await town.ask(step(4))] == [6, 8]
+
+
+async def test_a_step_whose_replica_goes_is_not_asked_elsewhere(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    lost = await holder_of(town, replicas, "1")
+    replicas[lost].service.gate.clear()
+    asked = asyncio.create_task(town.ask(step(2)))
+    await until(lambda: len(steps_of(replicas[lost])) == 2)
+    hang_up(replicas[lost])
+    with pytest.raises(ReplicaLost):
+        await asked
+    assert steps_of(replicas[1 - lost]) == []
+    assert town.events.models == []
+
+
+async def test_a_replica_that_cannot_be_reached_for_a_moment_has_lost_nothing_yet(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    away = await holder_of(town, replicas, "1")
+    Path(replicas[away].address.unix).rename(Path(replicas[away].address.unix + ".away"))
+    hang_up(replicas[away])
+    version = town.router.find("tiny", None)
+    await until(lambda: len(version.replicas) == 1)
+    with pytest.raises(NotReady) as refused:
+        await town.ask(step(2))
+    assert refused.value.retry_after_s
+    Path(replicas[away].address.unix + ".away").rename(replicas[away].address.unix)
+    await until(lambda: version.replicas.get(str(away)) is not None and version.replicas[str(away)].is_ready)
+    assert await town.ask(step(2)) == 4
+
+
+async def test_what_the_replica_says_of_a_sequence_comes_back(town: Town) -> None:
+    replica = await town.start()
+    for failure in (SequenceUnknown("no such sequence"), QuotaExceeded("too many", 1)):
+        replica.service.failure = failure
+        with pytest.raises(type(failure)):
+            await town.ask(step(1))
+
+
+async def test_a_version_has_its_own_sequences(town: Town) -> None:
+    one, two = await town.start("1"), await town.start("2")
+    for version in ("1", "2", "1"):
+        doubled(await town.router.ask(town.router.find("tiny", version), step(1, starts=True)))
+    assert (len(steps_of(one)), len(steps_of(two))) == (2, 1)
+
+
+def find(holders: Holders, key: str, *, starts: bool = False, gone: str = "", away: str = "") -> str:
+    members = [r for r in REPLICAS if r != gone]
+    return holders.find(key, starts=starts, members=members, ready=[r for r in members if r != away])
+
+
+def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None:
+    keys = [str(n) for n in range(300)]
+    before = {key: home_of(key, REPLICAS) for key in keys}
+    after = {key: home_of(key, REPLICAS[:2]) for key in keys}
+    assert {key for key in keys if after[key] != before[key]} == {key for key in keys if before[key] == "three"}
+
+
+def test_the_longest_unused_sequences_are_forgotten_first() -> None:
+    holders = Holders(most=3)
+    homes = [find(holders, str(n), starts=True) for n in range(3)]
+    find(holders, "0")
+    find(holders, "3", starts=True)
+    with pytest.raises(SequenceLost):
+        find(holders, "0", gone=homes[0])
+    assert find(holders, "1", gone=homes[1]) != homes[1]
+
+
+def test_what_is_forgotten_is_not_said_to_be_lost() -> None:
+    holders = Holders()
+    home = find(holders, "1", starts=True)
+    holders.forget("1")
+    holders.forget("1")
+    assert find(holders, "1", gone=home) != home
+
+
+def test_a_sequence_starts_anew_only_where_it_is_known_already_or_when_that_is_gone() -> None:
+    """Else another gateway, which still knows the old place, would go on with the old state."""
+    holders = Holders()
+    home = find(holders, "1", starts=True)
+    with pytest.raises(NotReady):
+        find(holders, "1", starts=True, away=home)
+    assert find(holders, "1", starts=True, gone=home) != home
