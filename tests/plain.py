@@ -1,6 +1,7 @@
 """The serving path in one process and without Ray: a real host, channel and gateway around a tiny ONNX model."""
 
 import http.client
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,19 +53,27 @@ def make_doubler(folder: Path, repository: Path) -> Path:
 
 @dataclass
 class Plain:
-    """A gateway at `port` and the threads behind it; `metrics` is where the replica's are, `host:port`."""
+    """A gateway at `port` and the threads behind it; `metrics` is where the replica's are, `host:port`.
+
+    `tls` is what a client of it trusts, if it speaks TLS.
+    """
 
     port: int
     metrics: str
     replica: "LoopThread[ReplicaServing]"
     gateway: GatewayServing
     front: "LoopThread[GatewayServing]"
+    tls: ssl.SSLContext | None = None
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON body (None if there is none) and headers, on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = (
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        )
         try:
             connection.request(method, path, body or None, headers or {})
             answer = connection.getresponse()
@@ -105,20 +114,22 @@ def plain(
     edge: EdgeLimits = EDGE,
     keys: Path | None = None,
     make: Callable[[Path, Path], Path] = make_doubler,
+    tls: tuple[Path, Path] | None = None,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys)
+    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)
         listening = gateway.start(60)
         entry = ReplicaEntry("one", served.version.spec, served.labels, served.address, "onnx")
         gateway.call(lambda: listening.update(Fleet(1, (served.version.spec.name,), (entry,), ())))
-        running = Plain(port, served.metrics, replica, listening, gateway)
+        trusted = ssl.create_default_context(cafile=tls[0]) if tls else None
+        running = Plain(port, served.metrics, replica, listening, gateway, trusted)
         while running.ask("GET", "/v2/health/ready")[0] != 200:
             assert replica.is_alive
         yield running

@@ -46,6 +46,20 @@ async def test_an_application_that_breaks_is_answered(listener: Listener, caplog
     assert any(record.exc_info for record in caplog.records)
 
 
+@pytest.mark.parametrize("body", [b"", b"abc", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("step", [1, 10, 10_000])
+async def test_a_wish_for_another_protocol_is_ignored(listener: Listener, body: bytes, step: int) -> None:
+    caller = await listener.call()
+    wish = request(body, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ", "X: y")
+    stream = wish + request(b"next")
+    for start in range(0, len(stream), step):
+        await caller.send(stream[start : start + step])
+    assert await caller.answer() == (200, body)
+    assert await caller.answer() == (200, b"next")
+    assert listener.app.heads[0][b"x"] == b"y"
+    assert listener.app.bodies == [body, b"next"]
+
+
 async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
     caller = await listener.call()
     assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (200, b"a")

@@ -11,7 +11,8 @@ with atheris.instrument_imports(include=["headrace"]):
     from headrace.edge.exchange import Exchange
     from headrace.edge.framing import split_target
     from headrace.edge.limits import EdgeLimits
-    from headrace.edge.receiver import Receiver, Whole
+    from headrace.edge.receiver import Receiver
+    from headrace.edge.whole import Whole
     from headrace.errors import HeadraceError
 
 LIMITS = EdgeLimits(

@@ -15,7 +15,8 @@ from headrace.edge.exchange import Application, Exchange, Response
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
 from headrace.edge.problems import problem
-from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver, Whole
+from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver
+from headrace.edge.whole import Whole
 from headrace.errors import HeadraceError, ReceiptTimeout
 
 __all__ = ["Connection"]

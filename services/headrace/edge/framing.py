@@ -38,8 +38,6 @@ def check_head(version: str, headers: Mapping[bytes, bytes]) -> None:
             raise AmbiguousLength("Transfer-Encoding: expected none in HTTP/1.0")
         if coding.lower() != b"chunked":
             raise BadFraming("Transfer-Encoding: expected chunked alone")
-    if b"upgrade" in headers and body_is_expected(headers):
-        raise BadFraming("Upgrade: expected no body beside it")
 
 
 @lru_cache(maxsize=1024)

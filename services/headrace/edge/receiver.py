@@ -4,14 +4,13 @@ A request is admitted or refused when its head is whole, before any of its body 
 is raised, and then nothing more can be read here: what would follow is nobody's request.
 """
 
-from typing import NamedTuple, Protocol
-
 import httptools
 
 from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange
 from headrace.edge.framing import READ_HEADERS, body_is_expected, check_head, declared_length, expects_continue
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.whole import Taker, Whole
 from headrace.errors import (
     BadChunk,
     BadFraming,
@@ -26,7 +25,7 @@ from headrace.errors import (
     WrongMethod,
 )
 
-__all__ = ["BODY", "HEAD", "REQUEST", "Receiver", "Taker", "Whole"]
+__all__ = ["BODY", "HEAD", "REQUEST", "Receiver"]
 
 # What may be awaited: a request, of which nothing has come yet, the rest of its head, the rest of its body.
 REQUEST, HEAD, BODY = "request", "head", "body"
@@ -37,37 +36,8 @@ _PIECE_BYTES = 2 << 10
 _DISCARD_BYTES = 64 << 10
 # What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
 _CHUNK_OVERHEAD_BYTES, _EXTENSIONS_BYTES = 24, 8 << 10
+_UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 _HEADER_PUNCTUATION = len(b": \r\n")
-
-
-class Whole(NamedTuple):
-    """A request that has arrived: with its body, or with the error that answers it.
-
-    `keep` says whether its connection may stay open after the answer.
-    """
-
-    exchange: Exchange
-    body: bytes
-    error: HeadraceError | None
-    keep: bool
-
-
-class Taker(Protocol):
-    """Who takes what a Receiver reads. The bytes of a whole body stay in the budget until it gives them back."""
-
-    def admit(self, exchange: Exchange, target: bytes) -> None:
-        """Look at a head before any of its body is read. Raises a HeadraceError to refuse the request."""
-        ...
-
-    def take(self, whole: Whole) -> None: ...
-
-    def go_on(self) -> None:
-        """A caller waits for a 100 before it sends a body that is welcome."""
-        ...
-
-    def is_full(self) -> bool:
-        """No more requests are to be read for now."""
-        ...
 
 
 class Receiver:
@@ -82,13 +52,13 @@ class Receiver:
         self.requests = 0
         self.is_in_head = False
         self.arriving: Exchange | None = None  # from the end of its head to the end of its body
-        self._url = b""
+        self._method = self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = self._header_count = 0
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
         self._is_chunked = self._is_old = False
-        self._is_over = False
+        self._wants_upgrade = False  # it has a body, which the parser took for another protocol's
         self._later = b""  # what came while the taker was full
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
@@ -131,8 +101,6 @@ class Receiver:
             raise BodyTruncated("body: expected all of it, found its end")
 
     def _feed(self, piece: bytes | memoryview) -> None:
-        if self._is_over:
-            return
         self._unparsed_bytes += len(piece)
         self._fed_bytes += len(piece)
         try:
@@ -143,8 +111,8 @@ class Receiver:
             raise
         except httptools.HttpParserInvalidMethodError:
             raise UnknownMethod("expected a method of HTTP") from None
-        except httptools.HttpParserUpgrade:
-            self._is_over = True  # the request was whole and is answered; no other protocol is spoken here
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(piece[upgrade.args[0] :])
         except httptools.HttpParserError:
             where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
             raise where("expected a request as HTTP/1.1 has it, found something else") from None
@@ -152,6 +120,21 @@ class Receiver:
             raise self._head_too_large()
         if self.arriving is not None and self._is_chunked:
             self._check_overhead(0)
+
+    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
+        """No other protocol is spoken here: read on as if none was asked for, as RFC 9110 (7.8) has it.
+
+        The parser passes over the body of such a request; so it is given the head again, without that wish.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        if self._wants_upgrade:
+            self._wants_upgrade = False
+            self.requests -= 1
+            lines = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] not in _UPGRADE_HEADERS]
+            head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._method, self._url, b"".join(lines))
+            self._feed(head)
+        if rest:
+            self._feed(rest)
 
     def on_message_begin(self) -> None:
         self.requests += 1
@@ -189,11 +172,13 @@ class Receiver:
     def on_headers_complete(self) -> None:
         self.is_in_head = False
         headers, parser = self._headers, self._parser
+        self._method = parser.get_method()
+        if parser.should_upgrade() and self._method != b"CONNECT" and body_is_expected(headers):
+            self._wants_upgrade = True
+            return
         self._body_bytes = self._chunks = self._fed_bytes = 0
         self._is_chunked = b"transfer-encoding" in headers
-        self.arriving = exchange = Exchange(
-            parser.get_method().decode(), headers, self._peer, self._limits.max_body_bytes
-        )
+        self.arriving = exchange = Exchange(self._method.decode(), headers, self._peer, self._limits.max_body_bytes)
         version = parser.get_http_version()
         self._is_old = version == "1.0"
         check_head(version, headers)
@@ -227,11 +212,12 @@ class Receiver:
 
     def on_message_complete(self) -> None:
         exchange, self.arriving = self.arriving, None
-        assert exchange is not None, "a message has a head"
+        if exchange is None:
+            return  # a wish for another protocol: it is read once more
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
-        keep = self._parser.should_keep_alive() and not self._parser.should_upgrade() and not self._is_old
+        keep = self._parser.should_keep_alive() and not self._is_old
         keep = keep and self.requests < self._limits.max_requests_per_connection
         self._taker.take(Whole(exchange, body, self._refused, keep))
 

@@ -25,6 +25,10 @@ _TEXT, _OTHERS = "text_input", frozenset({"id", "parameters"})
 
 
 async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """Triton's generate: a flat object of inputs by name gives a flat object of outputs by name.
+
+    Values are scalars or lists; `text_input` is the text of a model that reads text. One row a request.
+    """
     version = version_of(at, exchange)
     asked = await at.offload(len(body), _read, version, body)
     answer = await ask_as(at, exchange, version, asked)
@@ -36,6 +40,7 @@ async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
 
 
 async def generate_stream(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """Generate, with its answer as server-sent events. The models here answer once: the stream is one event."""
     response = await generate(at, exchange, body)
     event = b"data: " + response.body + b"\n\n"
     return response._replace(body=event, content_type=b"text/event-stream; charset=utf-8")

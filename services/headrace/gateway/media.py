@@ -10,8 +10,10 @@ __all__ = ["check_media"]
 
 # "" is a body that does not say, as tritonclient's; the form type is what `curl -d` says when it is told nothing else.
 _JSON = ("", "application/json", "application/x-www-form-urlencoded")
+# tritonclient's asyncio client says octet-stream of whatever it sends.
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
+    "settings": (*_JSON, "application/octet-stream"),
     "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
 }
 _CHARSETS = ("utf-8", "us-ascii")

@@ -14,6 +14,7 @@ from headrace_models.repository import version_order
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 __all__ = [
+    "alive",
     "all_statistics",
     "infer",
     "live",
@@ -45,20 +46,29 @@ _STATISTICS_TIMEOUT_S = 2.0
 
 
 async def server_metadata(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """The server's name, its version, and the extensions of the protocol that this port has."""
     return json_response({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
 
 
+async def alive(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """KServe's v1 liveness, at the root as its client asks for it."""
+    return json_response({"status": "alive"})
+
+
 async def live(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """Whether this process should be kept."""
     return json_response({"live": True})
 
 
 async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
+    """Whether every model can answer now, shown by a recent inference; 503 if not."""
     if at.admission.is_draining or not at.router.is_ready:
         raise NotReady("not every model can answer now", retry_after_s=1)
     return json_response({"ready": True})
 
 
 async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """Whether the model can answer now; 503 if not."""
     version = version_of(at, exchange)
     if not version.is_ready:
         raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
@@ -66,6 +76,7 @@ async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
 
 
 async def model_metadata(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows."""
     version = version_of(at, exchange)
     spec = version.spec
     document = {
@@ -133,12 +144,14 @@ def _tensor_config(tensor: InputSpec | OutputSpec) -> dict[str, object]:
 
 
 async def all_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """What every model did since it was loaded."""
     models = at.router.models()
     versions = [version for name in visible(at, exchange) for version in models[name].values()]
     return json_response({"model_stats": await asyncio.gather(*map(_statistics, versions))})
 
 
 async def model_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """What the model did since it was loaded."""
     version = version_of(at, exchange)
     return json_response({"model_stats": [await _statistics(version)]})
 
@@ -156,10 +169,17 @@ async def _statistics(version: Version) -> dict[str, object]:
 
 
 async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
+    """The names of the models that the caller may use."""
     return json_response({"models": visible(at, exchange)})
 
 
 async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """Tensors in, tensors out: the Open Inference Protocol, in JSON or with the binary tensor data extension.
+
+    Inference-Header-Content-Length is the length of the JSON part where binary tensors follow it; 0 says that the whole
+    body is the bytes of one row of the model's only input. Of a model with preprocessing the photo or text itself may
+    be sent, as a BYTES input.
+    """
     version = version_of(at, exchange)
     encoding = (exchange.header(b"content-encoding") or "identity").lower()
     if encoding == "identity":

@@ -15,7 +15,7 @@ from headrace.edge.bodies import printable
 from headrace.errors import AnswerTooLarge, BadRequest
 from headrace.gateway.base64_text import from_base64
 from headrace.gateway.json_document import check_keys
-from headrace.gateway.json_elements import kind_of, plain
+from headrace.gateway.json_elements import elements, kind_of, plain
 from headrace.gateway.json_lifted import Lifted
 from headrace.gateway.json_pieces import json_array, rows_in_pieces
 from headrace.gateway.wire_answer import MAX_JSON_ELEMENTS
@@ -67,7 +67,7 @@ def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
     names = list(first)
     columns: dict[str, list[object]] = {name: [] for name in names}
     for n, row in enumerate(rows):
-        if not _is_object(row) or row.keys() != columns.keys():
+        if not _is_object(row) or set(row) != columns.keys():
             raise BadRequest(f"instances[{n}]: expected an object with {len(names)} names, those of the first row")
         check_keys(row, f"instances[{n}]")
         for name in names:
@@ -89,10 +89,29 @@ def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[st
         return entry | {"shape": list(value.shape), "data": value}, b""
     if not _is_array(value):
         raise BadRequest(f"{where}: expected an array for {printable(name)}, found {kind_of(value)}")
-    if datatype != "BYTES":
+    if datatype != "BYTES" and not _has_lifted(value):
         return entry | {"shape": _shape_of(value), "data": value}, b""
-    raw = pack_bytes([_bytes_of(item, f"{where}[{n}]") for n, item in enumerate(value)])
-    return entry | {"shape": [len(value)], "parameters": {"binary_data_size": len(raw)}}, raw
+    if datatype != "BYTES":
+        shape, raw = _stacked(datatype, value, where)
+    else:
+        shape, raw = [len(value)], pack_bytes([_bytes_of(item, f"{where}[{n}]") for n, item in enumerate(value)])
+    return entry | {"shape": shape, "parameters": {"binary_data_size": len(raw)}}, raw
+
+
+def _has_lifted(rows: Sequence[object]) -> bool:
+    return isinstance(rows, list) and any(isinstance(row, Lifted) for row in rows)
+
+
+def _stacked(datatype: str, rows: Sequence[object], where: str) -> tuple[list[int], bytes]:
+    """Rows by name, some of them long arrays lifted out of the text: their shape together, and their bytes."""
+    shape = _shape_of(rows[0])
+    raw: list[bytes] = []
+    for n, row in enumerate(rows):
+        if (found := _shape_of(row)) != shape:
+            raise BadRequest(f"{where}[{n}]: expected the shape {shape} of the first row, found {found}")
+        values = elements(row, datatype, shape, f"{where}[{n}]")
+        raw.append(values if isinstance(values, bytes) else values.tobytes())
+    return [len(rows), *shape], b"".join(raw)
 
 
 def _bytes_of(item: object, where: str) -> bytes:
@@ -107,6 +126,8 @@ def _bytes_of(item: object, where: str) -> bytes:
 
 def _shape_of(value: object) -> list[int]:
     """The lengths along the first elements; whether the others agree is checked when they are read."""
+    if isinstance(value, Lifted):
+        return list(value.shape)
     shape = []
     while _is_array(value):
         shape.append(len(value))

@@ -18,11 +18,17 @@ PUBLIC_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 
 _V2, _V1 = "/v2/models/{model}", "/v1/models/{model}"
 _VERSION, _LABEL = "/versions/{version}", "/labels/{label}"
+_SHARED_MEMORY = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
 
 
 def _of_versions(method: str, template: str, suffix: str, door: str, handler: Handler) -> list[Route[Handler]]:
     """A route with and without a version in its path."""
     return [Route(method, f"{template}{version}{suffix}", door, handler) for version in ("", _VERSION)]
+
+
+def _of_shared_memory(method: str, suffix: str) -> list[Route[Handler]]:
+    """A route of both kinds of it, which say that there is none: a clear refusal is better than an unknown path."""
+    return [Route(method, kind + suffix, "settings", settings_routes.no_shared_memory) for kind in _SHARED_MEMORY]
 
 
 ROUTES: tuple[Route[Handler], ...] = (
@@ -34,6 +40,7 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("POST", "/v1/embeddings", "embeddings", v1.embed),
     *_of_versions("POST", _V2, "/generate", "generate", generate.generate),
     *_of_versions("POST", _V2, "/generate_stream", "generate", generate.generate_stream),
+    Route("GET", "/", "health", oip.alive),
     Route("GET", "/v2", "metadata", oip.server_metadata),
     Route("GET", "/v2/", "metadata", oip.server_metadata),
     Route("GET", "/v2/health/live", "health", oip.live),
@@ -50,6 +57,11 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("POST", "/v2/trace/setting", "settings", settings_routes.set_tracing),
     Route("GET", _V2 + "/trace/setting", "metadata", settings_routes.get_tracing),
     Route("POST", _V2 + "/trace/setting", "settings", settings_routes.set_tracing),
+    *_of_shared_memory("GET", "/status"),
+    *_of_shared_memory("GET", "/region/{region}/status"),
+    *_of_shared_memory("POST", "/region/{region}/register"),
+    *_of_shared_memory("POST", "/region/{region}/unregister"),
+    *_of_shared_memory("POST", "/unregister"),
     Route("GET", "/v1/models", "metadata", v1.models),
     *_of_versions("GET", _V1, "", "metadata", v1.model_status),
     Route("GET", _V1 + _LABEL, "metadata", v1.model_status),

@@ -3,16 +3,17 @@
 from typing import cast
 
 from headrace.edge.exchange import Exchange, Response
-from headrace.errors import Forbidden
+from headrace.errors import BadRequest, Forbidden
 from headrace.fleet.settings import changed_logging, check_tracing, logging_document, tracing_document
 from headrace.gateway.asking import Doors, version_of
 from headrace.keys import Key
 from headrace.telemetry import logs
 
-__all__ = ["get_logging", "get_tracing", "set_logging", "set_tracing"]
+__all__ = ["get_logging", "get_tracing", "no_shared_memory", "set_logging", "set_tracing"]
 
 
 async def get_logging(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """What the processes of the platform log."""
     return Response(200, logging_document(logs.current()))
 
 
@@ -37,3 +38,8 @@ async def set_tracing(at: Doors, exchange: Exchange, body: bytes) -> Response:
         version_of(at, exchange)
     check_tracing(body)
     return Response(200, tracing_document())
+
+
+async def no_shared_memory(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """Triton's shared memory extensions are not here: every request of theirs is refused."""
+    raise BadRequest("shared memory is not supported; send the data")

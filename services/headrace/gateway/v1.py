@@ -69,6 +69,10 @@ def _tensor_info(tensor: InputSpec | OutputSpec) -> dict[str, object]:
 
 
 async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """TensorFlow Serving's predict: `instances` by row give `predictions`, `inputs` by column give `outputs`.
+
+    With one input its items are values, with several objects by the inputs' names; `{"b64": ...}` is a binary value.
+    """
     version = version_of(at, exchange)
     is_rows, asked = await at.offload(len(body), _read_predict, version, body)
     answer = await ask(at, exchange, version, asked.inputs, asked.outputs)
@@ -84,6 +88,10 @@ def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
 
 
 async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """The best classes of photos or texts, best first.
+
+    A photo is the body itself, the part `file` of a form, or `{"b64": ...}` in JSON; texts are in JSON.
+    """
     version = version_of(at, exchange)
     output, raw = version.spec.classes, version.spec.preprocess
     if output is None or raw is None:
@@ -106,6 +114,10 @@ def _classified(version: Version, answer: Answer, output: OutputSpec, top_k: int
 
 
 async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """OpenAI's embeddings: a text, texts, a list of token ids, or lists of them; one vector for each.
+
+    Errors have OpenAI's shape at this door.
+    """
     asked = await at.offload(len(body), doors.read_json, doors.EmbeddingsBody, body)
     version = find(at, exchange, asked.model, None)
     spec, raw = version.spec, version.spec.preprocess

@@ -1,0 +1,87 @@
+"""Errors in the OpenAPI document: each status with its codes, from the one table, and which routes can end in it.
+
+What no operation of the document can end in is left out of all: 405, 501 and 505 are of requests that are none of
+these, and nobody is answered 499.
+"""
+
+from http import HTTPStatus
+
+from headrace.edge.application import LEFT
+from headrace.edge.problems import OPENAI_PATH, STATUS, status_of
+from headrace.edge.routes import Route
+from headrace.errors import HeadraceError
+from headrace.gateway import settings_routes
+from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
+from headrace.gateway.openapi_schemas import REF, STRING, Schema, record
+from headrace.gateway.routes import PUBLIC_PATHS, Handler
+
+__all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_of"]
+
+_OF_ALL = {400, 408, 414, 417, 429, 431, 500, 503}
+_OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
+_SHAPES = ("Error", "OpenAIError")
+REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
+_RETRY_AFTER: Schema = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
+_HEADERS: dict[int, Schema] = {
+    401: {"WWW-Authenticate": {"schema": STRING}},
+    415: {"Accept-Encoding": {"description": "the encodings that are read", "schema": STRING}},
+    429: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+
+
+def error_schemas() -> dict[str, Schema]:
+    """The bodies of errors: ours, and OpenAI's for its one door; each status has the codes that it is answered with."""
+    found: dict[str, Schema] = {}
+    message: Schema = {**STRING, "maxLength": 200}
+    for status, codes in _codes_by_status().items():
+        code: Schema = {"type": "string", "enum": codes}
+        openai = record("message type param code", message=message, type=STRING, param={"type": "null"}, code=code)
+        found[f"Error{status}"] = record("error code request_id", error=message, code=code, request_id=STRING)
+        found[f"OpenAIError{status}"] = record("error", error=openai)
+    return found
+
+
+def error_responses() -> dict[str, Schema]:
+    return {
+        f"{shape}{status}": {
+            "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
+            "headers": REQUEST_ID_HEADER | _HEADERS.get(status, {}),
+            "content": {"application/json": {"schema": {"$ref": f"{REF}{shape}{status}"}}},
+        }
+        for status, codes in _codes_by_status().items()
+        for shape in _SHAPES
+    }
+
+
+def responses_of(route: Route[Handler]) -> dict[str, object]:
+    """The errors that a route can end in, by status."""
+    shape = _SHAPES[route.template == OPENAI_PATH]
+    return {str(status): {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(_statuses(route))}
+
+
+def _statuses(route: Route[Handler]) -> set[int]:
+    found = set(_OF_ALL)
+    if route.method == "POST":
+        found |= _OF_BODIES
+    if route.template not in PUBLIC_PATHS:
+        found |= _OF_KEYS
+    if "{" in route.template or route.template == OPENAI_PATH:
+        found |= _OF_NAMES
+    if route.handler in ASKS_A_MODEL:
+        found |= _OF_MODELS
+    if route.handler in TAKES_SEQUENCES:
+        found |= _OF_SEQUENCES
+    return found | {403} if route.handler is settings_routes.set_logging else found
+
+
+def _codes_by_status() -> dict[int, list[str]]:
+    found: dict[int, set[str]] = {status: set() for status in STATUS.values() if status != LEFT}
+    for kind in _family(HeadraceError):
+        if (status := status_of(kind(""))) in found:
+            found[status].add(kind.code)
+    return {status: sorted(codes) for status, codes in sorted(found.items())}
+
+
+def _family(root: type[HeadraceError]) -> list[type[HeadraceError]]:
+    return [root, *(kind for child in root.__subclasses__() for kind in _family(child))]

@@ -1,0 +1,46 @@
+"""TensorFlow Serving's rows by name, short and long, as infer bodies."""
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+from tests.plain import make_doubler
+
+from headrace.errors import BadRequest
+from headrace.gateway.json_document import LARGE_BYTES, parse
+from headrace.gateway.predict import infer_document
+from headrace.gateway.wire import Codec
+from headrace.tensor import to_array
+from headrace_models.repository import scan
+from headrace_models.spec import ModelSpec
+
+LONG = np.linspace(-1, 1, 2 * LARGE_BYTES // 10, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    """A model of `x` FP32 [n, any]."""
+    folder = tmp_path_factory.mktemp("model")
+    make_doubler(folder, folder / "repository")
+    doubler = scan(Path(folder / "repository"))[0][0].spec
+    (x,) = doubler.inputs
+    return doubler.model_copy(update={"inputs": (x.model_copy(update={"shape": (-1,)}),)})
+
+
+def rows_of(spec: ModelSpec, *rows: "np.ndarray") -> "np.ndarray":
+    """What the model is asked when these rows are sent by name."""
+    body = orjson.dumps({"instances": [{"x": row.tolist()} for row in rows]})
+    document, tail = infer_document(parse(body), spec)
+    return to_array(Codec(spec).read(document, memoryview(tail)).inputs[0])
+
+
+@pytest.mark.parametrize("length", [4, LONG.size])
+def test_rows_by_name_are_stacked_to_the_bit(spec: ModelSpec, length: int) -> None:
+    rows = [LONG[:length], LONG[:length] * 2]
+    assert rows_of(spec, *rows).tobytes() == np.stack(rows).tobytes()
+
+
+def test_a_long_row_and_a_short_one_are_refused(spec: ModelSpec) -> None:
+    with pytest.raises(BadRequest, match=r"instances\[1\]: expected the shape \[13107\] of the first row, found \[4\]"):
+        rows_of(spec, LONG, LONG[:4])
