@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Annotated
@@ -32,7 +32,7 @@ from loadtests.attacks.sockets import flood, slow_sockets
 from loadtests.attacks.vitals import Pinger, lag_bound_s, open_files, peak_growth_bytes, pinging, resident_bytes
 from loadtests.inputs import shots_for
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure
-from tests.bad_inputs.caller import Answer, call
+from tests.bad_inputs.caller import call
 
 from headrace.edge.limits import EdgeLimits
 
@@ -49,6 +49,8 @@ _MODEL = "dga-lstm"
 _MODELS = ("dga-lstm", "efficientnet-lite0", "minilm-l6")
 _DEADLINE_S = 5.0
 _POLL_S = 0.02
+# Once the flood holds every place no caller can open one, so these ask so little that they need no new one.
+_FLOOD_SHARE = 3
 # Connections that were accepted and are not cut yet; and until the last of them is.
 _IN_PASSING, _SETTLE_S = 64, 1.0
 
@@ -93,16 +95,19 @@ def is_within(hurt: Hurt) -> bool:
 
 
 def compare(without: list[Figures], with_it: list[Figures], most: float, what: str) -> Row:
-    """The median p99 with the abuse over that without it, of runs that were taken by turns, and their spread."""
-    p50, p99 = ([median(f.percentiles_s[n] for f in runs) * 1e3 for runs in (without, with_it)] for n in (0, 2))
+    """The least p99 with the abuse over the least without it, of runs that were taken by turns.
+
+    Who else is let run on a shared machine only adds to it, and the abuse does what it does each time.
+    """
     all_p99 = [[f.p99_s * 1e3 for f in runs] for runs in (without, with_it)]
-    spread = [f"{min(found):.0f} to {max(found):.0f}" for found in all_p99]
+    before, after = (f"{min(p99):.1f} (median {median(p99):.1f}, most {max(p99):.0f})" for p99 in all_p99)
+    p50 = [median(f.percentiles_s[0] for f in runs) * 1e3 for runs in (without, with_it)]
+    ratio = min(all_p99[1]) / min(all_p99[0])
     lost = sum(f.scheduled - f.counts["right"] for f in with_it)
     measured = (
-        f"{p99[1] / p99[0]:.2f}x: p99 {p99[0]:.1f} ({spread[0]}) -> {p99[1]:.1f} ms ({spread[1]}), "
-        f"p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, {lost} not right"
+        f"{ratio:.2f}x: p99 {before} -> {after} ms; p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, median; {lost} not right"
     )
-    return Row(what, f"p99 at most {most:g}x, all right", measured, p99[1] <= most * p99[0] and not lost)
+    return Row(what, f"p99 at most {most:g}x, all right", measured, ratio <= most and not lost)
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,7 @@ def beside_slow_sockets(run: Run) -> Iterator[Row]:
 
 def beside_a_flood(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{FLOOD:,} connects", total=2 * run.rounds + 1)
+    run = replace(run, rate=run.rate / _FLOOD_SHARE)
     with platform([_MODEL]) as at:
         yield compare(*run.by_turns(at, lambda: flood(at.port, FLOOD, run.seconds), task), MAX_FLOODED, "a flood")
         before, most = open_files(at.gateway), 0
@@ -181,7 +187,7 @@ def _strike(at: Platform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict
     lag_bound_s(at, seen)
     pinger.worst_s()
     began_s = time.monotonic()
-    answer = call(at.port, attack.sent, probe="none")
+    code = _told(at, attack)
     hurt.took_s.append(time.monotonic() - began_s)
     time.sleep(_POLL_S)
     lag_s, machine_s = pinger.worst_s()
@@ -191,11 +197,15 @@ def _strike(at: Platform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict
     gateway, *replicas = peak_growth_bytes(at.processes, held)
     hurt.gateway_bytes.append(gateway)
     hurt.replica_bytes.append(max(replicas))
-    hurt.found.append(_code(answer))
+    hurt.found.append(code)
 
 
-def _code(answer: Answer) -> str:
+def _told(at: Platform, attack: Attack) -> str:
     """An error's code, nothing for a right answer."""
+    try:
+        answer = call(at.port, attack.sent)
+    except TimeoutError:
+        return "no answer"
     if answer.status < 400:
         return "" if answer.status else "no answer"
     document = orjson.loads(answer.body)

@@ -137,8 +137,8 @@ def prepare_ray() -> None:
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
-        # Large blocks go back to the system when they are freed, so that one large body leaves no large process.
-        "MALLOC_MMAP_THRESHOLD_": "262144",
+        # Blocks of 64 KiB go back to the system when they are freed, so that a large body leaves no large process.
+        "MALLOC_MMAP_THRESHOLD_": "65536",
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)

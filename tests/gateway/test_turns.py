@@ -48,7 +48,7 @@ def test_texts_are_told_apart_however_the_blocks_fall(texts: list[str], block: i
     assert len(found.places) == 2 + max(0, len(texts) - 1)
 
 
-@pytest.mark.parametrize("number", ["0." + "1" * 70_000, "1" + " " * 70_000])
+@pytest.mark.parametrize("number", ["0." + "1" * 1_100_000, "1" + " " * 1_100_000])
 def test_a_number_that_no_comma_ends_is_refused(number: str) -> None:
     data = ",".join(["1"] * 40_000 + [number])
     tensor = f'{{"name":"x","datatype":"FP32","shape":[40001,1],"data":[{data}]}}'

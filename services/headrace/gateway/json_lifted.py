@@ -23,7 +23,7 @@ __all__ = ["Lifted", "lift", "put_back"]
 _LIFT_BYTES = 16 << 10
 _PIECE_BYTES = 128 << 10
 # One number, with the spaces and brackets about it: what no comma divides is read in one piece.
-_MAX_NUMBER_BYTES = 64 << 10
+_MAX_NUMBER_BYTES = 1 << 20
 _NO_BRACKETS = bytes.maketrans(b"[]", b"  ")
 # What stands in the text for what was lifted; nobody can know it beforehand.
 _MARK = secrets.token_hex(8)
@@ -118,7 +118,7 @@ def lift(body: bytes, structure: Structure) -> tuple[bytes, list[Lifted]]:
     is_long = ends - starts >= _LIFT_BYTES
     for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
         span = _outermost(structure, start, end)
-        if span is None:
+        if span is None or span[1] - span[0] < _LIFT_BYTES:
             continue
         parts += (body[done : span[0]], f'"{_MARK}:{len(lifted)}"'.encode())
         lifted.append(Lifted(body, *span, structure))
