@@ -11,7 +11,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from tests.platform.running import Platform
 
-__all__ = ["Vitals", "live_s", "take", "until"]
+__all__ = ["Vitals", "grown", "live_s", "take", "until"]
 
 _GOLDEN_PATH = "/v2/models/dga-lstm/infer"
 _GOLDEN = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["wikipedia.org", "xkqjzvbwpt.com"]}]}
@@ -35,6 +35,11 @@ def take(platform: Platform) -> Vitals:
     status, golden = platform.ask("POST", _GOLDEN_PATH, orjson.dumps(_GOLDEN))
     assert status == 200, golden
     return Vitals(pids, {pid: _rss_bytes(pid) for pid in watched}, errors(platform), golden)
+
+
+def grown(before: Mapping[int, int]) -> dict[int, int]:
+    """By how many bytes each process has grown."""
+    return {pid: _rss_bytes(pid) - rss_bytes for pid, rss_bytes in before.items()}
 
 
 def live_s(platform: Platform) -> float:

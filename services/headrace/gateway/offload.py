@@ -47,6 +47,8 @@ class Offload:
             work.clear()
             await asyncio.gather(running, return_exceptions=True)
             raise
+        finally:
+            del running  # it holds an error, which holds this frame, which has the body: a ring that would stay a while
 
 
 def _do(work: list[tuple[Callable[..., T], tuple[object, ...]]]) -> T:
