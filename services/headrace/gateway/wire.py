@@ -10,13 +10,13 @@ from itertools import accumulate
 import msgspec
 
 from headrace.edge.bodies import printable
-from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest
-from headrace.gateway.json_document import flag, objects, parameters_of, parse, text, whole
+from headrace.gateway.json_document import objects, parameters_of, parse, text
 from headrace.gateway.json_elements import named
 from headrace.gateway.wire_answer import encode
 from headrace.gateway.wire_sequence import check_step, step_of
 from headrace.gateway.wire_tensor import TensorReader
+from headrace.gateway.wire_wishes import check_reserved, priority_of, read_outputs, timeout_us_of
 from headrace.tensor import Answer, SequenceStep, Tensor
 from headrace_models.spec import InputSpec, ModelSpec, TextSpec
 
@@ -24,8 +24,6 @@ __all__ = ["Codec", "InferBody"]
 
 # Headers that are remembered: how many, and how long one may be.
 _MAX_PLANS, _MAX_PLAN_HEADER = 256, 4096
-MAX_PRIORITY = 100
-_SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
 # Checking a byte of a binary number costs this share of reading one of JSON.
 _BINARY_SHARE = 64
 _MAX_DIGITS = 12
@@ -136,22 +134,22 @@ class Codec:
     def read(self, document: Mapping[str, object], tail: memoryview) -> InferBody:
         """A parsed infer body with the bytes behind it. Raises BadRequest."""
         parameters = parameters_of(document, "parameters")
-        _check_reserved(parameters)
+        check_reserved(parameters)
         given_id = text(document.get("id"), "id")
         inputs = self._read_inputs(document, tail)
         self._check_complete(inputs)
         step = step_of(parameters)
         if step is not None:
             check_step(inputs, self._states)
-        outputs, binary, classes = self._read_outputs(document, parameters)
+        outputs, binary, classes = read_outputs(document, parameters, self._outputs)
         return InferBody(
             id=given_id,
             inputs=inputs,
             outputs=outputs,
             binary=binary,
             classes=classes,
-            timeout_us=_timeout_us(parameters.get("timeout", 0)),
-            priority=_priority(parameters.get("priority", 0)),
+            timeout_us=timeout_us_of(parameters.get("timeout", 0)),
+            priority=priority_of(parameters.get("priority", 0)),
             sequence=step,
         )
 
@@ -203,67 +201,6 @@ class Codec:
             raise BadRequest(f"inputs: expected the same number of rows in all, found {[t.rows for t in inputs]}")
         if self._fixed_rows and rows != self._fixed_rows:
             raise BadRequest(f"inputs[0].shape: axis 0: expected {self._fixed_rows}, found {rows}")
-
-    def _read_outputs(
-        self, document: Mapping[str, object], parameters: Mapping[str, object]
-    ) -> tuple[Sequence[str], frozenset[str], Mapping[str, int]]:
-        """The outputs asked for, in order, those of them that are wanted binary, and those wanted as classes."""
-        wants_binary = flag(parameters.get("binary_data_output", False), "parameters.binary_data_output")
-        listed = document.get("outputs")
-        if listed is None:
-            return self._outputs, self._all_binary if wants_binary else frozenset(), {}
-        names: list[str] = []
-        binary: set[str] = set()
-        classes: dict[str, int] = {}
-        for n, item in enumerate(objects(listed, "outputs")):
-            name = item.get("name")
-            if not isinstance(name, str) or name not in self._outputs:
-                raise BadRequest(f"outputs[{n}].name: expected one of {list(self._outputs)}")
-            if name in names:
-                raise BadRequest(f'outputs[{n}].name: output "{name}" is asked for twice')
-            names.append(name)
-            place = f"outputs[{n}].parameters"
-            wishes = parameters_of(item, place)
-            _check_no_shared_memory(wishes, place)
-            if flag(wishes.get("binary_data", False), f"{place}.binary_data"):
-                binary.add(name)
-            if "classification" in wishes:
-                classes[name] = _count_of(wishes["classification"], f"{place}.classification")
-        return names, frozenset(binary), classes
-
-
-def _check_reserved(parameters: Mapping[str, object]) -> None:
-    """Refuse parameters that would change an answer if they were obeyed, and are not."""
-    for name in parameters:
-        if name.startswith("triton_"):
-            raise BadRequest("parameters: names that begin with triton_ are reserved")
-    _check_no_shared_memory(parameters, "parameters")
-
-
-def _check_no_shared_memory(parameters: Mapping[str, object], place: str) -> None:
-    if any(name in parameters for name in _SHARED_MEMORY):
-        raise BadRequest(f"{place}: shared memory is not supported; send the data")
-
-
-def _count_of(value: object, place: str) -> int:
-    count = whole(value, place)
-    if count == 0:
-        raise BadRequest(f"{place}: expected 1 or more classes")
-    return count
-
-
-def _priority(value: object) -> int:
-    priority = whole(value, "parameters.priority")
-    if priority > MAX_PRIORITY:
-        raise BadRequest(f"parameters.priority: expected 0 to {MAX_PRIORITY}, 1 being the highest")
-    return priority
-
-
-def _timeout_us(value: object) -> int:
-    timeout_us = whole(value, "parameters.timeout")
-    if timeout_us > MAX_TIMEOUT_S * 1e6:
-        raise BadRequest(f"parameters.timeout: expected at most {MAX_TIMEOUT_S * 1e6:.0f} us, found {timeout_us}")
-    return timeout_us
 
 
 def _split_at(header_length: str, total: int) -> int:

@@ -9,6 +9,7 @@ import simdjson
 from headrace.errors import BadRequest, NonFiniteInput
 from headrace.gateway.json_document import parameters_of, whole
 from headrace.gateway.json_elements import elements, named, plain
+from headrace.gateway.wire_wishes import check_no_shared_memory
 from headrace.tensor import Buffer, Tensor, pack_bytes, to_array
 from headrace_models.spec import DTYPES, InputSpec
 
@@ -36,8 +37,7 @@ class TensorReader:
             raise BadRequest(f"{where}.datatype: expected {spec.datatype}, found {named(item.get('datatype'))}")
         shape = self._shape(item.get("shape"), f"{where}.shape")
         parameters = parameters_of(item, f"{where}.parameters")
-        if any(name.startswith("shared_memory_") for name in parameters):
-            raise BadRequest(f"{where}.parameters: shared memory is not supported; send the data")
+        check_no_shared_memory(parameters, f"{where}.parameters")
         size, data = parameters.get("binary_data_size"), item.get("data")
         if (size is None) == (data is None):
             found = "neither" if data is None else "both"
