@@ -87,4 +87,5 @@ class RoutedApplication(Generic[A]):
 
 
 def _named(response: Response, exchange: Exchange) -> Response:
-    return response._replace(headers=[(b"x-request-id", exchange.request_id.encode()), *response.headers])
+    status, body, content_type, headers = response
+    return Response(status, body, content_type, [(b"x-request-id", exchange.request_id.encode()), *headers])

@@ -1,7 +1,5 @@
 """At the door: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from headrace.errors import Overloaded, ShuttingDown
@@ -18,7 +16,7 @@ class DoorLimits:
 
 
 class Admission:
-    """Counts the requests in flight."""
+    """Counts the requests in flight: each enters it, and leaves it once it is answered."""
 
     def __init__(self, limits: DoorLimits) -> None:
         self.limits = limits
@@ -30,15 +28,16 @@ class Admission:
         if self.is_draining:
             raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
         if self.in_flight >= self.limits.max_in_flight:
-            raise Overloaded(f"{self.in_flight} requests are in flight, the most allowed", retry_after_s=1)
+            raise self._full()
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """Hold a place in the gateway. Raises Overloaded at once; what began to arrive before a drain has its place."""
         if self.in_flight >= self.limits.max_in_flight:
-            self.check()
+            raise self._full()
         self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+
+    def __exit__(self, *_: object) -> None:
+        self.in_flight -= 1
+
+    def _full(self) -> Overloaded:
+        return Overloaded(f"{self.in_flight} requests are in flight, the most allowed", retry_after_s=1)

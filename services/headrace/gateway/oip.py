@@ -9,7 +9,6 @@ from headrace.gateway.asking import Doors, ask_as, json_response, server_timing,
 from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
 from headrace.statistics import Statistics, merge, statistics_document
-from headrace.tensor import Answer
 from headrace_models.repository import version_order
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
@@ -195,14 +194,11 @@ async def _infer(at: Doors, exchange: Exchange, version: Version, body: bytes) -
     asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
     answer = await ask_as(at, exchange, version, asked)
     encoded, json_bytes = await at.offload(codec.writing_cost(answer, asked), codec.encode, answer, asked)
-    return await _encoded(at, exchange, answer, encoded, json_bytes)
-
-
-async def _encoded(at: Doors, exchange: Exchange, answer: Answer, body: bytes, json_bytes: int) -> Response:
     headers = [server_timing(answer)]
-    if json_bytes:
-        headers.append((b"inference-header-content-length", b"%d" % json_bytes))
     if encoding := wanted_encoding(exchange.header(b"accept-encoding")):
-        body = await at.offload(len(body), deflate, body, encoding)
+        encoded = await at.offload(len(encoded), deflate, encoded, encoding)
         headers.append((b"content-encoding", encoding.encode()))
-    return Response(200, body, b"application/octet-stream" if json_bytes else b"application/json", headers)
+    if not json_bytes:
+        return Response(200, encoded, headers=headers)
+    headers.append((b"inference-header-content-length", b"%d" % json_bytes))
+    return Response(200, encoded, b"application/octet-stream", headers)

@@ -14,7 +14,7 @@ import simdjson
 from headrace.edge.bodies import printable
 from headrace.errors import AnswerTooLarge, BadRequest
 from headrace.gateway.base64_text import from_base64
-from headrace.gateway.json_document import check_keys
+from headrace.gateway.json_document import mapping_of
 from headrace.gateway.json_elements import elements, kind_of, plain
 from headrace.gateway.json_lifted import Lifted
 from headrace.gateway.json_pieces import json_array, rows_in_pieces
@@ -69,16 +69,14 @@ def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
     for n, row in enumerate(rows):
         if not _is_object(row) or set(row) != columns.keys():
             raise BadRequest(f"instances[{n}]: expected an object with {len(names)} names, those of the first row")
-        check_keys(row, f"instances[{n}]")
-        for name in names:
-            columns[name].append(plain(row[name]))
+        for name, value in mapping_of(row, f"instances[{n}]").items():
+            columns[name].append(plain(value))
     return list(columns.items())
 
 
 def _by_column(columns: object, spec: ModelSpec) -> list[tuple[str, object]]:
     if _is_object(columns) and not _is_base64(columns):
-        check_keys(columns, "inputs")
-        return list(columns.items())
+        return list(mapping_of(columns, "inputs").items())
     return [(_single(spec, columns[0] if _is_array(columns) and len(columns) else columns), columns)]
 
 

@@ -50,7 +50,7 @@ class DataPolicy:
                 exchange.max_body_bytes = self._bodies[model]
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:
-        return _FREE if exchange.door in FREE_DOORS else self._admission.place()
+        return _FREE if exchange.door in FREE_DOORS else self._admission
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None:
         if self._keys is not None and exchange.key is not None:

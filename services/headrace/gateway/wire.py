@@ -161,7 +161,7 @@ class Codec:
 
     def writing_cost(self, answer: Answer, asked: InferBody) -> int:
         """About how many bytes `encode` looks at one by one."""
-        return sum(len(t.data) for t in answer.outputs if t.name not in asked.binary or t.name in asked.classes)
+        return sum([len(t.data) for t in answer.outputs if t.name not in asked.binary or t.name in asked.classes])
 
     def encode(self, answer: Answer, asked: InferBody) -> tuple[bytes, int]:
         """The body of an infer response, and the length of its JSON part: 0 when no binary part follows."""
