@@ -221,6 +221,17 @@ async def test_a_100_waits_for_the_answers_before_it(listener: Listener) -> None
     assert await caller.ask(b"b") == (200, b"b")
 
 
+async def test_who_does_not_wait_for_its_100_gets_none_later(listener: Listener) -> None:
+    listener.app.held = asyncio.Event()
+    caller = await listener.call()
+    await caller.send(request(b"a") + request(b"b", "Expect: 100-continue"))
+    while len(listener.app.heads) < 2:
+        await asyncio.sleep(0)
+    listener.app.held.set()
+    assert [await caller.answer() for _ in range(2)] == [(200, b"a"), (200, b"b")]
+    assert await caller.ask(request(b"c")) == (200, b"c")
+
+
 async def test_a_remembered_refusal_keeps_nothing_of_the_request_that_met_it() -> None:
     table: RouteTable[None] = RouteTable([])
     found = []

@@ -154,6 +154,7 @@ class Connection(asyncio.Protocol):
 
     def take(self, whole: Whole) -> None:
         self._waiting.append(whole)
+        self._owes_continue = False  # it did not wait for it
         if self._running is None:
             self._run_next()
         elif self.is_full() and self._transport is not None:
