@@ -172,6 +172,11 @@ def test_a_remembered_header_still_refuses_what_does_not_fit_it() -> None:
             reader.decode(header + tail, length)
 
 
+@pytest.mark.parametrize("rest", [r',"a\u0000b":1', r',"id\u0000":[null]', r',"parameters":{"\u0000":1}'])
+def test_a_key_with_a_nul_in_it_is_refused(rest: str) -> None:
+    refusal(rest=rest)
+
+
 def test_many_headers_do_not_pile_up() -> None:
     reader = codec("BOOL")
     for n in range(600):

@@ -87,6 +87,8 @@ def mapping_of(item: Mapping[str, object], place: str) -> dict[str, object]:
     for key in item:
         if key in mapping:
             raise BadJson(f"{place}: duplicate key {printable(key)}")
+        if "\0" in key:
+            raise BadJson(f"{place}: a key has a NUL in it")  # simdjson would look for what stands before that
         mapping[key] = item[key]
     return mapping
 
