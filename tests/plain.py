@@ -30,7 +30,7 @@ from headrace.replica.serving import Serving as ReplicaServing
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Gated", "Plain", "make_doubler", "plain"]
+__all__ = ["Gated", "Plain", "gated_plain", "make_doubler", "plain"]
 
 TOKEN = "a token"
 LIMITS = DoorLimits(max_in_flight=64, default_timeout_s=10.0)
@@ -138,3 +138,20 @@ def plain(
         replica.stop()
         assert gateway.wait(30)
         assert replica.wait(30)
+
+
+@contextmanager
+def gated_plain(folder: Path) -> Iterator[tuple[Plain, Gated]]:
+    """The same around a backend whose gate is shut; it is let go at the end."""
+    made: list[Gated] = []
+
+    def load(version: ModelVersion, name: str) -> Backend:
+        made.append(Gated(version, name))
+        return made[0]
+
+    with plain(folder, load) as running:
+        made[0].is_shut = True
+        try:
+            yield running, made[0]
+        finally:
+            made[0].gate.set()

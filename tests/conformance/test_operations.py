@@ -9,11 +9,8 @@ import numpy as np
 import orjson
 import pytest
 from tests.conformance.talk import get, infer, post, refused, wide
-from tests.plain import Gated, Plain, plain
+from tests.plain import Gated, Plain, gated_plain, plain
 from tests.platform.running import Platform
-
-from headrace.backends import Backend
-from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/wide/infer"
 INDEX = "/v2/repository/index"
@@ -84,18 +81,8 @@ def test_timeout_us_rejects(typed: Platform) -> None:
 
 @pytest.fixture
 def gated(tmp_path: Path) -> Iterator[tuple[Plain, Gated]]:
-    made: list[Gated] = []
-
-    def load(version: ModelVersion, name: str) -> Backend:
-        made.append(Gated(version, name))
-        return made[0]
-
-    with plain(tmp_path, load) as running:
-        made[0].is_shut = True
-        try:
-            yield running, made[0]
-        finally:
-            made[0].gate.set()
+    with gated_plain(tmp_path) as both:
+        yield both
 
 
 def test_priority_orders_queue(gated: tuple[Plain, Gated]) -> None:

@@ -11,10 +11,7 @@ import numpy as np
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.plain import EDGE, Gated, Plain, plain
-
-from headrace.backends import Backend
-from headrace_models.repository import ModelVersion
+from tests.plain import EDGE, Gated, Plain, gated_plain, plain
 
 INFER = "/v2/models/doubler/infer"
 BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
@@ -225,18 +222,8 @@ async def test_tritons_asyncio_client_gets_its_answer_and_its_error(served: Plai
 
 @pytest.fixture
 def gated(tmp_path: Path) -> Iterator[tuple[Plain, Gated]]:
-    made: list[Gated] = []
-
-    def load(version: ModelVersion, name: str) -> Backend:
-        made.append(Gated(version, name))
-        return made[0]
-
-    with plain(tmp_path, load) as running:
-        made[0].is_shut = True
-        try:
-            yield running, made[0]
-        finally:
-            made[0].gate.set()
+    with gated_plain(tmp_path) as both:
+        yield both
 
 
 def ask_for(served: Plain, number: float) -> tuple[int, Any, dict[str, str]]:
