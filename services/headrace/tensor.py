@@ -1,7 +1,7 @@
 """A tensor as it travels: name, datatype, shape and raw little-endian row-major bytes; and to and from numpy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
@@ -59,7 +59,11 @@ class SequenceStep(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Request(msgspec.Struct):
-    """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock."""
+    """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock.
+
+    `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
+    was under way when a replica died; it runs in a batch of its own, and `started`, if given, is called before that.
+    """
 
     inputs: Sequence[Tensor]
     outputs: Sequence[str]
@@ -67,6 +71,9 @@ class Request(msgspec.Struct):
     request_id: str = ""
     priority: int = 0
     sequence: SequenceStep | None = None
+    owner: str = ""
+    is_suspect: bool = False
+    started: Callable[[], None] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -87,6 +87,8 @@ class ReplicaClient:
             tuple(request.outputs),
             metas(request.inputs),
             request.sequence,
+            request.owner,
+            request.is_suspect,
         )
         self.stream.send(ask, request.inputs)
         future: asyncio.Future[Answer] = self._loop.create_future()

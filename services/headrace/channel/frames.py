@@ -66,6 +66,8 @@ class Ask(msgspec.Struct, array_like=True, tag=2, frozen=True):
     outputs: tuple[str, ...]
     tensors: tuple[_Meta, ...] = ()
     sequence: SequenceStep | None = None
+    owner: str = ""
+    is_suspect: bool = False
 
 
 class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):

@@ -124,7 +124,7 @@ class _Peer:
 
     async def _answer(self, ask: Ask, tensors: list[Tensor]) -> None:
         deadline_s = monotonic() + ask.budget_us / 1e6
-        request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence)
+        request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner)
         try:
             answer = await self._server.service.infer(request)
             self._reply(ask, answer)

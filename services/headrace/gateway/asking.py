@@ -110,7 +110,9 @@ async def ask(
     if not inputs[0].rows:
         return _empty_answer(version.spec, outputs)
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
-    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence)
+    key = cast(Key | None, exchange.key)
+    owner = key.id if key is not None else ""
+    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence, owner)
     return await at.router.ask(version, request)
 
 
