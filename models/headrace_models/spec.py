@@ -101,7 +101,10 @@ class InputSpec(_Frozen):
 
 
 class OutputSpec(_Frozen):
-    """One output. `labels` names a text file, one class a line; `activation` turns it into scores for `:classify`."""
+    """One output. `labels` names a text file, one class a line; `activation` turns it into scores for `:classify`.
+
+    An axis of -1 that comes out as long as a padded input went in is cut back to the length of each request's own.
+    """
 
     name: TensorName
     datatype: Datatype
@@ -168,16 +171,24 @@ class SequenceSpec(_Frozen):
 
 
 class Batching(_Frozen):
-    """`max_rows` a batch, `max_waiting_rows` in line; `fixed_rows` is a batch size baked into the weights."""
+    """`max_rows` a batch, `max_waiting_rows` in line; `fixed_rows` is a batch size baked into the weights.
+
+    `cost` says what a batch's time depends on: its "cells", rows x padded length, or its "rows" alone. With `buckets`
+    padded axes get one of these lengths, the next larger one; without, that of the longest row in the batch.
+    """
 
     max_rows: int = Field(default=32, ge=1)
     max_waiting_rows: int = Field(default=1024, ge=1)
     fixed_rows: int | None = Field(default=None, ge=1)
+    cost: Literal["cells", "rows"] = "cells"
+    buckets: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), strict=False)
 
     @model_validator(mode="after")
     def _holds_a_batch(self) -> "Batching":
         if self.max_waiting_rows < self.max_rows:
             raise ValueError(f"max_waiting_rows: expected at least max_rows={self.max_rows}, so that a batch can wait")
+        if list(self.buckets) != sorted(set(self.buckets)):
+            raise ValueError(f"buckets: expected growing lengths, found {list(self.buckets)}")
         return self
 
 

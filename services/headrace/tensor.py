@@ -81,12 +81,16 @@ class Request(msgspec.Struct):
 
 
 class Times(msgspec.Struct, array_like=True, frozen=True):
-    """Where a request's time went, in seconds, and the rows of the batch that it ran in."""
+    """Where a request's time went, in seconds; the rows of the batch that it ran in, and how much of that was padding.
+
+    `padding` is a share of the batch's cells, 0 to 1.
+    """
 
     queue_s: float
     preprocess_s: float
     compute_s: float
     batch_rows: int
+    padding: float = 0.0
 
 
 class Answer(msgspec.Struct):

@@ -38,7 +38,18 @@ def ask(
     rows: int = 1,
     nbytes: int = 1,
     deadline_s: float = 1e6,
+    length: int = 1,
     group: Hashable = None,
     priority: int = 0,
+    owner: str = "",
 ) -> "asyncio.Future[Settled[Any]]":
-    return batcher.ask(payload, rows=rows, nbytes=nbytes, deadline_s=deadline_s, group=group, priority=priority)
+    return batcher.ask(
+        payload,
+        rows=rows,
+        nbytes=nbytes,
+        deadline_s=deadline_s,
+        length=length,
+        group=group,
+        priority=priority,
+        owner=owner,
+    )

@@ -1,10 +1,11 @@
 from dataclasses import dataclass
+from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.batching.policy import Limits, pick
+from headrace.batching.policy import Cost, Limits, pick
 
 
 @dataclass(frozen=True)
@@ -12,11 +13,20 @@ class Waiting:
     name: str
     rows: int = 1
     group: str = ""
+    length: int = 1
+    deadline_s: float = inf
 
 
 waiting_lines = st.lists(
-    st.builds(Waiting, name=st.text("abc"), rows=st.integers(1, 4), group=st.sampled_from("xyz")), max_size=20
+    st.builds(
+        Waiting, name=st.text("abc"), rows=st.integers(1, 4), group=st.sampled_from("xyz"), length=st.integers(1, 30)
+    ),
+    max_size=20,
 )
+
+
+def batch(line: list[Waiting], max_rows: int) -> list[Waiting]:
+    return pick(line, max_rows).batch
 
 
 def names(batch: list[Waiting]) -> str:
@@ -24,31 +34,90 @@ def names(batch: list[Waiting]) -> str:
 
 
 def test_an_empty_line_makes_no_batch() -> None:
-    assert pick([], 4) == []
+    assert pick([], 4) == ([], [])
 
 
 def test_items_leave_in_the_order_they_came() -> None:
-    assert names(pick([Waiting(name) for name in "abcde"], 3)) == "abc"
+    assert names(batch([Waiting(name) for name in "abcde"], 3)) == "abc"
 
 
 def test_an_item_that_does_not_fit_waits_and_a_smaller_one_fills_its_place() -> None:
-    assert names(pick([Waiting("a", 2), Waiting("b", 3), Waiting("c", 2)], 4)) == "ac"
+    assert names(batch([Waiting("a", 2), Waiting("b", 3), Waiting("c", 2)], 4)) == "ac"
 
 
 def test_groups_do_not_mix() -> None:
     line = [Waiting("a", group="x"), Waiting("b", group="y"), Waiting("c", group="x")]
-    assert names(pick(line, 4)) == "ac"
+    assert names(batch(line, 4)) == "ac"
 
 
 @given(waiting_lines)
 def test_the_oldest_always_travels_within_the_budget_and_with_its_own_group(line: list[Waiting]) -> None:
-    batch = pick(line, 4)
-    assert batch[:1] == line[:1]
-    assert sum(item.rows for item in batch) <= 4
-    assert len({item.group for item in batch}) <= 1
+    picked = batch(line, 4)
+    assert picked[:1] == line[:1]
+    assert sum(item.rows for item in picked) <= 4
+    assert len({item.group for item in picked}) <= 1
 
 
 @pytest.mark.parametrize("name", ["max_rows", "max_waiting_rows", "max_waiting_bytes", "max_running"])
 def test_a_limit_below_one_is_refused_with_its_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
         Limits(**{name: 0})
+
+
+def lengths(picked: list[Waiting]) -> list[int]:
+    return [item.length for item in picked]
+
+
+def ragged(*found: int) -> list[Waiting]:
+    return [Waiting("x", length=length) for length in found]
+
+
+CHEAP_START, DEAR_START = Cost(0.02, 0.0001), Cost(1.0, 0.0001)
+
+
+def test_like_lengths_travel_together_where_padding_costs_more_than_another_batch() -> None:
+    line = ragged(10, 200, 11, 190, 9)
+    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [10, 11, 9]
+    assert lengths(pick(line[1:], 8, cost=CHEAP_START).batch) == [200, 190]
+
+
+def test_all_lengths_travel_together_where_another_batch_costs_more_than_padding() -> None:
+    assert lengths(pick(ragged(10, 200, 11), 8, cost=DEAR_START).batch) == [10, 200, 11]
+
+
+def test_the_first_travels_though_others_would_make_a_better_batch() -> None:
+    line = ragged(200, *[10] * 30)
+    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [200]
+
+
+def test_a_batch_keeps_within_what_the_device_has_room_for() -> None:
+    assert lengths(pick(ragged(10, 10, 10, 10), 8, max_cells=25, cost=DEAR_START).batch) == [10, 10]
+    assert lengths(pick(ragged(100, 100), 8, max_cells=25, cost=DEAR_START).batch) == [100]
+
+
+def test_a_batch_ends_where_more_of_it_gains_nothing() -> None:
+    """A base of 19 cells is a twentieth of a batch of 361."""
+    rows = pick(ragged(*[10] * 60), 60, cost=Cost(0.019, 0.001)).batch
+    assert len(rows) == 36
+
+
+def test_what_cannot_finish_in_time_even_alone_is_late_and_the_rest_travel() -> None:
+    line = [Waiting("late", deadline_s=0.5), Waiting("able", deadline_s=2.0)]
+    picked = pick(line, 4, cost=Cost(1.0, 0.0), now_s=0.0)
+    assert (names(picked.batch), names(picked.late)) == ("able", "late")
+
+
+def test_a_batch_is_no_longer_than_its_tightest_deadline_allows() -> None:
+    line = [Waiting(name, deadline_s=4.5) for name in "abcdef"]
+    assert names(pick(line, 6, cost=Cost(1.0, 1.0)).batch) == "abc"
+
+
+@given(waiting_lines, st.floats(0, 1), st.floats(0, 1))
+def test_whatever_it_costs_the_first_travels_within_every_limit(
+    line: list[Waiting], base_s: float, cell_s: float
+) -> None:
+    picked = pick(line, 6, 40, Cost(base_s, cell_s)).batch
+    assert picked[:1] == line[:1]
+    assert sum(item.rows for item in picked) <= 6
+    assert len(picked) <= 1 or sum(i.rows for i in picked) * max(lengths(picked)) <= 40
+    assert len({item.group for item in picked}) <= 1

@@ -2,6 +2,7 @@
 
 import http.client
 import math
+from dataclasses import dataclass
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -80,11 +81,24 @@ def test_no_pages_make_an_empty_page() -> None:
     assert merge({}) == b""
 
 
+@dataclass
+class Cost:
+    base_s: float = 0.25
+    cell_s: float = 0.125
+
+
+class Line:
+    waiting_rows, running_rows, cost = 4, 2, Cost()
+
+    def wait_s(self) -> float:
+        return 0.5
+
+
 def test_a_replica_tells_its_stages_apart() -> None:
     registry = CollectorRegistry()
     replica = PrometheusReplica(registry, "m", "1")
-    replica.watch_line(lambda: 4, lambda: 2)
-    replica.batch_ran(3)
+    replica.watch_batcher(Line())
+    replica.batch_ran(3, 30, 6)
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.0, compute_s=0.5, batch_rows=3))
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.125, compute_s=0.5, batch_rows=3))
     page = generate_latest(registry).decode()
@@ -93,6 +107,9 @@ def test_a_replica_tells_its_stages_apart() -> None:
         for name in ("queue_seconds_sum", "preprocess_seconds_count", "compute_seconds_sum", "batch_rows_sum")
     ] == [0.5, 1, 1.0, 3]
     assert (total(page, "headrace_queue_rows"), total(page, "headrace_running_rows")) == (4, 2)
+    assert total(page, "headrace_queue_wait_seconds") == 0.5
+    assert (total(page, "headrace_batch_base_seconds"), total(page, "headrace_batch_cell_seconds")) == (0.25, 0.125)
+    assert total(page, "headrace_batch_cells_total") == 36
 
 
 @pytest.mark.parametrize("buckets", [SECONDS, BATCH_ROWS])

@@ -6,80 +6,24 @@ the event loop's by default, since uvloop's moves in steps of a millisecond.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from headrace.batching.policy import Limits, pick
+from headrace.batching.cost import CostModel
+from headrace.batching.line import DEFAULT_LEVEL, Item, Line, Settled
+from headrace.batching.policy import Cost, Limits, pick, rows_of_a_batch
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed, Overloaded, ShuttingDown
 
-__all__ = ["Batcher", "Settled"]
+__all__ = ["Batcher"]
 
 # A loop's timer may fire this much before its time.
 _TIMER_EARLY_S = 0.001
-DEFAULT_LEVEL, LEVEL_S = 10, 1.0
 
 P = TypeVar("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Settled(Generic[R]):
-    """An item's result and its times in seconds."""
-
-    result: R
-    queue_s: float
-    compute_s: float
-    batch_rows: int
-
-
-@dataclass(slots=True, eq=False)
-class _Item(Generic[P, R]):
-    payload: P
-    rows: int
-    nbytes: int
-    deadline_s: float
-    group: Hashable
-    queued_s: float
-    level: int
-    answer: "asyncio.Future[Settled[R]]"
-
-    @property
-    def rank_s(self) -> float:
-        """When it would have come if all had the same priority."""
-        return self.queued_s + self.level * LEVEL_S
-
-
-@dataclass(slots=True)
-class _Line(Generic[P, R]):
-    """The items in waiting, oldest first, and their totals; `favours` counts those not of the default priority."""
-
-    items: dict[_Item[P, R], None] = field(default_factory=dict)
-    rows: int = 0
-    nbytes: int = 0
-    favours: int = 0
-
-    def in_order(self) -> Iterable[_Item[P, R]]:
-        """By rank, which is the order of coming unless somebody asked for another priority."""
-        return sorted(self.items, key=lambda item: item.rank_s) if self.favours else self.items
-
-    def add(self, item: _Item[P, R]) -> None:
-        self.items[item] = None
-        self.rows += item.rows
-        self.nbytes += item.nbytes
-        self.favours += item.level != DEFAULT_LEVEL
-
-    def remove(self, item: _Item[P, R]) -> bool:
-        """Take an item out; False if it was not in the line any more."""
-        if item not in self.items:
-            return False
-        del self.items[item]
-        self.rows -= item.rows
-        self.nbytes -= item.nbytes
-        self.favours -= item.level != DEFAULT_LEVEL
-        return True
 
 
 class Batcher(Generic[P, R]):
@@ -98,8 +42,13 @@ class Batcher(Generic[P, R]):
         self._clock = clock
         self._execute = execute
         self._limits = limits
-        self._line: _Line[P, R] = _Line()
+        self.cost = CostModel()
+        self.max_cells = inf  # the most that the device has room for, once it is known
+        self._line: Line[P, R] = Line()
+        self._length = 0
+        self._is_ragged = False
         self._running_rows = 0
+        self._free_s = 0.0  # when the running batch is expected to end
         self._has_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,7 +66,7 @@ class Batcher(Generic[P, R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        for item in list(self._line.items):
+        for item in list(self._line):
             self._fail(item, ShuttingDown("the model is shutting down", retry_after_s=1))
         for worker in self._workers:
             worker.cancel()
@@ -140,66 +89,122 @@ class Batcher(Generic[P, R]):
         await self._idle.wait()
 
     def ask(
-        self, payload: P, *, rows: int, nbytes: int, deadline_s: float, group: Hashable = None, priority: int = 0
+        self,
+        payload: P,
+        *,
+        rows: int,
+        nbytes: int,
+        deadline_s: float,
+        length: int = 1,
+        group: Hashable = None,
+        priority: int = 0,
+        owner: str = "",
     ) -> "asyncio.Future[Settled[R]]":
         """Join the line; the future is settled on every path, and cancelling it leaves the line.
 
-        `priority` 1 is the highest, larger is lower, 0 the default: each level is as good as LEVEL_S of waiting, so
-        that nothing starves.
+        A batch costs as much as if all its rows had the `length` of its longest. `priority` 1 is the highest, larger is
+        lower, 0 the default: each level is as good as a second of waiting, so that nothing starves. An `owner` who
+        floods the line waits behind itself, not before others.
 
-        Raises ShuttingDown, Overloaded or DeadlineExceeded at once, and ValueError for more rows than a batch has.
+        Raises at once: ShuttingDown, DeadlineExceeded if the model is too slow for the deadline, Overloaded if what
+        waits is too much for it or leaves no room, and ValueError for more rows than a batch has.
         """
         now_s = self._clock()
-        self._admit(rows, nbytes, deadline_s, now_s)
         answer: asyncio.Future[Settled[R]] = asyncio.get_running_loop().create_future()
-        item = _Item(payload, rows, nbytes, deadline_s, group, now_s, priority or DEFAULT_LEVEL, answer)
+        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, priority or DEFAULT_LEVEL, answer)
+        self._admit(item, now_s)
+        self._is_ragged = self._is_ragged or length != (self._length or length)
+        self._length = length
         self._line.add(item)
         self._idle.clear()
         self._has_work.set()
-        item.answer.add_done_callback(lambda _: self._forget(item))
+        answer.add_done_callback(lambda _: self._forget(item))
         if self._sweep is None or deadline_s < self._sweep_s:
             self._sweep_at(deadline_s)
-        return item.answer
+        return answer
 
-    def _admit(self, rows: int, nbytes: int, deadline_s: float, now_s: float) -> None:
+    def wait_s(self, item: "Item[P, R] | None" = None) -> float:
+        """How long until a batch with this item starts, by what is ahead of it; without one, by all that waits."""
+        now_s = self._clock()
+        cost = self.cost.at(now_s)
+        left_s = max(0.0, self._free_s - now_s) if self._running_rows else 0.0
+        if cost is None or not self._line:
+            return left_s
+        rows, cells = self._line.ahead_of(item) if item else (self._line.rows, self._line.cells)
+        if not rows:
+            return left_s
+        whole = rows // rows_of_a_batch(cells / rows, self._limits.max_rows, self.max_cells, cost)
+        return left_s + (whole * cost.base_s + cells * cost.cell_s * self.cost.padding) / self._limits.max_running
+
+    def _admit(self, item: Item[P, R], now_s: float) -> None:
         limits = self._limits
         if not self._open:
             raise ShuttingDown("the model is shutting down", retry_after_s=1)
-        if rows > limits.max_rows:
-            raise ValueError(f"an item has at most max_rows={limits.max_rows} rows, not {rows}")
-        if deadline_s <= now_s:
+        if item.rows > limits.max_rows:
+            raise ValueError(f"an item has at most max_rows={limits.max_rows} rows, not {item.rows}")
+        if item.deadline_s <= now_s:
             raise DeadlineExceeded("the deadline passed before the request could wait for a batch")
-        if self._line.rows + rows > limits.max_waiting_rows or self._line.nbytes + nbytes > limits.max_waiting_bytes:
-            raise Overloaded(f"{self._line.rows} rows wait already, at most {limits.max_waiting_rows}", retry_after_s=1)
+        if cost := self.cost.at(now_s):
+            self._check_time(item, cost, now_s)
+        while (
+            self._line.rows + item.rows > limits.max_waiting_rows
+            or self._line.nbytes + item.nbytes > limits.max_waiting_bytes
+        ):
+            self._make_room(item)
+
+    def _check_time(self, item: Item[P, R], cost: Cost, now_s: float) -> None:
+        alone_s = cost.seconds(item.cells)
+        if now_s + alone_s > item.deadline_s:
+            raise DeadlineExceeded(f"the model takes about {alone_s:.3g} s, which is more than the request allows")
+        late_s = now_s + self.wait_s(item) + alone_s + cost.margin_s - item.deadline_s
+        if late_s > 0 and (self._running_rows or self._line):
+            raise Overloaded(f"{self._line.rows} rows wait already, too many for the deadline", retry_after_s=late_s)
+
+    def _make_room(self, item: Item[P, R]) -> None:
+        """Drop the last in line for this one, if it has less right to wait. Raises Overloaded if there is none."""
+        most = self._limits.max_waiting_rows
+        full = Overloaded(f"{self._line.rows} rows wait already, at most {most}", retry_after_s=self.wait_s())
+        last = self._line.last_for(item)
+        if last is None:
+            raise full
+        self._line.remove(last)
+        self._fail(last, full)
 
     async def _work(self) -> None:
         while True:
             batch = await self._next_batch()
             await self._run(batch)
-            if self._line.items:
+            if self._line:
                 # An executor that never waits would else keep the loop to itself until the line is empty.
                 await asyncio.sleep(0)
             elif not self._running_rows:
                 self._idle.set()
 
-    async def _next_batch(self) -> list[_Item[P, R]]:
+    async def _next_batch(self) -> list[Item[P, R]]:
         while True:
             await self._has_work.wait()
-            if self._sweep is not None and self._sweep_s <= self._clock():
+            now_s = self._clock()
+            if self._sweep is not None and self._sweep_s <= now_s:
                 self._expire()  # the loop was late: what has expired must not run
-            batch = pick(self._line.in_order(), self._limits.max_rows)
+            line, cost, most_rows = self._line.in_order(), self.cost.at(now_s), self._limits.max_rows
+            batch, late = pick(line, most_rows, self.max_cells, cost, now_s, is_ragged=self._is_ragged)
             for item in batch:
+                self._line.remove(item, served=True)
+            for item in late:
                 self._line.remove(item)
-            if not self._line.items:
+                self._fail(item, DeadlineExceeded("the model could not finish before the deadline any more"))
+            if not self._line:
                 self._has_work.clear()
             wanted = [item for item in batch if not item.answer.done()]  # cancelled in this very turn
             if wanted:
                 return wanted
 
-    async def _run(self, batch: list[_Item[P, R]]) -> None:
+    async def _run(self, batch: list[Item[P, R]]) -> None:
         started_s = self._clock()
         rows = sum(item.rows for item in batch)
         self._running_rows += rows
+        self._free_s = started_s + self.cost.seconds(_cells(batch))
+        results: Sequence[R | Exception]
         try:
             results = await self._execute([item.payload for item in batch])
             if len(results) != len(batch):
@@ -218,23 +223,32 @@ class Batcher(Generic[P, R]):
             asyncio.get_running_loop().call_exception_handler({"message": "a batch failed", "exception": error})
         finally:
             self._running_rows -= rows
-        compute_s = self._clock() - started_s
+        self._settle(batch, results, started_s, self._clock())
+
+    def _settle(
+        self, batch: list[Item[P, R]], results: Sequence[R | Exception], started_s: float, ended_s: float
+    ) -> None:
+        rows, cells, real_cells = sum(item.rows for item in batch), _cells(batch), sum(item.cells for item in batch)
+        compute_s, padding, has_failed = ended_s - started_s, 1 - real_cells / cells, False
         for item, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
                 self._fail(item, result)
+                has_failed = True
             elif not item.answer.done():
-                item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows))
+                item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows, padding))
+        if not has_failed:
+            self.cost.batch_ran(cells, real_cells, compute_s, ended_s)
 
-    def _fail(self, item: _Item[P, R], error: Exception) -> None:
+    def _fail(self, item: Item[P, R], error: Exception) -> None:
         if isinstance(error, StopIteration):  # the one exception that no future takes
             error = InferenceFailed("the model failed on this batch")
         if not item.answer.done():
             item.answer.set_exception(error)
 
-    def _forget(self, item: _Item[P, R]) -> None:
+    def _forget(self, item: Item[P, R]) -> None:
         """An item was settled; one that still waited (cancelled, expired) leaves the line."""
         self._line.remove(item)
-        if not self._line.items and not self._running_rows:
+        if not self._line and not self._running_rows:
             self._idle.set()
 
     def _sweep_at(self, when_s: float) -> None:
@@ -247,8 +261,12 @@ class Batcher(Generic[P, R]):
         """Fail all that waited past their deadline, then sleep until the next one. One timer serves the line."""
         now_s = self._clock() + _TIMER_EARLY_S
         self._sweep = None
-        for item in [i for i in self._line.items if i.deadline_s <= now_s]:
+        for item in [i for i in self._line if i.deadline_s <= now_s]:
             self._fail(item, DeadlineExceeded("the deadline passed while the request waited for a batch"))
             self._line.remove(item)
-        if self._line.items:
-            self._sweep_at(min(i.deadline_s for i in self._line.items))
+        if self._line:
+            self._sweep_at(min(i.deadline_s for i in self._line))
+
+
+def _cells(batch: Sequence[Item[P, R]]) -> int:
+    return sum(item.rows for item in batch) * max(item.length for item in batch)

@@ -1,19 +1,35 @@
-"""Which waiting items make the next batch. Pure functions over items; the batcher keeps the line."""
+"""Which waiting items make the next batch. Pure functions over items; `line` keeps them, `cost` measures.
 
-from collections.abc import Hashable, Iterable
+A batch costs `base + each * cells`, and its cells are its rows times its longest row: a short row beside a long one
+costs what a long one does. So the lengths that wait are cut into ranges, the cut that runs all of them in the least
+time, and the first item in line travels with the others of its range.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from math import ceil, inf
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-__all__ = ["Limits", "Waiting", "pick"]
+__all__ = ["Cost", "Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
+
+# A batch grows until its base is this share of its time: beyond that, more rows gain little and cost all of them time.
+OVERHEAD_SHARE = 0.05
+# Lengths within a factor of 2 ** (1 / 8) are not told apart, which bounds the work of cutting.
+_STEPS_AN_OCTAVE = 8
 
 
 class Waiting(Protocol):
-    """What a policy sees of an item: its `rows`, and the `group` outside of which it shares no batch."""
+    """What a policy sees of an item: `rows` of `length` each; outside of its `group` it shares no batch."""
 
     @property
     def rows(self) -> int: ...
     @property
+    def length(self) -> int: ...
+    @property
     def group(self) -> Hashable: ...
+    @property
+    def deadline_s(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +47,133 @@ class Limits:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
 
+class Cost(NamedTuple):
+    """What a batch takes, in seconds, by measurement; `margin_s` is what it may take beyond that."""
+
+    base_s: float
+    cell_s: float
+    margin_s: float = 0.0
+
+    def seconds(self, cells: float) -> float:
+        return self.base_s + self.cell_s * cells
+
+    @property
+    def enough_cells(self) -> float:
+        """With so many cells the base is OVERHEAD_SHARE of a batch."""
+        return self.base_s * (1 / OVERHEAD_SHARE - 1) / self.cell_s if self.cell_s else inf
+
+
 W = TypeVar("W", bound=Waiting)
 
 
-def pick(line: Iterable[W], max_rows: int) -> list[W]:
-    """The oldest item and, in order, all later ones of its group that still fit into `max_rows`.
+class Picked(NamedTuple, Generic[W]):
+    """The next batch, and those met on the way that could not finish in time even if they ran alone now."""
 
-    The oldest always travels, so nothing starves. Items are never larger than `max_rows`.
+    batch: list[W]
+    late: list[W]
+
+
+def rows_of_a_batch(length: float, max_rows: int, max_cells: float, cost: Cost) -> int:
+    """How many rows of this length a batch should have."""
+    return max(1, int(min(max_rows, max_cells / length, cost.enough_cells / length)))
+
+
+def pick(
+    line: Iterable[W],
+    max_rows: int,
+    max_cells: float = inf,
+    cost: Cost | None = None,
+    now_s: float = 0.0,
+    *,
+    is_ragged: bool = True,
+) -> Picked[W]:
+    """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
+
+    They fit while the batch stays within `max_rows` and `max_cells`, is not so long that more of it gains nothing, and
+    ends before the tightest deadline in it. The first always travels, so nothing starves. Without a `cost` only the
+    limits count, and lengths are cut as if a batch's base were nothing. A line that is not `is_ragged` has one length.
     """
-    batch: list[W] = []
-    rows = 0
+    late: list[W] = []
+    able = _able(line, cost, now_s, late)
+    if is_ragged:
+        able = iter(_alike(list(able), max_rows, max_cells, cost or Cost(0.0, 1.0)))
+    return Picked(_fill(able, max_rows, max_cells, cost, now_s), late)
+
+
+def _able(line: Iterable[W], cost: Cost | None, now_s: float, late: list[W]) -> Iterator[W]:
+    """Those that can finish in time; the others go to `late`."""
+    if cost is None:
+        yield from line
+        return
     for item in line:
-        if batch and item.group != batch[0].group:
-            continue
-        if rows + item.rows <= max_rows:
+        if now_s + cost.base_s + cost.cell_s * item.rows * item.length > item.deadline_s:
+            late.append(item)
+        else:
+            yield item
+
+
+def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) -> Sequence[W]:
+    """Those of the first one's group and range of lengths."""
+    mates = [item for item in waiting if item.group == waiting[0].group]
+    if all(item.length == mates[0].length for item in mates):
+        return mates
+    shortest, longest = _range_of(mates[0].length, mates, max_rows, max_cells, cost)
+    return [item for item in mates if shortest <= item.length <= longest]
+
+
+def _fill(able: Iterator[W], max_rows: int, max_cells: float, cost: Cost | None, now_s: float) -> list[W]:
+    first = next(able, None)
+    if first is None:
+        return []
+    batch, rows, longest, tightest_s = [first], first.rows, first.length, first.deadline_s
+    most_cells = min(max_cells, cost.enough_cells) if cost else max_cells
+    while rows < max_rows and (item := next(able, None)) is not None:
+        cells = (rows + item.rows) * max(longest, item.length)
+        ends_s = now_s + cost.seconds(cells) + cost.margin_s if cost else now_s
+        is_fit = rows + item.rows <= max_rows and cells <= most_cells and ends_s <= min(tightest_s, item.deadline_s)
+        if is_fit and item.group == first.group:
             batch.append(item)
-            rows += item.rows
-        if rows == max_rows:
-            break
+            rows, longest = rows + item.rows, max(longest, item.length)
+            tightest_s = min(tightest_s, item.deadline_s)
     return batch
+
+
+def _range_of(length: int, mates: Sequence[Waiting], max_rows: int, max_cells: float, cost: Cost) -> tuple[int, int]:
+    """The range of lengths, of the cut that runs all of `mates` in the least time, that `length` is in."""
+    steps = _steps(mates)
+    least_s, begins = [0.0], [0]
+    for end in range(1, len(steps) + 1):
+        longest, rows = steps[end - 1].longest, 0
+        best_s, best_begin = inf, 0
+        for begin in range(end - 1, -1, -1):
+            rows += steps[begin].rows
+            batches = ceil(rows / rows_of_a_batch(longest, max_rows, max_cells, cost))
+            run_s = least_s[begin] + batches * cost.base_s + rows * longest * cost.cell_s
+            if run_s < best_s:
+                best_s, best_begin = run_s, begin
+        least_s.append(best_s)
+        begins.append(best_begin)
+    end = len(steps)
+    while steps[begins[end]].shortest > length:
+        end = begins[end]
+    return steps[begins[end]].shortest, steps[end - 1].longest
+
+
+class _Step(NamedTuple):
+    shortest: int
+    longest: int
+    rows: int
+
+
+def _steps(mates: Sequence[Waiting]) -> list[_Step]:
+    """The lengths that wait, shortest first, near ones together."""
+    rows: Counter[int] = Counter()
+    for item in mates:
+        rows[item.length] += item.rows
+    steps: list[_Step] = []
+    for length in sorted(rows):
+        if steps and length <= steps[-1].shortest * 2 ** (1 / _STEPS_AN_OCTAVE):
+            steps[-1] = _Step(steps[-1].shortest, length, steps[-1].rows + rows[length])
+        else:
+            steps.append(_Step(length, length, rows[length]))
+    return steps

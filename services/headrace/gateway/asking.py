@@ -146,6 +146,6 @@ def server_timing(answer: Answer) -> tuple[bytes, bytes]:
     times = answer.times
     text = (
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
-        f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}"
+        f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, padding;desc={times.padding:.2f}"
     )
     return b"server-timing", text.encode()

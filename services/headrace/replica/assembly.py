@@ -1,13 +1,15 @@
 """Parts of requests into one batch, and a batch's outputs back into parts. Pure numpy, run in the executor's thread."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
 from headrace.tensor import Array
-from headrace_models.spec import InputSpec
+from headrace_models.spec import InputSpec, ModelSpec
 
-__all__ = ["Part", "group_of", "join", "rows_of", "split_rows", "take_rows"]
+__all__ = ["Part", "group_of", "join", "length_of", "rows_of", "split_rows", "take_rows"]
 
 # The inputs of some rows of one request: name -> [rows, *shape].
 Part = Mapping[str, Array]
@@ -22,16 +24,41 @@ def group_of(part: Part, inputs: Sequence[InputSpec]) -> Hashable:
     return tuple(part[i.name].shape[1:] for i in inputs if i.pad is None and -1 in i.shape) or None
 
 
-def join(parts: Sequence[Part], inputs: Sequence[InputSpec]) -> dict[str, Array]:
+def length_of(part: Part, spec: ModelSpec) -> int:
+    """The cells of each of its rows, as far as padding and a batch's time go; 1 where lengths do not matter."""
+    if spec.batching.cost == "rows":
+        return 1
+    return max((prod(_padded_axes(part, i, spec.batching.buckets)) for i in spec.inputs if _is_padded(i)), default=1)
+
+
+def _is_padded(tensor: InputSpec) -> bool:
+    return tensor.pad is not None and -1 in tensor.shape
+
+
+def _padded_axes(part: Part, tensor: InputSpec, buckets: Sequence[int]) -> Iterator[int]:
+    axes = zip(part[tensor.name].shape[1:], tensor.shape, strict=True)
+    return (_edge(length, buckets) for length, declared in axes if declared == -1)
+
+
+def _edge(length: int, buckets: Sequence[int]) -> int:
+    """The bucket's length that holds this one; itself, if none does."""
+    place = bisect_left(buckets, length)
+    return buckets[place] if place < len(buckets) else length
+
+
+def join(parts: Sequence[Part], spec: ModelSpec) -> dict[str, Array]:
     """The batch `[n, *shape]` of each input; shorter rows are padded up to the longest. Always a copy."""
-    return {i.name: _stack([part[i.name] for part in parts], i.pad) for i in inputs}
+    return {i.name: _stack([part[i.name] for part in parts], i, spec.batching.buckets) for i in spec.inputs}
 
 
-def _stack(arrays: list[Array], pad: float | None) -> Array:
-    if pad is None or all(a.shape[1:] == arrays[0].shape[1:] for a in arrays):
+def _stack(arrays: list[Array], tensor: InputSpec, buckets: Sequence[int]) -> Array:
+    if not _is_padded(tensor):
         return np.concatenate(arrays)
-    longest = tuple(map(max, zip(*(a.shape[1:] for a in arrays), strict=True)))
-    batch = np.full((sum(len(a) for a in arrays), *longest), pad, arrays[0].dtype)
+    widest = map(max, zip(*(a.shape[1:] for a in arrays), strict=True))
+    longest = [_edge(w, buckets) if declared == -1 else w for w, declared in zip(widest, tensor.shape, strict=True)]
+    if all(list(a.shape[1:]) == longest for a in arrays):
+        return np.concatenate(arrays)
+    batch = np.full((sum(len(a) for a in arrays), *longest), tensor.pad, arrays[0].dtype)
     start = 0
     for array in arrays:
         batch[(slice(start, start + len(array)), *(slice(length) for length in array.shape[1:]))] = array
@@ -47,10 +74,32 @@ def split_rows(part: Part, max_rows: int) -> list[Part]:
     return [{name: a[i : i + max_rows] for name, a in part.items()} for i in range(0, rows, max_rows)]
 
 
-def take_rows(outputs: Part, sizes: Sequence[int]) -> list[Part]:
-    """A batch's outputs cut back into parts of these many rows: views, in order."""
-    ends = np.cumsum(sizes)
-    return [
-        {name: a[end - size : end] for name, a in outputs.items()}
-        for size, end in zip(sizes, ends.tolist(), strict=True)
+def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec) -> list[Part]:
+    """A batch's outputs cut back into those of its parts: views, in order, as long as each part itself was."""
+    sizes = [rows_of(part) for part in parts]
+    starts = [0, *np.cumsum(sizes).tolist()]
+    taken: list[Part] = [
+        {name: a[start : start + size] for name, a in outputs.items()}
+        for start, size in zip(starts, sizes, strict=False)
     ]
+    ragged = [o.name for o in spec.outputs if -1 in o.shape and o.name in outputs]
+    if not ragged or not any(_is_padded(i) for i in spec.inputs):
+        return taken
+    return [_cut_back(rows, part, batch, spec, ragged) for rows, part in zip(taken, parts, strict=True)]
+
+
+def _cut_back(rows: Part, part: Part, batch: Part, spec: ModelSpec, ragged: Sequence[str]) -> Part:
+    own_lengths = {
+        padded: own
+        for i in spec.inputs
+        if _is_padded(i)
+        for padded, own, declared in zip(batch[i.name].shape[1:], part[i.name].shape[1:], i.shape, strict=True)
+        if declared == -1
+    }
+    shapes = {o.name: o.shape for o in spec.outputs}
+    cut = {}
+    for name in ragged:
+        axes = zip(rows[name].shape[1:], shapes[name], strict=True)
+        own = (slice(own_lengths.get(n, n) if declared == -1 else n) for n, declared in axes)
+        cut[name] = rows[name][(slice(None), *own)]
+    return {**rows, **cut}

@@ -1,7 +1,6 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -15,16 +14,12 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import Health
-from headrace.errors import (
-    BadRequest,
-    HeadraceError,
-    InferenceFailed,
-    ShuttingDown,
-)
-from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
-from headrace.replica.counters import Counters, Execution
+from headrace.errors import BadRequest, ShuttingDown
+from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
+from headrace.replica.counters import Counters
 from headrace.replica.preprocessing import preprocessed
 from headrace.replica.proof import warm_up
+from headrace.replica.running import Ran, Runner, cells_of
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
@@ -34,8 +29,6 @@ from headrace_models.repository import ModelVersion
 from headrace_models.spec import TextSpec
 
 __all__ = ["Host", "Load"]
-
-log = logging.getLogger(__name__)
 
 Load = Callable[[ModelVersion, str], Backend]
 
@@ -47,16 +40,19 @@ _PREPROCESS_THREADS = 2
 INLINE_BELOW_S = 0.002
 
 
-# The outputs of one part, and the execution that gave them.
-_Rows = tuple[Part, Execution]
+class _Piece(NamedTuple):
+    """What is in line: some rows of a request, and whom to tell before they run, if anybody wants to know."""
+
+    part: Part
+    started: Callable[[], None] | None = None
 
 
-class _Ran(NamedTuple):
+class _Served(NamedTuple):
     """What a request became: its parts, the seconds that preprocessing took, and how each piece was settled."""
 
     parts: list[Part]
     preprocess_s: float
-    settled: list[Settled[_Rows]]
+    settled: list[Settled[Ran]]
 
 
 class Host:
@@ -77,7 +73,7 @@ class Host:
         self._idle = asyncio.Event()
         self._idle.set()
         self._proved_s = float("-inf")
-        self._row_s = float("inf")
+        self._is_quick = False  # the last batch was
 
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
@@ -87,15 +83,18 @@ class Host:
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
-        self._golden = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
+        self._runner = Runner(self._backend, self.spec)
+        self._golden, seen = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
-        self._batcher: Batcher[Part, _Rows] = await self._stack.enter_async_context(
+        self._batcher: Batcher[_Piece, Ran] = await self._stack.enter_async_context(
             Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
         )
+        for cells, seconds in seen:
+            self._batcher.cost.batch_ran(cells, cells, seconds, monotonic())
         self._sequences = await self._stack.enter_async_context(
             Sequences(self.spec.sequence, zeros(self.spec), self._events)
         )
-        self._events.watch_line(lambda: self._batcher.waiting_rows, lambda: self._batcher.running_rows)
+        self._events.watch_batcher(self._batcher)
         self._proved_s = monotonic()
         prover = asyncio.create_task(self._keep_proving())
         self._stack.callback(prover.cancel)
@@ -157,39 +156,42 @@ class Host:
             request.inputs[0].rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
         )
         # Pieces of one request may have shared an execution, whose time the request spent once.
-        for ran in (settled[0].result[1],) if len(settled) == 1 else {s.result[1] for s in settled}:
-            self._counters.request_ran(ran)
+        first = settled[0].result.execution
+        for execution in (first,) if len(settled) == 1 else {s.result.execution for s in settled}:
+            self._counters.request_ran(execution)
         return answer
 
-    async def _step(self, request: Request, step: SequenceStep) -> _Ran:
+    async def _step(self, request: Request, step: SequenceStep) -> _Served:
         """Run a step of a sequence with the state that the one before it left."""
         async with self._sequences.turn(step, request.deadline_s) as turn:
             ran = await self._run(request, turn.state)
-            turn.state = next_state(self.spec, ran.settled[0].result[0])
+            turn.state = next_state(self.spec, ran.settled[0].result.outputs)
             return ran
 
-    async def _run(self, request: Request, state: State) -> _Ran:
+    async def _run(self, request: Request, state: State) -> _Served:
         parts, preprocess_s = await self._parts_of(request, state)
         pieces = [piece for part in parts for piece in split_rows(part, self.spec.batching.max_rows)]
         settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
-        return _Ran(parts, preprocess_s, settled)
+        return _Served(parts, preprocess_s, settled)
 
-    def _ask(self, piece: Part, request: Request) -> "asyncio.Future[Settled[_Rows]]":
+    def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
         return self._batcher.ask(
-            piece,
-            rows=rows_of(piece),
-            nbytes=sum(a.nbytes for a in piece.values()),
+            _Piece(part, request.started),
+            rows=rows_of(part),
+            length=length_of(part, self.spec),
+            nbytes=sum(a.nbytes for a in part.values()),
             deadline_s=request.deadline_s,
-            group=group_of(piece, self.spec.inputs),
+            group=object() if request.is_suspect else group_of(part, self.spec.inputs),
             priority=request.priority,
+            owner=request.owner,
         )
 
-    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[_Rows]]:
+    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Ran]]:
         """All pieces of a request, or the first error; then the others leave the line."""
         most, rows = self.spec.batching.max_waiting_rows, sum(map(rows_of, pieces))
         if rows > most:
             raise BadRequest(f"inputs: expected at most {most} rows, which is all that may wait, found {rows}")
-        asked: list[asyncio.Future[Settled[_Rows]]] = []
+        asked: list[asyncio.Future[Settled[Ran]]] = []
         try:
             asked.extend(self._ask(piece, request) for piece in pieces)
             return list(await asyncio.gather(*asked))
@@ -202,9 +204,9 @@ class Host:
         raw = self.spec.preprocess
         return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
 
-    def _outputs(self, request: Request, settled: Sequence[Settled[_Rows]]) -> list[Tensor]:
+    def _outputs(self, request: Request, settled: Sequence[Settled[Ran]]) -> list[Tensor]:
         names = request.outputs or self.spec.output_names
-        return [from_array(name, _joined([s.result[0][name] for s in settled])) for name in names]
+        return [from_array(name, _joined([s.result.outputs[name] for s in settled])) for name in names]
 
     async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
@@ -219,50 +221,25 @@ class Host:
         """A recurrent state that nobody gives starts from zeros."""
         return {**zeros(self.spec, rows_of(part)), **part} if self.spec.state else part
 
-    async def _run_batch(self, parts: Sequence[Part]) -> Sequence[_Rows | Exception]:
+    async def _run_batch(self, pieces: Sequence[_Piece]) -> Sequence[Ran | Exception]:
+        parts = [piece.part for piece in pieces]
+        cells = cells_of(parts, self.spec)
+        for piece in pieces:
+            if piece.started:
+                piece.started()
         started_s = monotonic()
-        rows = sum(map(rows_of, parts))
-        if rows * self._row_s < INLINE_BELOW_S:
-            results = self._compute(parts)
+        if self._is_quick and self._batcher.cost.seconds(cells) < INLINE_BELOW_S:
+            results = self._runner.run(parts)
         else:
-            results = await self._loop.run_in_executor(self._executor, self._compute, parts)
+            results = await self._loop.run_in_executor(self._executor, self._runner.run, parts)
         ended_s = monotonic()
+        self._is_quick = ended_s - started_s < INLINE_BELOW_S
         if not all(isinstance(result, Exception) for result in results):
             self._proved_s = ended_s
-        self._row_s = (ended_s - started_s) / rows
-        self._events.batch_ran(rows)
+        self._batcher.max_cells = self._runner.safe_cells
+        real_cells = sum(rows_of(part) * length_of(part, self.spec) for part in parts)
+        self._events.batch_ran(sum(map(rows_of, parts)), real_cells, cells - real_cells)
         return results
-
-    def _compute(self, parts: Sequence[Part]) -> Sequence[_Rows | Exception]:
-        """One batch, in the executor's thread; if it fails, each part alone, so that a stranger's mistake harms nobody.
-
-        A replica whose every batch fails is not proven any more, and is replaced.
-        """
-        try:
-            return self._compute_together(parts)
-        except Exception as error:
-            if len(parts) == 1:
-                if isinstance(error, BadRequest):
-                    return [error]
-                log.exception("a part of %d rows failed", rows_of(parts[0]))
-                return [
-                    error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
-                ]
-        return [result for part in parts for result in self._compute([part])]
-
-    def _compute_together(self, parts: Sequence[Part]) -> Sequence[_Rows]:
-        sizes = [rows_of(part) for part in parts]
-        started_ns = monotonic_ns()
-        batch = join(parts, self.spec.inputs)
-        joined_ns = monotonic_ns()
-        outputs = self._backend.run(batch)
-        ran_ns = monotonic_ns()
-        for name, array in outputs.items():
-            if len(array) != sum(sizes):
-                raise InferenceFailed(f'the model gave {len(array)} rows of "{name}" for a batch of {sum(sizes)}')
-        taken = take_rows(outputs, sizes)
-        ran = Execution(sum(sizes), joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
-        return [(rows, ran) for rows in taken]
 
     async def _keep_proving(self) -> None:
         """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact."""
@@ -273,9 +250,7 @@ class Host:
                 continue
             deadline_s = monotonic() + PROOF_LIFE_S
             try:
-                await self._batcher.ask(
-                    part, rows=rows_of(part), nbytes=0, deadline_s=deadline_s, group=group_of(part, self.spec.inputs)
-                )
+                await self._ask(part, Request((), (), deadline_s))
             except Exception as error:
                 self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
 
@@ -284,9 +259,10 @@ def _joined(arrays: list[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _times(settled: Sequence[Settled[_Rows]], preprocess_s: float) -> Times:
+def _times(settled: Sequence[Settled[Ran]], preprocess_s: float) -> Times:
     first = settled[0]
     if len(settled) == 1:
-        return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows)
-    compute_s = max(s.compute_s for s in settled)
-    return Times(min(s.queue_s for s in settled), preprocess_s, compute_s, max(s.batch_rows for s in settled))
+        return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows, first.padding)
+    compute_s, queue_s = max(s.compute_s for s in settled), min(s.queue_s for s in settled)
+    widest = max(settled, key=lambda s: s.batch_rows)
+    return Times(queue_s, preprocess_s, compute_s, widest.batch_rows, widest.padding)

@@ -5,19 +5,41 @@ from typing import Protocol
 
 from headrace.tensor import Times
 
-__all__ = ["EdgeEvents", "GatewayEvents", "ReplicaEvents", "Silent"]
+__all__ = ["Cost", "EdgeEvents", "GatewayEvents", "Line", "ReplicaEvents", "Silent"]
+
+
+class Cost(Protocol):
+    """What a batch takes: `base_s + cell_s * cells`."""
+
+    base_s: float
+    cell_s: float
+
+
+class Line(Protocol):
+    """What waits for a model, what runs, and how long a newcomer would wait by what is known."""
+
+    @property
+    def waiting_rows(self) -> int: ...
+    @property
+    def running_rows(self) -> int: ...
+    @property
+    def cost(self) -> Cost: ...
+    def wait_s(self) -> float: ...
 
 
 class ReplicaEvents(Protocol):
-    def batch_ran(self, rows: int) -> None: ...
+    def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
+        """`real_cells` are rows times their own lengths, `padding_cells` what the longest row made of them beyond."""
+        ...
+
     def request_served(self, times: Times) -> None: ...
 
-    def watch_line(self, waiting_rows: Callable[[], int], running_rows: Callable[[], int]) -> None:
+    def watch_batcher(self, line: Line) -> None:
         """Told once: where to look when somebody wants to know; may be asked from any thread."""
         ...
 
     def watch_sequences(self, open_now: Callable[[], int]) -> None:
-        """Told once, as `watch_line` is."""
+        """Told once, as `watch_batcher` is."""
         ...
 
     def sequences_expired(self, number: int) -> None:
@@ -33,7 +55,7 @@ class EdgeEvents(Protocol):
 
 class GatewayEvents(EdgeEvents, Protocol):
     def watch_in_flight(self, requests: Callable[[], int]) -> None:
-        """Told once, as `watch_line` is."""
+        """Told once, as `watch_batcher` is."""
         ...
 
     def request_ended(self, model: str, version: str, door: str, code: int, seconds: float) -> None:
@@ -47,9 +69,9 @@ class GatewayEvents(EdgeEvents, Protocol):
 class Silent:
     """Hears everything, tells nobody."""
 
-    def batch_ran(self, rows: int) -> None: ...
+    def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None: ...
     def request_served(self, times: Times) -> None: ...
-    def watch_line(self, waiting_rows: Callable[[], int], running_rows: Callable[[], int]) -> None: ...
+    def watch_batcher(self, line: Line) -> None: ...
     def watch_sequences(self, open_now: Callable[[], int]) -> None: ...
     def sequences_expired(self, number: int) -> None: ...
     def watch_in_flight(self, requests: Callable[[], int]) -> None: ...

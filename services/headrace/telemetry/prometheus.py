@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from headrace.telemetry.events import Line
 from headrace.tensor import Times
 
 __all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusReplica"]
@@ -94,13 +95,24 @@ class PrometheusReplica:
         ).labels(model, version)
         self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
         self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
+        self._wait = gauge("headrace_queue_wait_seconds", "How long a new request would wait, by what is measured.")
+        self._base = gauge("headrace_batch_base_seconds", "What a batch takes whatever its size, by measurement.")
+        self._cell = gauge("headrace_batch_cell_seconds", "What each row (x padded length) adds, by measurement.")
+        cells = Counter(
+            "headrace_batch_cells", "Rows x padded length of batches.", ["model", "version", "kind"], registry=registry
+        )
+        self._real_cells = cells.labels(model, version, "real")
+        self._padding_cells = cells.labels(model, version, "padding")
         self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
         self._expired = Counter(
             "headrace_sequences_expired", "Sequences that ended idle.", ["model", "version"], registry=registry
         ).labels(model, version)
 
-    def batch_ran(self, rows: int) -> None:
+    def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
         self._batch_rows.observe(rows)
+        self._real_cells.inc(real_cells)
+        if padding_cells:
+            self._padding_cells.inc(padding_cells)
 
     def request_served(self, times: Times) -> None:
         self._queue.observe(times.queue_s)
@@ -108,9 +120,12 @@ class PrometheusReplica:
         if times.preprocess_s:
             self._preprocess.observe(times.preprocess_s)
 
-    def watch_line(self, waiting_rows: Callable[[], int], running_rows: Callable[[], int]) -> None:
-        self._waiting.set_function(waiting_rows)
-        self._running.set_function(running_rows)
+    def watch_batcher(self, line: Line) -> None:
+        self._waiting.set_function(lambda: line.waiting_rows)
+        self._running.set_function(lambda: line.running_rows)
+        self._wait.set_function(line.wait_s)
+        self._base.set_function(lambda: line.cost.base_s)
+        self._cell.set_function(lambda: line.cost.cell_s)
 
     def watch_sequences(self, open_now: Callable[[], int]) -> None:
         self._sequences.set_function(open_now)

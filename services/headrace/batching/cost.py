@@ -1,0 +1,71 @@
+"""How long a batch takes: `base + each * cells`, measured while serving. Cells are rows x padded length.
+
+The two numbers are the state of a Kalman filter whose process noise lets them drift (Simon, Optimal State Estimation,
+2006, chapter 5): what the traffic tells nothing about stays as it is, instead of being forgotten. While all batches
+have one size, their level is followed and the split between the two numbers is kept.
+"""
+
+from headrace.batching.policy import Cost
+
+__all__ = ["CostModel"]
+
+# Standard deviations as shares of a batch's time: what one batch may be off, and what may change from one to the next.
+_NOISE, _DRIFT = 0.15, 0.03
+_NOISE_FLOOR_S = 0.0002
+# One batch that took very long (a paused machine) counts as this many times what was expected.
+_MOST_SURPRISE = 2.0
+_DEVIATION_GAIN = 0.1
+_PADDING_GAIN = 0.05
+# An estimate older than this is of the past: nothing is refused by it, so that a wrong one can be mended.
+_FRESH_S = 1.0
+
+
+class CostModel:
+    """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells."""
+
+    def __init__(self) -> None:
+        self.base_s = self.cell_s = 0.0
+        self.deviation_s = 0.0
+        self.padding = 1.0
+        self._variance = (0.0, 0.0, 0.0)  # of base_s, of both together, of cell_s
+        self._seen_s = float("-inf")
+        self._last_s = 0.0
+
+    def seconds(self, cells: float) -> float:
+        """What a batch of so many cells is expected to take."""
+        return self.base_s + self.cell_s * cells
+
+    def at(self, now_s: float) -> Cost | None:
+        """What batches are planned by; None while no recent batch has told."""
+        if now_s - self._seen_s > max(_FRESH_S, 4 * self._last_s):
+            return None
+        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s)
+
+    def batch_ran(self, cells: int, real_cells: int, seconds: float, now_s: float) -> None:
+        """Learn from a batch that succeeded: its cells, those of them that were no padding, and its time."""
+        self.padding += _PADDING_GAIN * (cells / real_cells - self.padding)
+        self._seen_s, self._last_s = now_s, seconds
+        if not self.seconds(cells):
+            self.base_s, self.cell_s = seconds / 2, seconds / 2 / cells
+            self._variance = (seconds**2, 0.0, (seconds / cells) ** 2)
+            return
+        self._correct(cells, seconds)
+
+    def _correct(self, cells: int, seconds: float) -> None:
+        expected_s = self.seconds(cells)
+        surprise_s = min(seconds, _MOST_SURPRISE * expected_s) - expected_s
+        self.deviation_s += _DEVIATION_GAIN * (abs(surprise_s) - self.deviation_s)
+        base, both, cell = self._variance
+        base = min(base + (_DRIFT * expected_s) ** 2, expected_s**2)
+        cell = min(cell + (_DRIFT * expected_s / cells) ** 2, (expected_s / cells) ** 2)
+        most = 0.99 * (base * cell) ** 0.5  # a covariance beyond it has no meaning once the two were cut
+        both = max(-most, min(most, both))
+        with_base, with_cell = base + cells * both, both + cells * cell
+        total = with_base + cells * with_cell + (_NOISE * expected_s + _NOISE_FLOOR_S) ** 2
+        self.base_s = max(0.0, self.base_s + with_base / total * surprise_s)
+        self.cell_s = max(0.0, self.cell_s + with_cell / total * surprise_s)
+        self._variance = (
+            base - with_base * with_base / total,
+            both - with_base * with_cell / total,
+            cell - with_cell * with_cell / total,
+        )

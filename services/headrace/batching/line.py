@@ -1,0 +1,161 @@
+"""The line before the executor: a queue for each owner, served fairly; in a queue by priority, deadline and age."""
+
+from asyncio import Future
+from bisect import bisect_left, insort
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heapreplace
+from itertools import count
+from math import inf
+from typing import Generic, NamedTuple, TypeVar
+
+__all__ = ["Ahead", "Item", "Line", "Settled"]
+
+DEFAULT_LEVEL, LEVEL_S = 10, 1.0
+# Within a priority the earliest deadline goes first, but one further off counts as this far: so nobody is overtaken
+# for longer by those who are in more of a hurry.
+PATIENCE_S = 1.0
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(Generic[R]):
+    """An item's result, its times in seconds, its batch's rows, and the share of the batch that was padding."""
+
+    result: R
+    queue_s: float
+    compute_s: float
+    batch_rows: int
+    padding: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Item(Generic[P, R]):
+    """One that waits. `rank_s` orders its owner's queue: when it would be due if all had the default priority."""
+
+    payload: P
+    rows: int
+    length: int
+    nbytes: int
+    deadline_s: float
+    group: Hashable
+    owner: str
+    queued_s: float
+    level: int
+    answer: "Future[Settled[R]]"
+    rank_s: float = field(init=False)
+    place: tuple[float, int] = (0.0, 0)
+
+    def __post_init__(self) -> None:
+        due_s = min(self.deadline_s, self.queued_s + PATIENCE_S)
+        self.rank_s = due_s + (self.level - DEFAULT_LEVEL) * LEVEL_S
+
+    @property
+    def cells(self) -> int:
+        return self.rows * self.length
+
+
+@dataclass(slots=True)
+class _Queue(Generic[P, R]):
+    """One owner's items in order, and the cells that it was served, counted from where the others were when it came."""
+
+    served: float
+    entries: list[tuple[float, int, Item[P, R]]] = field(default_factory=list)
+    rows: int = 0
+    cells: int = 0
+
+
+class Ahead(NamedTuple):
+    """What would run before an item."""
+
+    rows: float
+    cells: float
+
+
+class Line(Generic[P, R]):
+    """The items in waiting and their totals. `cells` are rows x length, without padding."""
+
+    def __init__(self) -> None:
+        self.rows = self.nbytes = self.cells = 0
+        self._queues: dict[str, _Queue[P, R]] = {}
+        self._serial = count()
+
+    def __bool__(self) -> bool:
+        return bool(self._queues)
+
+    def __iter__(self) -> Iterator[Item[P, R]]:
+        return (item for queue in self._queues.values() for _, _, item in queue.entries)
+
+    def in_order(self) -> Iterable[Item[P, R]]:
+        """The next owner is always the one that was served least: who floods waits behind its own."""
+        if len(self._queues) == 1:
+            return iter(self)
+        return self._merged()
+
+    def _merged(self) -> Iterator[Item[P, R]]:
+        # Between two alike the one with less in waiting goes first: a newcomer.
+        heap = [(q.served, len(q.entries), n, 0, q.entries) for n, q in enumerate(self._queues.values())]
+        heapify(heap)
+        while heap:
+            served, size, number, place, entries = heap[0]
+            item = entries[place][2]
+            yield item
+            if place + 1 < len(entries):
+                heapreplace(heap, (served + item.cells, size, number, place + 1, entries))
+            else:
+                heappop(heap)
+
+    def add(self, item: Item[P, R]) -> None:
+        queue = self._queues.get(item.owner)
+        if queue is None:
+            served = min((q.served for q in self._queues.values()), default=0.0)
+            queue = self._queues[item.owner] = _Queue(served)
+        item.place = (item.rank_s, next(self._serial))
+        insort(queue.entries, (*item.place, item))
+        queue.rows += item.rows
+        queue.cells += item.cells
+        self.rows += item.rows
+        self.cells += item.cells
+        self.nbytes += item.nbytes
+
+    def remove(self, item: Item[P, R], *, served: bool = False) -> bool:
+        """Take an item out, to be `served` or not; False if it was not in the line any more."""
+        queue = self._queues.get(item.owner)
+        place = bisect_left(queue.entries, item.place) if queue else 0
+        if queue is None or place == len(queue.entries) or queue.entries[place][2] is not item:
+            return False
+        del queue.entries[place]
+        queue.rows -= item.rows
+        queue.cells -= item.cells
+        self.rows -= item.rows
+        self.cells -= item.cells
+        self.nbytes -= item.nbytes
+        if served:
+            queue.served += item.cells
+        if not queue.entries:
+            del self._queues[item.owner]
+        return True
+
+    def ahead_of(self, item: Item[P, R]) -> Ahead:
+        """What would run before this item if it came in: about, for queues are not added up one by one."""
+        own = self._queues.get(item.owner)
+        share = bisect_left(own.entries, (item.rank_s, inf)) / len(own.entries) if own else 0.0
+        rows, cells = (own.rows * share, own.cells * share) if own else (0.0, 0.0)
+        others = [q for owner, q in self._queues.items() if owner != item.owner]
+        return Ahead(
+            rows + sum(min(q.rows, rows + item.rows) for q in others),
+            cells + sum(min(q.cells, cells + item.cells) for q in others),
+        )
+
+    def last_for(self, item: Item[P, R]) -> Item[P, R] | None:
+        """Whom this item may displace: the last one of the longest queue, if that is another's, or ranks behind it."""
+        owner, queue = max(self._queues.items(), key=lambda pair: pair[1].rows, default=("", None))
+        if queue is None:
+            return None
+        own = self._queues.get(item.owner)
+        last = queue.entries[-1][2]
+        if owner == item.owner:
+            return last if last.rank_s > item.rank_s else None
+        return last if queue.rows > (own.rows if own else 0) + item.rows else None

@@ -1,0 +1,122 @@
+"""Runs batches on a backend, and finds out whose fault it was when one fails. In the executor's thread."""
+
+import logging
+from collections.abc import Sequence
+from math import inf
+from time import monotonic_ns
+from typing import NamedTuple
+
+import numpy as np
+
+from headrace.backends import Backend
+from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory
+from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
+from headrace.replica.counters import Execution
+from headrace_models.spec import ModelSpec
+
+__all__ = ["Ran", "Runner", "cells_of"]
+
+log = logging.getLogger(__name__)
+
+
+class Ran(NamedTuple):
+    """The outputs of one part, and the execution that gave them."""
+
+    outputs: Part
+    execution: Execution
+
+
+class _Budget:
+    """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part."""
+
+    def __init__(self, parts: int) -> None:
+        self._runs = 8 + 4 * parts.bit_length()
+
+    def take(self) -> bool:
+        self._runs -= 1
+        return self._runs >= 0
+
+
+class Runner:
+    """`safe_cells` is how large a batch may be since one found no room on the device: half of that."""
+
+    def __init__(self, backend: Backend, spec: ModelSpec) -> None:
+        self._backend = backend
+        self._spec = spec
+        self.safe_cells = inf
+
+    def run(self, parts: Sequence[Part]) -> list[Ran | Exception]:
+        """One batch. If it fails, halves of it run until only the parts at fault fail: a stranger's harm nobody.
+
+        With one part at fault that takes about the time of two more such batches.
+        """
+        return self._run(parts, _Budget(len(parts)))
+
+    def _run(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+        if not budget.take():
+            return [InferenceFailed("the model failed on this batch")] * len(parts)
+        try:
+            return list(self._run_together(parts))
+        except (OutOfMemory, MemoryError):
+            return self._run_smaller(parts, budget)
+        except Exception as error:
+            return self._bisect(parts, error, budget)
+
+    def _bisect(self, parts: Sequence[Part], error: Exception, budget: _Budget) -> list[Ran | Exception]:
+        """What becomes of parts that failed together. If the first half runs, the fault is in the second."""
+        if len(parts) == 1:
+            return [_as_ours(error, parts[0])]
+        first, second = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        results = self._run(first, budget)
+        is_in_second = not any(isinstance(result, Exception) for result in results)
+        if is_in_second and len(second) > 1:
+            return results + self._bisect(second, error, budget)
+        return results + self._run(second, budget)
+
+    def _run_smaller(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+        rows, cells = sum(map(rows_of, parts)), cells_of(parts, self._spec)
+        if rows == 1:
+            return [OutOfMemory("the device has no room for one row of this length")]
+        self.safe_cells = min(self.safe_cells, max(cells // 2, 1))
+        log.warning("a batch of %d rows (%d cells) found no room: from now on at most half", rows, cells)
+        if len(parts) > 1:
+            half = len(parts) // 2
+            return self._run(parts[:half], budget) + self._run(parts[half:], budget)
+        return [_together([self._run([piece], budget)[0] for piece in split_rows(parts[0], -(-rows // 2))])]
+
+    def _run_together(self, parts: Sequence[Part]) -> list[Ran]:
+        rows = sum(map(rows_of, parts))
+        started_ns = monotonic_ns()
+        batch = join(parts, self._spec)
+        joined_ns = monotonic_ns()
+        outputs = self._backend.run(batch)
+        ran_ns = monotonic_ns()
+        for name, array in outputs.items():
+            if len(array) != rows:
+                raise InferenceFailed(f'the model gave {len(array)} rows of "{name}" for a batch of {rows}')
+        taken = take_rows(outputs, parts, batch, self._spec)
+        execution = Execution(rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
+        return [Ran(rows, execution) for rows in taken]
+
+
+def cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
+    """What a batch of these parts costs: all its rows at the length of the longest."""
+    return sum(map(rows_of, parts)) * max(length_of(part, spec) for part in parts)
+
+
+def _as_ours(error: Exception, part: Part) -> HeadraceError:
+    if isinstance(error, BadRequest):
+        return error
+    log.error("a part of %d rows failed", rows_of(part), exc_info=error)
+    return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
+
+
+def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:
+    """The pieces of one part as the part; the first error, if one failed."""
+    ran = []
+    for piece in pieces:
+        if isinstance(piece, Exception):
+            return piece
+        ran.append(piece)
+    outputs = {name: np.concatenate([piece.outputs[name] for piece in ran]) for name in ran[0].outputs}
+    return Ran(outputs, ran[0].execution)

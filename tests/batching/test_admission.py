@@ -1,0 +1,112 @@
+"""What the batcher refuses by what it has measured, and what it does for whom when there is too much."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.batching.executors import Echo, ask, batcher
+
+from headrace.batching import Batcher, Limits
+from headrace.errors import DeadlineExceeded, Overloaded
+
+
+def now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def taught(echo: Echo, limits: Limits) -> AsyncIterator[Batcher[Any, Any]]:
+    """A batcher that has seen what its executor's batches take."""
+    async with batcher(echo, limits) as line:
+        for _ in range(10):
+            await ask(line, "taught")
+            await asyncio.gather(*(ask(line, "taught") for _ in range(limits.max_rows)))
+        echo.batches.clear()
+        yield line
+
+
+async def test_what_waits_decides_whether_a_deadline_can_be_kept() -> None:
+    """Batches of two take 1 s: of ten, six are done within 3.5 s."""
+    async with taught(Echo(1.0), Limits(max_rows=2)) as line:
+        asked = [ask(line, n, deadline_s=now_s() + 3.5) for n in range(6)]
+        for _ in range(4):
+            with pytest.raises(Overloaded, match="too many for the deadline") as refused:
+                ask(line, "refused", deadline_s=now_s() + 3.5)
+            assert refused.value.retry_after_s == pytest.approx(0.5, abs=0.2)
+        assert [(await future).result for future in asked] == list(range(6))
+
+
+async def test_a_deadline_shorter_than_the_model_is_refused_at_once_as_that() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=2)) as line:
+        with pytest.raises(DeadlineExceeded, match="takes about 1 s, which is more than the request allows"):
+            ask(line, "hasty", deadline_s=now_s() + 0.5)
+
+
+async def test_an_idle_model_is_asked_whatever_was_measured_long_ago() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=2)) as line:
+        await asyncio.sleep(60)
+        assert (await ask(line, "hasty", deadline_s=now_s() + 0.5)).result == "hasty"
+
+
+async def test_what_cannot_finish_any_more_does_not_run() -> None:
+    """The model became slow while it waited."""
+    echo = Echo(0.1)
+    async with taught(echo, Limits(max_rows=1)) as line:
+        echo.seconds = 1.0
+        first = ask(line, "slow", deadline_s=now_s() + 9)
+        second = ask(line, "late", deadline_s=now_s() + 1.05)
+        await first
+        with pytest.raises(DeadlineExceeded):
+            await second
+    assert echo.batches == [["slow"]]
+
+
+async def test_a_refusal_of_a_full_line_says_when_there_will_be_room() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=2, max_waiting_rows=8)) as line:
+        running = [ask(line, n) for n in range(8)]
+        await asyncio.sleep(0)
+        running += [ask(line, n) for n in range(2)]
+        with pytest.raises(Overloaded, match="8 rows wait already") as refused:
+            ask(line, "one more")
+        assert refused.value.retry_after_s == pytest.approx(5.0, abs=1.0)
+        await asyncio.gather(*running)
+
+
+async def test_an_owner_who_floods_makes_room_for_one_who_does_not() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=2, max_waiting_rows=8)) as line:
+        flood = [ask(line, n, owner="a") for n in range(8)]
+        other = ask(line, "other", owner="b")
+        outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        assert (await other).queue_s <= 1.0
+        assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False] * 7 + [True]
+
+
+async def test_a_higher_priority_takes_the_place_of_the_last_in_line() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=1, max_waiting_rows=2)) as line:
+        running = ask(line, "running")
+        await asyncio.sleep(0)
+        low = [ask(line, n, priority=11) for n in range(2)]
+        high = ask(line, "high", priority=1)
+        outcomes = await asyncio.gather(*low, return_exceptions=True)
+        assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False, True]
+        assert (await high).result == "high"
+        await running
+
+
+async def test_lengths_that_wait_are_run_with_their_like() -> None:
+    async def execute(lengths: Sequence[int]) -> Sequence[int]:
+        batches.append(sorted(lengths))
+        await asyncio.sleep(0.01 + 0.001 * len(lengths) * max(lengths))
+        return lengths
+
+    batches: list[list[int]] = []
+    async with batcher(execute, Limits(max_rows=8)) as line:
+        for length in (1, 200, 10, 50):
+            await ask(line, length, length=length)
+        batches.clear()
+        settled = await asyncio.gather(*(ask(line, length, length=length) for length in (10, 200, 11, 190, 9, 210)))
+    assert batches == [[9, 10, 11], [200], [190], [210]]
+    assert max(s.padding for s in settled) < 0.2
+    assert line.cost.base_s == pytest.approx(0.01, rel=0.3)
