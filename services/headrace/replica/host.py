@@ -83,7 +83,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._stack.callback(self._executor.shutdown, wait=False)
         self._stack.callback(self._pool.shutdown, wait=False)
-        self._preprocess = preprocess.load(self.spec.preprocess, self.version.folder) if self.spec.preprocess else None
+        self._preprocess = preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
@@ -208,7 +208,7 @@ class Host:
 
     async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
-        raw = self.spec.preprocess
+        raw = self.spec.raw
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
             return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
         started_s = monotonic()
