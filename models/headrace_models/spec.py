@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 __all__ = [
     "DTYPES",
     "Activation",
+    "AudioRate",
+    "AudioSpec",
     "Batching",
     "CharactersSpec",
     "Datatype",
@@ -20,6 +22,7 @@ __all__ = [
     "Objective",
     "OutputSpec",
     "PreprocessSpec",
+    "RawSpec",
     "ReplicaSpec",
     "SequenceSpec",
     "StateSpec",
@@ -153,7 +156,31 @@ class CharactersSpec(_Frozen):
     unknown: int = Field(default=0, ge=0)
 
 
-PreprocessSpec = Annotated[ImageSpec | TextSpec | CharactersSpec, Field(discriminator="kind")]
+class AudioRate(_Frozen):
+    """Samples a second, and of a frame: those it repeats of the one before, and its own."""
+
+    rate_hz: int = Field(ge=1)
+    context: int = Field(ge=0)
+    hop: int = Field(ge=1)
+
+
+class AudioSpec(_Frozen):
+    """A stream of 16-bit mono PCM -> `output` FP32 [1, context + hop], one frame after the other.
+
+    `score` is the output that says how likely a frame is speech. The first of `rates` is that of who names none.
+    `input` is what a chunk is called on its way to a replica; an infer request has no such input.
+    """
+
+    kind: Literal["audio"]
+    input: TensorName = "pcm"
+    output: TensorName
+    score: TensorName
+    rates: tuple[AudioRate, ...] = Field(min_length=1, strict=False)
+
+
+# What makes one element of a request into tensors, and, with a stream's, all of them.
+RawSpec = ImageSpec | TextSpec | CharactersSpec
+PreprocessSpec = Annotated[RawSpec | AudioSpec, Field(discriminator="kind")]
 
 
 class StateSpec(_Frozen):
@@ -261,6 +288,29 @@ class ModelSpec(_Frozen):
             if taken.datatype == "BYTES" or -1 in taken.shape:
                 raise ValueError(f'state: "{pair.input}": expected numbers in a fixed shape, to start from zeros')
         return self
+
+    @model_validator(mode="after")
+    def _hears(self) -> "ModelSpec":
+        audio = self.audio
+        if audio is None:
+            return self
+        if self.required_inputs != (audio.output,) or not self.state:
+            raise ValueError(f'preprocess: audio: expected a model of one input "{audio.output}" beside its state')
+        if audio.score not in self.output_names:
+            raise ValueError(f'preprocess: audio: score: "{audio.score}" names no output')
+        if audio.input in self.input_names:
+            raise ValueError(f'preprocess: audio: input: "{audio.input}" is one of the model\'s own')
+        return self
+
+    @property
+    def raw(self) -> RawSpec | None:
+        """What a request may give in the place of tensors: photos or texts."""
+        return None if isinstance(self.preprocess, AudioSpec) else self.preprocess
+
+    @property
+    def audio(self) -> AudioSpec | None:
+        """How a stream of audio becomes frames, if the model takes one."""
+        return self.preprocess if isinstance(self.preprocess, AudioSpec) else None
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -49,6 +49,14 @@ ZOO: Mapping[str, bytes] = {
             "body": {"builder": "multipart", "parts": [{"body": _PHOTO}]},
         }
     ),
+    "stream": build(
+        {
+            "builder": "request",
+            "path": "/v1/models/silero-vad:stream?sequence_id=golden&sequence_start=true&sequence_end=true",
+            "headers": ["Content-Type: audio/pcm"],
+            "body": {"builder": "noise", "count": 3000},
+        }
+    ),
     "embeddings": build(
         {
             "builder": "request",

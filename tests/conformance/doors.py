@@ -46,12 +46,12 @@ class Asked:
 
     @property
     def raw(self) -> str:
-        assert self.spec.preprocess is not None
-        return self.spec.preprocess.input
+        assert self.spec.raw is not None
+        return self.spec.raw.input
 
     @property
     def is_photo(self) -> bool:
-        return isinstance(self.spec.preprocess, ImageSpec)
+        return isinstance(self.spec.raw, ImageSpec)
 
     @property
     def value(self) -> object:

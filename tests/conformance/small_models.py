@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from headrace_models.add import add
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
-__all__ = ["DATATYPES", "make_accumulator", "make_typed", "make_wide"]
+__all__ = ["DATATYPES", "make_accumulator", "make_listener", "make_typed", "make_wide"]
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -64,6 +64,45 @@ def make_accumulator(folder: Path, repository: Path, **more: object) -> Path:
         return Draft(document, golden)
 
     return write_version(repository, "accumulator", "1", make)
+
+
+def make_listener(folder: Path, repository: Path) -> Path:
+    """A model `listener` of audio: `loudness` is the largest sample of a frame, and the state the sum of those.
+
+    A frame has 4 new samples at 16 kHz, 2 at 8 kHz, behind half as many old ones.
+    """
+    nodes = [
+        helper.make_node("Abs", ["frame"], ["sizes"]),
+        helper.make_node("ReduceMax", ["sizes"], ["loudness"], axes=[1], keepdims=1),
+        helper.make_node("Add", ["loudness", "sum"], ["sumN"]),
+    ]
+    frame = helper.make_tensor_value_info("frame", TensorProto.FLOAT, ["n", "m"])
+    state, loudness, left = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in ("sum", "loudness", "sumN")
+    )
+    graph = helper.make_graph(nodes, "listener", [frame, state], [loudness, left])
+    one = {"datatype": "FP32", "shape": [1]}
+    document: dict[str, object] = {
+        "name": "listener",
+        "version": "1",
+        "weights": {"onnx": ONNX_FILE},
+        "inputs": [{"name": "frame", "datatype": "FP32", "shape": [-1], "lengths": [3, 6]}, {"name": "sum", **one}],
+        "outputs": [{"name": "loudness", **one}, {"name": "sumN", **one}],
+        "state": [{"input": "sum", "output": "sumN"}],
+        "preprocess": {
+            "kind": "audio",
+            "output": "frame",
+            "score": "loudness",
+            "rates": [{"rate_hz": 16000, "context": 2, "hop": 4}, {"rate_hz": 8000, "context": 1, "hop": 2}],
+        },
+    }
+    golden = {"frame": np.ones((1, 6), np.float32), "sum": np.ones((1, 1), np.float32)}
+
+    def make(making: Path) -> Draft:
+        _save(graph, making / ONNX_FILE)
+        return Draft(document, golden)
+
+    return write_version(repository, "listener", "1", make)
 
 
 def _add(graph: onnx.GraphProto, folder: Path, repository: Path) -> Path:

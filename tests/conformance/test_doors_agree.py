@@ -25,8 +25,8 @@ def asked(served: Platform) -> Callable[[str], Asked]:
     def asked(model: str) -> Asked:
         version = scan(REPOSITORY, [model])[0][0]
         item = TEXTS.get(model) or data.photo("coffee.png")
-        assert version.spec.preprocess is not None
-        arrays = preprocess.load(version.spec.preprocess, version.folder)(item)
+        assert version.spec.raw is not None
+        arrays = preprocess.load(version.spec.raw, version.folder)(item)
         return Asked(served.port, version.spec, item, arrays)
 
     return asked

@@ -30,8 +30,8 @@ def built(model: str) -> ModelVersion:
 def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
     """From a raw input to the model's outputs."""
     version = built(model)
-    assert version.spec.preprocess is not None
-    prepare, backend = preprocess.load(version.spec.preprocess, version.folder), backends.load(version, "onnx")
+    assert version.spec.raw is not None
+    prepare, backend = preprocess.load(version.spec.raw, version.folder), backends.load(version, "onnx")
     return lambda raw: backend.run(prepare(raw))
 
 

@@ -9,6 +9,14 @@ DIGEST = "0" * 64
 STATE = {"input": "x", "output": "y"}
 FREE = {"name": "x", "datatype": "FP32", "shape": [-1]}
 
+AUDIO = {"kind": "audio", "output": "x", "score": "y", "rates": [{"rate_hz": 8000, "context": 1, "hop": 2}]}
+# A model that takes audio, but for its `preprocess`.
+HEARING = {
+    "inputs": [FREE, {"name": "s", "datatype": "FP32", "shape": [1]}],
+    "outputs": [{"name": name, "datatype": "FP32", "shape": [1]} for name in ("y", "t")],
+    "state": [{"input": "s", "output": "t"}],
+}
+
 
 def ids(**more: Any) -> dict[str, Any]:
     return {"name": "x", "datatype": "INT64", "shape": [3]} | more
@@ -49,6 +57,30 @@ def test_a_spec_that_contradicts_itself_is_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=complaint):
         ModelSpec.model_validate(whole | change)
+
+
+def test_audio_is_no_raw_input_of_requests(whole: dict[str, Any]) -> None:
+    spec = ModelSpec.model_validate(whole | HEARING | {"preprocess": AUDIO})
+    assert spec.raw is None
+    assert spec.audio is not None
+    assert [(rate.rate_hz, rate.context, rate.hop) for rate in spec.audio.rates] == [(8000, 1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"preprocess": AUDIO | {"output": "s"}}, 'expected a model of one input "s" beside its state'),
+        ({"preprocess": AUDIO, "state": []}, 'expected a model of one input "x" beside its state'),
+        ({"preprocess": AUDIO | {"score": "z"}}, 'score: "z" names no output'),
+        ({"preprocess": AUDIO | {"input": "s"}}, 'input: "s" is one of the model\'s own'),
+        ({"preprocess": AUDIO | {"rates": []}}, "at least 1 item"),
+    ],
+)
+def test_audio_that_its_model_cannot_take_is_refused(
+    whole: dict[str, Any], change: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        ModelSpec.model_validate(whole | HEARING | change)
 
 
 def test_classes_are_those_of_the_first_output_with_labels(whole: dict[str, Any]) -> None:

@@ -59,8 +59,8 @@ def run_of(version: ModelVersion, backend: str = "onnx") -> Run:
 
 def batch(version: ModelVersion, raws: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
     """Raw inputs, preprocessed as the version says and padded with zeros to the longest."""
-    assert version.spec.preprocess is not None
-    prepare = load(version.spec.preprocess, version.folder)
+    assert version.spec.raw is not None
+    prepare = load(version.spec.raw, version.folder)
     rows = [prepare(raw) for raw in raws]
     return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
 
@@ -223,8 +223,8 @@ def _mean_over_tokens(hidden: npt.NDArray[np.float32], mask: npt.NDArray[np.int6
 
 def test_minilms_tokenizer_leaves_no_text_without_a_token(built: Built) -> None:
     version = built("minilm-l6")
-    assert version.spec.preprocess is not None
-    prepare = load(version.spec.preprocess, version.folder)
+    assert version.spec.raw is not None
+    prepare = load(version.spec.raw, version.folder)
     for nothing in ("\u200b" * 10, "\u202e", "\ufffd", "\x01\x02"):
         with pytest.raises(BadInput, match="the text is empty"):
             prepare(nothing.encode())

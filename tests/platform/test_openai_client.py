@@ -36,8 +36,8 @@ def client(served: Platform) -> Iterator[openai.OpenAI]:
 def ids() -> list[list[int]]:
     """The texts' token ids."""
     version = scan(REPOSITORY, [MODEL])[0][0]
-    assert version.spec.preprocess is not None
-    tokenize = preprocess.load(version.spec.preprocess, version.folder)
+    assert version.spec.raw is not None
+    tokenize = preprocess.load(version.spec.raw, version.folder)
     return [tokenize(text.encode())["input_ids"][0].tolist() for text in TEXTS]
 
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from headrace_models.spec import CharactersSpec, ImageSpec, PreprocessSpec, TextSpec
+from headrace_models.spec import CharactersSpec, ImageSpec, RawSpec, TextSpec
 
 __all__ = ["Preprocessor", "load"]
 
@@ -18,7 +18,7 @@ class Preprocessor(Protocol):
         ...
 
 
-def load(spec: PreprocessSpec, folder: Path) -> Preprocessor:
+def load(spec: RawSpec, folder: Path) -> Preprocessor:
     """The preprocessor that `spec` describes; `folder` holds the files it names.
 
     Raises BadSpec if one of them cannot be read. Only the library that this kind needs is imported.

@@ -124,5 +124,5 @@ def _document() -> dict[str, object]:
         ],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}],
         "preprocess": PREPROCESS,
-        "batching": {"max_rows": 64},
+        "batching": {"max_rows": 64, "cost": "rows"},  # the graph pads to its full length by itself
     }

@@ -27,8 +27,10 @@ PACKAGES = (PACKAGE,)
 _MEMBER = "silero_vad/data/silero_vad.onnx"
 
 # Samples a step: what is remembered of the step before, and what is new.
-_WIDTH_8_KHZ = 32 + 256
-_WIDTH_16_KHZ = 64 + 512
+_CONTEXT_8_KHZ, _HOP_8_KHZ = 32, 256
+_CONTEXT_16_KHZ, _HOP_16_KHZ = 64, 512
+_WIDTH_8_KHZ = _CONTEXT_8_KHZ + _HOP_8_KHZ
+_WIDTH_16_KHZ = _CONTEXT_16_KHZ + _HOP_16_KHZ
 _STATE = [2, 128]
 
 
@@ -155,5 +157,14 @@ def _document() -> dict[str, object]:
             {"name": "stateN", "datatype": "FP32", "shape": _STATE},
         ],
         "state": [{"input": "state", "output": "stateN"}],
+        "preprocess": {
+            "kind": "audio",
+            "output": "input",
+            "score": "output",
+            "rates": [
+                {"rate_hz": 16000, "context": _CONTEXT_16_KHZ, "hop": _HOP_16_KHZ},
+                {"rate_hz": 8000, "context": _CONTEXT_8_KHZ, "hop": _HOP_8_KHZ},
+            ],
+        },
         "batching": {"max_rows": 64},
     }

@@ -49,7 +49,8 @@ class RoutedApplication(Generic[A]):
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
         self._name(exchange)
-        exchange.path = target.partition(b"?")[0].decode("latin-1")
+        path, _, exchange.query = target.partition(b"?")
+        exchange.path = path.decode("latin-1")
         route, params = self._routes.find(exchange.method, target)
         exchange.params, exchange.door, exchange.handler = params, route.door, route.handler
         self._policy.admit(exchange, route.template)

@@ -28,8 +28,9 @@ class Exchange:
     """What a route sees of a request whose head is whole. Times are on the monotonic clock.
 
     `headers` have lower-case names; one that came twice has its values joined by ", ", as HTTP defines. `params` are
-    those of the path, percent-decoded. `door`, `model` and `version` are set by the application from what it found,
-    never from the request: they are labels. `max_body_bytes` may be lowered or raised while the head is admitted.
+    those of the path, percent-decoded; `query` is as it came, without its question mark. `door`, `model` and `version`
+    are set by the application from what it found, never from the request: they are labels. `max_body_bytes` may be
+    lowered or raised while the head is admitted.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class Exchange:
         "params",
         "path",
         "peer",
+        "query",
         "request_id",
         "version",
     )
@@ -54,6 +56,7 @@ class Exchange:
         self.peer = peer
         self.max_body_bytes = max_body_bytes
         self.path = ""
+        self.query = b""
         self.params: Mapping[str, str] = {}
         self.door = "none"
         self.model = self.version = ""

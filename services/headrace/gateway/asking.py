@@ -106,12 +106,17 @@ async def ask(
     priority: int = 0,
     sequence: SequenceStep | None = None,
 ) -> Answer:
-    """Send tensors to a replica, inside the caller's time. No rows in, no rows out: that asks nobody."""
+    """Send tensors to a replica, inside the caller's time. No rows in, no rows out: that asks nobody.
+
+    A sequence is its caller's own: the key is part of it.
+    """
     if not inputs[0].rows:
         return _empty_answer(version.spec, outputs)
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
     key = cast(Key | None, exchange.key)
     owner = key.id if key is not None else ""
+    if sequence is not None and owner:
+        sequence = replace(sequence, owner=owner)
     request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence, owner)
     return await at.router.ask(version, request)
 
@@ -129,12 +134,9 @@ async def ask_all(
 
 
 async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Answer:
-    """What an infer body asks for, its parameters obeyed. A sequence is its caller's own: the key is part of it."""
-    key, sequence = cast(Key | None, exchange.key), asked.sequence
-    if sequence is not None and key is not None:
-        sequence = replace(sequence, owner=key.id)
+    """What an infer body asks for, its parameters obeyed."""
     timeout_s = asked.timeout_us / 1e6
-    return await ask(at, exchange, version, asked.inputs, asked.outputs, timeout_s, asked.priority, sequence)
+    return await ask(at, exchange, version, asked.inputs, asked.outputs, timeout_s, asked.priority, asked.sequence)
 
 
 def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:

@@ -18,7 +18,7 @@ from headrace.gateway.json_pieces import rows_in_pieces
 from headrace.gateway.json_scan import scan
 from headrace.gateway.multipart import file_part
 from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_array
-from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, PreprocessSpec, TextSpec
+from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = [
     "ClassifyBody",
@@ -93,7 +93,7 @@ class EmbeddingsBody(StrictBody):
         return [_token_tensors(raw, ids) for ids in lists]
 
 
-def classify_body(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple[list[bytes], int]:
+def classify_body(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[list[bytes], int]:
     """The photos or texts of a body, and how many classes are wanted. Raises BadRequest or UnsupportedMedia.
 
     `raw` is what the model takes. A photo may be the whole body, or the part of a form that is called `file`.
@@ -127,7 +127,7 @@ def read_json(kind: type[B], body: bytes, max_text_bytes: int | None = MAX_TEXT_
     return read_body(kind, body)
 
 
-def raw_tensor(raw: PreprocessSpec, items: Sequence[bytes]) -> Tensor:
+def raw_tensor(raw: RawSpec, items: Sequence[bytes]) -> Tensor:
     """Photos or texts as the BYTES `[n]` input that the replica preprocesses."""
     return Tensor(raw.input, "BYTES", (len(items),), pack_bytes(items))
 

@@ -57,7 +57,7 @@ def _read(version: Version, body: bytes) -> InferBody:
 
 def _input(spec: ModelSpec, name: str, value: object) -> Mapping[str, object]:
     """An entry of an infer body: one row, whose variable axis is as long as the value."""
-    raw = spec.preprocess.input if spec.preprocess else None
+    raw = spec.raw.input if spec.raw else None
     if raw is not None and name in (_TEXT, raw):
         return {"name": raw, "datatype": "BYTES", "shape": [1], "data": [value]}
     known = {i.name: i for i in spec.inputs}

@@ -15,6 +15,7 @@ _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
     "settings": (*_JSON, "application/octet-stream"),
     "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
+    "stream": ("", "application/octet-stream", "audio/pcm"),
 }
 _CHARSETS = ("utf-8", "us-ascii")
 

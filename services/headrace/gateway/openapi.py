@@ -8,10 +8,11 @@ from re import findall
 from headrace import __version__
 from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.edge.routes import Route
-from headrace.gateway import oip, pages
+from headrace.gateway import oip, pages, stream
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, EXAMPLE_PARAMS, MEDIA
 from headrace.gateway.openapi_errors import REQUEST_ID_HEADER, error_responses, error_schemas, responses_of
 from headrace.gateway.openapi_schemas import Schema, schemas
+from headrace.gateway.openapi_stream import STREAM_PARAMETERS, stream_schemas
 from headrace.gateway.routes import PUBLIC_PATHS, ROUTES, Handler
 
 __all__ = ["document"]
@@ -19,6 +20,7 @@ __all__ = ["document"]
 _TAGS = {
     "infer": "Tensors in, tensors out.",
     "classify": "Photos or texts in, labels out.",
+    "stream": "Audio in, chunk by chunk; speech out.",
     "predict": "TensorFlow Serving's rows and columns.",
     "embeddings": "OpenAI's embeddings.",
     "generate": "Triton's flat objects.",
@@ -66,6 +68,8 @@ _INFER_PARAMETERS: list[Schema] = [
         "schema": {"type": "string", "enum": ["gzip", "deflate"]},
     },
 ]
+# What a handler reads beside the parameters that many have.
+_OF_HANDLERS: dict[Handler, list[Schema]] = {oip.infer: _INFER_PARAMETERS, stream.listen: STREAM_PARAMETERS}
 
 
 @cache
@@ -86,7 +90,7 @@ def document() -> Mapping[str, object]:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": schemas() | error_schemas(),
+            "schemas": schemas() | stream_schemas() | error_schemas(),
             "responses": error_responses(),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
@@ -118,14 +122,15 @@ def _operation_id(route: Route[Handler]) -> str:
 
 def _parameters(route: Route[Handler]) -> list[Schema]:
     names = findall(r"\{(\w+)\}", route.template)
+    examples = EXAMPLE_PARAMS | ({"model": "silero-vad"} if route.handler is stream.listen else {})
     found: list[Schema] = [
-        {"name": name, "in": "path", "required": True, "schema": _PARAMS[name], "example": EXAMPLE_PARAMS[name]}
+        {"name": name, "in": "path", "required": True, "schema": _PARAMS[name], "example": examples[name]}
         for name in names
     ]
     found.append(_REQUEST_ID)
     if route.handler in ASKS_A_MODEL:
         found.append(_TIMEOUT)
-    return found + _INFER_PARAMETERS if route.handler is oip.infer else found
+    return found + _OF_HANDLERS.get(route.handler, [])
 
 
 def _answers(route: Route[Handler]) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from headrace.gateway import generate, oip, pages, settings_routes, v1
+from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
 from headrace.gateway.openapi_schemas import REF, Schema, record
 from headrace.gateway.routes import Handler
 
@@ -95,6 +95,12 @@ MEDIA: dict[Handler, Media] = {
     generate.generate_stream: Media(_GENERATE, {"text/event-stream": _EVENTS}, headers=_TIMING),
     v1.predict: Media(_PREDICT, _json("PredictAnswer"), headers=_TIMING),
     v1.classify: Media({**_CLASSIFY, **_PHOTOS}, _json("ClassifyAnswer"), headers=_TIMING),
+    stream.listen: Media(
+        {"application/octet-stream": _BINARY, "audio/pcm": _BINARY},
+        _json("StreamAnswer"),
+        body_required=False,
+        headers=_TIMING,
+    ),
     v1.embed: Media(_EMBED, _json("EmbeddingsAnswer"), headers=_TIMING),
     oip.alive: _answer("Alive"),
     oip.live: _answer("Live"),
@@ -125,4 +131,4 @@ MEDIA: dict[Handler, Media] = {
     pages.openapi: _answer("Document"),
 }
 ASKS_A_MODEL = frozenset(handler for handler, media in MEDIA.items() if "Server-Timing" in media.headers)
-TAKES_SEQUENCES: frozenset[Handler] = frozenset({oip.infer, generate.generate, generate.generate_stream})
+TAKES_SEQUENCES: frozenset[Handler] = frozenset({oip.infer, generate.generate, generate.generate_stream, stream.listen})

@@ -6,7 +6,7 @@ from headrace.fleet.settings import tracing_document
 from headrace.gateway.doors import ClassifyBody, EmbeddingsBody
 from headrace_models.spec import DTYPES
 
-__all__ = ["REF", "STRING", "Schema", "record", "schemas"]
+__all__ = ["COUNT", "NUMBER", "REF", "STRING", "Schema", "array", "record", "schemas"]
 
 Schema = dict[str, object]
 REF = "#/components/schemas/"

@@ -49,8 +49,8 @@ def _datatype(spec: ModelSpec, name: str) -> str:
 
 def _single(spec: ModelSpec, first: object) -> str:
     """The input that values without a name are for: the raw one for texts and binary values, else the only one."""
-    if spec.preprocess and (isinstance(first, str) or _is_base64(first)):
-        return spec.preprocess.input
+    if spec.raw and (isinstance(first, str) or _is_base64(first)):
+        return spec.raw.input
     if len(spec.required_inputs) != 1:
         raise BadRequest(f"inputs: expected values by name, for {list(spec.required_inputs)}")
     return spec.required_inputs[0]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
-from headrace.gateway import generate, oip, pages, settings_routes, v1
+from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
 from headrace.gateway.asking import Doors
 
 __all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
@@ -37,6 +37,7 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("POST", _V1 + ":predict", "predict", v1.predict),
     Route("POST", _V1 + "/versions/{version}:predict", "predict", v1.predict),
     Route("POST", _V1 + "/labels/{label}:predict", "predict", v1.predict),
+    *_of_versions("POST", _V1, ":stream", "stream", stream.listen),
     Route("POST", "/v1/embeddings", "embeddings", v1.embed),
     *_of_versions("POST", _V2, "/generate", "generate", generate.generate),
     *_of_versions("POST", _V2, "/generate_stream", "generate", generate.generate_stream),

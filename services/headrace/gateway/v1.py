@@ -14,7 +14,7 @@ from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
 from headrace.tensor import Answer, Tensor, to_array
 from headrace_models.repository import version_order
-from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, PreprocessSpec, TextSpec
+from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = ["classify", "embed", "model_status", "models", "predict", "signatures"]
 
@@ -93,7 +93,7 @@ async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
     A photo is the body itself, the part `file` of a form, or `{"b64": ...}` in JSON; texts are in JSON.
     """
     version = version_of(at, exchange)
-    output, raw = version.spec.classes, version.spec.preprocess
+    output, raw = version.spec.classes, version.spec.raw
     if output is None or raw is None:
         raise BadRequest("the model has no labelled classes for photos or texts; use /v2/models/{model}/infer")
     photos_or_texts, top_k = await at.offload(len(body), _read_classify, exchange, body, raw)
@@ -102,7 +102,7 @@ async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
     return await at.offload(size, _classified, version, answer, output, top_k)
 
 
-def _read_classify(exchange: Exchange, body: bytes, raw: PreprocessSpec) -> tuple[Tensor, int]:
+def _read_classify(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
     items, top_k = doors.classify_body(exchange, body, raw)
     return doors.raw_tensor(raw, items), top_k
 
@@ -120,7 +120,7 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
     """
     asked = await at.offload(len(body), doors.read_json, doors.EmbeddingsBody, body)
     version = find(at, exchange, asked.model, None)
-    spec, raw = version.spec, version.spec.preprocess
+    spec, raw = version.spec, version.spec.raw
     if spec.task != "embed" or not isinstance(raw, TextSpec):
         raise BadRequest("model: expected a model that embeds text, found one that does not")
     output = spec.outputs[0]

@@ -66,7 +66,7 @@ class Codec:
     def __init__(self, spec: ModelSpec, labels: Sequence[str] = ()) -> None:
         self._labels = {spec.classes.name: labels} if spec.classes else {}
         self._head = {"model_name": spec.name, "model_version": spec.version}
-        self._raw = spec.preprocess.input if spec.preprocess else None
+        self._raw = spec.raw.input if spec.raw else None
         known = {i.name: i for i in spec.inputs}
         if self._raw:
             known[self._raw] = InputSpec(name=self._raw, datatype="BYTES", shape=())

@@ -11,28 +11,34 @@ from headrace.tensor import SequenceStep, Tensor
 
 __all__ = ["check_step", "step_of"]
 
-_ID = "parameters.sequence_id"
+PLACE = "parameters."
+_ID = PLACE + "sequence_id"
 _FLAGS = ("sequence_start", "sequence_end")
 _MAX_ID_CHARS = 128
 
 
-def step_of(parameters: Mapping[str, object]) -> SequenceStep | None:
-    """The step that a request's parameters make it; None without an id, which 0 and "" are too. Raises BadRequest."""
-    sequence_id = _id_of(parameters.get("sequence_id", 0))
-    starts, ends = (flag(parameters.get(name, False), f"parameters.{name}") for name in _FLAGS)
+def step_of(parameters: Mapping[str, object], place: str = PLACE) -> SequenceStep | None:
+    """The step that a request's parameters make it; None without an id, which 0 and "" are too. Raises BadRequest.
+
+    `place` is what stands before their names in an error.
+    """
+    sequence_id = _id_of(parameters.get("sequence_id", 0), place)
+    starts, ends = (flag(parameters.get(name, False), place + name) for name in _FLAGS)
     if sequence_id:
         return SequenceStep(sequence_id, starts, ends)
     if starts or ends:
-        raise BadRequest(f"{_ID}: expected an id beside sequence_start and sequence_end, found none")
+        raise BadRequest(f"{place}sequence_id: expected an id beside sequence_start and sequence_end, found none")
     return None
 
 
-def _id_of(value: object) -> str:
+def _id_of(value: object, place: str) -> str:
     if type(value) is int and 0 <= value < 1 << 63:
         return str(value) if value else ""
     if isinstance(value, str) and len(value) <= _MAX_ID_CHARS and value.isprintable():
         return f'"{value}"' if value else ""
-    raise BadRequest(f"{_ID}: expected an integer of 0 or more or up to {_MAX_ID_CHARS} printable characters")
+    raise BadRequest(
+        f"{place}sequence_id: expected an integer of 0 or more or up to {_MAX_ID_CHARS} printable characters"
+    )
 
 
 def check_step(inputs: Sequence[Tensor], states: Collection[str]) -> None:

@@ -21,6 +21,7 @@ from headrace.replica.preprocessing import preprocessed
 from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran, Runner, cells_of
 from headrace.replica.sequences import Sequences, State, next_state, zeros
+from headrace.replica.streams import advance, is_chunk, not_a_stream
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
@@ -79,7 +80,7 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._stack.callback(self._executor.shutdown, wait=False)
         self._stack.callback(self._pool.shutdown, wait=False)
-        self._preprocess = preprocess.load(self.spec.preprocess, self.version.folder) if self.spec.preprocess else None
+        self._preprocess = preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
@@ -146,6 +147,8 @@ class Host:
 
     async def _answer(self, request: Request, started_ns: int) -> Answer:
         step = request.sequence
+        if step and is_chunk(self.spec, request):
+            return await self._listen(request, step, started_ns)
         parts, preprocess_s, settled = await (self._step(request, step) if step else self._run(request, {}))
         times = _times(settled, preprocess_s)
         self._events.request_served(times)
@@ -164,9 +167,21 @@ class Host:
     async def _step(self, request: Request, step: SequenceStep) -> _Served:
         """Run a step of a sequence with the state that the one before it left."""
         async with self._sequences.turn(step, request.deadline_s) as turn:
-            ran = await self._run(request, turn.state)
+            ran = await self._run(request, not_a_stream(turn.state))
             turn.state = next_state(self.spec, ran.settled[0].result.outputs)
             return ran
+
+    async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
+        """Run the frames that a chunk of a stream completes, each behind the one before it."""
+        async with self._sequences.turn(step, request.deadline_s) as turn:
+            came = await advance(self.spec, step, request.inputs, turn.state, lambda frame: self._ask(frame, request))
+            turn.state = came.state
+        self._events.request_served(came.times)
+        rows, spent_ns = len(came.executions), monotonic_ns() - started_ns
+        self._counters.request_served(rows, spent_ns, came.times.queue_s, 0.0, 0)
+        for execution in came.executions:
+            self._counters.request_ran(execution)
+        return Answer(came.outputs, came.times)
 
     async def _run(self, request: Request, state: State) -> _Served:
         parts, preprocess_s = await self._parts_of(request, state)
@@ -210,7 +225,7 @@ class Host:
 
     async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
-        raw = self.spec.preprocess
+        raw = self.spec.raw
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
             return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
         started_s = monotonic()
