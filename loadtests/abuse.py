@@ -26,8 +26,8 @@ from rich.table import Table
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from loadtests.apart import Platform, built, platform
 from loadtests.attacks.bodies import Attack, attacks
-from loadtests.attacks.platform import Platform, platform
 from loadtests.attacks.sockets import flood, slow_sockets
 from loadtests.attacks.vitals import Pinger, lag_bound_s, open_files, peak_growth_bytes, pinging, resident_bytes
 from loadtests.inputs import shots_for
@@ -138,10 +138,10 @@ class Run:
 
 def beside_slow_sockets(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{SLOW} slow sockets", total=2 * run.rounds + 1)
-    with platform([_MODEL]) as at:
+    with platform(built([_MODEL])) as at:
         found = run.by_turns(at, lambda: slow_sockets(at.port, SLOW, is_stubborn=True), task)
     yield compare(*found, MAX_SLOWED, f"{SLOW} slow sockets")
-    with platform([_MODEL], SHORT) as at:
+    with platform(built([_MODEL]), SHORT) as at:
         before = open_files(at.gateway)
         with slow_sockets(at.port, SLOW, is_stubborn=False):
             held = open_files(at.gateway) - before
@@ -154,7 +154,7 @@ def beside_slow_sockets(run: Run) -> Iterator[Row]:
 def beside_a_flood(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{FLOOD:,} connects", total=2 * run.rounds + 1)
     run = replace(run, rate=run.rate / _FLOOD_SHARE)
-    with platform([_MODEL]) as at:
+    with platform(built([_MODEL])) as at:
         yield compare(*run.by_turns(at, lambda: flood(at.port, FLOOD, run.seconds), task), MAX_FLOODED, "a flood")
         before, most = open_files(at.gateway), 0
         with flood(at.port, FLOOD, run.seconds):
@@ -171,7 +171,7 @@ def beside_a_flood(run: Run) -> Iterator[Row]:
 def under_attack(run: Run) -> list[Hurt]:
     listed = {attack.name: Hurt(attack.name, attack.codes) for attack in attacks()}
     task = run.progress.add_task("hostile bodies", total=run.rounds * len(listed))
-    with platform(_MODELS) as at, pinging(at.port) as pinger:
+    with platform(built(_MODELS)) as at, pinging(at.port) as pinger:
         seen: dict[float, float] = {}
         for _ in range(run.rounds):
             for attack in attacks():

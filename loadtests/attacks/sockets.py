@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
-from loadtests.attacks.platform import HOST
-from loadtests.yardstick import process
+from loadtests.apart import HOST, process
 
 __all__ = ["flood", "slow_sockets"]
 

@@ -10,8 +10,7 @@ from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from time import monotonic, sleep
 
-from loadtests.attacks.platform import HOST, Platform
-from loadtests.yardstick import process
+from loadtests.apart import HOST, Platform, process
 from prometheus_client.parser import text_string_to_metric_families
 
 __all__ = ["Pinger", "lag_bound_s", "open_files", "peak_growth_bytes", "pinging", "resident_bytes"]

@@ -13,8 +13,8 @@ from headrace.batching import Settled
 from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.replica.counters import Execution
-from headrace.replica.running import Ran
 from headrace.replica.host import Host
+from headrace.replica.running import Ran
 from headrace.replica.sequences import State, zeros
 from headrace.replica.streams import MAX_CHUNK_S, advance
 from headrace.telemetry.events import Silent
