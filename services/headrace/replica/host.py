@@ -23,7 +23,8 @@ from headrace.errors import (
 )
 from headrace.replica.assembly import Part, group_of, join, rows_of, split_rows, take_rows
 from headrace.replica.counters import Counters, Execution
-from headrace.replica.preprocessing import preprocessed
+from headrace.replica.pool import PreprocessPool, threads_for
+from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.statistics import Statistics
@@ -42,7 +43,6 @@ Load = Callable[[ModelVersion, str], Backend]
 # A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
 PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
-_PREPROCESS_THREADS = 2
 # A batch this short costs less than waking another thread twice, so it runs on the loop itself.
 INLINE_BELOW_S = 0.002
 
@@ -70,7 +70,8 @@ class Host:
         self._events = events
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
-        self._pool = ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix=f"preprocess-{self.spec.name}")
+        threads = threads_for(self.spec.preprocess, self.spec.replica.cpus)
+        self._pool = PreprocessPool(threads, self.spec.batching.max_waiting_rows, events)
         self._counters = Counters()
         self._accepted = 0
         self._is_draining = False
@@ -82,7 +83,7 @@ class Host:
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
         self._stack.callback(self._executor.shutdown, wait=False)
-        self._stack.callback(self._pool.shutdown, wait=False)
+        self._stack.enter_context(self._pool)
         self._preprocess = preprocess.load(self.spec.preprocess, self.version.folder) if self.spec.preprocess else None
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
@@ -212,7 +213,7 @@ class Host:
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
             return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
         started_s = monotonic()
-        parts = await self._loop.run_in_executor(self._pool, preprocessed, self._preprocess, request.inputs[0])
+        parts = await self._pool.do(preprocessing(self._preprocess, request.inputs[0]), request.deadline_s)
         return [self._with_state({**part, **state}) for part in parts], monotonic() - started_s
 
     def _with_state(self, part: dict[str, Array]) -> Part:

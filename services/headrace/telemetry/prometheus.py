@@ -94,6 +94,7 @@ class PrometheusReplica:
         ).labels(model, version)
         self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
         self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
+        self._raw_waiting = gauge("headrace_preprocess_waiting", "Photos and texts that wait to become tensors now.")
         self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
         self._expired = Counter(
             "headrace_sequences_expired", "Sequences that ended idle.", ["model", "version"], registry=registry
@@ -111,6 +112,9 @@ class PrometheusReplica:
     def watch_line(self, waiting_rows: Callable[[], int], running_rows: Callable[[], int]) -> None:
         self._waiting.set_function(waiting_rows)
         self._running.set_function(running_rows)
+
+    def watch_preprocess(self, waiting: Callable[[], int]) -> None:
+        self._raw_waiting.set_function(waiting)
 
     def watch_sequences(self, open_now: Callable[[], int]) -> None:
         self._sequences.set_function(open_now)
