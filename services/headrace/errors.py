@@ -46,7 +46,8 @@ HeadraceError
 ├── DeadlineExceeded           not answered inside the caller's time
 ├── ClientGone                 the caller left before the answer
 ├── InferenceFailed            the model raised, or gave something that is no answer
-│   └── AnswerTooLarge         it gave more than an answer may have
+│   ├── AnswerTooLarge         it gave more than an answer may have
+│   └── OutOfMemory            its device has too little memory for the batch
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
 
@@ -77,6 +78,7 @@ __all__ = [
     "InferenceFailed",
     "NonFiniteInput",
     "NotReady",
+    "OutOfMemory",
     "Overloaded",
     "QuotaExceeded",
     "ReceiptTimeout",
@@ -306,6 +308,10 @@ class InferenceFailed(HeadraceError):
 
 class AnswerTooLarge(InferenceFailed):
     code = "response_too_large"
+
+
+class OutOfMemory(InferenceFailed):
+    code = "out_of_memory"
 
 
 class StartFailed(HeadraceError):
