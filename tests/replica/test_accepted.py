@@ -81,6 +81,7 @@ class Gated:
     """A backend that waits in its batches while it is shut."""
 
     device = "cpu"
+    lanes = 1
 
     def __init__(self, version: ModelVersion, name: str) -> None:
         self._real = backends.load(version, name)

@@ -88,10 +88,13 @@ class Host:
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
+        self._widen_executor(self._backend.lanes)
         self._golden = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
         self._batcher: Batcher[Part, _Rows] = await self._stack.enter_async_context(
-            Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
+            Batcher(
+                self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows, max_running=self._backend.lanes)
+            )
         )
         self._sequences = await self._stack.enter_async_context(
             Sequences(self.spec.sequence, zeros(self.spec), self._events)
@@ -101,6 +104,13 @@ class Host:
         prover = asyncio.create_task(self._keep_proving())
         self._stack.callback(prover.cancel)
         return self
+
+    def _widen_executor(self, lanes: int) -> None:
+        """A thread for each batch that the backend takes at a time; the model was loaded in the one there was."""
+        if lanes > 1:
+            self._executor.shutdown(wait=False)
+            self._executor = ThreadPoolExecutor(lanes, thread_name_prefix=f"model-{self.spec.name}")
+            self._stack.callback(self._executor.shutdown, wait=False)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
