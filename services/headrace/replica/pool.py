@@ -32,8 +32,8 @@ def threads_for(spec: PreprocessSpec | None, cpus: int) -> int:
     """Photos: a thread for each of the replica's cores, and two at least. Texts: one.
 
     Pillow lets other threads run while it decodes: on two cores 690 to 770 photos/s of 0.2 megapixels in two threads,
-    390 in one, no more in three or four. The tokenizer does not: 3,200 texts/s of 200 words in one thread and in two,
-    and 30,000 short ones in one thread, 13,000 to 30,000 in two, which take the interpreter from each other.
+    390 in one, no more in three or four. The tokenizer does not: 3,200 long texts/s in one thread and in two, and
+    30,000 short ones in one, 13,000 to 30,000 in two, which take the interpreter from each other (docs/gpu.md).
     """
     return min(max(2, cpus), _MOST_THREADS) if isinstance(spec, ImageSpec) else 1
 
