@@ -154,12 +154,12 @@ class PreprocessPool:
         self._jobs.discard(job)
 
     def _take_turn(self, job: _Job[T, R]) -> None:
-        """Do some items of a job, in a thread; then give the turn away, or tell that all is done."""
+        """Do items of a job, in a thread; while others wait, for one turn. Whoever ends the job tells it."""
         until_s = monotonic() + self._turn_s
         self._read(job)
         while (taken := self._next(job)) is not None:
             self._do_one(job, *taken)
-            if monotonic() >= until_s:
+            if len(self._jobs) > 1 and monotonic() >= until_s:
                 break
         self._end_turn(job)
 
