@@ -72,6 +72,7 @@ class SimulatedBackend:
     """Takes BATCH_S for a batch of any size, as a GPU does for a small model; y = 3 x + 1."""
 
     device = "simulated"
+    lanes = 1
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         time.sleep(BATCH_S)

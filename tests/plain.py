@@ -95,6 +95,7 @@ class Gated:
     def __init__(self, version: ModelVersion, name: str) -> None:
         self._real: Backend = backends.load(version, name)
         self.device = "cpu"
+        self.lanes = 1
         self.is_shut = False
         self.entered, self.gate = threading.Event(), threading.Event()
         self.rows: list[float] = []

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace_models.errors import BadInput
+from headrace_models.onnx_bound import Bound
 from headrace_models.spec import DTYPES
 
 if TYPE_CHECKING:
@@ -23,16 +24,20 @@ _BF16 = DTYPES["BF16"]
 _BF16_IN_ONNX = 16  # TensorProto.BFLOAT16
 
 
-def runner(session: "InferenceSession", outputs: Sequence[str] = ()) -> Run:
+def runner(session: "InferenceSession", outputs: Sequence[str] = (), device: str | None = None) -> Run:
     """Inputs by name -> `outputs` by name, or all of them. Texts are `bytes` in and `str` out, in arrays of objects.
 
-    What it gives raises BadInput for a text that is not UTF-8, and else whatever the session raises.
+    With a `device` ("cuda", "cpu") inputs and outputs are bound to memory of it that is used again: what is given then
+    takes one batch at a time. Texts and BF16 never are. It raises BadInput for a text that is not UTF-8, and else
+    whatever the session raises.
     """
     inputs, names = session.get_inputs(), list(outputs) or [output.name for output in session.get_outputs()]
     if any(value.type == "tensor(bfloat16)" for value in (*inputs, *session.get_outputs())):
         return partial(_run_with_bf16, session, names)
     if texts := [value.name for value in inputs if value.type == "tensor(string)"]:
         return partial(_run_with_texts, session, names, texts)
+    if device is not None and all(output.type != "tensor(string)" for output in session.get_outputs()):
+        return Bound(session, names, device)
     return partial(_run, session, names)
 
 

@@ -47,7 +47,7 @@ HeadraceError
 ├── ClientGone                 the caller left before the answer
 ├── InferenceFailed            the model raised, or gave something that is no answer
 │   ├── AnswerTooLarge         it gave more than an answer may have
-│   └── OutOfMemory            the device has no room for this batch
+│   └── OutOfMemory            its device has too little memory for the batch
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
 

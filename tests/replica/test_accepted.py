@@ -81,6 +81,7 @@ class Gated:
     """A backend that waits in its batches while it is shut."""
 
     device = "cpu"
+    lanes = 1
 
     def __init__(self, version: ModelVersion, name: str) -> None:
         self._real = backends.load(version, name)
@@ -323,3 +324,17 @@ async def test_a_drain_waits_for_what_is_still_preprocessed(spelling: ModelVersi
         await host.drain()
         outcomes = await asyncio.gather(*accepted, return_exceptions=True)
     assert [o for o in outcomes if isinstance(o, BaseException)] == []
+
+
+async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(spelling: ModelVersion, gate: Gate) -> None:
+    async with Host(spelling, "onnx", Silent(), gate) as host, asyncio.timeout(5):
+        gate.backend.entered.clear()
+        gate.backend.gate.clear()
+        first = asyncio.create_task(host.infer(texts(b"a")))
+        assert await asyncio.to_thread(gate.backend.entered.wait, 5)
+        second = asyncio.create_task(host.infer(texts(b"abc")))
+        while not host.health().waiting_rows:  # rows join this line when they are tensors
+            await asyncio.sleep(0)
+        assert not first.done()
+        gate.backend.gate.set()
+        assert [to_array((await asked).outputs[0]).tolist() for asked in (first, second)] == [[1], [6]]

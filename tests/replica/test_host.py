@@ -1,6 +1,7 @@
 """A host with a real, tiny model: it starts only when proven, and drains."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -48,6 +49,7 @@ class Broken:
     """A backend whose answers are changed by a function."""
 
     device = "cpu"
+    lanes = 1
 
     def __init__(self, version: ModelVersion, name: str) -> None:
         self._real = backends.load(version, name)
@@ -84,6 +86,37 @@ async def test_an_answer_with_rows_missing_fails_its_batch_and_the_host_lives_on
             await host.infer(ask(rows))
         made[0].is_broken = False
         assert (await host.infer(ask(rows))).outputs[0].shape == (2, 4)
+
+
+class TwoLanes(Broken):
+    """A backend of two lanes; once armed, each batch waits in it for another one."""
+
+    lanes = 2
+
+    def __init__(self, version: ModelVersion, name: str) -> None:
+        super().__init__(version, name)
+        self.is_broken = False
+        self.is_armed = False
+        self.meet = threading.Barrier(2)
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.is_armed:
+            self.meet.wait(5)
+        return super().run(inputs)
+
+
+async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVersion) -> None:
+    made: list[TwoLanes] = []
+
+    def load(version: ModelVersion, name: str) -> TwoLanes:
+        made.append(TwoLanes(version, name))
+        return made[0]
+
+    full = np.ones((version.spec.batching.max_rows, 4), np.float32)
+    async with Host(version, "onnx", Silent(), load) as host:
+        made[0].is_armed = True
+        answers = await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
+    assert [float(to_array(answer.outputs[0])[0, 0]) for answer in answers] == [2, 4]
 
 
 async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:

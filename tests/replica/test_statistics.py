@@ -37,6 +37,7 @@ class Gated:
     """A backend that waits for its gate, and raises while it is broken."""
 
     device = "cpu"
+    lanes = 1
 
     def __init__(self, version: ModelVersion, name: str) -> None:
         self._real = backends.load(version, name)

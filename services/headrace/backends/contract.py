@@ -9,13 +9,21 @@ __all__ = ["Backend"]
 
 
 class Backend(Protocol):
-    """A loaded model. Called from one thread at a time: its own, or the event loop's while that costs less."""
+    """A loaded model. Called from as many threads at a time as it has lanes; one may be the event loop's."""
 
     @property
     def device(self) -> str:
         """Where it runs: "cpu" or "cuda"."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many batches may be with it at a time: 2 on a GPU, where copies of one go on beside the other's run."""
+        ...
+
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        """All inputs `[n, *shape]` of the spec -> all outputs `[n, *shape]`, contiguous, on the host."""
+        """All inputs `[n, *shape]` of the spec -> all outputs `[n, *shape]`, contiguous, on the host.
+
+        Raises OutOfMemory for a batch that the device has too little memory for, and BadRequest for a wrong input.
+        """
         ...

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import onnxruntime as ort
 
+from headrace.backends.lanes import Lanes, lanes_of
+from headrace.backends.memory import within_memory
 from headrace.errors import BadRequest
 from headrace.tensor import Array
 from headrace_models.errors import BadInput
@@ -28,11 +30,18 @@ class OnnxBackend:
         wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         providers = [p for p in wanted if p in ort.get_available_providers()]
         self._session = ort.InferenceSession(version.path(version.spec.weights["onnx"]), options, providers=providers)
-        self._run = runner(self._session, version.spec.output_names)
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        self.lanes = lanes_of(self.device)
+        bound_to = self.device if self.device == "cuda" else None
+        names = version.spec.output_names
+        self._runs = Lanes([runner(self._session, names, bound_to) for _ in range(self.lanes)])
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         try:
-            return self._run(inputs)
+            return within_memory(self._run, inputs)
         except BadInput as error:
             raise BadRequest(str(error)) from None
+
+    def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        with self._runs.one() as run:
+            return run(inputs)

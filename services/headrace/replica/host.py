@@ -17,7 +17,8 @@ from headrace.channel import Health
 from headrace.errors import BadRequest, ShuttingDown
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
 from headrace.replica.counters import Counters
-from headrace.replica.preprocessing import preprocessed
+from headrace.replica.pool import PreprocessPool, threads_for
+from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran, Runner, cells_of
 from headrace.replica.sequences import Sequences, State, next_state, zeros
@@ -36,7 +37,6 @@ Load = Callable[[ModelVersion, str], Backend]
 # A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
 PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
-_PREPROCESS_THREADS = 2
 # A batch this short costs less than waking another thread twice, so it runs on the loop itself.
 INLINE_BELOW_S = 0.002
 
@@ -67,7 +67,8 @@ class Host:
         self._events = events
         self._stack = AsyncExitStack()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
-        self._pool = ThreadPoolExecutor(_PREPROCESS_THREADS, thread_name_prefix=f"preprocess-{self.spec.name}")
+        threads = threads_for(self.spec.raw, self.spec.replica.cpus)
+        self._pool = PreprocessPool(threads, self.spec.batching.max_waiting_rows, events)
         self._counters = Counters()
         self._accepted = 0
         self._is_draining = False
@@ -79,16 +80,19 @@ class Host:
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
         self._stack.callback(self._executor.shutdown, wait=False)
-        self._stack.callback(self._pool.shutdown, wait=False)
+        self._stack.enter_context(self._pool)
         self._preprocess = preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
+        self._widen_executor(self._backend.lanes)
         self._runner = Runner(self._backend, self.spec)
         self._golden, seen = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
         self._batcher: Batcher[_Piece, Ran] = await self._stack.enter_async_context(
-            Batcher(self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows))
+            Batcher(
+                self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows, max_running=self._backend.lanes)
+            )
         )
         for cells, seconds in seen:
             self._batcher.cost.batch_ran(cells, cells, seconds, monotonic())
@@ -100,6 +104,13 @@ class Host:
         prover = asyncio.create_task(self._keep_proving())
         self._stack.callback(prover.cancel)
         return self
+
+    def _widen_executor(self, lanes: int) -> None:
+        """A thread for each batch that the backend takes at a time; the model was loaded in the one there was."""
+        if lanes > 1:
+            self._executor.shutdown(wait=False)
+            self._executor = ThreadPoolExecutor(lanes, thread_name_prefix=f"model-{self.spec.name}")
+            self._stack.callback(self._executor.shutdown, wait=False)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -229,7 +240,7 @@ class Host:
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
             return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
         started_s = monotonic()
-        parts = await self._loop.run_in_executor(self._pool, preprocessed, self._preprocess, request.inputs[0])
+        parts = await self._pool.do(preprocessing(self._preprocess, request.inputs[0]), request.deadline_s)
         return [self._with_state({**part, **state}) for part in parts], monotonic() - started_s
 
     def _with_state(self, part: dict[str, Array]) -> Part:
@@ -243,7 +254,7 @@ class Host:
             if piece.started:
                 piece.started()
         started_s = monotonic()
-        if self._is_quick and self._batcher.cost.seconds(cells) < INLINE_BELOW_S:
+        if self._is_quick and self._backend.lanes == 1 and self._batcher.cost.seconds(cells) < INLINE_BELOW_S:
             results = self._runner.run(parts)
         else:
             results = await self._loop.run_in_executor(self._executor, self._runner.run, parts)

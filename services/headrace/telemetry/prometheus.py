@@ -103,6 +103,7 @@ class PrometheusReplica:
         )
         self._real_cells = cells.labels(model, version, "real")
         self._padding_cells = cells.labels(model, version, "padding")
+        self._raw_waiting = gauge("headrace_preprocess_waiting", "Photos and texts that wait to become tensors now.")
         self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
         self._expired = Counter(
             "headrace_sequences_expired", "Sequences that ended idle.", ["model", "version"], registry=registry
@@ -126,6 +127,9 @@ class PrometheusReplica:
         self._wait.set_function(line.wait_s)
         self._base.set_function(lambda: line.cost.base_s)
         self._cell.set_function(lambda: line.cost.cell_s)
+
+    def watch_preprocess(self, waiting: Callable[[], int]) -> None:
+        self._raw_waiting.set_function(waiting)
 
     def watch_sequences(self, open_now: Callable[[], int]) -> None:
         self._sequences.set_function(open_now)
