@@ -46,9 +46,12 @@ HeadraceError
 ├── DeadlineExceeded           not answered inside the caller's time
 ├── ClientGone                 the caller left before the answer
 ├── InferenceFailed            the model raised, or gave something that is no answer
-│   └── AnswerTooLarge         it gave more than an answer may have
+│   ├── AnswerTooLarge         it gave more than an answer may have
+│   └── PoisonInput            the input ended the processes that ran it, and is refused for a while
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
+
+from typing import Literal
 
 __all__ = [
     "AmbiguousLength",
@@ -63,6 +66,7 @@ __all__ = [
     "BadRequest",
     "BadTarget",
     "BadVersion",
+    "Blame",
     "BodyTooLarge",
     "BodyTruncated",
     "ClientGone",
@@ -78,6 +82,7 @@ __all__ = [
     "NonFiniteInput",
     "NotReady",
     "Overloaded",
+    "PoisonInput",
     "QuotaExceeded",
     "ReceiptTimeout",
     "ReplicaLost",
@@ -101,6 +106,9 @@ __all__ = [
     "WrongMethod",
     "error_from",
 ]
+
+
+Blame = Literal["none", "possible", "certain"]
 
 
 class HeadraceError(Exception):
@@ -285,7 +293,14 @@ class Overloaded(Unavailable):
 
 
 class ReplicaLost(Unavailable):
+    """`blame`: may the request have ended the replica? "none" if it did not run there, "certain" if it ran alone."""
+
     code = "replica_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> None:
+        super().__init__(message, retry_after_s)
+        self.args = (message, retry_after_s, blame)
+        self.blame = blame
 
 
 class ShuttingDown(Unavailable):
@@ -306,6 +321,10 @@ class InferenceFailed(HeadraceError):
 
 class AnswerTooLarge(InferenceFailed):
     code = "response_too_large"
+
+
+class PoisonInput(InferenceFailed):
+    code = "poison_input"
 
 
 class StartFailed(HeadraceError):
