@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from headrace.backends import Backend
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.admission import DoorLimits
+from headrace.gateway.cache import CacheLimits
 from headrace.gateway.serving import GatewayOrder, serve_gateway
 from headrace.gateway.serving import Serving as GatewayServing
 from headrace.loop_thread import LoopThread
@@ -116,13 +117,15 @@ def plain(
     keys: Path | None = None,
     make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
+    caches: Mapping[str, CacheLimits] | None = None,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    gateway_order = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
+    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
+    gateway_order = replace(front, caches=caches or {})
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)

@@ -24,6 +24,7 @@ from headrace.admin.serving import AdminOrder
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
+from headrace.gateway.cache import CacheLimits
 from headrace.gateway.deployment import GatewayReplica
 from headrace.gateway.serving import GatewayOrder
 from headrace.replica.deployment import ModelReplica
@@ -202,6 +203,7 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
         tls=(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None,
         labels={name: model.labels for name, model in settings.model.items()},
         bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
+        caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
     )
     deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
     return _target(GATEWAY, deployment.bind(order, _is_alone()))

@@ -75,7 +75,8 @@ class AdminSettings(_Frozen):
 class ModelSettings(_Frozen):
     """What to change of a model's own spec: `replicas` processes, another of its backends, cores and GPUs of each.
 
-    `labels` are names for versions ("stable" -> "2"); `max_body_bytes` is the most of one request's body.
+    `labels` are names for versions ("stable" -> "2"); `max_body_bytes` is the most of one request's body. Answers are
+    kept for `cache_s` within `cache_bytes` of each gateway process; 0 keeps none.
     """
 
     replicas: int | None = Field(default=None, ge=1)
@@ -84,6 +85,8 @@ class ModelSettings(_Frozen):
     gpus: float | None = Field(default=None, ge=0)
     labels: dict[str, str] = {}
     max_body_bytes: int | None = Field(default=None, ge=1024, le=64 << 20)
+    cache_bytes: int = Field(default=0, ge=0)
+    cache_s: float = Field(default=60.0, gt=0, le=86400)
 
 
 class Objectives(_Frozen):

@@ -47,9 +47,12 @@ HeadraceError
 ├── ClientGone                 the caller left before the answer
 ├── InferenceFailed            the model raised, or gave something that is no answer
 │   ├── AnswerTooLarge         it gave more than an answer may have
-│   └── OutOfMemory            its device has too little memory for the batch
+│   ├── OutOfMemory            its device has too little memory for the batch
+│   └── PoisonInput            the input ended the processes that ran it, and is refused for a while
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
+
+from typing import Literal
 
 __all__ = [
     "AmbiguousLength",
@@ -64,6 +67,7 @@ __all__ = [
     "BadRequest",
     "BadTarget",
     "BadVersion",
+    "Blame",
     "BodyTooLarge",
     "BodyTruncated",
     "ClientGone",
@@ -80,6 +84,7 @@ __all__ = [
     "NotReady",
     "OutOfMemory",
     "Overloaded",
+    "PoisonInput",
     "QuotaExceeded",
     "ReceiptTimeout",
     "ReplicaLost",
@@ -103,6 +108,9 @@ __all__ = [
     "WrongMethod",
     "error_from",
 ]
+
+
+Blame = Literal["none", "possible", "certain"]
 
 
 class HeadraceError(Exception):
@@ -287,7 +295,14 @@ class Overloaded(Unavailable):
 
 
 class ReplicaLost(Unavailable):
+    """`blame`: may the request have ended the replica? "none" if it did not run there, "certain" if it ran alone."""
+
     code = "replica_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> None:
+        super().__init__(message, retry_after_s)
+        self.args = (message, retry_after_s, blame)
+        self.blame = blame
 
 
 class ShuttingDown(Unavailable):
@@ -312,6 +327,10 @@ class AnswerTooLarge(InferenceFailed):
 
 class OutOfMemory(InferenceFailed):
     code = "out_of_memory"
+
+
+class PoisonInput(InferenceFailed):
+    code = "poison_input"
 
 
 class StartFailed(HeadraceError):

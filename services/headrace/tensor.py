@@ -94,11 +94,12 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """`tokens` is how many tokens a text model read, 0 for others."""
+    """`tokens` is how many tokens a text model read, 0 for others; `is_kept`: no model ran for this, it was kept."""
 
     outputs: Sequence[Tensor]
     times: Times
     tokens: int = 0
+    is_kept: bool = False
 
 
 def to_array(tensor: Tensor) -> Array:

@@ -21,6 +21,7 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Started,
     Tell,
     Told,
     Welcome,
@@ -63,7 +64,7 @@ frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(Cancel, small).map(lambda frame: (frame, [])),
     st.builds(Pong, st.booleans(), small).map(lambda frame: (frame, [])),
     st.builds(told, small, small).map(lambda frame: (frame, [])),
-    st.sampled_from([(Ping(), []), (GoingAway(), []), (Tell(7), [])]),
+    st.sampled_from([(Ping(), []), (GoingAway(), []), (Tell(7), []), (Started(8), [])]),
 )
 
 

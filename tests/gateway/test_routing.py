@@ -2,13 +2,23 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.channel.replicas import request, until
+from tests.channel.replicas import Running, request, until
 from tests.gateway.towns import Town, hang_up
 
-from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, ShuttingDown, UnknownModel, UnknownVersion
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    NotReady,
+    ReplicaLost,
+    ShuttingDown,
+    UnknownModel,
+    UnknownVersion,
+)
+from headrace.tensor import Request
 
 
 async def outcome(asked: "asyncio.Task[float]") -> object:
@@ -95,6 +105,19 @@ async def test_repeats_stay_within_their_budget(town: Town) -> None:
     second.service.gate.set()
     await asyncio.gather(*asked, return_exceptions=True)
     assert 1 <= len(town.events.models) <= 16
+
+
+async def test_a_suspect_that_never_ran_is_asked_again_a_few_times_and_no_more(town: Town) -> None:
+    replicas = [await town.start() for _ in range(6)]
+    for replica in replicas:
+        replica.service.before = partial(lose, replica)
+    assert await outcome(asyncio.create_task(town.ask(request(1)))) is ReplicaLost
+    assert sum(len(replica.service.requests) for replica in replicas) == 4
+    assert len(town.events.models) == 3
+
+
+async def lose(replica: Running, _: Request) -> None:
+    hang_up(replica)
 
 
 async def test_a_repeat_does_not_outlive_the_deadline(town: Town) -> None:

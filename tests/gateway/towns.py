@@ -58,7 +58,7 @@ class Town:
         replica = await self._stack.enter_async_context(running(home))
         self.entries.append(ReplicaEntry(home.name, spec(version), (), replica.address, "onnx"))
         self.tell(self.entries)
-        await until(lambda: len(replica.channel.peers) == 1 and self._is_ready(version, home.name))
+        await until(lambda: len(replica.channel.peers) == 1 and self.is_ready(version, home.name))
         return replica
 
     async def another_gateway(self) -> Router:
@@ -69,7 +69,7 @@ class Town:
         await router.settle()
         return router
 
-    def _is_ready(self, version: str, entry_id: str) -> bool:
+    def is_ready(self, version: str, entry_id: str) -> bool:
         found = self.router.models().get("tiny", {}).get(version)
         return found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
 

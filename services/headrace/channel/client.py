@@ -14,13 +14,14 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Started,
     Tell,
     Told,
     Welcome,
     metas,
 )
 from headrace.channel.stream import Address, FrameStream
-from headrace.errors import DeadlineExceeded, NotReady, ReplicaLost, error_from
+from headrace.errors import Blame, DeadlineExceeded, NotReady, ReplicaLost, error_from
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
@@ -41,6 +42,8 @@ class ReplicaClient:
         self._loop = loop
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[Answer], asyncio.TimerHandle]] = {}
+        self._suspects: set[int] = set()
+        self._alone = 0  # the suspect of which the replica said last that it runs, alone
         self._telling: dict[int, asyncio.Future[Statistics]] = {}
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
@@ -94,6 +97,8 @@ class ReplicaClient:
         future: asyncio.Future[Answer] = self._loop.create_future()
         timer = self._loop.call_later(budget_s, self._expire, ask_id)
         self._asked[ask_id] = (future, timer)
+        if request.is_suspect:
+            self._suspects.add(ask_id)
         self._idle.clear()
         future.add_done_callback(lambda _: self._withdraw(ask_id))
         return future
@@ -129,10 +134,10 @@ class ReplicaClient:
             case Fault():
                 if future := self._take(frame.id):
                     future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s))
+            case Started():
+                self._alone = frame.id
             case Told():
-                told = self._telling.get(frame.id)
-                if told is not None and not told.done():
-                    told.set_result(frame.statistics)
+                self._on_told(frame)
             case Pong():
                 self._pong = frame
                 self.known.set()
@@ -143,9 +148,21 @@ class ReplicaClient:
             case _:
                 self.stream.abort()
 
+    def _on_told(self, frame: Told) -> None:
+        told = self._telling.get(frame.id)
+        if told is not None and not told.done():
+            told.set_result(frame.statistics)
+
+    def _blame(self, ask_id: int) -> Blame:
+        """Whether what was asked may have ended the replica. Where one ran alone it was that one, and nothing else."""
+        if ask_id == self._alone:
+            return "certain"
+        return "none" if self._alone in self._asked or ask_id in self._suspects else "possible"
+
     def _take(self, ask_id: int) -> asyncio.Future[Answer] | None:
         """The future that still waits for this answer; None if it was withdrawn or has expired."""
         future, timer = self._asked.pop(ask_id, (None, None))
+        self._suspects.discard(ask_id)
         if not self._asked:
             self._idle.set()
         if timer is not None:
@@ -176,17 +193,21 @@ class ReplicaClient:
     def _on_lost(self) -> None:
         if self._pinger:
             self._pinger.cancel()
-        lost = ReplicaLost("the replica went away before it answered", retry_after_s=1)
         if not self._welcome.done():
-            self._welcome.set_exception(lost)
-        for ask_id in list(self._asked):
+            self._welcome.set_exception(_lost("none"))
+        blames = {ask_id: self._blame(ask_id) for ask_id in self._asked}
+        for ask_id, blame in blames.items():
             if future := self._take(ask_id):
-                future.set_exception(lost)
+                future.set_exception(_lost(blame))
         for told in self._telling.values():
             if not told.done():
-                told.set_exception(lost)
+                told.set_exception(_lost("none"))
         self.known.set()
         self.lost.set()
+
+
+def _lost(blame: Blame) -> ReplicaLost:
+    return ReplicaLost("the replica went away before it answered", retry_after_s=1, blame=blame)
 
 
 async def connect(address: Address, own_node: str, token: str) -> ReplicaClient:

@@ -25,6 +25,7 @@ __all__ = [
     "Ping",
     "Pong",
     "Reply",
+    "Started",
     "Tell",
     "Told",
     "Welcome",
@@ -116,7 +117,13 @@ class Told(msgspec.Struct, array_like=True, tag=10, frozen=True):
     statistics: Statistics
 
 
-Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway | Tell | Told
+class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
+    """The suspect with this Ask's id runs now, alone: if the replica ends before it answers, this ended it."""
+
+    id: int
+
+
+Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway | Tell | Told | Started
 
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Frame).decode

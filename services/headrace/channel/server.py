@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from headrace.channel.frames import (
     Ping,
     Pong,
     Reply,
+    Started,
     Tell,
     Told,
     Welcome,
@@ -48,7 +50,11 @@ class Service(Protocol):
     """What a replica does for a channel."""
 
     async def infer(self, request: Request) -> Answer:
-        """Answer one request. Raises a HeadraceError of the caller's or of ours."""
+        """Answer one request. Raises a HeadraceError of the caller's or of ours.
+
+        A suspect is run alone, and its `started` called on the loop right before, after all that ran before it is
+        settled.
+        """
         ...
 
     def health(self) -> Health: ...
@@ -71,6 +77,11 @@ class ChannelServer:
         """Ask every gateway to send nothing new; what was accepted is still answered."""
         for peer in list(self.peers):
             peer.send(GoingAway())
+
+    def flush(self) -> None:
+        """Write what was sent to the gateways now, since the process may end before the loop's turn does."""
+        for peer in list(self.peers):
+            peer.stream.flush()
 
     async def settle(self) -> None:
         """Wait until every request that was accepted is answered."""
@@ -125,6 +136,8 @@ class _Peer:
     async def _answer(self, ask: Ask, tensors: list[Tensor]) -> None:
         deadline_s = monotonic() + ask.budget_us / 1e6
         request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner)
+        if ask.is_suspect:
+            request.is_suspect, request.started = True, partial(self._say_started, ask.id)
         try:
             answer = await self._server.service.infer(request)
             self._reply(ask, answer)
@@ -133,6 +146,11 @@ class _Peer:
         except Exception:
             log.exception("request %s failed", ask.request_id)
             self._fault(ask, InferenceFailed("the model failed on this request"))
+
+    def _say_started(self, ask_id: int) -> None:
+        """Tell that a suspect runs, before it does, and give every gateway the answers that it is owed till now."""
+        self.send(Started(ask_id))
+        self._server.flush()
 
     def _reply(self, ask: Ask, answer: Answer) -> None:
         try:

@@ -72,6 +72,17 @@ class FrameStream(asyncio.Protocol):
         if out and self._transport is not None:
             self._transport.writelines(out)
 
+    def flush(self) -> None:
+        """Write what was sent into the socket now, as far as it takes it.
+
+        uvloop waits for the end of the loop's turn with what is within the write buffer's limits, so these are lowered.
+        """
+        if self._transport is None:
+            return
+        self._transport.set_write_buffer_limits(high=self._transport.get_write_buffer_size())
+        self._flush()
+        self._transport.set_write_buffer_limits()
+
     def close(self) -> None:
         """Close once all that was sent is written."""
         self._flush()

@@ -13,6 +13,7 @@ from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
 from headrace.gateway.admission import Admission
+from headrace.gateway.cache import ResponseCache
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing import Router, Version
 from headrace.gateway.wire import InferBody
@@ -46,6 +47,7 @@ class Doors:
     """
 
     router: Router
+    cache: ResponseCache
     admission: Admission
     offload: Offload
     labels: Mapping[str, Mapping[str, str]]
@@ -106,7 +108,7 @@ async def ask(
     priority: int = 0,
     sequence: SequenceStep | None = None,
 ) -> Answer:
-    """Send tensors to a replica, inside the caller's time. No rows in, no rows out: that asks nobody.
+    """Send tensors to a replica, inside the caller's time, or find the answer kept. No rows in, no rows out.
 
     A sequence is its caller's own: the key is part of it.
     """
@@ -118,7 +120,7 @@ async def ask(
     if sequence is not None and owner:
         sequence = replace(sequence, owner=owner)
     request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence, owner)
-    return await at.router.ask(version, request)
+    return await at.cache.ask(version, request)
 
 
 async def ask_all(
@@ -150,4 +152,4 @@ def server_timing(answer: Answer) -> tuple[bytes, bytes]:
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
         f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, padding;desc={times.padding:.2f}"
     )
-    return b"server-timing", text.encode()
+    return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_kept else text).encode()

@@ -107,7 +107,7 @@ async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
         "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
         "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
         **_scheduling(spec),
-        "response_cache": {"enable": False},
+        "response_cache": {"enable": at.cache.holds(spec.name)},
         "model_transaction_policy": {"decoupled": False},
         "parameters": {},
     }

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -19,6 +19,7 @@ from headrace.errors import (
     UnknownVersion,
 )
 from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.gateway.quarantine import Quarantine
 from headrace.gateway.sequences import Holders
 from headrace.gateway.wire import Codec
 from headrace.telemetry.events import GatewayEvents
@@ -34,6 +35,8 @@ _RECONNECT_S = (0.05, 0.2, 1.0)
 # Repeats after a lost replica may be at most this share of all requests, and always this many.
 _RETRY_SHARE = 0.1
 _RETRY_FLOOR = 10.0
+# Of one request. Repeats of what surely did not run are not of that share, as nothing is done twice.
+_MAX_REPEATS = 3
 
 
 @dataclass(eq=False)
@@ -69,6 +72,7 @@ class Router:
         self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
         self._holders = Holders()
+        self._quarantine = Quarantine(events)
 
     def update(self, fleet: Fleet) -> None:
         """Follow the fleet: open channels to what is new, close those to what left."""
@@ -121,29 +125,41 @@ class Router:
         return next(iter(versions.values()))
 
     async def ask(self, version: Version, request: Request) -> Answer:
-        """The answer of the least busy replica; of another one if that is lost, once, inside the deadline.
+        """The answer of the least busy replica; of another one if that is lost, inside the deadline.
 
-        A step of a sequence is answered by the replica that holds its state, or by none.
+        Once, if it may have run there; a few times, if it surely did not. A step of a sequence is answered by the
+        replica that holds its state, or by none. Raises PoisonInput for what replicas do not survive.
         """
         if request.sequence is not None:
             return await self._ask_holder(version, request, request.sequence)
         self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
-        first = self._pick(version)
-        try:
-            return await first.ask(request)
-        except (ReplicaLost, ShuttingDown):
-            if self._retry_tokens < 1:
-                raise
-            self._retry_tokens -= 1
-            self._events.request_retried(version.spec.name)
-            return await (await self._next(version, first, request.deadline_s)).ask(request)
+        tried: list[ReplicaClient] = []
+        repeats = 0  # of what may have run
+        while True:
+            try:
+                return await self._quarantine.ask(
+                    version.spec, request, lambda: self._next(version, tried, request.deadline_s)
+                )
+            except (ReplicaLost, ShuttingDown) as error:
+                has_run = not isinstance(error, ReplicaLost) or error.blame != "none"
+                repeats += has_run
+                if repeats > 1 or len(tried) > _MAX_REPEATS or (has_run and not self._take_token()):
+                    raise
+                self._events.request_retried(version.spec.name)
+
+    def _take_token(self) -> bool:
+        if self._retry_tokens < 1:
+            return False
+        self._retry_tokens -= 1
+        return True
 
     async def _ask_holder(self, version: Version, request: Request, step: SequenceStep) -> Answer:
         key = "\0".join((version.spec.name, version.spec.version, step.owner, step.id))
         ready = {entry_id for entry_id, replica in version.replicas.items() if replica.is_ready}
         holder = self._holders.find(key, starts=step.starts, members=version.members, ready=ready)
         try:
-            answer = await version.replicas[holder].ask(request)
+            replica = version.replicas[holder]
+            answer = await self._quarantine.ask(version.spec, request, lambda: replica)
         except (SequenceUnknown, QuotaExceeded):
             self._holders.forget(key)  # the replica holds nothing of it
             raise
@@ -151,17 +167,18 @@ class Router:
             self._holders.forget(key)
         return answer
 
-    def _pick(self, version: Version, without: ReplicaClient | None = None) -> ReplicaClient:
-        ready = [r for r in version.replicas.values() if r.is_ready and r is not without]
+    def _next(self, version: Version, tried: list[ReplicaClient], deadline_s: float) -> ReplicaClient:
+        """The replica to ask now: none of those that were tried, of which it is one then. Raises NotReady."""
+        if tried and monotonic() >= deadline_s:
+            raise DeadlineExceeded("the replica was lost and no time is left to ask another")
+        tried.append(replica := self._pick(version, tried))
+        return replica
+
+    def _pick(self, version: Version, without: Sequence[ReplicaClient]) -> ReplicaClient:
+        ready = [r for r in version.replicas.values() if r.is_ready and r not in without]
         if not ready:
             raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
         return min(ready, key=lambda r: r.outstanding) if len(ready) > 1 else ready[0]
-
-    async def _next(self, version: Version, lost: ReplicaClient, deadline_s: float) -> ReplicaClient:
-        """Another replica than the lost one, now. Raises NotReady if there is none."""
-        if monotonic() >= deadline_s:
-            raise DeadlineExceeded("the replica was lost and no time is left to ask another")
-        return self._pick(version, without=lost)
 
     async def _link(self, entry: ReplicaEntry, tried: asyncio.Event) -> None:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""

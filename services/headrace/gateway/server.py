@@ -42,7 +42,7 @@ class DataPolicy:
             self._keys.take(key)
             exchange.key = key
         if exchange.door not in FREE_DOORS:
-            self._admission.check()
+            self._admission.check(_owner(exchange))
         if exchange.method == "POST":
             check_media(exchange.door, exchange)
             model = exchange.params.get("model", "")
@@ -50,7 +50,7 @@ class DataPolicy:
                 exchange.max_body_bytes = self._bodies[model]
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:
-        return _FREE if exchange.door in FREE_DOORS else self._admission
+        return _FREE if exchange.door in FREE_DOORS else self._admission.place(_owner(exchange))
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None:
         if self._keys is not None and exchange.key is not None:
@@ -60,6 +60,12 @@ class DataPolicy:
         self._events.request_ended(exchange.model, exchange.version, exchange.door, status, seconds)
         if code:
             self._events.request_failed(exchange.door, code)
+
+
+def _owner(exchange: Exchange) -> str:
+    """The id of the key that asks; empty where none is needed."""
+    key = cast(Key | None, exchange.key)
+    return "" if key is None else key.id
 
 
 async def watch_loop(events: GatewayEvents, clock: Callable[[], float] = monotonic) -> None:

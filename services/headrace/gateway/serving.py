@@ -16,6 +16,7 @@ from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
 from headrace.gateway.asking import Doors
+from headrace.gateway.cache import CacheLimits, ResponseCache
 from headrace.gateway.offload import Offload
 from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
@@ -35,7 +36,8 @@ class GatewayOrder:
     """Where to listen, and for whom. `node` and `address` are this node's id and address; `token` opens the channels.
 
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
-    version), `bodies` the most bytes of a body for models that differ from `edge`.
+    version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
+    answers are kept.
     """
 
     host: str
@@ -49,6 +51,7 @@ class GatewayOrder:
     tls: tuple[Path, Path] | None = None
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     bodies: Mapping[str, int] = field(default_factory=dict)
+    caches: Mapping[str, CacheLimits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,9 @@ async def serve_gateway(
         gc.freeze()
         ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
         inflated = Budget(order.edge.max_bodies_bytes)
-        doors = Doors(router, admission, offload, order.labels, order.edge.max_inflated_bytes, inflated, change_logging)
+        cache = ResponseCache(router.ask, order.caches, events)
+        most_inflated = order.edge.max_inflated_bytes
+        doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, change_logging)
         policy = DataPolicy(admission, events, keys, order.bodies)
         await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
 

@@ -39,6 +39,8 @@ PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
 # A batch this short costs less than waking another thread twice, so it runs on the loop itself.
 INLINE_BELOW_S = 0.002
+# Turns of the loop from a batch's end until its answers are with their connections.
+_TURNS_TO_ANSWER = 4
 
 
 class _Piece(NamedTuple):
@@ -250,9 +252,8 @@ class Host:
     async def _run_batch(self, pieces: Sequence[_Piece]) -> Sequence[Ran | Exception]:
         parts = [piece.part for piece in pieces]
         cells = cells_of(parts, self.spec)
-        for piece in pieces:
-            if piece.started:
-                piece.started()
+        if pieces[0].started:  # it runs alone
+            await self._announce(pieces[0].started)
         started_s = monotonic()
         if self._is_quick and self._backend.lanes == 1 and self._batcher.cost.seconds(cells) < INLINE_BELOW_S:
             results = self._runner.run(parts)
@@ -266,6 +267,12 @@ class Host:
         real_cells = sum(rows_of(part) * length_of(part, self.spec) for part in parts)
         self._events.batch_ran(sum(map(rows_of, parts)), real_cells, cells - real_cells)
         return results
+
+    async def _announce(self, started: Callable[[], None]) -> None:
+        """Say that a suspect runs now. If that is the end of this process, those before it were answered."""
+        for _ in range(_TURNS_TO_ANSWER):
+            await asyncio.sleep(0)
+        started()
 
     async def _keep_proving(self) -> None:
         """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact."""

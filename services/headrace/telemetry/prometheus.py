@@ -50,6 +50,17 @@ class PrometheusGateway(PrometheusEdge):
         self._retries = Counter(
             "headrace_retries", "Requests repeated after their replica was lost.", ["model"], registry=registry
         )
+        self._quarantined = Gauge(
+            "headrace_quarantined", "Inputs refused now, as they end processes.", registry=registry
+        )
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(name, text, ["model"], registry=registry)
+
+        self._poisoned = counter("headrace_poisoned", "Requests refused whose input ends processes.")
+        self._hits = counter("headrace_cache_hits", "Requests answered from the response cache.")
+        self._misses = counter("headrace_cache_misses", "Requests that the response cache passed on.")
+        self._shared = counter("headrace_cache_shared", "Requests that waited for an equal one's answer.")
         self._lag = Histogram(
             "headrace_loop_lag_seconds",
             "How late the gateway's event loop ran a timer.",
@@ -68,6 +79,21 @@ class PrometheusGateway(PrometheusEdge):
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()
+
+    def watch_quarantine(self, inputs: Callable[[], int]) -> None:
+        self._quarantined.set_function(inputs)
+
+    def poison_refused(self, model: str) -> None:
+        self._poisoned.labels(model).inc()
+
+    def cache_hit(self, model: str) -> None:
+        self._hits.labels(model).inc()
+
+    def cache_missed(self, model: str) -> None:
+        self._misses.labels(model).inc()
+
+    def cache_shared(self, model: str) -> None:
+        self._shared.labels(model).inc()
 
     def loop_lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)

@@ -1,0 +1,117 @@
+"""Who may have ended a replica: what was under way there, unless a suspect ran alone, of which the replica told."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.channel.replicas import TOKEN, Running, doubled, ready_client, request, running, until
+
+from headrace.channel import ReplicaClient
+from headrace.channel.frames import Ask, Decoder, Frame, Hello, Started, encode, metas
+from headrace.errors import ReplicaLost
+from headrace.tensor import Answer, Request
+
+
+@pytest.fixture
+async def replica(tmp_path: Path) -> AsyncIterator[Running]:
+    async with running(tmp_path) as replica:
+        yield replica
+
+
+@pytest.fixture
+async def client(replica: Running) -> AsyncIterator[ReplicaClient]:
+    async with ready_client(replica) as client:
+        yield client
+
+
+def suspect(number: float) -> Request:
+    asked = request(number)
+    asked.is_suspect = True
+    return asked
+
+
+def lose(replica: Running) -> None:
+    for peer in list(replica.channel.peers):
+        peer.stream.abort()
+
+
+async def blame(asked: "asyncio.Future[Answer]") -> str:
+    with pytest.raises(ReplicaLost) as caught:
+        await asked
+    return caught.value.blame
+
+
+async def test_a_suspect_is_told_apart_and_can_say_that_it_starts(replica: Running, client: ReplicaClient) -> None:
+    await client.ask(request(1))
+    await client.ask(suspect(2))
+    assert [(r.is_suspect, r.started is not None) for r in replica.service.requests] == [(False, False), (True, True)]
+
+
+async def test_what_was_under_way_may_have_ended_its_replica_but_no_suspect_that_did_not_start(
+    replica: Running, client: ReplicaClient
+) -> None:
+    replica.service.gate.clear()
+    asked = [client.ask(request(1)), client.ask(request(2)), client.ask(suspect(3))]
+    await until(lambda: len(replica.service.requests) == 3)
+    lose(replica)
+    assert [await blame(one) for one in asked] == ["possible", "possible", "none"]
+
+
+async def test_a_suspect_that_ran_alone_did_it_and_nothing_beside_it(replica: Running, client: ReplicaClient) -> None:
+    async def start(seen: Request) -> None:
+        if seen.started and seen.request_id == "request-3":
+            seen.started()
+            lose(replica)
+
+    replica.service.before = start
+    replica.service.gate.clear()
+    asked = [client.ask(request(1)), client.ask(suspect(2)), client.ask(suspect(3))]
+    assert [await blame(one) for one in asked] == ["none", "none", "certain"]
+
+
+async def test_a_suspect_that_was_answered_is_blamed_for_nothing_that_comes_later(
+    replica: Running, client: ReplicaClient
+) -> None:
+    async def start(seen: Request) -> None:
+        if seen.started:
+            seen.started()
+
+    replica.service.before = start
+    assert doubled(await client.ask(suspect(1))) == 2
+    replica.service.gate.clear()
+    asked = client.ask(request(2))
+    await until(lambda: len(replica.service.requests) == 2)
+    lose(replica)
+    assert await blame(asked) == "possible"
+
+
+async def test_nothing_is_blamed_that_was_not_sent(replica: Running, client: ReplicaClient) -> None:
+    lose(replica)
+    await client.lost.wait()
+    with pytest.raises(ReplicaLost) as caught:
+        client.ask(request(1))
+    assert caught.value.blame == "none"
+
+
+async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running) -> None:
+    """Else a model that ends the process in that very turn of the loop would take the word with it."""
+    caller = socket.socket(socket.AF_UNIX)
+    caller.connect(replica.address.unix)
+    caller.setblocking(False)
+    seen: list[Frame] = []
+
+    async def start(asked: Request) -> None:
+        assert asked.started
+        asked.started()
+        seen.extend(frame for frame, _ in decoder.feed(caller.recv(1000)))
+
+    decoder = Decoder()
+    replica.service.before = start
+    tensors = request(1).inputs
+    ask = encode(Ask(1, 10**6, 0, "r", (), metas(tensors), is_suspect=True), tensors)
+    caller.sendall(b"".join(bytes(part) for part in [*encode(Hello(TOKEN)), *ask]))
+    await until(lambda: bool(seen))
+    caller.close()
+    assert seen[-1] == Started(1)

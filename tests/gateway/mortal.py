@@ -1,0 +1,74 @@
+"""A replica in a process of its own, which some inputs end: python -m tests.gateway.mortal SOCKET ROWS.
+
+It runs a batch once so many rows wait, and a suspect alone. A word on its standard input lets suspects run; its end
+ends the process. It says that it listens by a line.
+"""
+
+import asyncio
+import os
+import sys
+
+import uvloop
+from tests.channel.replicas import TIMES, TOKEN
+
+from headrace.channel import Health, serve
+from headrace.channel.frames import Welcome
+from headrace.statistics import Statistics
+from headrace.tensor import Answer, Request, from_array, to_array
+
+__all__ = ["POISON", "STATUS"]
+
+POISON = 13.0
+STATUS = 66
+
+
+class Mortal:
+    """Doubles, in batches of `rows`, but for POISON, which ends the process."""
+
+    def __init__(self, rows: int, may_try: asyncio.Event) -> None:
+        self._rows = rows
+        self._may_try = may_try
+        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
+
+    async def infer(self, request: Request) -> Answer:
+        if request.is_suspect:
+            await self._may_try.wait()
+            assert request.started
+            request.started()
+            return self._run(request)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        if len(self._waiting) == self._rows:
+            for asked, to_settle in self._waiting:
+                to_settle.set_result(self._run(asked))
+            self._waiting = []
+        return await answer
+
+    def _run(self, request: Request) -> Answer:
+        numbers = to_array(request.inputs[0])
+        if POISON in numbers:
+            os._exit(STATUS)
+        return Answer([from_array("y", 2 * numbers)], TIMES)
+
+    def health(self) -> Health:
+        return Health(is_ready=True, waiting_rows=0)
+
+    def statistics(self) -> Statistics:
+        return Statistics()
+
+
+async def main(unix: str, rows: int) -> None:
+    may_try, ended = asyncio.Event(), asyncio.Event()
+
+    def hear() -> None:
+        (may_try if os.read(sys.stdin.fileno(), 1) else ended).set()
+
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), hear)
+    async with serve(Mortal(rows, may_try), Welcome("tiny", "1"), TOKEN, unix, "127.0.0.1"):
+        sys.stdout.write("listening\n")
+        sys.stdout.flush()
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,84 @@
+"""A request that ends the process it runs in, against real processes: what it costs, and what becomes of the others."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from tests.channel.replicas import request, until
+from tests.gateway.mortal import POISON, STATUS
+from tests.gateway.towns import Town, spec
+
+from headrace.channel import Address
+from headrace.errors import HeadraceError, PoisonInput
+from headrace.fleet.entries import ReplicaEntry
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT_S = 30.0
+
+
+@asynccontextmanager
+async def mortal(town: Town, unix: Path, rows: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A replica that runs batches of `rows`, in a process; the town has found it."""
+    pipe = asyncio.subprocess.PIPE
+    command = (sys.executable, "-m", "tests.gateway.mortal", str(unix), str(rows))
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
+    assert process.stdin
+    assert process.stdout
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            assert await process.stdout.readline() == b"listening\n"
+        town.entries.append(ReplicaEntry(unix.name, spec(), (), Address("here", str(unix), "127.0.0.1", 0), "onnx"))
+        town.tell(town.entries)
+        await until(lambda: town.is_ready("1", unix.name))
+        yield process
+    finally:
+        process.stdin.close()
+        async with asyncio.timeout(TIMEOUT_S):
+            await process.wait()
+
+
+def let_try(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin
+    process.stdin.write(b"!")
+
+
+async def ended(process: asyncio.subprocess.Process) -> int:
+    async with asyncio.timeout(TIMEOUT_S):
+        return await process.wait()
+
+
+async def outcome(town: Town, number: float) -> float | type[HeadraceError]:
+    try:
+        return await town.ask(request(number, seconds=TIMEOUT_S))
+    except HeadraceError as error:
+        return type(error)
+
+
+async def test_a_poison_costs_two_processes_and_its_nineteen_neighbours_nothing(town: Town, tmp_path: Path) -> None:
+    """Of two replicas with ten requests each one is lost and replaced, then the other, on which the poison is tried."""
+    async with AsyncExitStack() as stack:
+        first, second = [await stack.enter_async_context(mortal(town, tmp_path / name, 10)) for name in "ab"]
+        asked = [asyncio.create_task(outcome(town, n)) for n in range(20)]
+        lost, other = await first_of(first, second)
+        third = await stack.enter_async_context(mortal(town, tmp_path / "c", 1))
+        let_try(third)
+        let_try(other)
+        answers = await asyncio.gather(*asked)
+        assert answers == [PoisonInput if n == POISON else 2.0 * n for n in range(20)]
+        assert [await ended(process) for process in (lost, other)] == [STATUS] * 2
+        assert await outcome(town, POISON) is PoisonInput
+        assert await outcome(town, 1) == 2
+        assert third.returncode is None
+
+
+async def first_of(
+    one: asyncio.subprocess.Process, two: asyncio.subprocess.Process
+) -> tuple[asyncio.subprocess.Process, asyncio.subprocess.Process]:
+    """The process that ends first, and the other."""
+    waits = {asyncio.create_task(one.wait()): (one, two), asyncio.create_task(two.wait()): (two, one)}
+    done, rest = await asyncio.wait(waits, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in rest:
+        task.cancel()
+    return waits[done.pop()]

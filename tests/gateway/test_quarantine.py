@@ -1,0 +1,184 @@
+"""What becomes of inputs that end replicas: replicas of a few lines, and a clock of the test's own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from tests.channel.replicas import TIMES, request
+from tests.gateway.towns import spec
+
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    InferenceFailed,
+    Overloaded,
+    PoisonInput,
+    ReplicaLost,
+)
+from headrace.gateway.quarantine import POISON_S, SUSPECT_S, Quarantine
+from headrace.telemetry.events import Silent
+from headrace.tensor import Answer, Request
+
+SPEC = spec()
+MOST = 10
+LOST, ALONE, BESIDE = (ReplicaLost("lost", 1, blame) for blame in ("possible", "certain", "none"))
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.refused: list[str] = []
+        self.inputs: Callable[[], int] = lambda: -1
+
+    def poison_refused(self, model: str) -> None:
+        self.refused.append(model)
+
+    def watch_quarantine(self, inputs: Callable[[], int]) -> None:
+        self.inputs = inputs
+
+
+class Ward:
+    """A quarantine, and the one replica that it asks; `fate` is how that ends the next requests, None by an answer."""
+
+    def __init__(self) -> None:
+        self.told = Told()
+        self.now_s = 1000.0
+        self.quarantine = Quarantine(self.told, clock=lambda: self.now_s, most=MOST)
+        self.fate: HeadraceError | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.seen: list[bool] = []
+
+    def ask(self, asked: Request) -> Awaitable[Answer]:
+        self.seen.append(asked.is_suspect)
+        return self._answer()
+
+    async def _answer(self) -> Answer:
+        await self.gate.wait()
+        if self.fate:
+            raise self.fate
+        return Answer([], TIMES)
+
+    async def ends(self, asked: Request, fate: HeadraceError | None = None) -> type[HeadraceError] | None:
+        """How a request ends; None by an answer."""
+        self.fate = fate
+        try:
+            await self.quarantine.ask(SPEC, asked, lambda: self)
+        except HeadraceError as error:
+            return type(error)
+        return None
+
+    async def poison(self, number: float) -> None:
+        assert await self.ends(request(number), LOST) is ReplicaLost
+        assert await self.ends(request(number), ALONE) is PoisonInput
+
+
+@pytest.fixture
+def ward() -> Ward:
+    return Ward()
+
+
+async def test_an_input_that_ended_a_replica_alone_is_refused_and_no_replica_asked(ward: Ward) -> None:
+    await ward.poison(1)
+    assert ward.seen == [False, True]
+    assert [await ward.ends(request(1)) for _ in range(3)] == [PoisonInput] * 3
+    assert ward.seen == [False, True]
+    assert (ward.told.inputs(), ward.told.refused) == (1, ["tiny"] * 4)
+
+
+async def test_other_inputs_are_asked_as_ever(ward: Ward) -> None:
+    await ward.poison(1)
+    assert await ward.ends(request(2)) is None
+    assert ward.seen[-1] is False
+
+
+async def test_a_quarantine_ends(ward: Ward) -> None:
+    await ward.poison(1)
+    ward.now_s += POISON_S - 1
+    assert await ward.ends(request(1)) is PoisonInput
+    ward.now_s += 1
+    assert ward.told.inputs() == 0
+    assert await ward.ends(request(1)) is None
+    assert ward.seen[-1] is False
+
+
+async def test_a_suspicion_ends(ward: Ward) -> None:
+    await ward.ends(request(1), LOST)
+    ward.now_s += SUSPECT_S
+    assert await ward.ends(request(1)) is None
+    assert ward.seen == [False, False]
+
+
+@pytest.mark.parametrize("answer", [None, InferenceFailed("the model failed")])
+async def test_a_suspect_that_is_answered_is_cleared(ward: Ward, answer: HeadraceError | None) -> None:
+    await ward.ends(request(1), LOST)
+    await ward.ends(request(1), answer)
+    await ward.ends(request(1))
+    assert ward.seen == [False, True, False]
+
+
+@pytest.mark.parametrize("fault", [Overloaded("full", 1), DeadlineExceeded("late"), BESIDE])
+async def test_a_suspect_that_was_not_run_stays_one(ward: Ward, fault: HeadraceError) -> None:
+    await ward.ends(request(1), LOST)
+    assert await ward.ends(request(1), fault) is type(fault)
+    await ward.ends(request(1))
+    assert ward.seen == [False, True, True]
+
+
+async def test_nothing_is_suspected_where_it_is_known_what_ended_the_replica(ward: Ward) -> None:
+    await ward.ends(request(1), BESIDE)
+    await ward.ends(request(1))
+    assert ward.seen == [False, False]
+
+
+async def test_equal_suspects_are_tried_one_at_a_time_and_one_verdict_is_all_of_theirs(ward: Ward) -> None:
+    """Else many equal requests would end many replicas at once."""
+    await ward.ends(request(1), LOST)
+    ward.gate.clear()
+    asked = [asyncio.create_task(ward.ends(request(1), ALONE)) for _ in range(5)]
+    other = asyncio.create_task(ward.ends(request(2), ALONE))
+    await asyncio.sleep(0)
+    assert ward.seen == [False, True, False]
+    ward.gate.set()
+    assert await asyncio.gather(*asked) == [PoisonInput] * 5
+    assert await other is ReplicaLost
+    assert ward.seen == [False, True, False]
+
+
+async def test_equal_suspects_found_innocent_go_together(ward: Ward) -> None:
+    await ward.ends(request(1), LOST)
+    ward.gate.clear()
+    asked = [asyncio.create_task(ward.ends(request(1))) for _ in range(5)]
+    await asyncio.sleep(0)
+    ward.gate.set()
+    assert await asyncio.gather(*asked) == [None] * 5
+    assert ward.seen == [False, True, False, False, False, False]
+
+
+async def test_who_waits_for_a_verdict_does_so_inside_its_deadline(ward: Ward) -> None:
+    await ward.ends(request(1), LOST)
+    ward.gate.clear()
+    tried = asyncio.create_task(ward.ends(request(1)))
+    await asyncio.sleep(0)
+    assert await ward.ends(request(1, seconds=0.0)) is DeadlineExceeded
+    ward.gate.set()
+    assert await tried is None
+
+
+async def test_a_caller_who_leaves_leaves_the_trial_to_the_next(ward: Ward) -> None:
+    await ward.ends(request(1), LOST)
+    ward.gate.clear()
+    leaving, staying = (asyncio.create_task(ward.ends(request(1))) for _ in range(2))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    ward.gate.set()
+    assert await staying is None
+    assert ward.seen == [False, True, True]
+
+
+async def test_what_is_remembered_is_bounded(ward: Ward) -> None:
+    await ward.poison(-1)
+    for n in range(MOST):
+        await ward.ends(request(n), LOST)
+    assert ward.told.inputs() == 0
+    assert await ward.ends(request(MOST - 1)) is None
+    assert ward.seen[-1] is True
