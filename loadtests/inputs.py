@@ -134,11 +134,19 @@ def is_served(url: str, model: str) -> bool:
 
 
 def infer_shot(
-    model: str, inputs: Mapping[str, npt.NDArray[np.float32]], output: str, expected: npt.NDArray[np.float32]
+    model: str,
+    inputs: Mapping[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]],
+    output: str,
+    expected: npt.NDArray[np.float32],
 ) -> Shot:
-    """FP32 tensors as a binary infer request; right is `expected` in `output`, within a thousandth."""
+    """FP32 and INT64 tensors as a binary infer request; right is `expected` in `output`, within a thousandth."""
     listed = [
-        {"name": name, "datatype": "FP32", "shape": a.shape, "parameters": {"binary_data_size": a.nbytes}}
+        {
+            "name": name,
+            "datatype": "INT64" if a.dtype == np.int64 else "FP32",
+            "shape": a.shape,
+            "parameters": {"binary_data_size": a.nbytes},
+        }
         for name, a in inputs.items()
     ]
     header = orjson.dumps({"inputs": listed, "outputs": [{"name": output}]})
@@ -146,7 +154,7 @@ def infer_shot(
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(header)),
     }
-    body = b"".join((header, *(a.astype("<f4").tobytes() for a in inputs.values())))
+    body = b"".join((header, *(a.astype(a.dtype.newbyteorder("<")).tobytes() for a in inputs.values())))
 
     def is_right(answer: bytes) -> bool:
         found = orjson.loads(answer)["outputs"][0]
