@@ -167,4 +167,6 @@ def _document() -> dict[str, object]:
             ],
         },
         "batching": {"max_rows": 64},
+        # A stream is a few KiB, and a call centre has many.
+        "sequence": {"max_open": 2000},
     }

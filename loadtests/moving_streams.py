@@ -1,0 +1,124 @@
+"""Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if nothing happened.
+
+    python loadtests/moving_streams.py
+
+50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the first run a new
+version of the model is loaded, which takes over and ends the old one; during the second the model is scaled down to one
+replica. Every probability is compared with that of an uninterrupted run. Exit status 1 if a stream was lost or wrong.
+"""
+
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+# Run as a file, Python sees only this file's folder.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from loadtests.apart import HOST, free_port
+from loadtests.inputs import REPOSITORY
+from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
+
+from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
+from headrace_models.repository import scan
+
+STREAMS, REPLICAS = 50, 2
+
+
+class _Town:
+    """A platform that this process runs, and what may happen to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        from headrace import app as platform
+        from headrace.operation.lanes import FleetMembers
+        from headrace.operation.operator import Operator
+
+        self._settings = settings
+        self._ended = threading.Event()
+        versions, _ = scan(settings.models, [MODEL])
+        self._applications = platform.deploy(settings, versions, self._ended)
+        failed = platform.wait_until_ready(versions, lambda _: None, self._ended)
+        self._operator = Operator(settings.models, self._applications, FleetMembers(), versions, failed)
+        platform.wait_for_gateway(settings, self._ended)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self._settings.gateway.port}"
+
+    def update(self) -> None:
+        """Load version 2, which is version 1 by another number; version 1 ends."""
+        folder = self._settings.models / MODEL / "2"
+        shutil.copytree(self._settings.models / MODEL / "1", folder)
+        spec = folder / "model.toml"
+        text = spec.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"')
+        spec.write_text(text, encoding="utf-8")
+        self._operator.load(MODEL)
+
+    def shrink(self) -> None:
+        """Scale the newest version down to one replica."""
+        from dataclasses import replace
+
+        one = self._settings.model_copy(update={"model": {MODEL: ModelSettings(replicas=1)}})
+        newest = scan(self._settings.models, [MODEL])[0][0]
+        replace(self._applications, settings=one).deploy(newest)
+
+
+@contextmanager
+def _town(models: Path) -> Iterator[_Town]:
+    prepare_ray()
+    from headrace import app as platform
+
+    settings = Settings(
+        models=models,
+        gateway=GatewaySettings(host=HOST, port=free_port()),
+        admin=AdminSettings(host=HOST, port=free_port()),
+        model={MODEL: ModelSettings(replicas=REPLICAS)},
+    )
+    platform.start_ray()
+    try:
+        yield _Town(settings)
+    finally:
+        platform.stop()
+
+
+def _through(town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console) -> bool:
+    """Streams while `change` happens, a third of the way in. True if nothing was lost and nothing wrong."""
+    version = scan(REPOSITORY, [MODEL])[0][0]
+    pcm = hum(round(seconds / CHUNK_S))
+    expected = probabilities(version, pcm)
+    changing = threading.Timer(seconds / 3, change)
+    changing.start()
+    found = uvloop.run(run_streams(town.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-")))
+    changing.join()
+    tell(console, f"{STREAMS} streams through {name}", found)
+    return not found.lost and not found.wrong
+
+
+def main(
+    seconds: Annotated[float, typer.Option(min=15, help="How long the streams are, each time.")] = 45.0,
+) -> None:
+    """Stream through a rolling update and through a scale-down.
+
+    Example: python loadtests/moving_streams.py --seconds 30
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    with tempfile.TemporaryDirectory(prefix="streams-") as place:
+        shutil.copytree(REPOSITORY / MODEL, Path(place) / MODEL)
+        with _town(Path(place)) as town:
+            are_whole = [
+                _through(town, "a rolling update", town.update, seconds, console),
+                _through(town, "a scale-down", town.shrink, seconds, console),
+            ]
+    raise typer.Exit(0 if all(are_whole) else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
