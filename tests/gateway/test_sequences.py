@@ -7,8 +7,9 @@ import pytest
 from tests.channel.replicas import Running, doubled, request, until
 from tests.gateway.towns import Town, hang_up
 
+from headrace.channel import Health, home_of
 from headrace.errors import NotReady, QuotaExceeded, ReplicaLost, SequenceLost, SequenceUnknown
-from headrace.gateway.sequences import Holders, home_of
+from headrace.gateway.sequences import Holder, Holders
 from headrace.tensor import Request, SequenceStep
 
 REPLICAS = ("one", "two", "three")
@@ -123,11 +124,6 @@ async def test_a_version_has_its_own_sequences(town: Town) -> None:
     assert (len(steps_of(one)), len(steps_of(two))) == (2, 1)
 
 
-def find(holders: Holders, key: str, *, starts: bool = False, gone: str = "", away: str = "") -> str:
-    members = [r for r in REPLICAS if r != gone]
-    return holders.find(key, starts=starts, members=members, ready=[r for r in members if r != away])
-
-
 def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None:
     keys = [str(n) for n in range(300)]
     before = {key: home_of(key, REPLICAS) for key in keys}
@@ -135,28 +131,45 @@ def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None
     assert {key for key in keys if after[key] != before[key]} == {key for key in keys if before[key] == "three"}
 
 
+async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_that_is_gone(town: Town) -> None:
+    """Else another gateway, which still knows the old place, would go on with the old state."""
+    replicas = [await town.start() for _ in range(2)]
+    away = await holder_of(town, replicas, "1")
+    replicas[away].service.health_now = Health(is_ready=False, waiting_rows=0)
+    client = town.router.find("tiny", None).replicas[str(away)]
+    await until(lambda: not client.is_ready)
+    with pytest.raises(NotReady):
+        await town.ask(step(1, starts=True))
+    town.tell([entry for n, entry in enumerate(town.entries) if n != away])
+    await asyncio.sleep(0)
+    assert await town.ask(step(1, starts=True)) == 2
+    assert len(steps_of(replicas[1 - away])) == 1
+
+
 def test_the_longest_unused_sequences_are_forgotten_first() -> None:
     holders = Holders(most=3)
-    homes = [find(holders, str(n), starts=True) for n in range(3)]
-    find(holders, "0")
-    find(holders, "3", starts=True)
-    with pytest.raises(SequenceLost):
-        find(holders, "0", gone=homes[0])
-    assert find(holders, "1", gone=homes[1]) != homes[1]
+    for name in ("0", "1", "2", "0", "3"):
+        holders.hold(name, "one")
+    assert [holders.find(name) for name in "0123"] == [Holder("one"), None, Holder("one"), Holder("one")]
 
 
-def test_what_is_forgotten_is_not_said_to_be_lost() -> None:
+def test_a_holder_moves_once_it_is_known_to_be_the_giver_or_not_known_at_all() -> None:
     holders = Holders()
-    home = find(holders, "1", starts=True)
+    holders.hold("1", "one")
+    for name in ("1", "2"):
+        holders.move(name, "one", "two")
+        assert holders.find(name) == Holder("two", heir_of="one")
+        holders.move(name, "one", "three")
+        assert holders.find(name) == Holder("two", heir_of="one")
+    holders.hold("1", "two")
+    assert holders.find("1") == Holder("two", heir_of="one")
+    holders.hold("1", "three")
+    assert holders.find("1") == Holder("three")
+
+
+def test_what_is_forgotten_is_not_known() -> None:
+    holders = Holders()
+    holders.hold("1", "one")
     holders.forget("1")
     holders.forget("1")
-    assert find(holders, "1", gone=home) != home
-
-
-def test_a_sequence_starts_anew_only_where_it_is_known_already_or_when_that_is_gone() -> None:
-    """Else another gateway, which still knows the old place, would go on with the old state."""
-    holders = Holders()
-    home = find(holders, "1", starts=True)
-    with pytest.raises(NotReady):
-        find(holders, "1", starts=True, away=home)
-    assert find(holders, "1", starts=True, gone=home) != home
+    assert holders.find("1") is None
