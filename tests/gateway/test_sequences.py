@@ -7,8 +7,16 @@ import pytest
 from tests.channel.replicas import Running, doubled, request, until
 from tests.gateway.towns import Town, hang_up
 
-from headrace.channel import Health, home_of
-from headrace.errors import NotReady, QuotaExceeded, ReplicaLost, SequenceLost, SequenceUnknown
+from headrace.channel import Health, SequenceKey, home_of
+from headrace.errors import (
+    NotReady,
+    QuotaExceeded,
+    ReplicaLost,
+    SequenceLost,
+    SequenceMoved,
+    SequenceUnknown,
+    ShuttingDown,
+)
 from headrace.gateway.sequences import Holder, Holders
 from headrace.tensor import Request, SequenceStep
 
@@ -173,3 +181,73 @@ def test_what_is_forgotten_is_not_known() -> None:
     holders.forget("1")
     holders.forget("1")
     assert holders.find("1") is None
+
+
+async def moved_from(town: Town, replicas: list[Running], of: str) -> tuple[Running, Running]:
+    """Start a sequence in one of two replicas, and ask for a step whose answer waits: the giver and the heir to be."""
+    giver = await holder_of(town, replicas, of)
+    replicas[giver].service.gate.clear()
+    return replicas[giver], replicas[1 - giver]
+
+
+def says_moved(giver: Running, replicas: list[Running]) -> None:
+    giver.channel.say_going_away()
+    giver.channel.say_moved(str(1 - replicas.index(giver)), [SequenceKey("", "1")])
+
+
+async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    giver, heir = await moved_from(town, replicas, "1")
+    early = [asyncio.create_task(town.ask(step(n))) for n in (2, 3)]
+    await until(lambda: len(steps_of(giver)) == 3)
+    says_moved(giver, replicas)
+    holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+    await until(lambda: not holder.is_ready)
+    late = asyncio.create_task(town.ask(step(4)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert steps_of(heir) == []
+    giver.service.failure = SequenceMoved("another replica has it")
+    giver.service.gate.set()
+    assert await asyncio.gather(*early, late) == [4, 6, 8]
+    assert [asked.request_id for asked in heir.service.requests] == ["request-2", "request-3", "request-4"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of_an_heir(
+    town: Town, *, told: bool
+) -> None:
+    """All that ran was answered before the replica told."""
+    replicas = [await town.start() for _ in range(2)]
+    giver, heir = await moved_from(town, replicas, "1")
+    asked = asyncio.create_task(town.ask(step(2)))
+    await until(lambda: len(steps_of(giver)) == 2)
+    if told:
+        says_moved(giver, replicas)
+        holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+        await until(lambda: not holder.is_ready)
+    hang_up(giver)
+    if told:
+        assert await asked == 4
+    else:
+        with pytest.raises(ReplicaLost):
+            await asked
+    assert len(steps_of(heir)) == told
+
+
+async def test_a_start_that_crosses_a_farewell_begins_elsewhere(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    for n in range(8):
+        draining = replicas[n % 2]
+        draining.service.failure, replicas[1 - n % 2].service.failure = ShuttingDown("it goes away", 1), None
+        assert await town.ask(step(n, str(n), starts=True)) == 2 * n
+        assert await town.ask(step(1, str(n))) == 2
+
+
+async def test_steps_that_follow_for_ever_end(town: Town) -> None:
+    replicas = [await town.start() for _ in range(3)]
+    for replica in replicas:
+        replica.service.failure = SequenceMoved("another replica has it")
+    with pytest.raises(SequenceLost):
+        await town.ask(step(1))
+    assert [len(steps_of(replica)) for replica in replicas] == [1, 1, 1]
