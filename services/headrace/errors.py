@@ -37,7 +37,8 @@ HeadraceError
 ├── UnsupportedMedia           a content type that nothing here reads
 │   └── UnsupportedEncoding    a content encoding that nothing here reads
 ├── Conflict                   right by itself, but not beside what else goes on
-│   └── SequenceLost           the replica that held the sequence's state is gone
+│   ├── SequenceLost           the replica that held the sequence's state is gone
+│   └── SequenceMoved          another replica holds it now; between our processes alone, a gateway follows it
 ├── Unavailable                right request, wrong moment; may be repeated
 │   ├── NotReady               the model has no replica that can answer now
 │   ├── Overloaded             a bounded line is full
@@ -89,6 +90,7 @@ __all__ = [
     "ReceiptTimeout",
     "ReplicaLost",
     "SequenceLost",
+    "SequenceMoved",
     "SequenceUnknown",
     "ShuttingDown",
     "StartFailed",
@@ -280,6 +282,10 @@ class Conflict(HeadraceError):
 
 class SequenceLost(Conflict):
     code = "sequence_lost"
+
+
+class SequenceMoved(Conflict):
+    code = "sequence_moved"
 
 
 class Unavailable(HeadraceError):

@@ -1,14 +1,14 @@
 """Replicas without a model: services to serve over a channel."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 
-from headrace.channel import Address, Health, ReplicaClient, connect, serve
+from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect, serve
 from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
 from headrace.statistics import Statistics
@@ -44,6 +44,9 @@ class Doubler:
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self.before: Callable[[Request], Awaitable[None]] | None = None
+        self.adopted: list[HandedSequence] = []
+        self.adopts = True
+        self.kept: Collection[str] = ()
 
     async def infer(self, request: Request) -> Answer:
         self.requests.append(request)
@@ -60,6 +63,13 @@ class Doubler:
 
     def _doubled(self, tensor: Tensor) -> Tensor:
         return from_array("y", to_array(tensor) * np.float32(2))
+
+    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+        if not self.adopts:
+            return []
+        self.kept = kept
+        self.adopted += handed
+        return [each.key for each in handed]
 
     def health(self) -> Health:
         return self.health_now

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from tests.channel.replicas import TIMES, TOKEN, Running, doubled, ready_client, request, running, until
 
-from headrace.channel import Address, Health, ReplicaClient, connect
-from headrace.channel.frames import Ask, Cancel, Hello, Tell, Welcome, encode, metas
+from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect
+from headrace.channel.frames import Adopt, Ask, Cancel, Hello, Tell, Welcome, encode, metas
 from headrace.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -28,7 +28,7 @@ from headrace.errors import (
     TooLarge,
 )
 from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics
-from headrace.tensor import Answer, Request, SequenceStep, Tensor, from_array
+from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, from_array
 
 EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
 
@@ -469,3 +469,55 @@ async def test_a_replica_ends_though_a_peer_never_reads(tmp_path: Path) -> None:
         await until(lambda: not replica.channel.peers)
     finally:
         deaf.socket.close()
+
+
+@EITHER_WAY
+async def test_sequences_are_offered_with_their_states_whatever_these_are(replica: Running, node: str) -> None:
+    state: dict[str, Array] = {
+        "h": np.ones((1, 2), np.float32),
+        "rest": np.arange(5, dtype=np.int16),
+        "none": np.zeros((0, 3)),
+    }
+    handed = [HandedSequence(SequenceKey("ann", f'"{n}"'), state) for n in range(64)]
+    async with ready_client(replica, node) as client:
+        assert await client.adopt(["h"], handed, 5) == {each.key for each in handed}
+        replica.service.adopts = False
+        assert await client.adopt(["h"], handed, 5) == frozenset()
+    assert (list(replica.service.kept), len(replica.service.adopted)) == (["h"], 64)
+    for each, seen in zip(handed, replica.service.adopted, strict=True):
+        assert each.key == seen.key
+        for name, array in each.state.items():
+            np.testing.assert_array_equal(seen.state[name], array, strict=True)
+
+
+async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(replica: Running) -> None:
+    async with ready_client(replica) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.adopt([], [], 0)
+        offer = asyncio.create_task(client.adopt([], [], 5))
+        await asyncio.sleep(0)
+        client.stream.abort()
+        with pytest.raises(ReplicaLost):
+            await offer
+
+
+async def test_an_offer_of_a_stranger_is_cut_off(replica: Running) -> None:
+    reader, writer = await asyncio.open_unix_connection(replica.address.unix)
+    writer.writelines(bytes(part) for part in encode(Adopt(1, (), ((SequenceKey("", "1"), ()),))))
+    assert await reader.read() == b""
+    writer.close()
+    assert replica.service.adopted == []
+
+
+async def test_every_gateway_is_told_of_moved_sequences_before_what_is_said_later(replica: Running) -> None:
+    """Also one that comes later: it would not know where to go."""
+    told: list[str] = []
+    early = await connect(replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}"))
+    replica.channel.say_going_away()
+    replica.channel.say_moved("two", [SequenceKey("ann", "1")])
+    late = await connect(replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}"))
+    for client in (early, late):
+        await client.ask(request(1))
+        assert (client.is_ready, client.takes_steps) == (False, client.known.is_set())
+        client.close()
+    assert told == ["two has 1"] * 2

@@ -42,7 +42,7 @@ def make_wide(folder: Path, repository: Path) -> Path:
     return _add(helper.make_graph(nodes, "wide", [x], outputs), folder, repository)
 
 
-def make_accumulator(folder: Path, repository: Path, **more: object) -> Path:
+def make_accumulator(folder: Path, repository: Path, version: str = "1", **more: object) -> Path:
     """A model `accumulator`: `total` FP32 [n, 2] is `x` + `state`, and is the next state; the folder of its version."""
     nodes = [helper.make_node("Add", ["x", "state"], ["total"])]
     x, state, total = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in ("x", "state", "total"))
@@ -50,7 +50,7 @@ def make_accumulator(folder: Path, repository: Path, **more: object) -> Path:
     tensors = [{"name": name, "datatype": "FP32", "shape": [2]} for name in ("x", "state", "total")]
     document = {
         "name": "accumulator",
-        "version": "1",
+        "version": version,
         "weights": {"onnx": ONNX_FILE},
         "inputs": tensors[:2],
         "outputs": tensors[2:],
@@ -63,7 +63,7 @@ def make_accumulator(folder: Path, repository: Path, **more: object) -> Path:
         _save(graph, making / ONNX_FILE)
         return Draft(document, golden)
 
-    return write_version(repository, "accumulator", "1", make)
+    return write_version(repository, "accumulator", version, make)
 
 
 def make_listener(folder: Path, repository: Path) -> Path:

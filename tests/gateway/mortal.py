@@ -7,11 +7,12 @@ ends the process. It says that it listens by a line.
 import asyncio
 import os
 import sys
+from collections.abc import Collection, Sequence
 
 import uvloop
 from tests.channel.replicas import TIMES, TOKEN
 
-from headrace.channel import Health, serve
+from headrace.channel import HandedSequence, Health, SequenceKey, serve
 from headrace.channel.frames import Welcome
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, from_array, to_array
@@ -49,6 +50,9 @@ class Mortal:
         if POISON in numbers:
             os._exit(STATUS)
         return Answer([from_array("y", 2 * numbers)], TIMES)
+
+    def adopt(self, _: Collection[str], __: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+        return []
 
     def health(self) -> Health:
         return Health(is_ready=True, waiting_rows=0)

@@ -7,8 +7,17 @@ import pytest
 from tests.channel.replicas import Running, doubled, request, until
 from tests.gateway.towns import Town, hang_up
 
-from headrace.errors import NotReady, QuotaExceeded, ReplicaLost, SequenceLost, SequenceUnknown
-from headrace.gateway.sequences import Holders, home_of
+from headrace.channel import Health, SequenceKey, home_of
+from headrace.errors import (
+    NotReady,
+    QuotaExceeded,
+    ReplicaLost,
+    SequenceLost,
+    SequenceMoved,
+    SequenceUnknown,
+    ShuttingDown,
+)
+from headrace.gateway.sequences import Holder, Holders
 from headrace.tensor import Request, SequenceStep
 
 REPLICAS = ("one", "two", "three")
@@ -123,11 +132,6 @@ async def test_a_version_has_its_own_sequences(town: Town) -> None:
     assert (len(steps_of(one)), len(steps_of(two))) == (2, 1)
 
 
-def find(holders: Holders, key: str, *, starts: bool = False, gone: str = "", away: str = "") -> str:
-    members = [r for r in REPLICAS if r != gone]
-    return holders.find(key, starts=starts, members=members, ready=[r for r in members if r != away])
-
-
 def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None:
     keys = [str(n) for n in range(300)]
     before = {key: home_of(key, REPLICAS) for key in keys}
@@ -135,28 +139,115 @@ def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None
     assert {key for key in keys if after[key] != before[key]} == {key for key in keys if before[key] == "three"}
 
 
+async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_that_is_gone(town: Town) -> None:
+    """Else another gateway, which still knows the old place, would go on with the old state."""
+    replicas = [await town.start() for _ in range(2)]
+    away = await holder_of(town, replicas, "1")
+    replicas[away].service.health_now = Health(is_ready=False, waiting_rows=0)
+    client = town.router.find("tiny", None).replicas[str(away)]
+    await until(lambda: not client.is_ready)
+    with pytest.raises(NotReady):
+        await town.ask(step(1, starts=True))
+    town.tell([entry for n, entry in enumerate(town.entries) if n != away])
+    await asyncio.sleep(0)
+    assert await town.ask(step(1, starts=True)) == 2
+    assert len(steps_of(replicas[1 - away])) == 1
+
+
 def test_the_longest_unused_sequences_are_forgotten_first() -> None:
     holders = Holders(most=3)
-    homes = [find(holders, str(n), starts=True) for n in range(3)]
-    find(holders, "0")
-    find(holders, "3", starts=True)
+    for name in ("0", "1", "2", "0", "3"):
+        holders.hold(name, "one")
+    assert [holders.find(name) for name in "0123"] == [Holder("one"), None, Holder("one"), Holder("one")]
+
+
+def test_a_holder_moves_once_it_is_known_to_be_the_giver_or_not_known_at_all() -> None:
+    holders = Holders()
+    holders.hold("1", "one")
+    for name in ("1", "2"):
+        holders.move(name, "one", "two")
+        assert holders.find(name) == Holder("two", heir_of="one")
+        holders.move(name, "one", "three")
+        assert holders.find(name) == Holder("two", heir_of="one")
+    holders.hold("1", "two")
+    assert holders.find("1") == Holder("two", heir_of="one")
+    holders.hold("1", "three")
+    assert holders.find("1") == Holder("three")
+
+
+def test_what_is_forgotten_is_not_known() -> None:
+    holders = Holders()
+    holders.hold("1", "one")
+    holders.forget("1")
+    holders.forget("1")
+    assert holders.find("1") is None
+
+
+async def moved_from(town: Town, replicas: list[Running], of: str) -> tuple[Running, Running]:
+    """Start a sequence in one of two replicas, and ask for a step whose answer waits: the giver and the heir to be."""
+    giver = await holder_of(town, replicas, of)
+    replicas[giver].service.gate.clear()
+    return replicas[giver], replicas[1 - giver]
+
+
+def says_moved(giver: Running, replicas: list[Running]) -> None:
+    giver.channel.say_going_away()
+    giver.channel.say_moved(str(1 - replicas.index(giver)), [SequenceKey("", "1")])
+
+
+async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    giver, heir = await moved_from(town, replicas, "1")
+    early = [asyncio.create_task(town.ask(step(n))) for n in (2, 3)]
+    await until(lambda: len(steps_of(giver)) == 3)
+    says_moved(giver, replicas)
+    holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+    await until(lambda: not holder.is_ready)
+    late = asyncio.create_task(town.ask(step(4)))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert steps_of(heir) == []
+    giver.service.failure = SequenceMoved("another replica has it")
+    giver.service.gate.set()
+    assert await asyncio.gather(*early, late) == [4, 6, 8]
+    assert [asked.request_id for asked in heir.service.requests] == ["request-2", "request-3", "request-4"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of_an_heir(
+    town: Town, *, told: bool
+) -> None:
+    """All that ran was answered before the replica told."""
+    replicas = [await town.start() for _ in range(2)]
+    giver, heir = await moved_from(town, replicas, "1")
+    asked = asyncio.create_task(town.ask(step(2)))
+    await until(lambda: len(steps_of(giver)) == 2)
+    if told:
+        says_moved(giver, replicas)
+        holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+        await until(lambda: not holder.is_ready)
+    hang_up(giver)
+    if told:
+        assert await asked == 4
+    else:
+        with pytest.raises(ReplicaLost):
+            await asked
+    assert len(steps_of(heir)) == told
+
+
+async def test_a_start_that_crosses_a_farewell_begins_elsewhere(town: Town) -> None:
+    replicas = [await town.start() for _ in range(2)]
+    for n in range(8):
+        draining = replicas[n % 2]
+        draining.service.failure, replicas[1 - n % 2].service.failure = ShuttingDown("it goes away", 1), None
+        assert await town.ask(step(n, str(n), starts=True)) == 2 * n
+        assert await town.ask(step(1, str(n))) == 2
+
+
+async def test_steps_that_follow_for_ever_end(town: Town) -> None:
+    replicas = [await town.start() for _ in range(3)]
+    for replica in replicas:
+        replica.service.failure = SequenceMoved("another replica has it")
     with pytest.raises(SequenceLost):
-        find(holders, "0", gone=homes[0])
-    assert find(holders, "1", gone=homes[1]) != homes[1]
-
-
-def test_what_is_forgotten_is_not_said_to_be_lost() -> None:
-    holders = Holders()
-    home = find(holders, "1", starts=True)
-    holders.forget("1")
-    holders.forget("1")
-    assert find(holders, "1", gone=home) != home
-
-
-def test_a_sequence_starts_anew_only_where_it_is_known_already_or_when_that_is_gone() -> None:
-    """Else another gateway, which still knows the old place, would go on with the old state."""
-    holders = Holders()
-    home = find(holders, "1", starts=True)
-    with pytest.raises(NotReady):
-        find(holders, "1", starts=True, away=home)
-    assert find(holders, "1", starts=True, gone=home) != home
+        await town.ask(step(1))
+    assert [len(steps_of(replica)) for replica in replicas] == [1, 1, 1]

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import pytest
 import tritonclient.http as triton
+from tests.conformance.small_models import make_accumulator
 from tests.platform.running import REPOSITORY, Platform, platform
 
 from headrace_models.repository import sha256_of
@@ -120,6 +121,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         pytest.skip(f"{REPOSITORY} lacks {MODEL}: run headrace models build")
     repository = tmp_path_factory.mktemp("repository")
     shutil.copytree(REPOSITORY / MODEL / "1", repository / MODEL / "1")
+    make_accumulator(tmp_path_factory.mktemp("accumulator"), repository)
     with platform("--models", str(repository)) as running:
         yield Town(running, repository)
 
@@ -148,6 +150,44 @@ def test_a_new_version_takes_over_without_a_failed_request(town: Town) -> None:
     assert [failure for client in clients for failure in client.failures] == []
     assert all(client.versions == sorted(client.versions) for client in clients)
     assert {version for client in clients for version in client.versions} == {"1", "2"}
+
+
+def count_up(port: int, name: str, stop: threading.Event, answers: list[tuple[str, float]]) -> None:
+    """Steps of one sequence, each of which adds 1; its versions and sums."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    while not stop.is_set():
+        document = {
+            "inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 0]}],
+            "parameters": {"sequence_id": name, "sequence_start": not answers},
+        }
+        connection.request("POST", "/v2/models/accumulator/infer", orjson.dumps(document))
+        answer = orjson.loads(connection.getresponse().read())
+        assert "outputs" in answer, answer
+        answers.append((answer["model_version"], answer["outputs"][0]["data"][0]))
+    connection.close()
+
+
+def test_open_sequences_go_on_in_a_new_version_and_none_of_their_steps_is_lost(town: Town, tmp_path: Path) -> None:
+    make_accumulator(tmp_path, town.repository, "2")
+    stop = threading.Event()
+    answers: list[list[tuple[str, float]]] = [[] for _ in range(8)]
+    with ThreadPoolExecutor(len(answers)) as pool:
+        counts = [pool.submit(count_up, town.platform.port, str(n), stop, a) for n, a in enumerate(answers)]
+        try:
+            while not all(answers):
+                assert not any(count.done() for count in counts)
+            assert town.order("load", "accumulator") == (200, None)
+            before = [len(a) for a in answers]
+            while not all(len(a) > n for a, n in zip(answers, before, strict=True)):
+                assert not any(count.done() for count in counts)
+        finally:
+            stop.set()
+        for count in counts:
+            count.result(30)
+    for each in answers:
+        versions = [version for version, _ in each]
+        assert [total for _, total in each] == list(range(1, len(each) + 1))
+        assert (versions, {*versions}) == (sorted(versions), {"1", "2"})
 
 
 def test_a_loaded_version_with_other_contents_is_a_conflict(town: Town) -> None:

@@ -1,69 +1,12 @@
 """The order, the bounds and the end of sequences, on virtual time; a step adds its number to its sequence's sum."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any
 
-import numpy as np
 import pytest
-from tests.virtual_time import run
+from tests.replica.sums import FIRST, LAST, NEXT, ONLY, Sums, on_virtual_time, outcomes
 
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded, SequenceUnknown
-from headrace.replica.sequences import MAX_STEPS, Sequences
-from headrace.telemetry.events import Silent
-from headrace.tensor import SequenceStep
-from headrace_models.spec import SequenceSpec
-
-# Whether it starts, and whether it ends its sequence.
-FIRST, NEXT, ONLY, LAST = (True, False), (False, False), (True, True), (False, True)
-Test = Callable[[], Coroutine[Any, Any, None]]
-
-
-def on_virtual_time(test: Test) -> Callable[[], None]:
-    @wraps(test)
-    def runs() -> None:
-        run(test())
-
-    return runs
-
-
-class Sums(Silent):
-    """Sequences whose state is a sum, around a model that takes its time or fails."""
-
-    def __init__(self, **limits: Any) -> None:
-        clock = asyncio.get_running_loop().time
-        self.expired = 0
-        self.ran: list[float] = []
-        self.sequences = Sequences(SequenceSpec(**limits), {"sum": np.zeros((1, 1))}, self, clock)
-
-    def sequences_expired(self, number: int) -> None:
-        self.expired += number
-
-    async def step(
-        self,
-        number: float,
-        kind: tuple[bool, bool] = NEXT,
-        *,
-        of: str = "1",
-        owner: str = "",
-        takes_s: float = 0.0,
-        deadline_s: float = 1e6,
-        fails: bool = False,
-    ) -> float:
-        async with self.sequences.turn(SequenceStep(of, *kind, owner), deadline_s) as turn:
-            await asyncio.sleep(takes_s)
-            if fails:
-                raise ZeroDivisionError
-            self.ran.append(number)
-            turn.state = {"sum": turn.state["sum"] + number}
-            return float(turn.state["sum"][0, 0])
-
-
-async def outcomes(*steps: Coroutine[Any, Any, float]) -> list[object]:
-    """What each of these became, all asked in one turn of the loop: a sum or the kind of its error."""
-    ended = await asyncio.gather(*steps, return_exceptions=True)
-    return [type(each) if isinstance(each, BaseException) else each for each in ended]
+from headrace.replica.sequences import MAX_STEPS
 
 
 @on_virtual_time

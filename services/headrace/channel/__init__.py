@@ -1,7 +1,19 @@
 """The channel between a gateway and a replica: frames over a Unix socket on one node, over TCP between nodes."""
 
 from headrace.channel.client import ReplicaClient, connect
+from headrace.channel.handed import HandedSequence, SequenceKey, home_of, sequence_name
 from headrace.channel.server import Health, Service, serve
 from headrace.channel.stream import Address
 
-__all__ = ["Address", "Health", "ReplicaClient", "Service", "connect", "serve"]
+__all__ = [
+    "Address",
+    "HandedSequence",
+    "Health",
+    "ReplicaClient",
+    "SequenceKey",
+    "Service",
+    "connect",
+    "home_of",
+    "sequence_name",
+    "serve",
+]

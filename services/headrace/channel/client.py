@@ -1,16 +1,24 @@
-"""The gateway's end of a channel: asks, and is told answers, faults and the replica's health."""
+"""The gateway's end of a channel: asks, and is told answers, faults and the replica's health.
+
+A replica that goes away speaks by it too, to hand its sequences to another one.
+"""
 
 import asyncio
 import itertools
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
+from typing import Any, TypeVar
 
 from headrace.channel.frames import (
+    Adopt,
+    Adopted,
     Ask,
     Cancel,
     Fault,
     Frame,
     GoingAway,
     Hello,
+    Moved,
     Ping,
     Pong,
     Reply,
@@ -20,12 +28,17 @@ from headrace.channel.frames import (
     Welcome,
     metas,
 )
+from headrace.channel.handed import HandedSequence, SequenceKey, pack
 from headrace.channel.stream import Address, FrameStream
 from headrace.errors import Blame, DeadlineExceeded, NotReady, ReplicaLost, error_from
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
-__all__ = ["ReplicaClient", "connect"]
+__all__ = ["OnMoved", "ReplicaClient", "connect"]
+
+T = TypeVar("T")
+# Told of each replica that took sequences over: its id in the fleet, and the sequences.
+OnMoved = Callable[[str, Collection[SequenceKey]], None]
 
 CONNECT_TIMEOUT_S = 2.0
 PING_PERIOD_S = 0.5
@@ -37,14 +50,16 @@ LOST_S = 10.0
 class ReplicaClient:
     """One connection to one replica. Every `ask` is settled: answered, failed, expired, or lost with the replica."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_moved: OnMoved | None = None) -> None:
         loop = asyncio.get_running_loop()
+        self._on_moved = on_moved
         self._loop = loop
         self._ids = itertools.count(1)
         self._asked: dict[int, tuple[asyncio.Future[Answer], asyncio.TimerHandle]] = {}
         self._suspects: set[int] = set()
         self._alone = 0  # the suspect of which the replica said last that it runs, alone
         self._telling: dict[int, asyncio.Future[Statistics]] = {}
+        self._adopting: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
         self._heard_s = monotonic()
@@ -72,9 +87,13 @@ class ReplicaClient:
 
     @property
     def is_ready(self) -> bool:
-        """It is connected, answers pings, says that it proved itself lately, and does not drain."""
-        silent_s = monotonic() - self._heard_s
-        return self.stream.is_open and self._pong.is_ready and not self._going_away and silent_s < SUSPECT_S
+        """It takes whatever comes: a replica that goes away takes nothing but steps of the sequences that it has."""
+        return self.takes_steps and not self._going_away
+
+    @property
+    def takes_steps(self) -> bool:
+        """It is connected, answers pings, and says that it proved itself lately."""
+        return self.stream.is_open and self._pong.is_ready and monotonic() - self._heard_s < SUSPECT_S
 
     def ask(self, request: Request) -> asyncio.Future[Answer]:
         """Send a request; cancel the future to withdraw it. Raises ReplicaLost, Overloaded or TooLarge at once."""
@@ -105,17 +124,33 @@ class ReplicaClient:
 
     async def statistics(self, timeout_s: float) -> Statistics:
         """What the replica counted since it loaded. Raises ReplicaLost, Overloaded, or DeadlineExceeded in time."""
+        tell = Tell(next(self._ids))
+        return await self._answer_to(tell, (), self._telling, timeout_s)
+
+    async def adopt(
+        self, kept: Sequence[str], handed: Sequence[HandedSequence], timeout_s: float
+    ) -> Collection[SequenceKey]:
+        """Offer sequences, all of which have the states `kept`; those that the replica took.
+
+        Raises ReplicaLost, Overloaded, TooLarge, or DeadlineExceeded: then nobody knows whether it took them.
+        """
+        listed, tensors = pack(handed)
+        adopt = Adopt(next(self._ids), tuple(kept), listed, metas(tensors))
+        return await self._answer_to(adopt, tensors, self._adopting, timeout_s)
+
+    async def _answer_to(
+        self, frame: Tell | Adopt, tensors: Sequence[Tensor], waiting: dict[int, "asyncio.Future[T]"], timeout_s: float
+    ) -> T:
         if not self.stream.is_open:
             raise ReplicaLost("the replica went away", retry_after_s=1)
-        tell_id = next(self._ids)
-        told = self._telling[tell_id] = self._loop.create_future()
+        answer = waiting[frame.id] = self._loop.create_future()
         try:
-            self.stream.send(Tell(tell_id))
-            return await asyncio.wait_for(told, timeout_s)
+            self.stream.send(frame, tensors)
+            return await asyncio.wait_for(answer, timeout_s)
         except TimeoutError:
-            raise DeadlineExceeded("the replica did not tell its statistics in time") from None
+            raise DeadlineExceeded("the replica did not answer in time") from None
         finally:
-            del self._telling[tell_id]
+            del waiting[frame.id]
 
     def close(self) -> None:
         self.stream.close()
@@ -136,13 +171,23 @@ class ReplicaClient:
                     future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s))
             case Started():
                 self._alone = frame.id
-            case Told():
-                self._on_told(frame)
             case Pong():
                 self._pong = frame
                 self.known.set()
+            case _:
+                self._on_news(frame)
+
+    def _on_news(self, frame: Frame) -> None:
+        match frame:
+            case Told():
+                _settle(self._telling, frame.id, frame.statistics)
+            case Adopted():
+                _settle(self._adopting, frame.id, frozenset(frame.taken))
             case GoingAway():
                 self._going_away = True
+            case Moved():
+                if self._on_moved:
+                    self._on_moved(frame.heir, frame.sequences)
             case Welcome() if not self._welcome.done():
                 self._welcome.set_result(frame)
             case _:
@@ -197,11 +242,12 @@ class ReplicaClient:
             self._welcome.set_exception(_lost("none"))
         blames = {ask_id: self._blame(ask_id) for ask_id in self._asked}
         for ask_id, blame in blames.items():
-            if future := self._take(ask_id):
-                future.set_exception(_lost(blame))
-        for told in self._telling.values():
-            if not told.done():
-                told.set_exception(_lost("none"))
+            if asked := self._take(ask_id):
+                asked.set_exception(_lost(blame))
+        waiting: list[asyncio.Future[Any]] = [*self._telling.values(), *self._adopting.values()]  # of either's answer
+        for future in waiting:
+            if not future.done():
+                future.set_exception(_lost("none"))
         self.known.set()
         self.lost.set()
 
@@ -210,10 +256,16 @@ def _lost(blame: Blame) -> ReplicaLost:
     return ReplicaLost("the replica went away before it answered", retry_after_s=1, blame=blame)
 
 
-async def connect(address: Address, own_node: str, token: str) -> ReplicaClient:
+def _settle(waiting: dict[int, "asyncio.Future[T]"], frame_id: int, answer: T) -> None:
+    future = waiting.get(frame_id)
+    if future is not None and not future.done():
+        future.set_result(answer)
+
+
+async def connect(address: Address, own_node: str, token: str, on_moved: OnMoved | None = None) -> ReplicaClient:
     """Open a channel: the Unix socket on the same node, TCP else. Raises NotReady if that cannot be done in time."""
     loop = asyncio.get_running_loop()
-    client = ReplicaClient()
+    client = ReplicaClient(on_moved)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if address.node == own_node:

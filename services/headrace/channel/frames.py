@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from headrace.channel.handed import SequenceKey
 from headrace.errors import BadRequest, TooLarge
 from headrace.statistics import Statistics
 from headrace.tensor import Buffer, SequenceStep, Tensor, Times
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "Adopt",
+    "Adopted",
     "Ask",
     "Cancel",
     "Decoder",
@@ -22,6 +25,7 @@ __all__ = [
     "Frame",
     "GoingAway",
     "Hello",
+    "Moved",
     "Ping",
     "Pong",
     "Reply",
@@ -123,7 +127,49 @@ class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
     id: int
 
 
-Frame = Hello | Welcome | Ask | Reply | Fault | Cancel | Ping | Pong | GoingAway | Tell | Told | Started
+class Adopt(msgspec.Struct, array_like=True, tag=11, frozen=True):
+    """A replica that goes away offers its sequences, each with the names of its tensors, which follow in this order.
+
+    `kept` are the states that every sequence of its model has; a sequence may have more.
+    """
+
+    id: int
+    kept: tuple[str, ...]
+    sequences: tuple[tuple[SequenceKey, tuple[str, ...]], ...]
+    tensors: tuple[_Meta, ...] = ()
+
+
+class Adopted(msgspec.Struct, array_like=True, tag=12, frozen=True):
+    """Which of the sequences offered are here from now on; the others are not."""
+
+    id: int
+    taken: tuple[SequenceKey, ...]
+
+
+class Moved(msgspec.Struct, array_like=True, tag=13, frozen=True):
+    """These sequences, which this replica had, are with the replica of the fleet that is called `heir`."""
+
+    heir: str
+    sequences: tuple[SequenceKey, ...]
+
+
+Frame = (
+    Hello
+    | Welcome
+    | Ask
+    | Reply
+    | Fault
+    | Cancel
+    | Ping
+    | Pong
+    | GoingAway
+    | Tell
+    | Told
+    | Adopt
+    | Adopted
+    | Moved
+    | Started
+)
 
 _encode_header = msgspec.msgpack.Encoder().encode
 _decode_header = msgspec.msgpack.Decoder(Frame).decode

@@ -4,7 +4,7 @@ import asyncio
 import hmac
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,15 @@ from typing import Protocol
 
 from headrace.channel.frames import (
     MAX_FRAME_BYTES,
+    Adopt,
+    Adopted,
     Ask,
     Cancel,
     Fault,
     Frame,
     GoingAway,
     Hello,
+    Moved,
     Ping,
     Pong,
     Reply,
@@ -28,6 +31,7 @@ from headrace.channel.frames import (
     Welcome,
     metas,
 )
+from headrace.channel.handed import HandedSequence, SequenceKey, unpack
 from headrace.channel.stream import FrameStream
 from headrace.errors import HeadraceError, InferenceFailed, Overloaded, TooLarge
 from headrace.statistics import Statistics
@@ -57,26 +61,47 @@ class Service(Protocol):
         """
         ...
 
+    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+        """Take sequences over from another replica, whose model keeps the states `kept`; those that are here now."""
+        ...
+
     def health(self) -> Health: ...
     def statistics(self) -> Statistics: ...
 
 
 class ChannelServer:
-    """The open connections of a replica and the requests that run for each."""
+    """The open connections of a replica and the requests that run for each.
+
+    What it says to all of them when it goes away, it says to those that come later too.
+    """
 
     def __init__(self, service: Service, welcome: Welcome, token: str) -> None:
         self.service = service
         self.welcome = welcome
         self.token = token
         self.peers: set[_Peer] = set()
+        self.farewell: list[Frame] = []
 
     def accept(self) -> FrameStream:
         return _Peer(self).stream
 
     def say_going_away(self) -> None:
         """Ask every gateway to send nothing new; what was accepted is still answered."""
+        if not self.is_going_away:
+            self._say(GoingAway())
+
+    @property
+    def is_going_away(self) -> bool:
+        return bool(self.farewell)
+
+    def say_moved(self, heir: str, sequences: Collection[SequenceKey]) -> None:
+        """Tell every gateway which replica of the fleet has these sequences from now on."""
+        self._say(Moved(heir, tuple(sequences)))
+
+    def _say(self, frame: Frame) -> None:
+        self.farewell.append(frame)
         for peer in list(self.peers):
-            peer.send(GoingAway())
+            peer.send(frame)
 
     def flush(self) -> None:
         """Write what was sent to the gateways now, since the process may end before the loop's turn does."""
@@ -125,11 +150,16 @@ class _Peer:
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
             case Tell() if self._is_welcome:
                 self.send(Told(frame.id, self._server.service.statistics()))
+            case Adopt() if self._is_welcome:
+                taken = self._server.service.adopt(frame.kept, unpack(frame.sequences, tensors))
+                self.send(Adopted(frame.id, tuple(taken)))
             case Hello() if hmac.compare_digest(frame.token.encode(), self._server.token.encode()):
                 self._is_welcome = True
                 self.stream.decoder.max_bytes = MAX_FRAME_BYTES
                 self._server.peers.add(self)
                 self.stream.send(self._server.welcome)
+                for said in self._server.farewell:
+                    self.send(said)
             case _:
                 self.stream.abort()
 

@@ -31,6 +31,7 @@ __all__ = [
     "json_response",
     "may_use",
     "server_timing",
+    "version_for",
     "version_of",
     "visible",
 ]
@@ -72,6 +73,11 @@ def version_of(at: Doors, exchange: Exchange) -> Version:
     return find(at, exchange, params["model"], version)
 
 
+def names_version(exchange: Exchange) -> bool:
+    """Whether the path says which version is to answer."""
+    return "version" in exchange.params or "label" in exchange.params
+
+
 def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Version:
     """A version by name. Raises BadName or BadVersion for what can name none, and what the router says.
 
@@ -99,28 +105,26 @@ def may_use(exchange: Exchange, model: str) -> bool:
 
 
 async def ask(
-    at: Doors,
-    exchange: Exchange,
-    version: Version,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[str],
-    timeout_s: float = 0.0,
-    priority: int = 0,
-    sequence: SequenceStep | None = None,
+    at: Doors, exchange: Exchange, version: Version, inputs: Sequence[Tensor], outputs: Sequence[str]
 ) -> Answer:
-    """Send tensors to a replica, inside the caller's time, or find the answer kept. No rows in, no rows out.
-
-    A sequence is its caller's own: the key is part of it.
-    """
+    """Send tensors to a replica, inside the caller's time, or find the answer kept. No rows in, no rows out."""
     if not inputs[0].rows:
         return _empty_answer(version.spec, outputs)
+    return await at.cache.ask(version, _request(at, exchange, inputs, outputs))
+
+
+def _request(
+    at: Doors, exchange: Exchange, inputs: Sequence[Tensor], outputs: Sequence[str], timeout_s: float = 0.0
+) -> Request:
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
+    deadline_s = exchange.began_s + allowed_s
+    return Request(inputs, outputs, deadline_s, exchange.request_id, owner=_owner(exchange))
+
+
+def _owner(exchange: Exchange) -> str:
+    """The id of the caller's key; empty where none is needed."""
     key = cast(Key | None, exchange.key)
-    owner = key.id if key is not None else ""
-    if sequence is not None and owner:
-        sequence = replace(sequence, owner=owner)
-    request = Request(inputs, outputs, exchange.began_s + allowed_s, exchange.request_id, priority, sequence, owner)
-    return await at.cache.ask(version, request)
+    return key.id if key is not None else ""
 
 
 async def ask_all(
@@ -135,10 +139,30 @@ async def ask_all(
             one.cancel()
 
 
-async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Answer:
-    """What an infer body asks for, its parameters obeyed."""
-    timeout_s = asked.timeout_us / 1e6
-    return await ask(at, exchange, version, asked.inputs, asked.outputs, timeout_s, asked.priority, asked.sequence)
+async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> tuple[Version, Answer]:
+    """What an infer body asks for, its parameters obeyed, and the version that answered: another one if that has the
+    sequence, of which the body is a step, and the path names none.
+    """
+    if not asked.inputs[0].rows:
+        return version, _empty_answer(version.spec, asked.outputs)
+    request = _request(at, exchange, asked.inputs, asked.outputs, asked.timeout_us / 1e6)
+    request.priority, request.sequence = asked.priority, own_step(exchange, asked)
+    if request.sequence is None or names_version(exchange):
+        return version, await at.cache.ask(version, request)
+    found, answer = await at.router.ask_anywhere(version, request, request.sequence)
+    exchange.version = found.spec.version
+    return found, answer
+
+
+def own_step(exchange: Exchange, asked: InferBody) -> SequenceStep | None:
+    """A sequence is its caller's own: the key is part of it."""
+    return asked.sequence and replace(asked.sequence, owner=_owner(exchange))
+
+
+def version_for(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Version:
+    """By whose spec a body is to be read: the version that the path names, else the one that has the sequence."""
+    step = own_step(exchange, asked)
+    return version if step is None or names_version(exchange) else at.router.version_of_step(version, step)
 
 
 def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from headrace.edge.bodies import printable
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
+from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_for, version_of
 from headrace.gateway.json_document import parameters_of, parse, text
 from headrace.gateway.json_elements import plain
 from headrace.gateway.json_lifted import Lifted
@@ -31,7 +31,9 @@ async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
     """
     version = version_of(at, exchange)
     asked = await at.offload(len(body), _read, version, body)
-    answer = await ask_as(at, exchange, version, asked)
+    if (home := version_for(at, exchange, version, asked)) is not version:
+        version, asked = home, await at.offload(len(body), _read, home, body)
+    version, answer = await ask_as(at, exchange, version, asked)
     document: dict[str, object] = {"model_name": version.spec.name, "model_version": version.spec.version}
     if asked.id:
         document["id"] = asked.id

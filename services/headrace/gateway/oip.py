@@ -5,7 +5,7 @@ import asyncio
 from headrace import __version__
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import HeadraceError, NotReady
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of, visible
+from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_for, version_of, visible
 from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
 from headrace.statistics import Statistics, merge, statistics_document
@@ -192,7 +192,11 @@ async def _infer(at: Doors, exchange: Exchange, version: Version, body: bytes) -
     codec = version.codec
     header_length = exchange.header(b"inference-header-content-length")
     asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
-    answer = await ask_as(at, exchange, version, asked)
+    if (home := version_for(at, exchange, version, asked)) is not version:
+        version, codec = home, home.codec
+        asked = await at.offload(codec.reading_cost(body, header_length), codec.decode, body, header_length)
+    version, answer = await ask_as(at, exchange, version, asked)
+    codec = version.codec
     encoded, json_bytes = await at.offload(codec.writing_cost(answer, asked), codec.encode, answer, asked)
     headers = [server_timing(answer)]
     if encoding := wanted_encoding(exchange.header(b"accept-encoding")):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 
 from headrace.channel import ReplicaClient, connect
@@ -11,16 +12,14 @@ from headrace.errors import (
     DeadlineExceeded,
     NotReady,
     Overloaded,
-    QuotaExceeded,
     ReplicaLost,
-    SequenceUnknown,
     ShuttingDown,
     UnknownModel,
     UnknownVersion,
 )
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.quarantine import Quarantine
-from headrace.gateway.sequences import Holders
+from headrace.gateway.steps import Steps
 from headrace.gateway.wire import Codec
 from headrace.telemetry.events import GatewayEvents
 from headrace.tensor import Answer, Request, SequenceStep
@@ -71,8 +70,8 @@ class Router:
         self._tries: dict[str, asyncio.Event] = {}  # of each link: set once it is up or has failed once
         self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
-        self._holders = Holders()
         self._quarantine = Quarantine(events)
+        self._steps = Steps(self._models, self._quarantine)
 
     def update(self, fleet: Fleet) -> None:
         """Follow the fleet: open channels to what is new, close those to what left."""
@@ -131,7 +130,7 @@ class Router:
         replica that holds its state, or by none. Raises PoisonInput for what replicas do not survive.
         """
         if request.sequence is not None:
-            return await self._ask_holder(version, request, request.sequence)
+            return (await self._steps.ask(version, request, request.sequence, may_change=False))[1]
         self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
         tried: list[ReplicaClient] = []
         repeats = 0  # of what may have run
@@ -153,19 +152,13 @@ class Router:
         self._retry_tokens -= 1
         return True
 
-    async def _ask_holder(self, version: Version, request: Request, step: SequenceStep) -> Answer:
-        key = "\0".join((version.spec.name, version.spec.version, step.owner, step.id))
-        ready = {entry_id for entry_id, replica in version.replicas.items() if replica.is_ready}
-        holder = self._holders.find(key, starts=step.starts, members=version.members, ready=ready)
-        try:
-            replica = version.replicas[holder]
-            answer = await self._quarantine.ask(version.spec, request, lambda: replica)
-        except (SequenceUnknown, QuotaExceeded):
-            self._holders.forget(key)  # the replica holds nothing of it
-            raise
-        if step.ends:
-            self._holders.forget(key)
-        return answer
+    def version_of_step(self, version: Version, step: SequenceStep) -> Version:
+        """The version by which a step is to be read whose path names none: where its sequence is known to be."""
+        return self._steps.version_of(version, step)
+
+    async def ask_anywhere(self, version: Version, request: Request, step: SequenceStep) -> tuple[Version, Answer]:
+        """The answer to a step whose path names no version, and the version that gave it: where the sequence is."""
+        return await self._steps.ask(version, request, step, may_change=True)
 
     def _next(self, version: Version, tried: list[ReplicaClient], deadline_s: float) -> ReplicaClient:
         """The replica to ask now: none of those that were tried, of which it is one then. Raises NotReady."""
@@ -183,11 +176,12 @@ class Router:
     async def _link(self, entry: ReplicaEntry, tried: asyncio.Event) -> None:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""
         version = self._add(entry)
+        moved = partial(self._steps.moved, entry.spec.name, entry.id)
         attempt = 0
         try:
             while True:
                 try:
-                    client = await connect(entry.address, self._node, self._token)
+                    client = await connect(entry.address, self._node, self._token, moved)
                 except (NotReady, Overloaded):
                     tried.set()
                     await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])
@@ -198,6 +192,7 @@ class Router:
                 try:
                     await client.known.wait()
                     tried.set()
+                    self._steps.replicas_changed()
                     await client.lost.wait()
                 finally:
                     del version.replicas[entry.id]

@@ -1,54 +1,45 @@
-"""Which replica a sequence's steps go to: a choice that every gateway makes alike, and a memory of those made here."""
+"""Which replica has a sequence, as far as this gateway knows: it remembers where it asked, and what it was told."""
 
-from collections.abc import Collection
-from hashlib import blake2b
+from typing import NamedTuple
 
-from headrace.errors import NotReady, SequenceLost
-
-__all__ = ["Holders", "home_of"]
+__all__ = ["Holder", "Holders"]
 
 MAX_HELD = 100_000
 
 
-def home_of(key: str, replicas: Collection[str]) -> str:
-    """The replica of these where a sequence begins: the one of the highest weight, a hash of both names.
+class Holder(NamedTuple):
+    """A replica's id in the fleet; `heir_of`, if it took the sequence over, is the replica that it has it from."""
 
-    Gateways agree on it without a word, and when replicas come or go, it changes only for the sequences that these
-    take or had.
-    """
-    return max(replicas, key=lambda replica: blake2b(f"{replica}\0{key}".encode(), digest_size=8).digest())
+    id: str
+    heir_of: str = ""
 
 
 class Holders:
-    """The replicas that hold the sequences of which this gateway sent a step; beyond `most`, the last used ones."""
+    """Sequences by their names in the fleet; beyond `most`, those last used."""
 
     def __init__(self, most: int = MAX_HELD) -> None:
         self._most = most
-        self._held: dict[str, str] = {}  # sequence -> replica, the last used at the end
+        self._held: dict[str, Holder] = {}  # the last used at the end
 
-    def find(self, key: str, *, starts: bool, members: Collection[str], ready: Collection[str]) -> str:
-        """The replica that a step goes to. `members` are all of the version's replicas, `ready` can be asked now.
+    def find(self, name: str) -> Holder | None:
+        return self._held.get(name)
 
-        A sequence that starts anew stays where it was, as other gateways know it there, unless that replica is gone.
-        Raises SequenceLost if it is gone and the step needs its state, NotReady if it cannot be asked now.
-        """
-        holder = self._held.get(key)
-        if holder is not None and holder not in members:
-            if not starts:
-                raise SequenceLost("the sequence's state was lost with its replica: begin it again, by sequence_start")
-            holder = None
-        if holder is None and ready:
-            holder = home_of(key, ready)
-        if holder is None or holder not in ready:
-            raise NotReady("the sequence's replica cannot be asked now", retry_after_s=1)
-        self._hold(key, holder)
-        return holder
+    def hold(self, name: str, replica: str) -> None:
+        """A step was sent there: the sequence is used."""
+        holder = self._held.pop(name, None)
+        self._put(name, holder if holder is not None and holder.id == replica else Holder(replica))
 
-    def forget(self, key: str) -> None:
-        self._held.pop(key, None)
+    def move(self, name: str, giver: str, heir: str) -> None:
+        """An heir has what the giver had. What is known to be elsewhere is not the giver's to move any more."""
+        holder = self._held.get(name)
+        if holder is None or holder.id == giver:
+            self._held.pop(name, None)
+            self._put(name, Holder(heir, giver))
 
-    def _hold(self, key: str, holder: str) -> None:
-        self._held.pop(key, None)
-        self._held[key] = holder
+    def forget(self, name: str) -> None:
+        self._held.pop(name, None)
+
+    def _put(self, name: str, holder: Holder) -> None:
+        self._held[name] = holder
         if len(self._held) > self._most:
             del self._held[next(iter(self._held))]

@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl
 from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask, json_response, server_timing, version_of
+from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
 from headrace.gateway.routing import Version
+from headrace.gateway.wire import InferBody
 from headrace.gateway.wire_sequence import step_of
 from headrace.tensor import SequenceStep
 from headrace_models.preprocess.audio import OPEN
@@ -49,8 +50,8 @@ async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
     if len(body) % 2:
         raise BadRequest(f"body: expected 16-bit samples, an even number of bytes, found {len(body)}")
     inputs = chunk_tensors(audio.input, body, asked.rate_hz)
-    answer = await ask(at, exchange, version, inputs, (), sequence=asked.step)
-    document = _document(version, audio, asked.told_id, read_heard(answer.outputs))
+    found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
+    document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
     return json_response(document, server_timing(answer))
 
 

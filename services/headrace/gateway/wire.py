@@ -37,11 +37,11 @@ class InferBody(msgspec.Struct, frozen=True):
 
     id: str
     inputs: Sequence[Tensor]
-    outputs: Sequence[str]
-    binary: frozenset[str]
-    classes: Mapping[str, int]
-    timeout_us: int
-    priority: int
+    outputs: Sequence[str] = ()
+    binary: frozenset[str] = frozenset()
+    classes: Mapping[str, int] = {}
+    timeout_us: int = 0
+    priority: int = 0
     sequence: SequenceStep | None = None
 
 

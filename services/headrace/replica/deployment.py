@@ -3,13 +3,16 @@
 import asyncio
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from ray import serve
 
+from headrace.fleet.calls import read_fleet
 from headrace.fleet.entries import ReplicaEntry
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.loop_thread import LoopThread
+from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
 from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
 from headrace.telemetry import logs
 
@@ -27,7 +30,10 @@ class ModelReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
         order = ReplicaOrder(folder, backend, node, host, _socket_path(process_id), token)
-        self._thread: LoopThread[Serving] = LoopThread("replica", lambda ready, stop: serve_replica(order, ready, stop))
+        self._thread: LoopThread[Serving] = LoopThread(
+            "replica", lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs)
+        )
+        self._process_id = process_id
         self._serving = self._thread.start(LOAD_TIMEOUT_S)
         replica = ReplicaEntry(
             process_id, self._serving.version.spec, self._serving.labels, self._serving.address, backend
@@ -41,12 +47,22 @@ class ModelReplica:
             raise RuntimeError("the model does not answer")
 
     async def __del__(self) -> None:
-        """Serve awaits this at a graceful stop: leave the fleet, then answer all that was accepted."""
+        """Serve awaits this at a graceful stop: hand the sequences over, leave the fleet, answer what was accepted.
+
+        Gateways close their channel to a replica that has left, so that it leaves when it has handed over.
+        """
         if not hasattr(self, "_membership"):
             return
+        await asyncio.to_thread(self._thread.run, self._serving.go_away, FIND_S + HAND_OVER_S)
         await asyncio.to_thread(self._membership.leave)
         self._thread.stop()
         await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
+
+    async def _find_heirs(self) -> Sequence[Heir]:
+        """The other replicas of this model that the fleet knows."""
+        name, fleet = self._serving.version.spec.name, await asyncio.to_thread(read_fleet)
+        others = (r for r in fleet.replicas if r.spec.name == name and r.id != self._process_id)
+        return [Heir(other.id, other.address, other.spec.version) for other in others]
 
 
 def _socket_path(process_id: str) -> str:

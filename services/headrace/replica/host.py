@@ -1,7 +1,7 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
@@ -13,8 +13,8 @@ import numpy as np
 from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
-from headrace.channel import Health
-from headrace.errors import BadRequest, ShuttingDown
+from headrace.channel import HandedSequence, Health, SequenceKey
+from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
 from headrace.replica.counters import Counters
 from headrace.replica.pool import PreprocessPool, threads_for
@@ -126,6 +126,14 @@ class Host:
         await self._batcher.drain()
 
     @property
+    def sequences(self) -> Sequences:
+        return self._sequences
+
+    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+        """Take sequences over from a replica whose model keeps the states `kept`; those that are here now."""
+        return self._sequences.adopt(kept, handed, zeros(self.spec))
+
+    @property
     def device(self) -> str:
         return self._backend.device
 
@@ -150,6 +158,8 @@ class Host:
         started_ns = monotonic_ns()
         try:
             return await self._answer(request, started_ns)
+        except SequenceMoved:  # another replica answers it
+            raise
         except BaseException:
             self._counters.request_failed(monotonic_ns() - started_ns)
             raise

@@ -1,60 +1,36 @@
-"""The open sequences of a replica: the state that each has come to, and whose turn it is."""
+"""The open sequences of a replica: the state that each has come to, and whose turn it is.
+
+A replica that goes away hands them over: each waits its turn for that as a step does.
+"""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from itertools import takewhile
 from time import monotonic
 from types import TracebackType
 
-import numpy as np
-
-from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded, SequenceUnknown
+from headrace.channel import HandedSequence, SequenceKey
+from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded
+from headrace.replica.idle import Idle
+from headrace.replica.refusals import leaving, moved, shown, unknown
+from headrace.replica.states import OpenSequence, State, Turn, fits, next_state, zeros
 from headrace.telemetry.events import ReplicaEvents
-from headrace.tensor import Array, SequenceStep
-from headrace_models.spec import DTYPES, ModelSpec, SequenceSpec
+from headrace.tensor import SequenceStep
+from headrace_models.spec import SequenceSpec
 
-__all__ = ["MAX_STEPS", "Sequences", "State", "Turn", "next_state", "zeros"]
+__all__ = ["MAX_STEPS", "Give", "Sequences", "State", "Turn", "next_state", "zeros"]
 
 # Steps of one sequence that may be here at a time, the one that runs among them.
 MAX_STEPS = 16
-# A loop's timer may fire this much before its time.
-_TIMER_EARLY_S = 0.001
-_SHOWN_CHARS = 64
+# Sequences that may be open here when others come from another replica, whoever's they are.
+MAX_ADOPTING = 20_000
+# What is handed over at once, so that no frame grows large and nobody waits long for it.
+_HAND_SEQUENCES, _HAND_BYTES = 64, 2 << 20
 
-# The values of the state inputs: name -> [1, *shape].
-State = Mapping[str, Array]
-_Key = tuple[str, str]
-
-
-def zeros(spec: ModelSpec, rows: int = 1) -> State:
-    """The state that everything starts from."""
-    inputs = {i.name: i for i in spec.inputs}
-    states = [inputs[pair.input] for pair in spec.state]
-    return {state.name: np.zeros((rows, *state.shape), DTYPES[state.datatype]) for state in states}
-
-
-def next_state(spec: ModelSpec, outputs: Mapping[str, Array]) -> State:
-    """The state that a step's outputs leave: copies, since outputs are views that would keep their whole batch."""
-    return {pair.input: outputs[pair.output].copy() for pair in spec.state}
-
-
-@dataclass(slots=True)
-class Turn:
-    """A step's turn. `state` is what the model takes; what it holds when the turn ends well is the sequence's next."""
-
-    state: State
-
-
-@dataclass(slots=True, eq=False)
-class _Sequence:
-    """`state` is None until a first step succeeded; `steps` are here, the one that runs among them."""
-
-    state: State | None = None
-    steps: int = 0
-    order: asyncio.Lock = field(default_factory=asyncio.Lock)  # its waiters are served in the order of coming
+# Offers sequences to other replicas, and puts into the set those that one took, at once when gateways are told of it.
+Give = Callable[[Sequence[HandedSequence], set[SequenceKey]], Awaitable[None]]
+_Key = SequenceKey
 
 
 class Sequences:
@@ -74,23 +50,21 @@ class Sequences:
         self._initial = initial
         self._events = events
         self._clock = clock
-        self._open: dict[_Key, _Sequence] = {}
-        self._idle_until_s: dict[_Key, float] = {}  # those without a step here, the longest idle first
+        self._open: dict[_Key, OpenSequence] = {}
+        self._idle = Idle(limits.max_idle_s, clock, self._expire)  # those without a step here
         self._of_owner: Counter[str] = Counter()
-        self._sweep: asyncio.TimerHandle | None = None
-        self._sweeps = False
+        self._is_leaving = False
+        self._moved: set[_Key] = set()
 
     async def __aenter__(self) -> "Sequences":
         self._events.watch_sequences(lambda: len(self._open))
-        self._sweeps = True
+        self._idle.is_watching = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._sweeps = False
-        if self._sweep:
-            self._sweep.cancel()
+        self._idle.close()
 
     @property
     def open(self) -> int:
@@ -100,7 +74,7 @@ class Sequences:
     async def turn(self, step: SequenceStep, deadline_s: float) -> AsyncIterator[Turn]:
         """Wait until the steps that came before are settled. A turn that ends in an error leaves the state as it was.
 
-        Raises SequenceUnknown, QuotaExceeded, Overloaded, or DeadlineExceeded.
+        Raises SequenceUnknown, QuotaExceeded, Overloaded, DeadlineExceeded, ShuttingDown or SequenceMoved.
         """
         sequence = self._join(step)
         try:
@@ -116,52 +90,67 @@ class Sequences:
         finally:
             self._leave(step, sequence)
 
-    def _join(self, step: SequenceStep) -> _Sequence:
-        key = (step.owner, step.id)
+    def _join(self, step: SequenceStep) -> OpenSequence:
+        key = _Key(step.owner, step.id)
         sequence = self._open.get(key)
         if sequence is None:
-            sequence = self._begin(step)
+            sequence = self._begin(step, key)
         if sequence.steps >= MAX_STEPS:
-            raise Overloaded(f"sequence {_shown(step)}: {MAX_STEPS} steps wait already", retry_after_s=1)
-        self._idle_until_s.pop(key, None)
+            raise Overloaded(f"sequence {shown(step)}: {MAX_STEPS} steps wait already", retry_after_s=1)
+        self._idle.discard(key)
         sequence.steps += 1
         return sequence
 
-    def _begin(self, step: SequenceStep) -> _Sequence:
+    def _begin(self, step: SequenceStep, key: _Key) -> OpenSequence:
+        if key in self._moved:
+            raise moved(step)
         if not step.starts:
-            raise _unknown(step)
+            raise unknown(step)
+        if self._is_leaving:
+            raise leaving(step)
         most = self._limits.max_open
         if self._of_owner[step.owner] >= most:
             raise QuotaExceeded(f"expected at most {most} open sequences, found one more", retry_after_s=1)
         self._of_owner[step.owner] += 1
-        sequence = self._open[step.owner, step.id] = _Sequence()
+        sequence = self._open[key] = OpenSequence()
         return sequence
 
-    async def _wait(self, sequence: _Sequence, deadline_s: float) -> None:
+    async def _wait(self, sequence: OpenSequence, deadline_s: float) -> None:
         try:
             async with asyncio.timeout(deadline_s - self._clock()):
                 await sequence.order.acquire()
         except TimeoutError:
             raise DeadlineExceeded("the deadline passed while the step waited for the one before it") from None
 
-    def _state_for(self, step: SequenceStep, sequence: _Sequence) -> State:
+    def _state_for(self, step: SequenceStep, sequence: OpenSequence) -> State:
+        if sequence.is_moved:
+            raise moved(step)
+        if step.starts and sequence.stays:
+            raise leaving(step)
         if step.starts:
             return self._initial
         if sequence.state is None:  # it ended, or its first step failed, while this one waited
-            raise _unknown(step)
+            raise unknown(step)
         return sequence.state
 
-    def _leave(self, step: SequenceStep, sequence: _Sequence) -> None:
-        key = (step.owner, step.id)
+    def _leave(self, step: SequenceStep, sequence: OpenSequence) -> None:
         sequence.steps -= 1
+        if not sequence.is_moved:
+            self._rest(_Key(step.owner, step.id), sequence)
+
+    def _rest(self, key: _Key, sequence: OpenSequence) -> None:
+        """A sequence without a step here is idle from now on, or over."""
         if sequence.steps:
             return
         if sequence.state is None:
             self._close(key)
-            return
-        self._idle_until_s[key] = self._clock() + self._limits.max_idle_s
-        if self._sweep is None and self._sweeps:
-            self._sweep_later()
+        else:
+            self._idle.add(key)
+
+    def _expire(self, keys: Collection[_Key]) -> None:
+        for key in keys:
+            self._close(key)
+        self._events.sequences_expired(len(keys))
 
     def _close(self, key: _Key) -> None:
         del self._open[key]
@@ -170,27 +159,86 @@ class Sequences:
         if not self._of_owner[owner]:
             del self._of_owner[owner]
 
-    def _sweep_later(self) -> None:
-        """One timer serves all: it is set for the sequence that has been idle longest."""
-        until_s = next(iter(self._idle_until_s.values()))
-        self._sweep = asyncio.get_running_loop().call_later(max(0.0, until_s - self._clock()), self._expire)
+    def stop_starting(self) -> None:
+        """From now on no sequence starts here, and none is taken over."""
+        self._is_leaving = True
 
-    def _expire(self) -> None:
-        now_s = self._clock() + _TIMER_EARLY_S
-        expired = list(takewhile(lambda key: self._idle_until_s[key] <= now_s, self._idle_until_s))
-        for key in expired:
-            del self._idle_until_s[key]
+    async def hand_over(self, give: Give) -> None:
+        """Give every open sequence away, each behind the steps that are here; one that nobody takes stays."""
+        self.stop_starting()
+        async with asyncio.TaskGroup() as busy:
+            idle: list[_Key] = []
+            for key in list(self._open):
+                sequence = self._open.get(key)
+                if sequence is None:  # it ended while others were on their way
+                    continue
+                if sequence.steps:
+                    busy.create_task(self._hand(give, [key]))
+                    continue
+                idle.append(key)
+                if len(idle) == _HAND_SEQUENCES or self._size(idle) >= _HAND_BYTES:
+                    await self._hand(give, idle)
+                    idle = []
+            await self._hand(give, idle)
+
+    def _size(self, keys: Sequence[_Key]) -> int:
+        states = (self._open[key].state or {} for key in keys)
+        return sum(array.nbytes for state in states for array in state.values())
+
+    async def _hand(self, give: Give, keys: Sequence[_Key]) -> None:
+        """Give some sequences away together, once it is the turn of each."""
+        held = {key: sequence for key in keys if (sequence := self._open.get(key))}
+        taken: list[OpenSequence] = []
+        try:
+            for sequence in held.values():
+                await sequence.order.acquire()
+                taken.append(sequence)
+            await self._give(give, {key: s for key, s in held.items() if self._open.get(key) is s})
+        finally:
+            for sequence in taken:
+                sequence.order.release()
+
+    async def _give(self, give: Give, held: Mapping[_Key, OpenSequence]) -> None:
+        handed = [HandedSequence(key, sequence.state) for key, sequence in held.items() if sequence.state is not None]
+        for key in held:
+            self._idle.discard(key)
+        taken: set[_Key] = set()
+        try:
+            if handed:
+                await give(handed, taken)
+        finally:
+            for key, sequence in held.items():
+                self._settle(key, sequence, is_moved=key in taken)
+            self._events.sequences_moved(len(taken))
+
+    def _settle(self, key: _Key, sequence: OpenSequence, *, is_moved: bool) -> None:
+        """A sequence is with its heir, or stays."""
+        sequence.is_moved, sequence.stays = is_moved, not is_moved
+        if is_moved:
+            self._moved.add(key)
+        if self._open.get(key) is not sequence:  # it expired meanwhile
+            return
+        self._idle.discard(key)
+        if is_moved:
             self._close(key)
-        if expired:
-            self._events.sequences_expired(len(expired))
-        self._sweep = None
-        if self._idle_until_s:
-            self._sweep_later()
+        else:
+            self._rest(key, sequence)
 
+    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence], like: State) -> list[SequenceKey]:
+        """Take sequences over from a replica whose model keeps the states `kept`, if it keeps the same as `like`.
 
-def _unknown(step: SequenceStep) -> SequenceUnknown:
-    return SequenceUnknown(f"sequence {_shown(step)}: expected sequence_start, as no such sequence is open")
+        Those that are here now; their time without a step begins anew.
+        """
+        if self._is_leaving or set(kept) != like.keys():
+            return []
+        taken = [each for each in handed if fits(each.state, like)]
+        return [each.key for each in taken if self._take(each)]
 
-
-def _shown(step: SequenceStep) -> str:
-    return step.id if len(step.id) <= _SHOWN_CHARS else f"{step.id[:_SHOWN_CHARS]}…"
+    def _take(self, handed: HandedSequence) -> bool:
+        key = _Key(*handed.key)
+        if key in self._open or len(self._open) >= MAX_ADOPTING:
+            return False
+        self._of_owner[key.owner] += 1
+        sequence = self._open[key] = OpenSequence(handed.state)
+        self._rest(key, sequence)
+        return True

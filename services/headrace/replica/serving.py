@@ -1,8 +1,9 @@
 """One replica as an asyncio program: host, channel and metrics, from start to drained. No Ray."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -10,7 +11,10 @@ from prometheus_client import CollectorRegistry
 from headrace import backends
 from headrace.channel import Address, serve
 from headrace.channel.frames import Welcome
+from headrace.channel.server import ChannelServer
+from headrace.replica.handing_over import Estate, FindHeirs, hand_over, no_heirs
 from headrace.replica.host import Host, Load
+from headrace.replica.states import zeros
 from headrace.telemetry.exposition import expose
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
@@ -34,19 +38,29 @@ class ReplicaOrder:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A replica that serves: `metrics` is `host:port`. `health` may be asked from any thread."""
+    """A replica that serves: `metrics` is `host:port`. `is_ready` may be asked from any thread.
+
+    `go_away`, on its loop, lets nothing new begin and hands the open sequences over; what comes is still answered.
+    """
 
     version: ModelVersion
     labels: tuple[str, ...]
     address: Address
     metrics: str
     is_ready: Callable[[], bool]
+    go_away: Callable[[], Coroutine[None, None, None]]
 
 
 async def serve_replica(
-    order: ReplicaOrder, ready: Callable[[Serving], None], stop: asyncio.Event, load: Load = backends.load
+    order: ReplicaOrder,
+    ready: Callable[[Serving], None],
+    stop: asyncio.Event,
+    load: Load = backends.load,
+    find_heirs: FindHeirs = no_heirs,
 ) -> None:
     """Load, prove and serve a model version until `stop`; then drain: go away, answer what was accepted, end.
+
+    `find_heirs` gives those that may take its sequences over.
 
     Raises BadSpec or StartFailed if the model cannot be served.
     """
@@ -62,12 +76,23 @@ async def serve_replica(
             serve(host, welcome, order.token, order.unix, order.host) as (channel, port),
         ):
             address = Address(order.node, order.unix, order.host, port)
-            ready(Serving(version, _labels(version), address, metrics, lambda: host.health().is_ready))
+            go_away = partial(_go_away, host, channel, order, find_heirs)
+            ready(Serving(version, _labels(version), address, metrics, lambda: host.health().is_ready, go_away))
             await stop.wait()
-            channel.say_going_away()
+            await go_away()
             async with asyncio.timeout(DRAIN_S):
                 await channel.settle()
                 await host.drain()
+
+
+async def _go_away(host: Host, channel: ChannelServer, order: ReplicaOrder, find_heirs: FindHeirs) -> None:
+    """Once: gateways that have closed their channels would not hear who has what."""
+    if channel.is_going_away:
+        return
+    channel.say_going_away()
+    spec = host.spec
+    estate = Estate(spec.name, spec.version, zeros(spec).keys(), order.node, order.token, channel.say_moved)
+    await hand_over(host.sequences, estate, find_heirs)
 
 
 def _labels(version: ModelVersion) -> tuple[str, ...]:

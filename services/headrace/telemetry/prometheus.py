@@ -134,6 +134,12 @@ class PrometheusReplica:
         self._expired = Counter(
             "headrace_sequences_expired", "Sequences that ended idle.", ["model", "version"], registry=registry
         ).labels(model, version)
+        self._moved = Counter(
+            "headrace_sequences_moved",
+            "Sequences handed over to another replica.",
+            ["model", "version"],
+            registry=registry,
+        ).labels(model, version)
 
     def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
         self._batch_rows.observe(rows)
@@ -162,3 +168,6 @@ class PrometheusReplica:
 
     def sequences_expired(self, number: int) -> None:
         self._expired.inc(number)
+
+    def sequences_moved(self, number: int) -> None:
+        self._moved.inc(number)
