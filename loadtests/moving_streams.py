@@ -53,6 +53,12 @@ class _Town:
     def url(self) -> str:
         return f"http://{HOST}:{self._settings.gateway.port}"
 
+    def serving(self) -> str:
+        """Which versions serve, once for each replica."""
+        from headrace.fleet.calls import read_fleet
+
+        return ", ".join(f"version {replica.spec.version}" for replica in read_fleet().replicas)
+
     def update(self) -> None:
         """Load version 2, which is version 1 by another number; version 1 ends."""
         folder = self._settings.models / MODEL / "2"
@@ -63,12 +69,17 @@ class _Town:
         self._operator.load(MODEL)
 
     def shrink(self) -> None:
-        """Scale the newest version down to one replica."""
-        from dataclasses import replace
+        """Scale the newest version down to one replica, as an external scaler tells Serve's controller."""
+        import ray
+        from ray.serve._private.common import DeploymentID
+        from ray.serve.context import _get_global_client
 
-        one = self._settings.model_copy(update={"model": {MODEL: ModelSettings(replicas=1)}})
-        newest = scan(self._settings.models, [MODEL])[0][0]
-        replace(self._applications, settings=one).deploy(newest)
+        newest = scan(self._settings.models, [MODEL])[0][0].spec.version
+        client = _get_global_client()
+        assert client is not None
+        place = DeploymentID(name="replica", app_name=f"{MODEL}@{newest}")
+        # There is no public call of it; over HTTP it is POST .../deployments/replica/scale, of Ray's dashboard.
+        ray.get(client._controller.update_deployment_replicas.remote(place, 1), timeout=30)
 
 
 @contextmanager
@@ -98,7 +109,7 @@ def _through(town: _Town, name: str, change: Callable[[], None], seconds: float,
     changing.start()
     found = uvloop.run(run_streams(town.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-")))
     changing.join()
-    tell(console, f"{STREAMS} streams through {name}", found)
+    tell(console, f"{STREAMS} streams through {name}, which left {town.serving()}", found)
     return not found.lost and not found.wrong
 
 

@@ -244,4 +244,5 @@ def _deployment(kind: type, name: str, replicas: int, options: dict[str, float],
 
 
 def _target(name: str, application: serve.Application) -> RunTarget:
-    return RunTarget(application, name=name, route_prefix=None)
+    # A scaler outside may change how many replicas run, through Serve's own interface: without a restart of any.
+    return RunTarget(application, name=name, route_prefix=None, external_scaler_enabled=True)
