@@ -84,7 +84,7 @@ def main(
     with Progress(*columns, console=err) as progress, drivers() as pool:
         run = Run(seconds, deadline, progress, pool)
         for measurement in measurements or list(Measurement):
-            marks[measurement], figures[measurement] = _MEASURE[measurement](run)
+            marks[measurement.value], figures[measurement.value] = _MEASURE[measurement](run)
     show(marks, out)
     write_report(report, {"seconds": seconds, "deadline_s": deadline}, marks, figures)
     out.print(f"figures in {report}")

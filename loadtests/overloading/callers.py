@@ -17,7 +17,7 @@ __all__ = ["Left", "leave", "saturate"]
 _DEADLINE_S = 5.0
 # Enough that a full batch waits whenever one ends.
 _CALLERS = 4 * MAX_ROWS
-_WARM_UP_S = 1.0
+_WARM_UP_S = 2.0
 _MOST_STAY_S = 2 * BATCH_S
 
 
