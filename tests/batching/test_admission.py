@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from tests.batching.executors import Echo, ask, batcher
 
-from headrace.batching import Batcher, Limits
+from headrace.batching import Batcher, Limits, Settled
 from headrace.errors import DeadlineExceeded, Overloaded
 
 
@@ -28,14 +28,40 @@ async def taught(echo: Echo, limits: Limits) -> AsyncIterator[Batcher[Any, Any]]
 
 
 async def test_what_waits_decides_whether_a_deadline_can_be_kept() -> None:
-    """Batches of two take 1 s: of ten, six are done within 3.5 s."""
+    """Batches of two take 1 s: of ten, six are done within 3.5 s, with some of it to spare."""
     async with taught(Echo(1.0), Limits(max_rows=2)) as line:
         asked = [ask(line, n, deadline_s=now_s() + 3.5) for n in range(6)]
         for _ in range(4):
             with pytest.raises(Overloaded, match="too many for the deadline") as refused:
                 ask(line, "refused", deadline_s=now_s() + 3.5)
-            assert refused.value.retry_after_s == pytest.approx(0.5, abs=0.2)
+            assert refused.value.retry_after_s == pytest.approx(0.8, abs=0.2)
         assert [(await future).result for future in asked] == list(range(6))
+
+
+async def test_time_between_batches_is_part_of_what_one_has_to_wait() -> None:
+    async with taught(Echo(1.0), Limits(max_rows=2)) as line:
+        asked = [ask(line, n) for n in range(4)]
+        await asyncio.sleep(0)
+        wait_s = line.wait_s()
+        for _ in range(100):
+            line.cost.turn_took(0.5)
+        assert line.wait_s() == pytest.approx(wait_s + 0.5, rel=0.01)
+        await asyncio.gather(*asked)
+
+
+async def test_a_line_that_is_full_to_its_deadlines_bears_a_pause() -> None:
+    """Batches of two take 1 s, and one of them 1.5 s: nobody who was let in is late for it."""
+    echo = Echo(1.0)
+    async with taught(echo, Limits(max_rows=2)) as line:
+        asked: list[asyncio.Future[Settled[Any]]] = []
+        with suppress(Overloaded):
+            while True:
+                asked.append(ask(line, len(asked), deadline_s=now_s() + 10.2))
+        await asyncio.sleep(0)
+        echo.seconds = 1.5
+        await asyncio.sleep(2)
+        echo.seconds = 1.0
+        assert [(await future).result for future in asked] == list(range(len(asked)))
 
 
 async def test_a_deadline_shorter_than_the_model_is_refused_at_once_as_that() -> None:

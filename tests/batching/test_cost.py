@@ -65,3 +65,10 @@ def test_the_share_of_padding_is_followed() -> None:
     for _ in range(200):
         model.batch_ran(100, 50, 0.01, now_s=0.0)
     assert model.padding == pytest.approx(2.0, rel=0.01)
+
+
+def test_the_time_between_two_batches_is_followed() -> None:
+    model = CostModel()
+    for _ in range(50):
+        model.turn_took(0.02)
+    assert model.turn_s == pytest.approx(0.02, rel=0.01)

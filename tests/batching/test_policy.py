@@ -121,3 +121,13 @@ def test_whatever_it_costs_the_first_travels_within_every_limit(
     assert sum(item.rows for item in picked) <= 6
     assert len(picked) <= 1 or sum(i.rows for i in picked) * max(lengths(picked)) <= 40
     assert len({item.group for item in picked}) <= 1
+
+
+def test_one_in_a_hurry_does_not_leave_alone_where_others_cost_it_next_to_nothing() -> None:
+    line = [Waiting("a", deadline_s=1.0001), *(Waiting(name, deadline_s=inf) for name in "bcd")]
+    assert names(pick(line, 4, cost=Cost(1.0, 0.00001, 0.01)).batch) == "abcd"
+
+
+def test_one_in_a_hurry_is_not_held_up_by_others_who_take_their_time() -> None:
+    line = [Waiting("a", deadline_s=1.15), *(Waiting(name, deadline_s=inf) for name in "bcd")]
+    assert names(pick(line, 4, cost=Cost(1.0, 0.1)).batch) == "a"

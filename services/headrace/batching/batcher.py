@@ -21,6 +21,9 @@ __all__ = ["Batcher"]
 
 # A loop's timer may fire this much before its time.
 _TIMER_EARLY_S = 0.001
+# By how much a wait may turn out longer than was foreseen. In a line that is filled up to its deadlines each pause of
+# the machine would else expire as many as could have run in it, and those at the edge would be answered too late.
+_RESERVE = 0.1
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -49,6 +52,7 @@ class Batcher(Generic[P, R]):
         self._is_ragged = False
         self._running_rows = 0
         self._free_s = 0.0  # when the running batch is expected to end
+        self._ended_s: float | None = None  # when the last batch ended, if items waited then
         self._has_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,7 +138,8 @@ class Batcher(Generic[P, R]):
         if not rows:
             return left_s
         whole = rows // rows_of_a_batch(cells / rows, self._limits.max_rows, self.max_cells, cost)
-        return left_s + (whole * cost.base_s + cells * cost.cell_s * self.cost.padding) / self._limits.max_running
+        run_s = whole * (cost.base_s + self.cost.turn_s) + cells * cost.cell_s * self.cost.padding
+        return left_s + run_s / self._limits.max_running
 
     def _admit(self, item: Item[P, R], now_s: float) -> None:
         limits = self._limits
@@ -156,7 +161,8 @@ class Batcher(Generic[P, R]):
         alone_s = cost.seconds(item.cells)
         if now_s + alone_s > item.deadline_s:
             raise DeadlineExceeded(f"the model takes about {alone_s:.3g} s, which is more than the request allows")
-        late_s = now_s + self.wait_s(item) + alone_s + cost.margin_s - item.deadline_s
+        wait_s = (1 + _RESERVE) * self.wait_s(item)
+        late_s = now_s + wait_s + alone_s + cost.margin_s - item.deadline_s
         if late_s > 0 and (self._running_rows or self._line):
             raise Overloaded(f"{self._line.rows} rows wait already, too many for the deadline", retry_after_s=late_s)
 
@@ -201,6 +207,8 @@ class Batcher(Generic[P, R]):
 
     async def _run(self, batch: list[Item[P, R]]) -> None:
         started_s = self._clock()
+        if self._ended_s is not None:
+            self.cost.turn_took(started_s - self._ended_s)
         rows = sum(item.rows for item in batch)
         self._running_rows += rows
         self._free_s = started_s + self.cost.seconds(_cells(batch))
@@ -228,6 +236,7 @@ class Batcher(Generic[P, R]):
     def _settle(
         self, batch: list[Item[P, R]], results: Sequence[R | Exception], started_s: float, ended_s: float
     ) -> None:
+        self._ended_s = ended_s if self._line else None
         rows, cells, real_cells = sum(item.rows for item in batch), _cells(batch), sum(item.cells for item in batch)
         compute_s, padding, has_failed = ended_s - started_s, 1 - real_cells / cells, False
         for item, result in zip(batch, results, strict=True):

@@ -16,17 +16,22 @@ _NOISE_FLOOR_S = 0.0002
 _MOST_SURPRISE = 2.0
 _DEVIATION_GAIN = 0.1
 _PADDING_GAIN = 0.05
+_TURN_GAIN = 0.1
 # An estimate older than this is of the past: nothing is refused by it, so that a wrong one can be mended.
 _FRESH_S = 1.0
 
 
 class CostModel:
-    """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells."""
+    """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells.
+
+    `turn_s` is what passes between two batches while items wait.
+    """
 
     def __init__(self) -> None:
         self.base_s = self.cell_s = 0.0
         self.deviation_s = 0.0
         self.padding = 1.0
+        self.turn_s = 0.0
         self._variance = (0.0, 0.0, 0.0)  # of base_s, of both together, of cell_s
         self._seen_s = float("-inf")
         self._last_s = 0.0
@@ -40,6 +45,10 @@ class CostModel:
         if now_s - self._seen_s > max(_FRESH_S, 4 * self._last_s):
             return None
         return Cost(self.base_s, self.cell_s, 2 * self.deviation_s)
+
+    def turn_took(self, seconds: float) -> None:
+        """Learn from the time between a batch's end and the next one's start."""
+        self.turn_s += _TURN_GAIN * (seconds - self.turn_s)
 
     def batch_ran(self, cells: int, real_cells: int, seconds: float, now_s: float) -> None:
         """Learn from a batch that succeeded: its cells, those of them that were no padding, and its time."""

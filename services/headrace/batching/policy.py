@@ -15,6 +15,8 @@ __all__ = ["Cost", "Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
 
 # A batch grows until its base is this share of its time: beyond that, more rows gain little and cost all of them time.
 OVERHEAD_SHARE = 0.05
+# By so much of its time alone may others delay the first of a batch, even beyond its deadline.
+HURRY_SHARE = 0.02
 # Lengths within a factor of 2 ** (1 / 8) are not told apart, which bounds the work of cutting.
 _STEPS_AN_OCTAVE = 8
 
@@ -90,8 +92,9 @@ def pick(
     """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
 
     They fit while the batch stays within `max_rows` and `max_cells`, is not so long that more of it gains nothing, and
-    ends before the tightest deadline in it. The first always travels, so nothing starves. Without a `cost` only the
-    limits count, and lengths are cut as if a batch's base were nothing. A line that is not `is_ragged` has one length.
+    ends before the tightest deadline in it, or holds the first up by next to nothing. The first always travels, so
+    nothing starves. Without a `cost` only the limits count, and lengths are cut as if a batch's base were nothing. A
+    line that is not `is_ragged` has one length.
     """
     late: list[W] = []
     able = _able(line, cost, now_s, late)
@@ -126,6 +129,10 @@ def _fill(able: Iterator[W], max_rows: int, max_cells: float, cost: Cost | None,
     if first is None:
         return []
     batch, rows, longest, tightest_s = [first], first.rows, first.length, first.deadline_s
+    if cost:
+        # One in a hurry must not leave almost alone where others would hold it up by next to nothing.
+        alone_s = cost.seconds(first.rows * first.length)
+        tightest_s = max(tightest_s, now_s + (1 + HURRY_SHARE) * alone_s + cost.margin_s)
     most_cells = min(max_cells, cost.enough_cells) if cost else max_cells
     while rows < max_rows and (item := next(able, None)) is not None:
         cells = (rows + item.rows) * max(longest, item.length)

@@ -18,6 +18,9 @@ __all__ = ["Ran", "Runner", "cells_of"]
 
 log = logging.getLogger(__name__)
 
+# So few that a batch's base time counts for more than its rows.
+_FEW = 16
+
 
 class Ran(NamedTuple):
     """The outputs of one part, and the execution that gave them."""
@@ -46,13 +49,20 @@ class Runner:
         self.safe_cells = inf
 
     def run(self, parts: Sequence[Part]) -> list[Ran | Exception]:
-        """One batch. If it fails, halves of it run until only the parts at fault fail: a stranger's harm nobody.
+        """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
         With one part at fault that takes about the time of two more such batches.
         """
         return self._run(parts, _Budget(len(parts)))
 
     def _run(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+        ran = self._try(parts, budget)
+        if not isinstance(ran, Exception):
+            return ran
+        return [_as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
+
+    def _try(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception] | Exception:
+        """What becomes of each part, or the error that they failed with together."""
         if not budget.take():
             return [InferenceFailed("the model failed on this batch")] * len(parts)
         try:
@@ -60,18 +70,30 @@ class Runner:
         except (OutOfMemory, MemoryError):
             return self._run_smaller(parts, budget)
         except Exception as error:
-            return self._bisect(parts, error, budget)
+            return error
 
-    def _bisect(self, parts: Sequence[Part], error: Exception, budget: _Budget) -> list[Ran | Exception]:
-        """What becomes of parts that failed together. If the first half runs, the fault is in the second."""
-        if len(parts) == 1:
-            return [_as_ours(error, parts[0])]
-        first, second = parts[: len(parts) // 2], parts[len(parts) // 2 :]
-        results = self._run(first, budget)
-        is_in_second = not any(isinstance(result, Exception) for result in results)
-        if is_in_second and len(second) > 1:
-            return results + self._bisect(second, error, budget)
-        return results + self._run(second, budget)
+    def _search(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+        """What becomes of parts that failed together: one at fault is sought, and then the others run in one batch.
+
+        A few of the suspects are tried at a time: if they fail it is among them, and the rest waits for the end.
+        """
+        results: dict[int, Ran | Exception] = {}
+        suspects, others = list(range(len(parts))), list[int]()
+        while suspects:
+            share = _share_of(len(suspects))
+            few, rest = suspects[:share], suspects[share:]
+            ran = self._try([parts[n] for n in few], budget)
+            if not isinstance(ran, Exception):
+                results.update(zip(few, ran, strict=True))
+                suspects = rest
+            elif len(few) > 1:
+                suspects, others = few, rest + others
+            else:
+                results[few[0]] = _as_ours(ran, parts[few[0]])
+                suspects, others = [], rest + others
+        if others:
+            results.update(zip(others, self._run([parts[n] for n in others], budget), strict=True))
+        return [results[n] for n in range(len(parts))]
 
     def _run_smaller(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
         rows, cells = sum(map(rows_of, parts)), cells_of(parts, self._spec)
@@ -97,6 +119,14 @@ class Runner:
         taken = take_rows(outputs, parts, batch, self._spec)
         execution = Execution(rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
         return [Ran(rows, execution) for rows in taken]
+
+
+def _share_of(suspects: int) -> int:
+    """How many of them to try at once: less than half, since those who fail cost their time for nothing.
+
+    Of a hundred with 20 ms a batch and 2 ms a row it takes 2.9 batches' time on average, 3.3 with halves.
+    """
+    return suspects // 3 if suspects > _FEW else max(1, suspects // 2)
 
 
 def cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
