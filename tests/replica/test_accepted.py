@@ -236,6 +236,24 @@ def summing(write: Write) -> ModelVersion:
     )
 
 
+async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answered(
+    looking_up: ModelVersion, gate: Gate
+) -> None:
+    order: list[str] = []
+    async with Host(looking_up, "onnx", Silent(), gate) as host:
+        first = await gate.shut_in(host)
+        gate.backend.batches.clear()
+        suspect = lookup(1)
+        suspect.is_suspect, suspect.started = True, lambda: order.append("started")
+        asked = [asyncio.ensure_future(host.infer(request)) for request in (lookup(2), suspect, lookup(3))]
+        asked[0].add_done_callback(lambda _: order.append("answered"))
+        await asyncio.sleep(0)
+        gate.backend.gate.set()
+        await asyncio.gather(first, *asked)
+    assert order == ["answered", "started"]
+    assert sorted(gate.backend.batches) == [1, 2]
+
+
 async def test_padded_rows_are_answered_as_they_would_be_alone(summing: ModelVersion, gate: Gate) -> None:
     def ask(length: int) -> Request:
         ids, mask = np.full((1, length), length), np.ones((1, length), np.int64)
