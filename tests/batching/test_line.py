@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.virtual_time import run
+from loadtests.virtual_time import run
 
 from headrace.batching.line import DEFAULT_LEVEL, Item, Line
 

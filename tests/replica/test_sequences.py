@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.virtual_time import run
+from loadtests.virtual_time import run
 
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded, SequenceUnknown
 from headrace.replica.sequences import MAX_STEPS, Sequences
