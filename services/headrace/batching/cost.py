@@ -5,7 +5,7 @@ The two numbers are the state of a Kalman filter whose process noise lets them d
 have one size, their level is followed and the split between the two numbers is kept.
 """
 
-from headrace.batching.policy import Cost
+from headrace.batching.policy import OVERHEAD_SHARE, Cost
 
 __all__ = ["CostModel"]
 
@@ -23,7 +23,8 @@ _FRESH_S = 1.0
 class CostModel:
     """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells."""
 
-    def __init__(self) -> None:
+    def __init__(self, overhead_share: float = OVERHEAD_SHARE) -> None:
+        self._overhead_share = overhead_share
         self.base_s = self.cell_s = 0.0
         self.deviation_s = 0.0
         self.padding = 1.0
@@ -39,7 +40,7 @@ class CostModel:
         """What batches are planned by; None while no recent batch has told."""
         if now_s - self._seen_s > max(_FRESH_S, 4 * self._last_s):
             return None
-        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s)
+        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self._overhead_share)
 
     def batch_ran(self, cells: int, real_cells: int, seconds: float, now_s: float) -> None:
         """Learn from a batch that succeeded: its cells, those of them that were no padding, and its time."""
