@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.virtual_time import run
+from loadtests.virtual_time import run
 
 from headrace.batching.line import DEFAULT_LEVEL, Item, Line
 
@@ -17,9 +17,10 @@ def item(
     queued_s: float = 0.0,
     rows: int = 1,
     level: int = DEFAULT_LEVEL,
+    patience_s: float = 1.0,
 ) -> Item[str, Any]:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    return Item(name, rows, 1, 1, deadline_s, None, owner, queued_s, level, answer)
+    return Item(name, rows, 1, 1, deadline_s, None, owner, queued_s, level, answer, patience_s)
 
 
 def filled(*items: Item[str, Any]) -> Line[str, Any]:
@@ -40,6 +41,11 @@ async def test_the_earliest_deadline_goes_first() -> None:
 async def test_far_deadlines_are_served_in_the_order_of_coming() -> None:
     line = filled(item("first", deadline_s=300.0), item("second", deadline_s=30.0, queued_s=0.1))
     assert order(line) == ["first", "second"]
+
+
+async def test_with_more_patience_who_is_in_a_hurry_overtakes_for_longer() -> None:
+    line = filled(item("patient", patience_s=3.0), item("hasty", queued_s=1.0, deadline_s=2.0, patience_s=3.0))
+    assert order(line) == ["hasty", "patient"]
 
 
 async def test_who_is_in_a_hurry_overtakes_nobody_who_waited_long() -> None:

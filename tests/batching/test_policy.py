@@ -1,5 +1,6 @@
 from dataclasses import dataclass
 from math import inf
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -64,6 +65,18 @@ def test_a_limit_below_one_is_refused_with_its_name(name: str) -> None:
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"overhead_share": 1.0}, "overhead_share must be between 0 and 1, not 1.0"),
+        ({"patience_s": -1.0}, "patience_s must be at least 0, not -1.0"),
+    ],
+)
+def test_a_share_or_a_time_that_cannot_be_is_refused_with_its_name(limits: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Limits(**limits)
+
+
 def lengths(picked: list[Waiting]) -> list[int]:
     return [item.length for item in picked]
 
@@ -99,6 +112,11 @@ def test_a_batch_ends_where_more_of_it_gains_nothing() -> None:
     """A base of 19 cells is a twentieth of a batch of 361."""
     rows = pick(ragged(*[10] * 60), 60, cost=Cost(0.019, 0.001)).batch
     assert len(rows) == 36
+
+
+def test_a_larger_share_of_overhead_ends_a_batch_sooner() -> None:
+    cost = Cost(0.019, 0.001, overhead_share=0.2)
+    assert len(pick(ragged(*[10] * 60), 60, cost=cost).batch) == 7
 
 
 def test_what_cannot_finish_in_time_even_alone_is_late_and_the_rest_travel() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loadtests.virtual_time import run
 from tests.batching.executors import Echo, ask, batcher
-from tests.virtual_time import run
 
 from headrace.batching import Batcher, Limits, Settled
 from headrace.errors import HeadraceError, InferenceFailed

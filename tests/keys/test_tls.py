@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from loadtests.virtual_time import run
 from tests.keys.certificates import write_pair
-from tests.virtual_time import run
 
 from headrace.errors import StartFailed
 from headrace.keys.tls import follow_certificate, make_context, renew

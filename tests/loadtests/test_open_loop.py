@@ -19,7 +19,8 @@ from loadtests.open_loop import (
     poisson_schedule,
     verdict_of,
 )
-from tests import virtual_time
+
+from loadtests import virtual_time
 
 SHOT = Shot("m", "/v2/models/m/infer", {}, b"{}", lambda answer: answer == b"right")
 RIGHT = Reply(200, b"right")

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
-from tests.virtual_time import run
+from loadtests.virtual_time import run
 
 from headrace.replica.sequences import Sequences
 from headrace.telemetry.events import Silent

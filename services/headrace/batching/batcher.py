@@ -45,7 +45,7 @@ class Batcher(Generic[P, R]):
         self._clock = clock
         self._execute = execute
         self._limits = limits
-        self.cost = CostModel()
+        self.cost = CostModel(limits.overhead_share)
         self.max_cells = inf  # the most that the device has room for, once it is known
         self._line: Line[P, R] = Line()
         self._length = 0
@@ -115,7 +115,8 @@ class Batcher(Generic[P, R]):
         """
         now_s = self._clock()
         answer: asyncio.Future[Settled[R]] = asyncio.get_running_loop().create_future()
-        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, priority or DEFAULT_LEVEL, answer)
+        level, patience_s = priority or DEFAULT_LEVEL, self._limits.patience_s
+        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, level, answer, patience_s)
         self._admit(item, now_s)
         self._is_ragged = self._is_ragged or length != (self._length or length)
         self._length = length

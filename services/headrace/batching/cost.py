@@ -5,7 +5,7 @@ The two numbers are the state of a Kalman filter whose process noise lets them d
 have one size, their level is followed and the split between the two numbers is kept.
 """
 
-from headrace.batching.policy import Cost
+from headrace.batching.policy import OVERHEAD_SHARE, Cost
 
 __all__ = ["CostModel"]
 
@@ -27,7 +27,8 @@ class CostModel:
     `turn_s` is what passes between two batches while items wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overhead_share: float = OVERHEAD_SHARE) -> None:
+        self._overhead_share = overhead_share
         self.base_s = self.cell_s = 0.0
         self.deviation_s = 0.0
         self.padding = 1.0
@@ -44,7 +45,7 @@ class CostModel:
         """What batches are planned by; None while no recent batch has told."""
         if now_s - self._seen_s > max(_FRESH_S, 4 * self._last_s):
             return None
-        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s)
+        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self._overhead_share)
 
     def turn_took(self, seconds: float) -> None:
         """Learn from the time between a batch's end and the next one's start."""

@@ -9,7 +9,7 @@ from itertools import count
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["Ahead", "Item", "Line", "Settled"]
+__all__ = ["PATIENCE_S", "Ahead", "Item", "Line", "Settled"]
 
 DEFAULT_LEVEL, LEVEL_S = 10, 1.0
 # Within a priority the earliest deadline goes first, but one further off counts as this far: so nobody is overtaken
@@ -45,11 +45,12 @@ class Item(Generic[P, R]):
     queued_s: float
     level: int
     answer: "Future[Settled[R]]"
+    patience_s: float = PATIENCE_S
     rank_s: float = field(init=False)
     place: tuple[float, int] = (0.0, 0)
 
     def __post_init__(self) -> None:
-        due_s = min(self.deadline_s, self.queued_s + PATIENCE_S)
+        due_s = min(self.deadline_s, self.queued_s + self.patience_s)
         self.rank_s = due_s + (self.level - DEFAULT_LEVEL) * LEVEL_S
 
     @property

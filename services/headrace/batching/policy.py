@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from headrace.batching.line import PATIENCE_S
+
 __all__ = ["Cost", "Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
 
 # A batch grows until its base is this share of its time: beyond that, more rows gain little and cost all of them time.
@@ -36,17 +38,27 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a batch and of the line before it. `max_running` batches are with the executor at a time."""
+    """Bounds of a batch and of the line before it. `max_running` batches are with the executor at a time.
+
+    A batch grows until its base is `overhead_share` of its time. Within a priority the earliest deadline goes first,
+    but one further off counts as `patience_s` away.
+    """
 
     max_rows: int = 32
     max_waiting_rows: int = 1024
     max_waiting_bytes: int = 256 << 20
     max_running: int = 1
+    overhead_share: float = OVERHEAD_SHARE
+    patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in ("max_rows", "max_waiting_rows", "max_waiting_bytes", "max_running"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 < self.overhead_share < 1:
+            raise ValueError(f"overhead_share must be between 0 and 1, not {self.overhead_share}")
+        if self.patience_s < 0:
+            raise ValueError(f"patience_s must be at least 0, not {self.patience_s}")
 
 
 class Cost(NamedTuple):
@@ -55,14 +67,15 @@ class Cost(NamedTuple):
     base_s: float
     cell_s: float
     margin_s: float = 0.0
+    overhead_share: float = OVERHEAD_SHARE
 
     def seconds(self, cells: float) -> float:
         return self.base_s + self.cell_s * cells
 
     @property
     def enough_cells(self) -> float:
-        """With so many cells the base is OVERHEAD_SHARE of a batch."""
-        return self.base_s * (1 / OVERHEAD_SHARE - 1) / self.cell_s if self.cell_s else inf
+        """With so many cells the base is `overhead_share` of a batch."""
+        return self.base_s * (1 / self.overhead_share - 1) / self.cell_s if self.cell_s else inf
 
 
 W = TypeVar("W", bound=Waiting)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
+from typing import Protocol, TypeVar
 
 from headrace.channel import ReplicaClient, connect
 from headrace.errors import (
@@ -26,7 +27,7 @@ from headrace.tensor import Answer, Request, SequenceStep
 from headrace_models.repository import version_order
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Router", "Version"]
+__all__ = ["Busy", "Router", "Version", "least_busy"]
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,20 @@ class Version:
     @property
     def is_ready(self) -> bool:
         return any(r.is_ready for r in self.replicas.values())
+
+
+class Busy(Protocol):
+    @property
+    def outstanding(self) -> int:
+        """Requests that it was asked and has not answered."""
+
+
+B = TypeVar("B", bound=Busy)
+
+
+def least_busy(ready: Sequence[B]) -> B:
+    """The replica with the fewest requests outstanding; the first of those alike."""
+    return min(ready, key=lambda replica: replica.outstanding) if len(ready) > 1 else ready[0]
 
 
 class Router:
@@ -171,7 +186,7 @@ class Router:
         ready = [r for r in version.replicas.values() if r.is_ready and r not in without]
         if not ready:
             raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
-        return min(ready, key=lambda r: r.outstanding) if len(ready) > 1 else ready[0]
+        return least_busy(ready)
 
     async def _link(self, entry: ReplicaEntry, tried: asyncio.Event) -> None:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""

@@ -3,7 +3,10 @@
 import asyncio
 import selectors
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 __all__ = ["VirtualTimeLoop", "run"]
 
@@ -11,7 +14,7 @@ T = TypeVar("T")
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Sleeping costs nothing, and a test that waits for what can never come fails at once.
+    """Sleeping costs nothing, and a program that waits for what can never come fails at once.
 
     For code whose only waits are timers: it does not wait for threads or for other processes.
     """
@@ -36,21 +39,20 @@ class _JumpingSelector(selectors.BaseSelector):
         if found or timeout == 0:
             return found
         if timeout is None:
-            raise RuntimeError("the test waits for something that no task and no timer will bring")
+            raise RuntimeError("the program waits for something that no task and no timer will bring")
         self._loop.now_s += timeout
         return found
 
-    # asyncio's own types for these are wider than a test needs to repeat.
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
 
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+    def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
         return self._real.unregister(fileobj)
 
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+    def modify(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
         return self._real.modify(fileobj, events, data)
 
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+    def get_map(self) -> "Mapping[FileDescriptorLike, selectors.SelectorKey]":
         return self._real.get_map()
 
     def close(self) -> None:
