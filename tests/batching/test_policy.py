@@ -147,5 +147,5 @@ def test_one_in_a_hurry_does_not_leave_alone_where_others_cost_it_next_to_nothin
 
 
 def test_one_in_a_hurry_is_not_held_up_by_others_who_take_their_time() -> None:
-    line = [Waiting("a", deadline_s=1.15), *(Waiting(name, deadline_s=inf) for name in "bcd")]
-    assert names(pick(line, 4, cost=Cost(1.0, 0.1)).batch) == "a"
+    line = [Waiting("a", deadline_s=4.1), *(Waiting(name, deadline_s=inf) for name in "bcd")]
+    assert names(pick(line, 4, cost=Cost(1.0, 3.0)).batch) == "a"

@@ -17,8 +17,9 @@ __all__ = ["Cost", "Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
 
 # A batch grows until its base is this share of its time: beyond that, more rows gain little and cost all of them time.
 OVERHEAD_SHARE = 0.05
-# By so much of its time alone may others delay the first of a batch, even beyond its deadline.
-HURRY_SHARE = 0.02
+# By so much of its time alone may others delay the first of a batch, even beyond its deadline: at overload the first is
+# often so near it that its batch would stay small, when throughput is needed most (docs/scheduling.md).
+HURRY_SHARE = 0.5
 # Lengths within a factor of 2 ** (1 / 8) are not told apart, which bounds the work of cutting.
 _STEPS_AN_OCTAVE = 8
 
