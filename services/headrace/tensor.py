@@ -121,10 +121,11 @@ def from_array(name: str, array: Array) -> Tensor:
     """The tensor of a numpy array; object and string arrays become BYTES."""
     if array.dtype.kind in "OSU":
         return Tensor(name, "BYTES", array.shape, pack_bytes(array.ravel().tolist()))
-    contiguous = np.ascontiguousarray(array)
-    little = contiguous.astype(contiguous.dtype.newbyteorder("<"), copy=False)
-    data = little.reshape(-1).view("u1").data
-    return Tensor(name, _DATATYPES[little.dtype.str], array.shape, data)
+    little = np.ascontiguousarray(array)
+    if (datatype := _DATATYPES.get(little.dtype.str)) is None:
+        little = little.astype(little.dtype.newbyteorder("<"))
+        datatype = _DATATYPES[little.dtype.str]
+    return Tensor(name, datatype, array.shape, little.reshape(-1).view("u1").data)
 
 
 def pack_bytes(elements: Sequence[bytes | str]) -> bytes:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from math import prod
 
 import numpy as np
@@ -77,7 +78,7 @@ def split_rows(part: Part, max_rows: int) -> list[Part]:
 def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec) -> list[Part]:
     """A batch's outputs cut back into those of its parts: views, in order, as long as each part itself was."""
     sizes = [rows_of(part) for part in parts]
-    starts = [0, *np.cumsum(sizes).tolist()]
+    starts = accumulate(sizes, initial=0)
     taken: list[Part] = [
         {name: a[start : start + size] for name, a in outputs.items()}
         for start, size in zip(starts, sizes, strict=False)

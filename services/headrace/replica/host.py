@@ -20,7 +20,7 @@ from headrace.replica.counters import Counters
 from headrace.replica.pool import PreprocessPool, threads_for
 from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
-from headrace.replica.running import Ran, Runner, cells_of
+from headrace.replica.running import Ran, Runner
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.replica.streams import advance, is_chunk, not_a_stream
 from headrace.statistics import Statistics
@@ -44,9 +44,11 @@ _TURNS_TO_ANSWER = 4
 
 
 class _Piece(NamedTuple):
-    """What is in line: some rows of a request, and whom to tell before they run, if anybody wants to know."""
+    """What is in line: some rows of one length, and whom to tell before they run, if anybody wants to know."""
 
     part: Part
+    rows: int
+    length: int
     started: Callable[[], None] | None = None
 
 
@@ -213,10 +215,11 @@ class Host:
         return _Served(parts, preprocess_s, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
+        rows, length = rows_of(part), length_of(part, self.spec)
         return self._batcher.ask(
-            _Piece(part, request.started),
-            rows=rows_of(part),
-            length=length_of(part, self.spec),
+            _Piece(part, rows, length, request.started),
+            rows=rows,
+            length=length,
             nbytes=sum(a.nbytes for a in part.values()),
             deadline_s=request.deadline_s,
             group=object() if request.is_suspect else group_of(part, self.spec.inputs),
@@ -261,7 +264,8 @@ class Host:
 
     async def _run_batch(self, pieces: Sequence[_Piece]) -> Sequence[Ran | Exception]:
         parts = [piece.part for piece in pieces]
-        cells = cells_of(parts, self.spec)
+        rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
+        cells = rows * max(piece.length for piece in pieces)
         if pieces[0].started:  # it runs alone
             await self._announce(pieces[0].started)
         started_s = monotonic()
@@ -274,8 +278,7 @@ class Host:
         if not all(isinstance(result, Exception) for result in results):
             self._proved_s = ended_s
         self._batcher.max_cells = self._runner.safe_cells
-        real_cells = sum(rows_of(part) * length_of(part, self.spec) for part in parts)
-        self._events.batch_ran(sum(map(rows_of, parts)), real_cells, cells - real_cells)
+        self._events.batch_ran(rows, real_cells, cells - real_cells)
         return results
 
     async def _announce(self, started: Callable[[], None]) -> None:

@@ -14,7 +14,7 @@ from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows
 from headrace.replica.counters import Execution
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Ran", "Runner", "cells_of"]
+__all__ = ["Ran", "Runner"]
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Runner:
         return [results[n] for n in range(len(parts))]
 
     def _run_smaller(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
-        rows, cells = sum(map(rows_of, parts)), cells_of(parts, self._spec)
+        rows, cells = sum(map(rows_of, parts)), _cells_of(parts, self._spec)
         if rows == 1:
             return [OutOfMemory("the device has no room for one row of this length")]
         self.safe_cells = min(self.safe_cells, max(cells // 2, 1))
@@ -129,7 +129,7 @@ def _share_of(suspects: int) -> int:
     return suspects // 3 if suspects > _FEW else max(1, suspects // 2)
 
 
-def cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
+def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
     """What a batch of these parts costs: all its rows at the length of the longest."""
     return sum(map(rows_of, parts)) * max(length_of(part, spec) for part in parts)
 
