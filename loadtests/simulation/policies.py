@@ -56,6 +56,9 @@ class Line(Protocol):
     ) -> "asyncio.Future[Any]": ...  # of whatever it answers: only when it is settled counts
 
 
+_NONE = 1e-9
+
+
 @dataclass(frozen=True)
 class Policy:
     """How batches are formed. With `edges`, lengths are rounded up and only those of one edge share a batch.
@@ -163,7 +166,8 @@ def policies(limits: Limits, timer_s: float) -> dict[str, Policy]:
     """Those to compare, by name, each within the same limits."""
     return {
         "headrace": Policy("headrace", limits),
-        "first-come": Policy("first-come", limits, is_blind=True),
+        # Whoever comes, as many as there is room for: no measured cost ends its batches.
+        "first-come": Policy("first-come", replace(limits, overhead_share=_NONE), is_blind=True),
         "timer": Policy("timer", limits, timer_s=timer_s),
         "buckets": Policy("buckets", limits, edges=EDGES),
     }

@@ -62,7 +62,7 @@ class Request(msgspec.Struct):
     """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock.
 
     `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
-    was under way when a replica died; it runs in a batch of its own, and `started`, if given, is called before that.
+    was under way when a replica died; it runs in a batch of its own; `started` and `ended`, if given, frame that.
     """
 
     inputs: Sequence[Tensor]
@@ -74,6 +74,7 @@ class Request(msgspec.Struct):
     owner: str = ""
     is_suspect: bool = False
     started: Callable[[], None] | None = None
+    ended: Callable[[], None] | None = None
 
     @property
     def nbytes(self) -> int:

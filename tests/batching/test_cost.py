@@ -72,3 +72,9 @@ def test_the_time_between_two_batches_is_followed() -> None:
     for _ in range(50):
         model.turn_took(0.02)
     assert model.turn_s == pytest.approx(0.02, rel=0.01)
+
+
+def test_small_batches_that_became_slower_say_nothing_of_what_a_row_costs() -> None:
+    model = taught(0.010, 0.0001, [1, 32] * 30)
+    taught(0.040, 0.0001, [1] * 500, model)
+    assert model.seconds(32) == pytest.approx(0.0431, rel=0.1)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadtests.virtual_time import run
 
-from headrace.batching.line import DEFAULT_LEVEL, Item, Line
+from headrace.batching.line import DEFAULT_LEVEL, Item, Line, rank_s_of
 
 
 def item(
@@ -20,7 +20,8 @@ def item(
     patience_s: float = 1.0,
 ) -> Item[str, Any]:
     answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    return Item(name, rows, 1, 1, deadline_s, None, owner, queued_s, level, answer, patience_s)
+    rank_s = rank_s_of(queued_s, deadline_s, level, patience_s)
+    return Item(name, rows, 1, 1, deadline_s, None, owner, queued_s, rank_s, answer)
 
 
 def filled(*items: Item[str, Any]) -> Line[str, Any]:
@@ -105,3 +106,17 @@ def test_everything_in_line_comes_out_once_and_the_totals_agree(found: list[tupl
         assert (line.rows, line.cells, line.nbytes, bool(line)) == (0, 0, 0, False)
 
     run(program())
+
+
+async def test_an_owner_who_comes_again_and_again_takes_turns_too() -> None:
+    """Its queue is empty after each item, and yet it was served: it is no newcomer the next time."""
+    line = filled(*(item(f"a{n}", owner="a") for n in range(10)))
+    served = []
+    for n in range(10):
+        line.add(item(f"b{n}", owner="b"))
+        following = next(iter(line.in_order()))
+        line.remove(following, served=True)
+        served.append(following.owner)
+        for left in [one for one in line if one.owner == "b"]:
+            line.remove(left)
+    assert served.count("a") >= 4

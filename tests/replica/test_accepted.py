@@ -244,13 +244,14 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
         first = await gate.shut_in(host)
         gate.backend.batches.clear()
         suspect = lookup(1)
-        suspect.is_suspect, suspect.started = True, lambda: order.append("started")
+        suspect.is_suspect = True
+        suspect.started, suspect.ended = lambda: order.append("started"), lambda: order.append("ended")
         asked = [asyncio.ensure_future(host.infer(request)) for request in (lookup(2), suspect, lookup(3))]
         asked[0].add_done_callback(lambda _: order.append("answered"))
         await asyncio.sleep(0)
         gate.backend.gate.set()
         await asyncio.gather(first, *asked)
-    assert order == ["answered", "started"]
+    assert order == ["answered", "started", "ended"]
     assert sorted(gate.backend.batches) == [1, 2]
 
 

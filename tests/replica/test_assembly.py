@@ -78,3 +78,12 @@ def test_what_a_padded_axis_gave_comes_back_as_long_as_each_part_was(shapes: lis
     for part, taken in zip(parts, take_rows(outputs, parts, batch, spec), strict=True):
         np.testing.assert_array_equal(taken["doubled"], 2 * part["ids"])
         np.testing.assert_array_equal(taken["sum"], part["ids"].sum(axis=1, keepdims=True))
+
+
+def test_where_two_padded_axes_are_alike_nothing_of_an_answer_is_lost() -> None:
+    other = InputSpec(name="other", datatype="INT64", shape=(-1,), pad=0)
+    spec = spec_of(IDS, other)
+    parts = [{"ids": np.ones((1, a), int), "other": np.ones((1, b), int)} for a, b in ((3, 7), (10, 10))]
+    batch = join(parts, spec)
+    outputs = {"doubled": 2 * batch["other"], "sum": batch["ids"].sum(axis=1, keepdims=True)}
+    assert take_rows(outputs, parts, batch, spec)[0]["doubled"].shape == (1, 7)

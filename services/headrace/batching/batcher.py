@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from headrace.batching.cost import CostModel
-from headrace.batching.line import DEFAULT_LEVEL, Item, Line, Settled
+from headrace.batching.line import DEFAULT_LEVEL, Item, Line, Settled, rank_s_of
 from headrace.batching.policy import Cost, Limits, pick, rows_of_a_batch
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed, Overloaded, ShuttingDown
 
@@ -115,8 +115,8 @@ class Batcher(Generic[P, R]):
         """
         now_s = self._clock()
         answer: asyncio.Future[Settled[R]] = asyncio.get_running_loop().create_future()
-        level, patience_s = priority or DEFAULT_LEVEL, self._limits.patience_s
-        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, level, answer, patience_s)
+        rank_s = rank_s_of(now_s, deadline_s, priority or DEFAULT_LEVEL, self._limits.patience_s)
+        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, rank_s, answer)
         self._admit(item, now_s)
         self._is_ragged = self._is_ragged or length != (self._length or length)
         self._length = length
@@ -152,30 +152,49 @@ class Batcher(Generic[P, R]):
             raise DeadlineExceeded("the deadline passed before the request could wait for a batch")
         if cost := self.cost.at(now_s):
             self._check_time(item, cost, now_s)
-        while (
-            self._line.rows + item.rows > limits.max_waiting_rows
-            or self._line.nbytes + item.nbytes > limits.max_waiting_bytes
-        ):
-            self._make_room(item)
+        self._make_room(item)
 
     def _check_time(self, item: Item[P, R], cost: Cost, now_s: float) -> None:
         alone_s = cost.seconds(item.cells)
         if now_s + alone_s > item.deadline_s:
             raise DeadlineExceeded(f"the model takes about {alone_s:.3g} s, which is more than the request allows")
+        if now_s + self._longest_wait_s(cost, now_s) + alone_s + cost.margin_s <= item.deadline_s:
+            return
         wait_s = (1 + _RESERVE) * self.wait_s(item)
         late_s = now_s + wait_s + alone_s + cost.margin_s - item.deadline_s
         if late_s > 0 and (self._running_rows or self._line):
             raise Overloaded(f"{self._line.rows} rows wait already, too many for the deadline", retry_after_s=late_s)
 
+    def _longest_wait_s(self, cost: Cost, now_s: float) -> float:
+        """More than any item would wait, at the price of some additions: most deadlines are far beyond it."""
+        left_s = self._free_s - now_s if self._running_rows else 0.0
+        run_s = self._line.rows * (cost.base_s + self.cost.turn_s) + self._line.cells * cost.cell_s * self.cost.padding
+        return (1 + _RESERVE) * (max(0.0, left_s) + run_s)
+
     def _make_room(self, item: Item[P, R]) -> None:
-        """Drop the last in line for this one, if it has less right to wait. Raises Overloaded if there is none."""
+        """Drop the last in line for this one, as many as it takes, if they have less right to wait.
+
+        Raises Overloaded, and drops nobody, if they do not.
+        """
+        limits, line = self._limits, self._line
+        dropped: list[Item[P, R]] = []
+        while line.rows + item.rows > limits.max_waiting_rows or line.nbytes + item.nbytes > limits.max_waiting_bytes:
+            last = line.last_for(item)
+            if last is None:
+                break
+            line.remove(last)
+            dropped.append(last)
+        else:
+            for one in dropped:
+                self._fail(one, self._full())
+            return
+        for one in reversed(dropped):
+            line.add(one)
+        raise self._full()
+
+    def _full(self) -> Overloaded:
         most = self._limits.max_waiting_rows
-        full = Overloaded(f"{self._line.rows} rows wait already, at most {most}", retry_after_s=self.wait_s())
-        last = self._line.last_for(item)
-        if last is None:
-            raise full
-        self._line.remove(last)
-        self._fail(last, full)
+        return Overloaded(f"{self._line.rows} rows wait already, at most {most}", retry_after_s=self.wait_s())
 
     async def _work(self) -> None:
         while True:
@@ -202,14 +221,17 @@ class Batcher(Generic[P, R]):
                 self._fail(item, DeadlineExceeded("the model could not finish before the deadline any more"))
             if not self._line:
                 self._has_work.clear()
+            if not batch:
+                self._ended_s = None  # nobody waited in the end
             wanted = [item for item in batch if not item.answer.done()]  # cancelled in this very turn
             if wanted:
                 return wanted
 
     async def _run(self, batch: list[Item[P, R]]) -> None:
         started_s = self._clock()
-        if self._ended_s is not None:
-            self.cost.turn_took(started_s - self._ended_s)
+        ended_s, self._ended_s = self._ended_s, None
+        if ended_s is not None:
+            self.cost.turn_took(started_s - ended_s)
         rows = sum(item.rows for item in batch)
         self._running_rows += rows
         self._free_s = started_s + self.cost.seconds(_cells(batch))
@@ -258,8 +280,10 @@ class Batcher(Generic[P, R]):
     def _forget(self, item: Item[P, R]) -> None:
         """An item was settled; one that still waited (cancelled, expired) leaves the line."""
         self._line.remove(item)
-        if not self._line and not self._running_rows:
-            self._idle.set()
+        if not self._line:
+            self._ended_s = None
+            if not self._running_rows:
+                self._idle.set()
 
     def _sweep_at(self, when_s: float) -> None:
         if self._sweep:
@@ -270,6 +294,8 @@ class Batcher(Generic[P, R]):
     def _expire(self) -> None:
         """Fail all that waited past their deadline, then sleep until the next one. One timer serves the line."""
         now_s = self._clock() + _TIMER_EARLY_S
+        if self._sweep:
+            self._sweep.cancel()
         self._sweep = None
         for item in [i for i in self._line if i.deadline_s <= now_s]:
             self._fail(item, DeadlineExceeded("the deadline passed while the request waited for a batch"))

@@ -2,7 +2,7 @@
 
 The two numbers are the state of a Kalman filter whose process noise lets them drift (Simon, Optimal State Estimation,
 2006, chapter 5): what the traffic tells nothing about stays as it is, instead of being forgotten. While all batches
-have one size, their level is followed and the split between the two numbers is kept.
+have one size, their level is followed, and each number keeps its part of it.
 """
 
 from headrace.batching.policy import OVERHEAD_SHARE, Cost
@@ -11,6 +11,7 @@ __all__ = ["CostModel"]
 
 # Standard deviations as shares of a batch's time: what one batch may be off, and what may change from one to the next.
 _NOISE, _DRIFT = 0.15, 0.03
+_LEAST = 0.02  # neither number is taken to be less than this share of a batch
 _NOISE_FLOOR_S = 0.0002
 # One batch that took very long (a paused machine) counts as this many times what was expected.
 _MOST_SURPRISE = 2.0
@@ -33,9 +34,10 @@ class CostModel:
         self.deviation_s = 0.0
         self.padding = 1.0
         self.turn_s = 0.0
+        self._plan = Cost(0.0, 0.0, 0.0, overhead_share)
         self._variance = (0.0, 0.0, 0.0)  # of base_s, of both together, of cell_s
         self._seen_s = float("-inf")
-        self._last_s = 0.0
+        self._fresh_s = _FRESH_S
 
     def seconds(self, cells: float) -> float:
         """What a batch of so many cells is expected to take."""
@@ -43,9 +45,7 @@ class CostModel:
 
     def at(self, now_s: float) -> Cost | None:
         """What batches are planned by; None while no recent batch has told."""
-        if now_s - self._seen_s > max(_FRESH_S, 4 * self._last_s):
-            return None
-        return Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self._overhead_share)
+        return None if now_s - self._seen_s > self._fresh_s else self._plan
 
     def turn_took(self, seconds: float) -> None:
         """Learn from the time between a batch's end and the next one's start."""
@@ -54,20 +54,23 @@ class CostModel:
     def batch_ran(self, cells: int, real_cells: int, seconds: float, now_s: float) -> None:
         """Learn from a batch that succeeded: its cells, those of them that were no padding, and its time."""
         self.padding += _PADDING_GAIN * (cells / real_cells - self.padding)
-        self._seen_s, self._last_s = now_s, seconds
-        if not self.seconds(cells):
+        self._seen_s, self._fresh_s = now_s, max(_FRESH_S, 4 * seconds)
+        if self.seconds(cells):
+            self._correct(cells, seconds)
+        else:
             self.base_s, self.cell_s = seconds / 2, seconds / 2 / cells
             self._variance = (seconds**2, 0.0, (seconds / cells) ** 2)
-            return
-        self._correct(cells, seconds)
+        self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self._overhead_share)
 
     def _correct(self, cells: int, seconds: float) -> None:
         expected_s = self.seconds(cells)
         surprise_s = min(seconds, _MOST_SURPRISE * expected_s) - expected_s
         self.deviation_s += _DEVIATION_GAIN * (abs(surprise_s) - self.deviation_s)
         base, both, cell = self._variance
-        base = min(base + (_DRIFT * expected_s) ** 2, expected_s**2)
-        cell = min(cell + (_DRIFT * expected_s / cells) ** 2, (expected_s / cells) ** 2)
+        # Each drifts in proportion to itself, so that while all batches have one size their split is kept.
+        own_base_s, own_cell_s = max(self.base_s, _LEAST * expected_s), max(self.cell_s, _LEAST * expected_s / cells)
+        base = min(base + (_DRIFT * own_base_s) ** 2, own_base_s**2)
+        cell = min(cell + (_DRIFT * own_cell_s) ** 2, own_cell_s**2)
         most = 0.99 * (base * cell) ** 0.5  # a covariance beyond it has no meaning once the two were cut
         both = max(-most, min(most, both))
         with_base, with_cell = base + cells * both, both + cells * cell

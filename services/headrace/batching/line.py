@@ -9,7 +9,7 @@ from itertools import count
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["PATIENCE_S", "Ahead", "Item", "Line", "Settled"]
+__all__ = ["PATIENCE_S", "Ahead", "Item", "Line", "Settled", "rank_s_of"]
 
 DEFAULT_LEVEL, LEVEL_S = 10, 1.0
 # Within a priority the earliest deadline goes first, but one further off counts as this far: so nobody is overtaken
@@ -20,8 +20,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Settled(Generic[R]):
+class Settled(NamedTuple, Generic[R]):
     """An item's result, its times in seconds, its batch's rows, and the share of the batch that was padding."""
 
     result: R
@@ -33,7 +32,7 @@ class Settled(Generic[R]):
 
 @dataclass(slots=True, eq=False)
 class Item(Generic[P, R]):
-    """One that waits. `rank_s` orders its owner's queue: when it would be due if all had the default priority."""
+    """One that waits. `rank_s` orders its owner's queue; `serial` is 0 while it is in none."""
 
     payload: P
     rows: int
@@ -43,19 +42,18 @@ class Item(Generic[P, R]):
     group: Hashable
     owner: str
     queued_s: float
-    level: int
+    rank_s: float
     answer: "Future[Settled[R]]"
-    patience_s: float = PATIENCE_S
-    rank_s: float = field(init=False)
-    place: tuple[float, int] = (0.0, 0)
-
-    def __post_init__(self) -> None:
-        due_s = min(self.deadline_s, self.queued_s + self.patience_s)
-        self.rank_s = due_s + (self.level - DEFAULT_LEVEL) * LEVEL_S
+    serial: int = 0
 
     @property
     def cells(self) -> int:
         return self.rows * self.length
+
+
+def rank_s_of(queued_s: float, deadline_s: float, level: int, patience_s: float = PATIENCE_S) -> float:
+    """When an item would be due if all had the default priority."""
+    return min(deadline_s, queued_s + patience_s) + (level - DEFAULT_LEVEL) * LEVEL_S
 
 
 @dataclass(slots=True)
@@ -81,7 +79,8 @@ class Line(Generic[P, R]):
     def __init__(self) -> None:
         self.rows = self.nbytes = self.cells = 0
         self._queues: dict[str, _Queue[P, R]] = {}
-        self._serial = count()
+        self._left: dict[str, float] = {}  # what those were served that have left and had more than the others
+        self._serial = count(1)
 
     def __bool__(self) -> bool:
         return bool(self._queues)
@@ -111,33 +110,46 @@ class Line(Generic[P, R]):
     def add(self, item: Item[P, R]) -> None:
         queue = self._queues.get(item.owner)
         if queue is None:
-            served = min((q.served for q in self._queues.values()), default=0.0)
-            queue = self._queues[item.owner] = _Queue(served)
-        item.place = (item.rank_s, next(self._serial))
-        insort(queue.entries, (*item.place, item))
-        queue.rows += item.rows
-        queue.cells += item.cells
-        self.rows += item.rows
-        self.cells += item.cells
-        self.nbytes += item.nbytes
+            least = min((q.served for q in self._queues.values()), default=0.0)
+            queue = self._queues[item.owner] = _Queue(max(least, self._left.pop(item.owner, 0.0)))
+        item.serial = next(self._serial)
+        entry = (item.rank_s, item.serial, item)
+        if queue.entries and entry < queue.entries[-1]:
+            insort(queue.entries, entry)
+        else:
+            queue.entries.append(entry)
+        self._count(queue, item, 1)
 
     def remove(self, item: Item[P, R], *, served: bool = False) -> bool:
         """Take an item out, to be `served` or not; False if it was not in the line any more."""
-        queue = self._queues.get(item.owner)
-        place = bisect_left(queue.entries, item.place) if queue else 0
-        if queue is None or place == len(queue.entries) or queue.entries[place][2] is not item:
+        if not item.serial:
             return False
-        del queue.entries[place]
-        queue.rows -= item.rows
-        queue.cells -= item.cells
-        self.rows -= item.rows
-        self.cells -= item.cells
-        self.nbytes -= item.nbytes
+        queue = self._queues[item.owner]
+        entries = queue.entries
+        place = 0 if entries[0][2] is item else bisect_left(entries, (item.rank_s, item.serial))
+        del entries[place]
+        item.serial = 0
+        self._count(queue, item, -1)
         if served:
             queue.served += item.cells
-        if not queue.entries:
-            del self._queues[item.owner]
+        if not entries:
+            self._leave(item.owner, queue)
         return True
+
+    def _leave(self, owner: str, queue: _Queue[P, R]) -> None:
+        """Nothing of this owner waits. Who comes again and again, and has been served more, is not first each time."""
+        del self._queues[owner]
+        self._left[owner] = queue.served
+        least = min((q.served for q in self._queues.values()), default=inf)
+        self._left = {owner: served for owner, served in self._left.items() if served > least}
+
+    def _count(self, queue: _Queue[P, R], item: Item[P, R], sign: int) -> None:
+        rows, cells = sign * item.rows, sign * item.cells
+        queue.rows += rows
+        queue.cells += cells
+        self.rows += rows
+        self.cells += cells
+        self.nbytes += sign * item.nbytes
 
     def ahead_of(self, item: Item[P, R]) -> Ahead:
         """What would run before this item if it came in: about, for queues are not added up one by one."""

@@ -6,7 +6,7 @@ time, and the first item in line travels with the others of its range.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, inf
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -79,6 +79,8 @@ class Cost(NamedTuple):
         return self.base_s * (1 / self.overhead_share - 1) / self.cell_s if self.cell_s else inf
 
 
+_FREE = Cost(0.0, 0.0)
+
 W = TypeVar("W", bound=Waiting)
 
 
@@ -106,27 +108,23 @@ def pick(
     """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
 
     They fit while the batch stays within `max_rows` and `max_cells`, is not so long that more of it gains nothing, and
-    ends before the tightest deadline in it, or holds the first up by next to nothing. The first always travels, so
+    ends before the tightest deadline in it, or holds the first up by HURRY_SHARE of its time alone. The first always travels, so
     nothing starves. Without a `cost` only the limits count, and lengths are cut as if a batch's base were nothing. A
     line that is not `is_ragged` has one length.
     """
     late: list[W] = []
-    able = _able(line, cost, now_s, late)
-    if is_ragged:
-        able = iter(_alike(list(able), max_rows, max_cells, cost or Cost(0.0, 1.0)))
-    return Picked(_fill(able, max_rows, max_cells, cost, now_s), late)
+    cost = cost or _FREE
+    able = _alike(_able(line, cost, now_s, late), max_rows, max_cells, cost) if is_ragged else line
+    return Picked(_fill(able, max_rows, max_cells, cost, now_s, late), late)
 
 
-def _able(line: Iterable[W], cost: Cost | None, now_s: float, late: list[W]) -> Iterator[W]:
+def _able(line: Iterable[W], cost: Cost, now_s: float, late: list[W]) -> list[W]:
     """Those that can finish in time; the others go to `late`."""
-    if cost is None:
-        yield from line
-        return
+    able: list[W] = []
     for item in line:
-        if now_s + cost.base_s + cost.cell_s * item.rows * item.length > item.deadline_s:
-            late.append(item)
-        else:
-            yield item
+        is_late = now_s + cost.base_s + cost.cell_s * item.rows * item.length > item.deadline_s
+        (late if is_late else able).append(item)
+    return able
 
 
 def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) -> Sequence[W]:
@@ -134,28 +132,35 @@ def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) ->
     mates = [item for item in waiting if item.group == waiting[0].group]
     if all(item.length == mates[0].length for item in mates):
         return mates
-    shortest, longest = _range_of(mates[0].length, mates, max_rows, max_cells, cost)
+    dear = cost if cost.cell_s else Cost(0.0, 1.0)
+    shortest, longest = _range_of(mates[0].length, mates, max_rows, max_cells, dear)
     return [item for item in mates if shortest <= item.length <= longest]
 
 
-def _fill(able: Iterator[W], max_rows: int, max_cells: float, cost: Cost | None, now_s: float) -> list[W]:
-    first = next(able, None)
-    if first is None:
-        return []
-    batch, rows, longest, tightest_s = [first], first.rows, first.length, first.deadline_s
-    if cost:
-        # One in a hurry must not leave almost alone where others would hold it up by next to nothing.
-        alone_s = cost.seconds(first.rows * first.length)
-        tightest_s = max(tightest_s, now_s + (1 + HURRY_SHARE) * alone_s + cost.margin_s)
-    most_cells = min(max_cells, cost.enough_cells) if cost else max_cells
-    while rows < max_rows and (item := next(able, None)) is not None:
-        cells = (rows + item.rows) * max(longest, item.length)
-        ends_s = now_s + cost.seconds(cells) + cost.margin_s if cost else now_s
-        is_fit = rows + item.rows <= max_rows and cells <= most_cells and ends_s <= min(tightest_s, item.deadline_s)
-        if is_fit and item.group == first.group:
-            batch.append(item)
-            rows, longest = rows + item.rows, max(longest, item.length)
-            tightest_s = min(tightest_s, item.deadline_s)
+def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s: float, late: list[W]) -> list[W]:
+    """One loop over plain numbers: it runs for each item that is ever served."""
+    batch: list[W] = []
+    rows, longest, tightest_s = 0, 0, inf
+    base_s, cell_s, margin_s, most_cells = cost.base_s, cost.cell_s, cost.margin_s, min(max_cells, cost.enough_cells)
+    for item in line:
+        more, length, deadline_s = rows + item.rows, max(longest, item.length), item.deadline_s
+        cells = more * length
+        ends_s = now_s + base_s + cell_s * cells
+        if not batch:
+            if ends_s > deadline_s:
+                late.append(item)
+                continue
+            # One in a hurry must not leave almost alone where others would hold it up by little.
+            tightest_s = max(deadline_s, ends_s + HURRY_SHARE * (ends_s - now_s) + margin_s)
+        else:
+            tighter_s = min(tightest_s, deadline_s)
+            if more > max_rows or cells > most_cells or ends_s + margin_s > tighter_s or item.group != batch[0].group:
+                continue
+            tightest_s = tighter_s
+        batch.append(item)
+        rows, longest = more, length
+        if rows == max_rows:
+            break
     return batch
 
 

@@ -193,11 +193,6 @@ class ReplicaClient:
             case _:
                 self.stream.abort()
 
-    def _on_told(self, frame: Told) -> None:
-        told = self._telling.get(frame.id)
-        if told is not None and not told.done():
-            told.set_result(frame.statistics)
-
     def _blame(self, ask_id: int) -> Blame:
         """Whether what was asked may have ended the replica. Where one ran alone it was that one, and nothing else."""
         if ask_id == self._alone:

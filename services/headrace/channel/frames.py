@@ -16,6 +16,7 @@ from headrace.tensor import Buffer, SequenceStep, Tensor, Times
 
 __all__ = [
     "MAX_FRAME_BYTES",
+    "NOBODY",
     "Adopt",
     "Adopted",
     "Ask",
@@ -37,6 +38,8 @@ __all__ = [
 ]
 
 MAX_FRAME_BYTES = 80 << 20
+# No Ask has this id.
+NOBODY = 0
 _MAX_HEADER_BYTES = 1 << 20
 _PREFIX = struct.Struct("<II")
 
@@ -122,7 +125,7 @@ class Told(msgspec.Struct, array_like=True, tag=10, frozen=True):
 
 
 class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
-    """The suspect with this Ask's id runs now, alone: if the replica ends before it answers, this ended it."""
+    """The suspect with this Ask's id runs now, alone: if the replica ends then, this ended it. NOBODY: no more so."""
 
     id: int
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from headrace.channel.frames import (
     MAX_FRAME_BYTES,
+    NOBODY,
     Adopt,
     Adopted,
     Ask,
@@ -167,7 +168,8 @@ class _Peer:
         deadline_s = monotonic() + ask.budget_us / 1e6
         request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner)
         if ask.is_suspect:
-            request.is_suspect, request.started = True, partial(self._say_started, ask.id)
+            request.is_suspect = True
+            request.started, request.ended = partial(self._say_alone, ask.id), partial(self._say_alone, NOBODY)
         try:
             answer = await self._server.service.infer(request)
             self._reply(ask, answer)
@@ -177,7 +179,7 @@ class _Peer:
             log.exception("request %s failed", ask.request_id)
             self._fault(ask, InferenceFailed("the model failed on this request"))
 
-    def _say_started(self, ask_id: int) -> None:
+    def _say_alone(self, ask_id: int) -> None:
         """Tell that a suspect runs, before it does, and give every gateway the answers that it is owed till now."""
         self.send(Started(ask_id))
         self._server.flush()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
-from headrace.errors import DeadlineExceeded
+from headrace.errors import DeadlineExceeded, Overloaded
 from headrace.gateway.digest import digest_of
 from headrace.gateway.routing import Version
 from headrace.telemetry.events import GatewayEvents
@@ -65,9 +65,9 @@ class ResponseCache:
             self._events.cache_shared(model)
             try:
                 return await flight.wait(request.deadline_s)
-            except DeadlineExceeded:
-                # The time of whoever leads may be over, not this one's: then one of those that wait leads.
-                if self._clock() >= request.deadline_s:
+            except (DeadlineExceeded, Overloaded):
+                # The time of whoever leads may be over or too short, not this one's: then one that waits leads.
+                if self._clock() >= request.deadline_s or request.deadline_s <= flight.deadline_s:
                     raise
         self._events.cache_missed(model)
         return await self._lead(kept, digest, version, request)
@@ -82,7 +82,7 @@ class ResponseCache:
             kept.keep(digest, answer, self._clock())
             return answer
 
-        flight = self._flights[digest] = _Flight(run(), ended, self._clock)
+        flight = self._flights[digest] = _Flight(run(), request.deadline_s, ended, self._clock)
         return await flight.wait(request.deadline_s)
 
 
@@ -92,10 +92,12 @@ class _Flight:
     def __init__(
         self,
         run: Coroutine[None, None, Answer],
+        deadline_s: float,
         ended: Callable[["_Flight"], None],
         clock: Callable[[], float],
     ) -> None:
         self._run = asyncio.create_task(run)
+        self.deadline_s = deadline_s
         self._ended = ended
         self._clock = clock
         self._waiting = 0

@@ -155,7 +155,7 @@ class Router:
                     version.spec, request, lambda: self._next(version, tried, request.deadline_s)
                 )
             except (ReplicaLost, ShuttingDown) as error:
-                has_run = not isinstance(error, ReplicaLost) or error.blame != "none"
+                has_run = isinstance(error, ReplicaLost) and error.blame != "none"
                 repeats += has_run
                 if repeats > 1 or len(tried) > _MAX_REPEATS or (has_run and not self._take_token()):
                     raise

@@ -93,7 +93,7 @@ class Steps:
             for left in reversed(range(_MAX_ASKED)):
                 place = await self._turn_at_place(search, turn)
                 try:
-                    answer = await self._quarantine.ask(place.version.spec, request, partial(_itself, place.client))
+                    answer = await self._quarantine.ask(place.version.spec, request, partial(self._go, turn, place))
                 except HeadraceError as error:
                     if not (self._goes_on(search, place, error) and left):
                         raise
@@ -115,9 +115,13 @@ class Steps:
             _check_alike(search.version, place.version)
             if place.is_held or search.step.starts:
                 self._holders.hold(search.name, place.id)
-            self._turns.go(turn, place.id)
             return place
         raise DeadlineExceeded("the deadline passed while the step waited for its sequence")
+
+    def _go(self, turn: Turn, place: _Place) -> ReplicaClient:
+        """The replica, at the moment of asking it: until then, steps behind this one wait."""
+        self._turns.go(turn, place.id)
+        return place.client
 
     def _goes_on(self, search: _Search, place: _Place, error: HeadraceError) -> bool:
         """Whether a step that this replica did not run may be asked of another one."""
@@ -176,10 +180,6 @@ class Steps:
                 client = one.replicas.get(replica)
                 return one if not can_be_asked or (client is not None and client.takes_steps) else None
         return None
-
-
-def _itself(client: ReplicaClient) -> ReplicaClient:
-    return client
 
 
 def _name(version: "Version", step: SequenceStep) -> str:

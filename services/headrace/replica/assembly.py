@@ -29,7 +29,8 @@ def length_of(part: Part, spec: ModelSpec) -> int:
     """The cells of each of its rows, as far as padding and a batch's time go; 1 where lengths do not matter."""
     if spec.batching.cost == "rows":
         return 1
-    return max((prod(_padded_axes(part, i, spec.batching.buckets)) for i in spec.inputs if _is_padded(i)), default=1)
+    lengths = (prod(_padded_axes(part, i, spec.batching.buckets)) for i in spec.inputs if _is_padded(i))
+    return max([1, *lengths])  # a row without anything in it costs something, too
 
 
 def _is_padded(tensor: InputSpec) -> bool:
@@ -90,13 +91,13 @@ def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec
 
 
 def _cut_back(rows: Part, part: Part, batch: Part, spec: ModelSpec, ragged: Sequence[str]) -> Part:
-    own_lengths = {
-        padded: own
-        for i in spec.inputs
-        if _is_padded(i)
-        for padded, own, declared in zip(batch[i.name].shape[1:], part[i.name].shape[1:], i.shape, strict=True)
-        if declared == -1
-    }
+    own_lengths: dict[int, int] = {}
+    for tensor in filter(_is_padded, spec.inputs):
+        for padded, own, declared in zip(
+            batch[tensor.name].shape[1:], part[tensor.name].shape[1:], tensor.shape, strict=True
+        ):
+            if declared == -1:  # the longer one, where two padded axes are alike: padding harms less than a loss
+                own_lengths[padded] = max(own, own_lengths.get(padded, 0))
     shapes = {o.name: o.shape for o in spec.outputs}
     cut = {}
     for name in ragged:

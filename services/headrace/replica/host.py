@@ -50,6 +50,7 @@ class _Piece(NamedTuple):
     rows: int
     length: int
     started: Callable[[], None] | None = None
+    ended: Callable[[], None] | None = None
 
 
 class _Served(NamedTuple):
@@ -217,7 +218,7 @@ class Host:
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
         rows, length = rows_of(part), length_of(part, self.spec)
         return self._batcher.ask(
-            _Piece(part, rows, length, request.started),
+            _Piece(part, rows, length, request.started, request.ended),
             rows=rows,
             length=length,
             nbytes=sum(a.nbytes for a in part.values()),
@@ -273,6 +274,8 @@ class Host:
             results = self._runner.run(parts)
         else:
             results = await self._loop.run_in_executor(self._executor, self._runner.run, parts)
+        if pieces[0].ended:
+            pieces[0].ended()
         ended_s = monotonic()
         self._is_quick = ended_s - started_s < INLINE_BELOW_S
         if not all(isinstance(result, Exception) for result in results):

@@ -11,7 +11,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from headrace.errors import BadRequest, DeadlineExceeded, Overloaded, ShuttingDown
+from headrace.errors import BadRequest, DeadlineExceeded, InferenceFailed, Overloaded, ShuttingDown
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import ImageSpec, RawSpec
 
@@ -192,8 +192,9 @@ class PreprocessPool:
         started_s = monotonic()
         try:
             job.done[place] = job.work.one(item)
-        except Exception as error:
-            job.failed[place] = error
+        except BaseException as error:  # a panic of the tokenizer's is no Exception
+            failed = InferenceFailed("the model's preprocessing failed")
+            job.failed[place] = error if isinstance(error, Exception) else failed
             with self._lock:
                 job.todo.clear()
         took_s = monotonic() - started_s
