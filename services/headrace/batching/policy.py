@@ -108,9 +108,9 @@ def pick(
     """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
 
     They fit while the batch stays within `max_rows` and `max_cells`, is not so long that more of it gains nothing, and
-    ends before the tightest deadline in it, or holds the first up by HURRY_SHARE of its time alone. The first always travels, so
-    nothing starves. Without a `cost` only the limits count, and lengths are cut as if a batch's base were nothing. A
-    line that is not `is_ragged` has one length.
+    ends before the tightest deadline in it, or holds the first up by HURRY_SHARE of its time alone. The first always
+    travels. Without a `cost` only the limits count, and lengths are cut as if a batch's base were nothing. A line that
+    is not `is_ragged` has one length.
     """
     late: list[W] = []
     cost = cost or _FREE
