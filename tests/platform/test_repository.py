@@ -240,10 +240,15 @@ def test_a_name_that_no_model_has_loads_nothing(town: Town, name: str, status: i
 
 def test_the_triton_client_lists_loads_and_unloads(town: Town) -> None:
     client = triton.InferenceServerClient(f"127.0.0.1:{town.platform.admin_port}")
+
+    def states() -> dict[str, str]:
+        entries = client.get_model_repository_index()
+        return {entry["version"]: entry["state"] for entry in entries if entry["name"] == MODEL}
+
     client.unload_model(MODEL)
-    assert [entry["state"] for entry in client.get_model_repository_index()] == ["UNAVAILABLE", "UNAVAILABLE"]
+    assert states() == {"1": "UNAVAILABLE", "2": "UNAVAILABLE"}
     client.load_model(MODEL)
-    assert [entry["version"] for entry in client.get_model_repository_index() if entry["state"] == "READY"] == ["2"]
+    assert states() == {"1": "UNAVAILABLE", "2": "READY"}
     with pytest.raises(triton.InferenceServerException, match="put the version into the repository"):
         client.load_model(MODEL, config="{}")
     client.close()
