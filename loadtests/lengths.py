@@ -8,7 +8,6 @@ compared is the batcher as it is and the same with batches in the order of comin
 answer is compared with that of its text alone. Exit status 1 below 1.8 times the throughput.
 """
 
-import http.client
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 import uvloop
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadtests.apart import Platform, Replica, platform
 from loadtests.inputs import REPOSITORY, Shot, infer_shot
+from loadtests.metrics import samples
 from loadtests.open_loop import Figures, figures, measure, poisson_schedule
 
 from headrace import backends
@@ -94,14 +93,8 @@ def gain(before: Course, after: Course) -> float:
 
 
 def _cells(at: Platform) -> dict[str, float]:
-    connection = http.client.HTTPConnection(at.replica_metrics[0], timeout=5)
-    try:
-        connection.request("GET", "/metrics")
-        page = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    samples = (s for family in text_string_to_metric_families(page) for s in family.samples)
-    return {s.labels["kind"]: s.value for s in samples if s.name == "headrace_batch_cells_total"}
+    found = samples(at.replica_metrics[0])
+    return {s.labels["kind"]: s.value for s in found if s.name == "headrace_batch_cells_total"}
 
 
 def _run(course: Course, texts: Sequence[Shot], rate: float, seconds: float) -> None:

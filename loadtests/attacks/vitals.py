@@ -1,6 +1,5 @@
 """How the attacked are: their memory, their open files, and how long the gateway's loop kept a caller waiting."""
 
-import http.client
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from loadtests.apart import HOST, Platform, process
-from prometheus_client.parser import text_string_to_metric_families
+from loadtests.metrics import samples
 
 __all__ = ["Pinger", "lag_bound_s", "open_files", "peak_growth_bytes", "pinging", "resident_bytes"]
 
@@ -52,19 +51,7 @@ def lag_bound_s(at: Platform, before: dict[float, float]) -> float:
 
 
 def _buckets(at: Platform) -> dict[float, float]:
-    connection = http.client.HTTPConnection(at.metrics, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
-    families = text_string_to_metric_families(text)
-    return {
-        float(sample.labels["le"]): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == _LAG
-    }
+    return {float(sample.labels["le"]): sample.value for sample in samples(at.metrics) if sample.name == _LAG}
 
 
 class Pinger:
