@@ -117,7 +117,7 @@ def main(
 
     Example: python loadtests/simulate.py --preset gpu --replicas 2 --shape bursts --load 0.5 --load 0.8
 
-    Example: python loadtests/simulate.py --vary overhead-share --preset minilm-cpu
+    Example: python loadtests/simulate.py --vary least-gain --preset minilm-cpu
     """
     if preset not in PRESETS:
         raise typer.BadParameter(f"expected one of {', '.join(PRESETS)}, found {preset}", param_hint="--preset")

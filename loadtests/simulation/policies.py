@@ -16,10 +16,10 @@ __all__ = ["EDGES", "SWEEPS", "Line", "Policy", "Seen", "Sweep", "Timer", "polic
 # Lengths that are rounded up to one of these; longer ones to a multiple of the last.
 EDGES = (1, 16, 32, 64, 128, 256)
 
-Sweep = Literal["overhead-share", "patience-s", "max-rows"]
+Sweep = Literal["least-gain", "patience-s", "max-rows"]
 # The values that are tried of each.
 SWEEPS: Mapping[Sweep, Sequence[float]] = {
-    "overhead-share": (0.02, 0.05, 0.1, 0.2),
+    "least-gain": (0.01, 0.04, 0.1, 0.2),
     "patience-s": (0.1, 0.3, 1.0, 3.0),
     "max-rows": (8, 16, 32, 64, 128),
 }
@@ -166,8 +166,8 @@ def policies(limits: Limits, timer_s: float) -> dict[str, Policy]:
     """Those to compare, by name, each within the same limits."""
     return {
         "headrace": Policy("headrace", limits),
-        # Whoever comes, as many as there is room for: no measured cost ends its batches.
-        "first-come": Policy("first-come", replace(limits, overhead_share=_NONE), is_blind=True),
+        # Whoever comes, as many as there is room for: no measured speed ends its batches.
+        "first-come": Policy("first-come", replace(limits, least_gain=_NONE), is_blind=True),
         "timer": Policy("timer", limits, timer_s=timer_s),
         "buckets": Policy("buckets", limits, edges=EDGES),
     }

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.batching.policy import Cost, Limits, pick
+from headrace.batching import Cost
+from headrace.batching.policy import Limits, pick
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def test_a_limit_below_one_is_refused_with_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     ("limits", "why"),
     [
-        ({"overhead_share": 1.0}, "overhead_share must be between 0 and 1, not 1.0"),
+        ({"least_gain": 1.0}, "least_gain must be between 0 and 1, not 1.0"),
         ({"patience_s": -1.0}, "patience_s must be at least 0, not -1.0"),
     ],
 )
@@ -108,15 +109,10 @@ def test_a_batch_keeps_within_what_the_device_has_room_for() -> None:
     assert lengths(pick(ragged(100, 100), 8, max_cells=25, cost=DEAR_START).batch) == [100]
 
 
-def test_a_batch_ends_where_more_of_it_gains_nothing() -> None:
-    """A base of 19 cells is a twentieth of a batch of 361."""
-    rows = pick(ragged(*[10] * 60), 60, cost=Cost(0.019, 0.001)).batch
-    assert len(rows) == 36
-
-
-def test_a_larger_share_of_overhead_ends_a_batch_sooner() -> None:
-    cost = Cost(0.019, 0.001, overhead_share=0.2)
-    assert len(pick(ragged(*[10] * 60), 60, cost=cost).batch) == 7
+def test_time_between_batches_is_a_reason_for_fewer_of_them() -> None:
+    line = ragged(10, 200, 11)
+    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [10, 11]
+    assert lengths(pick(line, 8, cost=CHEAP_START._replace(turn_s=1.0)).batch) == [10, 200, 11]
 
 
 def test_what_cannot_finish_in_time_even_alone_is_late_and_the_rest_travel() -> None:

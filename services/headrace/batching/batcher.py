@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 from math import inf
 from time import monotonic
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from headrace.batching.cost import CostModel
+from headrace.batching.cost import Cost, CostModel
 from headrace.batching.line import DEFAULT_LEVEL, Item, Line, Settled, rank_s_of
-from headrace.batching.policy import Cost, Limits, pick, rows_of_a_batch
+from headrace.batching.policy import Limits, pick, rows_of_a_batch
+from headrace.batching.sizes import Sizes
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed, Overloaded, ShuttingDown
 
 __all__ = ["Batcher"]
@@ -27,6 +28,14 @@ _RESERVE = 0.1
 
 P = TypeVar("P")
 R = TypeVar("R")
+
+
+class _Ran(NamedTuple):
+    """A batch that ended: its time, and when that was over."""
+
+    cells: int
+    seconds: float
+    ended_s: float
 
 
 class Batcher(Generic[P, R]):
@@ -45,7 +54,8 @@ class Batcher(Generic[P, R]):
         self._clock = clock
         self._execute = execute
         self._limits = limits
-        self.cost = CostModel(limits.overhead_share)
+        self.cost = CostModel()
+        self.sizes = Sizes(limits.least_gain)
         self.max_cells = inf  # the most that the device has room for, once it is known
         self._line: Line[P, R] = Line()
         self._length = 0
@@ -53,6 +63,8 @@ class Batcher(Generic[P, R]):
         self._running_rows = 0
         self._free_s = 0.0  # when the running batch is expected to end
         self._ended_s: float | None = None  # when the last batch ended, if items waited then
+        self._ran: _Ran | None = None  # the last batch, until the next one begins
+        self._freed_s = 0.0  # when any batch ended last
         self._has_work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -138,7 +150,8 @@ class Batcher(Generic[P, R]):
         rows, cells = self._line.ahead_of(item) if item else (self._line.rows, self._line.cells)
         if not rows:
             return left_s
-        whole = rows // rows_of_a_batch(cells / rows, self._limits.max_rows, self.max_cells, cost)
+        max_cells = min(self.max_cells, self.sizes.cells)
+        whole = rows // rows_of_a_batch(cells / rows, self._limits.max_rows, max_cells)
         run_s = whole * (cost.base_s + self.cost.turn_s) + cells * cost.cell_s * self.cost.padding
         return left_s + run_s / self._limits.max_running
 
@@ -213,7 +226,8 @@ class Batcher(Generic[P, R]):
             if self._sweep is not None and self._sweep_s <= now_s:
                 self._expire()  # the loop was late: what has expired must not run
             line, cost, most_rows = self._line.in_order(), self.cost.at(now_s), self._limits.max_rows
-            batch, late = pick(line, most_rows, self.max_cells, cost, now_s, is_ragged=self._is_ragged)
+            max_cells = self._most_cells(cost, now_s)
+            batch, late = pick(line, most_rows, max_cells, cost, now_s, is_ragged=self._is_ragged)
             for item in batch:
                 self._line.remove(item, served=True)
             for item in late:
@@ -227,11 +241,17 @@ class Batcher(Generic[P, R]):
             if wanted:
                 return wanted
 
+    def _most_cells(self, cost: Cost | None, now_s: float) -> float:
+        """How large the next batch may be: what the device has room for, and what is worth it."""
+        line = self._line
+        if not line:
+            return self.max_cells
+        fitting = line.cells * min(line.rows, self._limits.max_rows) // line.rows
+        return min(self.max_cells, self.sizes.most(fitting, cost, now_s))
+
     async def _run(self, batch: list[Item[P, R]]) -> None:
         started_s = self._clock()
-        ended_s, self._ended_s = self._ended_s, None
-        if ended_s is not None:
-            self.cost.turn_took(started_s - ended_s)
+        self._learn_turn(started_s)
         rows = sum(item.rows for item in batch)
         self._running_rows += rows
         self._free_s = started_s + self.cost.seconds(_cells(batch))
@@ -256,6 +276,24 @@ class Batcher(Generic[P, R]):
             self._running_rows -= rows
         self._settle(batch, results, started_s, self._clock())
 
+    def _learn_turn(self, started_s: float) -> None:
+        """What passed since the last batch: part of its cost, and all of it if others waited meanwhile."""
+        ended_s, self._ended_s = self._ended_s, None
+        if ended_s is not None:
+            self.cost.turn_took(started_s - ended_s)
+        if self._ran is not None:
+            ran, self._ran = self._ran, None
+            turn_s = started_s - ran.ended_s
+            self.sizes.ran(ran.cells, ran.seconds + (min(turn_s, self.cost.turn_s) if ended_s is None else turn_s), started_s)
+
+    def _learn_batch(self, cells: int, real_cells: int, started_s: float, ended_s: float) -> None:
+        self.cost.batch_ran(cells, real_cells, ended_s - started_s, ended_s)
+        if self._limits.max_running == 1:
+            self._ran = _Ran(cells, ended_s - started_s, ended_s)
+        else:  # it ran while another one did, and has begun to hold the device when that ended
+            self.sizes.ran(cells, ended_s - max(started_s, self._freed_s), ended_s)
+        self._freed_s = ended_s
+
     def _settle(
         self, batch: list[Item[P, R]], results: Sequence[R | Exception], started_s: float, ended_s: float
     ) -> None:
@@ -269,7 +307,7 @@ class Batcher(Generic[P, R]):
             elif not item.answer.done():
                 item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows, padding))
         if not has_failed:
-            self.cost.batch_ran(cells, real_cells, compute_s, ended_s)
+            self._learn_batch(cells, real_cells, started_s, ended_s)
 
     def _fail(self, item: Item[P, R], error: Exception) -> None:
         if isinstance(error, StopIteration):  # the one exception that no future takes

@@ -5,9 +5,9 @@ The two numbers are the state of a Kalman filter whose process noise lets them d
 have one size, their level is followed, and each number keeps its part of it.
 """
 
-from headrace.batching.policy import OVERHEAD_SHARE, Cost
+from typing import NamedTuple
 
-__all__ = ["CostModel"]
+__all__ = ["Cost", "CostModel"]
 
 # Standard deviations as shares of a batch's time: what one batch may be off, and what may change from one to the next.
 _NOISE, _DRIFT = 0.15, 0.03
@@ -22,19 +22,33 @@ _TURN_GAIN = 0.1
 _FRESH_S = 1.0
 
 
+class Cost(NamedTuple):
+    """What a batch takes, in seconds, by measurement.
+
+    `margin_s` is what it may take beyond that, `turn_s` what passes until the next one, if others wait.
+    """
+
+    base_s: float
+    cell_s: float
+    margin_s: float = 0.0
+    turn_s: float = 0.0
+
+    def seconds(self, cells: float) -> float:
+        return self.base_s + self.cell_s * cells
+
+
 class CostModel:
     """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells.
 
     `turn_s` is what passes between two batches while items wait.
     """
 
-    def __init__(self, overhead_share: float = OVERHEAD_SHARE) -> None:
-        self._overhead_share = overhead_share
+    def __init__(self) -> None:
         self.base_s = self.cell_s = 0.0
         self.deviation_s = 0.0
         self.padding = 1.0
         self.turn_s = 0.0
-        self._plan = Cost(0.0, 0.0, 0.0, overhead_share)
+        self._plan = Cost(0.0, 0.0)
         self._variance = (0.0, 0.0, 0.0)  # of base_s, of both together, of cell_s
         self._seen_s = float("-inf")
         self._fresh_s = _FRESH_S
@@ -60,7 +74,7 @@ class CostModel:
         else:
             self.base_s, self.cell_s = seconds / 2, seconds / 2 / cells
             self._variance = (seconds**2, 0.0, (seconds / cells) ** 2)
-        self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self._overhead_share)
+        self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self.turn_s)
 
     def _correct(self, cells: int, seconds: float) -> None:
         expected_s = self.seconds(cells)

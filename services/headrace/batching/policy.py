@@ -1,8 +1,8 @@
 """Which waiting items make the next batch. Pure functions over items; `line` keeps them, `cost` measures.
 
-A batch costs `base + each * cells`, and its cells are its rows times its longest row: a short row beside a long one
-costs what a long one does. So the lengths that wait are cut into ranges, the cut that runs all of them in the least
-time, and the first item in line travels with the others of its range.
+A batch's cells are its rows times its longest row: a short row beside a long one costs what a long one does. So the
+lengths that wait are cut into ranges, the cut that runs all of them in the least time if a batch costs `base + each *
+cells`, and the first item in line travels with the others of its range, as many as `sizes` says.
 """
 
 from collections import Counter
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from math import ceil, inf
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from headrace.batching.cost import Cost
 from headrace.batching.line import PATIENCE_S
+from headrace.batching.sizes import LEAST_GAIN
 
-__all__ = ["Cost", "Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
+__all__ = ["Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
 
-# A batch grows until its base is this share of its time: beyond that, more rows gain little and cost all of them time.
-OVERHEAD_SHARE = 0.05
 # By so much of its time alone may others delay the first of a batch, even beyond its deadline: at overload the first is
 # often so near it that its batch would stay small, when throughput is needed most (docs/scheduling.md).
 HURRY_SHARE = 0.5
@@ -41,42 +41,25 @@ class Waiting(Protocol):
 class Limits:
     """Bounds of a batch and of the line before it. `max_running` batches are with the executor at a time.
 
-    A batch grows until its base is `overhead_share` of its time. Within a priority the earliest deadline goes first,
-    but one further off counts as `patience_s` away.
+    A batch may grow while twice its size gains `least_gain` of its speed. Within a priority the earliest deadline goes
+    first, but one further off counts as `patience_s` away.
     """
 
     max_rows: int = 32
     max_waiting_rows: int = 1024
     max_waiting_bytes: int = 256 << 20
     max_running: int = 1
-    overhead_share: float = OVERHEAD_SHARE
+    least_gain: float = LEAST_GAIN
     patience_s: float = PATIENCE_S
 
     def __post_init__(self) -> None:
         for name in ("max_rows", "max_waiting_rows", "max_waiting_bytes", "max_running"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not 0 < self.overhead_share < 1:
-            raise ValueError(f"overhead_share must be between 0 and 1, not {self.overhead_share}")
+        if not 0 < self.least_gain < 1:
+            raise ValueError(f"least_gain must be between 0 and 1, not {self.least_gain}")
         if self.patience_s < 0:
             raise ValueError(f"patience_s must be at least 0, not {self.patience_s}")
-
-
-class Cost(NamedTuple):
-    """What a batch takes, in seconds, by measurement; `margin_s` is what it may take beyond that."""
-
-    base_s: float
-    cell_s: float
-    margin_s: float = 0.0
-    overhead_share: float = OVERHEAD_SHARE
-
-    def seconds(self, cells: float) -> float:
-        return self.base_s + self.cell_s * cells
-
-    @property
-    def enough_cells(self) -> float:
-        """With so many cells the base is `overhead_share` of a batch."""
-        return self.base_s * (1 / self.overhead_share - 1) / self.cell_s if self.cell_s else inf
 
 
 _FREE = Cost(0.0, 0.0)
@@ -91,9 +74,9 @@ class Picked(NamedTuple, Generic[W]):
     late: list[W]
 
 
-def rows_of_a_batch(length: float, max_rows: int, max_cells: float, cost: Cost) -> int:
-    """How many rows of this length a batch should have."""
-    return max(1, int(min(max_rows, max_cells / length, cost.enough_cells / length)))
+def rows_of_a_batch(length: float, max_rows: int, max_cells: float) -> int:
+    """How many rows of this length a batch may have."""
+    return max(1, int(min(max_rows, max_cells / length)))
 
 
 def pick(
@@ -107,10 +90,9 @@ def pick(
 ) -> Picked[W]:
     """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
 
-    They fit while the batch stays within `max_rows` and `max_cells`, is not so long that more of it gains nothing, and
-    ends before the tightest deadline in it, or holds the first up by HURRY_SHARE of its time alone. The first always
-    travels. Without a `cost` only the limits count, and lengths are cut as if a batch's base were nothing. A line that
-    is not `is_ragged` has one length.
+    They fit while the batch stays within `max_rows` and `max_cells`, and ends before the tightest deadline in it, or
+    holds the first up by HURRY_SHARE of its time alone. The first always travels. Without a `cost` only the limits
+    count, and lengths are cut as if a batch's base were nothing. A line that is not `is_ragged` has one length.
     """
     late: list[W] = []
     cost = cost or _FREE
@@ -141,7 +123,7 @@ def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s:
     """One loop over plain numbers: it runs for each item that is ever served."""
     batch: list[W] = []
     rows, longest, tightest_s = 0, 0, inf
-    base_s, cell_s, margin_s, most_cells = cost.base_s, cost.cell_s, cost.margin_s, min(max_cells, cost.enough_cells)
+    base_s, cell_s, margin_s = cost.base_s, cost.cell_s, cost.margin_s
     for item in line:
         more, length, deadline_s = rows + item.rows, max(longest, item.length), item.deadline_s
         cells = more * length
@@ -154,7 +136,7 @@ def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s:
             tightest_s = max(deadline_s, ends_s + HURRY_SHARE * (ends_s - now_s) + margin_s)
         else:
             tighter_s = min(tightest_s, deadline_s)
-            if more > max_rows or cells > most_cells or ends_s + margin_s > tighter_s or item.group != batch[0].group:
+            if more > max_rows or cells > max_cells or ends_s + margin_s > tighter_s or item.group != batch[0].group:
                 continue
             tightest_s = tighter_s
         batch.append(item)
@@ -173,8 +155,8 @@ def _range_of(length: int, mates: Sequence[Waiting], max_rows: int, max_cells: f
         best_s, best_begin = inf, 0
         for begin in range(end - 1, -1, -1):
             rows += steps[begin].rows
-            batches = ceil(rows / rows_of_a_batch(longest, max_rows, max_cells, cost))
-            run_s = least_s[begin] + batches * cost.base_s + rows * longest * cost.cell_s
+            batches = ceil(rows / rows_of_a_batch(longest, max_rows, max_cells))
+            run_s = least_s[begin] + batches * (cost.base_s + cost.turn_s) + rows * longest * cost.cell_s
             if run_s < best_s:
                 best_s, best_begin = run_s, begin
         least_s.append(best_s)

@@ -1,0 +1,147 @@
+"""How large a batch may be, by what batches of each size took lately, from the start of one to the start of the next.
+
+Nothing is assumed of how time grows with size: devices have steps, caches end, neighbours take cores. Sizes count in
+rungs, powers of two of cells. A batch takes what waits, up to the smallest rung of which batches twice as large were
+shown, lately, to gain nothing. Whatever is in doubt, too few batches, old ones or widely spread ones, speaks for the
+larger size, and under backlog the next larger rung is tried again and again: so no belief outlives what it rests on.
+"""
+
+from collections import deque
+from math import hypot, inf
+from statistics import median
+from typing import NamedTuple
+
+from headrace.batching.cost import Cost
+
+__all__ = ["LEAST_GAIN", "Sizes"]
+
+# Twice the cells must be run faster by this share, each, to be worth that all of them wait for the whole batch.
+LEAST_GAIN = 0.04
+# A batch speaks for a second, and a slow one for so many times what it took.
+_FRESH_S, _FRESH_TIMES = 1.0, 30
+_ENOUGH, _KEPT = 3, 32
+# Of the time, for trying one size that is not in use.
+_PROBE_SHARE = 0.02
+# So many times faster than the one before it, a batch says that what slowed those is over.
+_PAST = 2
+# A smaller size is tried in a burst if it promises to lose less than this; else now and then, as those who are left for
+# the next batch wait for all of this one. What it tells must be kept for as much longer then.
+_LIKELY, _SLOWLY = 0.2, 8
+# Quick batches are looked at together.
+_LOOK_S = 0.005
+# No spread is believed to be less; and a normal spread and a median's error, from a median deviation.
+_LEAST_SPREAD, _SPREAD_OF_DEVIATION, _ERROR_OF_SPREAD = 0.03, 1.4826, 1.2533
+_TOP = 60
+
+
+class _Pace(NamedTuple):
+    """Seconds a cell, and the standard error of that as a share of it."""
+
+    cell_s: float
+    error: float
+
+
+class _Rung:
+    """The last batches of one size: when they ran and what a cell of theirs took, in seconds."""
+
+    __slots__ = ("batch_s", "ran", "tried_s")
+
+    def __init__(self) -> None:
+        self.ran: deque[tuple[float, float]] = deque(maxlen=_KEPT)
+        self.batch_s = 0.0
+        self.tried_s = -inf
+
+    def pace(self, now_s: float, most_s: float = inf) -> _Pace | None:
+        """None while too few are fresh: such a batch is taken to need `most_s` at most, however slow the last were."""
+        oldest_s = now_s - max(_FRESH_S, _FRESH_TIMES * min(self.batch_s, most_s))
+        fresh = [cell_s for ran_s, cell_s in self.ran if ran_s >= oldest_s]
+        if len(fresh) < _ENOUGH:
+            return None
+        middle = median(fresh)
+        spread = _SPREAD_OF_DEVIATION * median(abs(cell_s - middle) for cell_s in fresh) / middle
+        return _Pace(middle, _ERROR_OF_SPREAD * max(_LEAST_SPREAD, spread) / len(fresh) ** 0.5)
+
+    def is_due(self, now_s: float, most_s: float) -> bool:
+        """Whether it may be tried again, so that trying it takes its share of the time."""
+        last_s = max(self.tried_s, self.ran[-1][0]) if self.ran else self.tried_s
+        return now_s - last_s >= min(self.batch_s, most_s) / _PROBE_SHARE
+
+
+class Sizes:
+    """The most cells of the next batch. Times are in seconds, on the clock of whoever calls."""
+
+    def __init__(self, least_gain: float = LEAST_GAIN) -> None:
+        self._least_gain = least_gain
+        self._rungs: dict[int, _Rung] = {}
+        self._rung = _TOP
+        self._most = inf
+        self._look_s = -inf
+
+    @property
+    def cells(self) -> float:
+        """What batches are held to now, but for those that try another size; infinite for all that waits."""
+        return self._most
+
+    def most(self, waiting_cells: int, cost: Cost | None, now_s: float) -> float:
+        """The most cells that the next batch may have, where a batch could have `waiting_cells` at most.
+
+        The `cost` that is believed only says how eagerly a smaller size is tried of which nothing is known.
+        """
+        if now_s < self._look_s:
+            return self._most
+        tried = self._look(waiting_cells, cost, now_s)
+        self._most = inf if self._rung == _TOP else float(1 << self._rung)
+        if tried is None:
+            self._look_s = now_s + _LOOK_S
+            return self._most
+        self._at(tried).tried_s = now_s
+        return float(1 << tried)
+
+    def ran(self, cells: int, seconds: float, now_s: float) -> None:
+        """A batch of so many cells took so long, until the next one could begin."""
+        rung = self._at(_rung_of(cells))
+        rung.batch_s, cell_s = seconds, seconds / cells
+        if rung.ran and _PAST * cell_s < rung.ran[-1][1]:
+            rung.ran.clear()
+        rung.ran.append((now_s, cell_s))
+
+    def _look(self, waiting_cells: int, cost: Cost | None, now_s: float) -> int | None:
+        """Move to another rung if there is reason to; the one to try now, if one is to be tried."""
+        here = min(self._rung, _rung_of(waiting_cells))
+        pace, batch_s = self._at(here).pace(now_s), self._at(here).batch_s
+        if waiting_cells > 1 << here:  # the rung, not what waits, ends the batch
+            larger = self._at(here + 1).pace(now_s, 2 * batch_s)
+            if larger is None:
+                return here + 1
+            if pace is not None and self._gains(larger, pace):
+                self._rung = here + 1
+                return None
+            if self._at(here + 1).is_due(now_s, 2 * batch_s):
+                return here + 1
+        if here == 0 or pace is None:
+            return None
+        smaller = self._at(here - 1).pace(now_s, _SLOWLY * batch_s)
+        if smaller is None and cost is not None and self._is_flat(cost, here):
+            return here - 1
+        if self._at(here - 1).is_due(now_s, batch_s):
+            return here - 1
+        if smaller is not None and not self._gains(pace, smaller):
+            self._rung = here - 1
+        return None
+
+    def _is_flat(self, cost: Cost, rung: int) -> bool:
+        """Whether a smaller size promises to be nearly as fast."""
+        cells = 1 << rung
+        return 2 * cost.seconds(cells / 2) < (1 + _LIKELY) * cost.seconds(cells)
+
+    def _gains(self, large: _Pace, small: _Pace) -> bool:
+        """Whether the larger size may be faster by enough to be worth it."""
+        return small.cell_s / large.cell_s * (1 + hypot(small.error, large.error)) > 1 + self._least_gain
+
+    def _at(self, rung: int) -> _Rung:
+        return self._rungs.get(rung) or self._rungs.setdefault(rung, _Rung())
+
+
+def _rung_of(cells: int) -> int:
+    """The smallest power of two that holds so many."""
+    return (cells - 1).bit_length()
