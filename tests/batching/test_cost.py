@@ -1,6 +1,7 @@
 """What the cost model learns from batches, and how soon."""
 
 import random
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import given
@@ -9,12 +10,16 @@ from hypothesis import strategies as st
 from headrace.batching import CostModel
 
 costs = st.floats(1e-5, 1.0)
+clocks: WeakKeyDictionary[CostModel, float] = WeakKeyDictionary()
 
 
 def taught(base_s: float, cell_s: float, cells: list[int], model: CostModel | None = None) -> CostModel:
+    """Told of batches of these cells, one after the other, as they would run on a clock that begins where it ended."""
     model = model or CostModel()
     for n in cells:
-        model.batch_ran(n, n, base_s + cell_s * n, now_s=0.0)
+        seconds = base_s + cell_s * n
+        clocks[model] = clocks.get(model, 0.0) + seconds
+        model.batch_ran(n, n, seconds, clocks[model])
     return model
 
 

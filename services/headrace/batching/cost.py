@@ -1,25 +1,31 @@
 """How long a batch takes: `base + each * cells`, measured while serving. Cells are rows x padded length.
 
-The two numbers are the state of a Kalman filter whose process noise lets them drift (Simon, Optimal State Estimation,
-2006, chapter 5): what the traffic tells nothing about stays as it is, instead of being forgotten. While all batches
-have one size, their level is followed, and each number keeps its part of it.
+A line through the medians of what batches of each size took lately, sizes being powers of two of cells: a median does
+not mind a paused machine, and nothing outlives what it rests on. While batches of one size alone tell, the base keeps
+its share of their time for a while, and less and less of it: too small a base makes batches of other sizes, which tell.
 """
 
+from collections import deque
+from statistics import median
 from typing import NamedTuple
 
-__all__ = ["Cost", "CostModel"]
+__all__ = ["LEAST_S", "Cost", "CostModel", "size_of"]
 
-# Standard deviations as shares of a batch's time: what one batch may be off, and what may change from one to the next.
-_NOISE, _DRIFT = 0.15, 0.03
-_LEAST = 0.02  # neither number is taken to be less than this share of a batch
-_NOISE_FLOOR_S = 0.0002
-# One batch that took very long (a paused machine) counts as this many times what was expected.
+# No batch is believed to take less, whatever a coarse clock says.
+LEAST_S = 1e-9
+
+# The last batches of a size, each for a second or, if slow, for so many times what it took.
+_KEPT = 9
+_FRESH_S, _FRESH_TIMES = 1.0, 30
+# Quick batches are learnt from together.
+_LEARN_S = 0.002
+# Where one size alone tells, and rows are padded for the base's sake, this much is left of it from one look to the next.
+_KEEP, _PADDED = 0.95, 1.01
+# A batch that took very long (a paused machine) deviates as if it had taken so many times what was expected.
 _MOST_SURPRISE = 2.0
 _DEVIATION_GAIN = 0.1
 _PADDING_GAIN = 0.05
 _TURN_GAIN = 0.1
-# An estimate older than this is of the past: nothing is refused by it, so that a wrong one can be mended.
-_FRESH_S = 1.0
 
 
 class Cost(NamedTuple):
@@ -37,6 +43,14 @@ class Cost(NamedTuple):
         return self.base_s + self.cell_s * cells
 
 
+class _Point(NamedTuple):
+    """What batches of one size took lately: their median, and how much it weighs."""
+
+    cells: float
+    seconds: float
+    weight: float
+
+
 class CostModel:
     """Times are in seconds; `base_s` and `cell_s` are 0 until a batch was seen. `padding` is padded over real cells.
 
@@ -49,8 +63,8 @@ class CostModel:
         self.padding = 1.0
         self.turn_s = 0.0
         self._plan = Cost(0.0, 0.0)
-        self._variance = (0.0, 0.0, 0.0)  # of base_s, of both together, of cell_s
-        self._seen_s = float("-inf")
+        self._ran: dict[int, deque[tuple[float, int, float]]] = {}  # size -> when, cells, seconds
+        self._learn_s = self._seen_s = float("-inf")
         self._fresh_s = _FRESH_S
 
     def seconds(self, cells: float) -> float:
@@ -69,30 +83,58 @@ class CostModel:
         """Learn from a batch that succeeded: its cells, those of them that were no padding, and its time."""
         self.padding += _PADDING_GAIN * (cells / real_cells - self.padding)
         self._seen_s, self._fresh_s = now_s, max(_FRESH_S, 4 * seconds)
-        if self.seconds(cells):
-            self._correct(cells, seconds)
+        if expected_s := self.seconds(cells):
+            surprise_s = min(seconds, _MOST_SURPRISE * expected_s) - expected_s
+            self.deviation_s += _DEVIATION_GAIN * (abs(surprise_s) - self.deviation_s)
+        size = size_of(cells)
+        ran = self._ran.get(size)
+        if ran is None:
+            ran = self._ran[size] = deque(maxlen=_KEPT)
+        ran.append((now_s, cells, max(seconds, LEAST_S)))
+        if now_s >= self._learn_s:
+            self._learn(now_s)
+            self._learn_s = now_s + _LEARN_S
+
+    def _learn(self, now_s: float) -> None:
+        points = [point for ran in self._ran.values() if (point := _point(ran, now_s))]
+        if len(points) > 1:
+            self.base_s, self.cell_s = _line(points)
         else:
-            self.base_s, self.cell_s = seconds / 2, seconds / 2 / cells
-            self._variance = (seconds**2, 0.0, (seconds / cells) ** 2)
+            self._follow(points[0])
         self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self.turn_s)
 
-    def _correct(self, cells: int, seconds: float) -> None:
-        expected_s = self.seconds(cells)
-        surprise_s = min(seconds, _MOST_SURPRISE * expected_s) - expected_s
-        self.deviation_s += _DEVIATION_GAIN * (abs(surprise_s) - self.deviation_s)
-        base, both, cell = self._variance
-        # Each drifts in proportion to itself, so that while all batches have one size their split is kept.
-        own_base_s, own_cell_s = max(self.base_s, _LEAST * expected_s), max(self.cell_s, _LEAST * expected_s / cells)
-        base = min(base + (_DRIFT * own_base_s) ** 2, own_base_s**2)
-        cell = min(cell + (_DRIFT * own_cell_s) ** 2, own_cell_s**2)
-        most = 0.99 * (base * cell) ** 0.5  # a covariance beyond it has no meaning once the two were cut
-        both = max(-most, min(most, both))
-        with_base, with_cell = base + cells * both, both + cells * cell
-        total = with_base + cells * with_cell + (_NOISE * expected_s + _NOISE_FLOOR_S) ** 2
-        self.base_s = max(0.0, self.base_s + with_base / total * surprise_s)
-        self.cell_s = max(0.0, self.cell_s + with_cell / total * surprise_s)
-        self._variance = (
-            base - with_base * with_base / total,
-            both - with_base * with_cell / total,
-            cell - with_cell * with_cell / total,
-        )
+    def _follow(self, only: _Point) -> None:
+        """One size tells, so what it takes most of its time for takes the change."""
+        if not self.seconds(1):
+            self.base_s = only.seconds / 2
+        elif self.padding > _PADDED:
+            self.base_s *= _KEEP
+        if self.base_s > only.seconds / 2:
+            self.base_s = max(only.seconds / 2, only.seconds - self.cell_s * only.cells)
+        self.cell_s = (only.seconds - self.base_s) / only.cells
+
+
+def size_of(cells: int) -> int:
+    """The exponent of the smallest power of two that holds so many."""
+    return (cells - 1).bit_length()
+
+
+def _point(ran: "deque[tuple[float, int, float]]", now_s: float) -> _Point | None:
+    """None if nothing of it is fresh."""
+    oldest_s = now_s - max(_FRESH_S, _FRESH_TIMES * ran[-1][2])
+    fresh = [(cells, seconds) for ran_s, cells, seconds in ran if ran_s >= oldest_s]
+    if not fresh:
+        return None
+    cell_s, mean = median(seconds / cells for cells, seconds in fresh), sum(cells for cells, _ in fresh) / len(fresh)
+    return _Point(mean, cell_s * mean, len(fresh) / (cell_s * mean) ** 2)
+
+
+def _line(points: "list[_Point]") -> tuple[float, float]:
+    """The weighted least squares of it, base and slope; neither below nothing."""
+    weight = sum(p.weight for p in points)
+    cells = sum(p.weight * p.cells for p in points) / weight
+    seconds = sum(p.weight * p.seconds for p in points) / weight
+    spread = sum(p.weight * (p.cells - cells) ** 2 for p in points)
+    slope = sum(p.weight * (p.cells - cells) * (p.seconds - seconds) for p in points) / spread
+    slope = min(max(slope, 0.0), seconds / cells)
+    return seconds - slope * cells, slope

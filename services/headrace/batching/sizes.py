@@ -11,7 +11,7 @@ from math import hypot, inf
 from statistics import median
 from typing import NamedTuple
 
-from headrace.batching.cost import Cost
+from headrace.batching.cost import LEAST_S, Cost, size_of
 
 __all__ = ["LEAST_GAIN", "Sizes"]
 
@@ -99,15 +99,15 @@ class Sizes:
 
     def ran(self, cells: int, seconds: float, now_s: float) -> None:
         """A batch of so many cells took so long, until the next one could begin."""
-        rung = self._at(_rung_of(cells))
-        rung.batch_s, cell_s = seconds, seconds / cells
+        rung = self._at(size_of(cells))
+        rung.batch_s, cell_s = seconds, max(seconds, LEAST_S) / cells
         if rung.ran and _PAST * cell_s < rung.ran[-1][1]:
             rung.ran.clear()
         rung.ran.append((now_s, cell_s))
 
     def _look(self, waiting_cells: int, cost: Cost | None, now_s: float) -> int | None:
         """Move to another rung if there is reason to; the one to try now, if one is to be tried."""
-        here = min(self._rung, _rung_of(waiting_cells))
+        here = min(self._rung, size_of(waiting_cells))
         pace, batch_s = self._at(here).pace(now_s), self._at(here).batch_s
         if waiting_cells > 1 << here:  # the rung, not what waits, ends the batch
             larger = self._at(here + 1).pace(now_s, 2 * batch_s)
@@ -141,7 +141,3 @@ class Sizes:
     def _at(self, rung: int) -> _Rung:
         return self._rungs.get(rung) or self._rungs.setdefault(rung, _Rung())
 
-
-def _rung_of(cells: int) -> int:
-    """The smallest power of two that holds so many."""
-    return (cells - 1).bit_length()
