@@ -18,7 +18,7 @@ LEAST_S = 1e-9
 _KEPT = 9
 _FRESH_S, _FRESH_TIMES = 1.0, 30
 # Quick batches are learnt from together.
-_LEARN_S = 0.002
+_LEARN_S = 0.01
 # Where one size alone tells, and rows are padded for the base's sake, this much is left of it from one look to the next.
 _KEEP, _PADDED = 0.95, 1.01
 # A batch that took very long (a paused machine) deviates as if it had taken so many times what was expected.

@@ -19,7 +19,7 @@ __all__ = ["LEAST_GAIN", "Sizes"]
 LEAST_GAIN = 0.04
 # A batch speaks for a second, and a slow one for so many times what it took.
 _FRESH_S, _FRESH_TIMES = 1.0, 30
-_ENOUGH, _KEPT = 3, 32
+_ENOUGH, _KEPT = 3, 24
 # Of the time, for trying one size that is not in use.
 _PROBE_SHARE = 0.02
 # So many times faster than the one before it, a batch says that what slowed those is over.
@@ -28,7 +28,7 @@ _PAST = 2
 # the next batch wait for all of this one. What it tells must be kept for as much longer then.
 _LIKELY, _SLOWLY = 0.2, 8
 # Quick batches are looked at together.
-_LOOK_S = 0.005
+_LOOK_S = 0.02
 # No spread is believed to be less; and a normal spread and a median's error, from a median deviation.
 _LEAST_SPREAD, _SPREAD_OF_DEVIATION, _ERROR_OF_SPREAD = 0.03, 1.4826, 1.2533
 _TOP = 60
