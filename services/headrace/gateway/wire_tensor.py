@@ -21,14 +21,14 @@ _MAX_ELEMENTS = 1 << 31
 class TensorReader:
     """Reads the entries of `inputs` that belong to one input of a spec."""
 
-    def __init__(self, spec: InputSpec, *, refuses_non_finite: bool) -> None:
+    def __init__(self, spec: InputSpec, *, is_finite: bool) -> None:
         self._spec = spec
         self._rank = 1 + len(spec.shape)
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
         self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
         self._has_range = spec.minimum is not None or spec.maximum is not None
-        self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
+        self._checks_finite = is_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
 
     def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
         """The tensor, and where in the binary `tail` the next one begins. Raises BadRequest naming `where`."""
