@@ -98,6 +98,14 @@ def test_sequence_0_and_an_empty_one_are_none(sums: Plain) -> None:
             assert total(step(sums, 1, nothing)) == 1
 
 
+def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
+    """Triton's clients send all inputs that they are told of, in every step."""
+    assert [each["name"] for each in get(sums.port, "/v2/models/accumulator").json["inputs"]] == ["x"]
+    config = get(sums.port, "/v2/models/accumulator/config").json
+    assert [each["name"] for each in config["input"]] == ["x"]
+    assert [each["input_name"] for each in config["sequence_batching"]["state"]] == ["state"]
+
+
 def test_sequence_state_is_not_the_callers_to_send(sums: Plain) -> None:
     inputs = [tensor("x", [1, 2], [1, 0]), tensor("state", [1, 2], [1, 0])]
     assert refused(step(sums, 1, 10, "start", inputs=inputs), 400, "bad_request")

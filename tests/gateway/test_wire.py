@@ -170,6 +170,34 @@ def test_a_range_may_have_one_end() -> None:
         decode({"inputs": [tensor([0, 1, 2, -1], datatype="INT64")]}, the)
 
 
+def reads_text() -> ModelSpec:
+    """A model of texts, which are its raw input."""
+    characters = {"kind": "characters", "input": "text", "output": "x", "alphabet": "ab", "max_chars": 9}
+    return spec(inputs=[{"name": "x", "datatype": "INT64", "shape": [-1]}], preprocess=characters)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], [["a"], ["b"]]])
+def test_texts_may_come_as_a_column(data: object) -> None:
+    """Triton's clients know no input without an axis beside the rows."""
+    column = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": data}
+    (text,) = decode({"inputs": [column]}, reads_text()).inputs
+    assert (text.shape, to_array(text).tolist()) == ((2,), [b"a", b"b"])
+    codec = Codec(reads_text())
+    packed = bytes(text.data)
+    header = orjson.dumps(
+        {"inputs": [column | {"parameters": {"binary_data_size": len(packed)}} | {"data": None}]}
+    ).replace(b',"data":null', b"")
+    for _ in range(2):  # the second time by the remembered header
+        (again,) = codec.decode(header + packed, str(len(header))).inputs
+        assert (again.shape, bytes(again.data)) == ((2,), packed)
+
+
+@pytest.mark.parametrize("shape", [[2, 2], [2, 0], [1, 2], [2, 1, 1], [], [2, True], [2**62, 1], [-1, 1]])
+def test_texts_come_in_no_other_shape(shape: list[int]) -> None:
+    with pytest.raises(BadRequest, match=r"inputs\[0\]\.shape"):
+        decode({"inputs": [{"name": "text", "datatype": "BYTES", "shape": shape, "data": ["a", "b"]}]}, reads_text())
+
+
 STRANGE = [1.0, np.nan, -np.inf, np.inf]
 FLOATS = ["FP16", "FP32", "FP64", "BF16"]
 
