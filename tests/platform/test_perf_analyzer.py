@@ -25,7 +25,7 @@ REQUESTS = 40
 EDGE, ROUNDING_US = 2 * AT_A_TIME, len(STAGES)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def analyzer() -> Sequence[str]:
     """What starts it; looked for once, and before a platform starts."""
     return find_command()

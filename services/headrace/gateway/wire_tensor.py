@@ -26,7 +26,7 @@ class TensorReader:
         self._rank = 1 + len(spec.shape)
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
-        self._last: list[int] | None = None  # the shape that was found sound last, which mostly is the next one too
+        self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
         self._has_range = spec.minimum is not None or spec.maximum is not None
         self._checks_finite = is_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
 
@@ -112,7 +112,7 @@ class TensorReader:
         `[rows, 1]` for `[rows]` is as good: Triton's clients know no input of fewer axes.
         """
         shape = plain(value)
-        if shape == self._last and all(type(axis) is int for axis in shape):  # True equals 1
+        if shape and shape == self._last and all(type(axis) is int for axis in shape):  # True equals 1
             return tuple(shape)
         if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
             raise BadRequest(f"{where}: expected an array of integers of 0 or more")
