@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conformance.small_models import make_typed, make_wide
+from tests.conformance.small_models import make_finite, make_typed, make_wide
 from tests.platform.running import REPOSITORY, Platform, platform
 
 
@@ -19,9 +19,9 @@ def served() -> Iterator[Platform]:
 
 @pytest.fixture(scope="session")
 def typed_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`typed` and `wide`, the tests' own models."""
+    """`typed`, `finite` and `wide`, the tests' own models."""
     folder = tmp_path_factory.mktemp("small")
-    for make in (make_typed, make_wide):
+    for make in (make_typed, make_finite, make_wide):
         make(folder, folder / "repository")
     return folder / "repository"
 

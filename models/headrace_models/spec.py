@@ -236,7 +236,8 @@ class Objective(_Frozen):
 class ModelSpec(_Frozen):
     """One model version. `weights` maps a backend ("onnx", "torch") to its file; `files` maps a file to its SHA-256.
 
-    `recipe` counts the editions of what the zoo makes under this version; a build replaces another edition.
+    `recipe` counts the editions of what the zoo makes under this version; a build replaces another edition. With
+    `finite` a float input may hold neither NaN nor infinity.
     """
 
     name: Name
@@ -252,7 +253,7 @@ class ModelSpec(_Frozen):
     architecture: str | None = None
     golden: FileName
     golden_tolerance: float = Field(default=1e-4, ge=0, strict=False)
-    non_finite: Literal["refuse", "allow"] = "refuse"
+    finite: bool = False
     inputs: tuple[InputSpec, ...] = Field(min_length=1, strict=False)
     outputs: tuple[OutputSpec, ...] = Field(min_length=1, strict=False)
     preprocess: PreprocessSpec | None = None

@@ -23,6 +23,10 @@ _JSON = "/v2/models/{}/infer"
 # A right request of each model, which cases change in one place.
 _NUMBERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "fp16", "fp32", "fp64"]
 _IDS = {"shape": [1, 3], "datatype": "INT64"}
+_TYPED = [
+    {"name": "bool", "shape": [1, 2], "datatype": "BOOL", "data": [True, False]},
+    *({"name": name, "shape": [1, 2], "datatype": name.upper(), "data": [1, 2]} for name in _NUMBERS),
+]
 EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "dga-lstm": [{"name": "ids", **_IDS, "data": [1, 2, 3]}],
     "silero-vad": [{"name": "input", "shape": [1, 288], "datatype": "FP32", "data": [0.0] * 288}],
@@ -31,10 +35,8 @@ EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"name": "attention_mask", **_IDS, "data": [1, 1, 1]},
     ],
     "doubler": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}],
-    "typed": [
-        {"name": "bool", "shape": [1, 2], "datatype": "BOOL", "data": [True, False]},
-        *({"name": name, "shape": [1, 2], "datatype": name.upper(), "data": [1, 2]} for name in _NUMBERS),
-    ],
+    "typed": _TYPED,
+    "finite": _TYPED,
 }
 
 

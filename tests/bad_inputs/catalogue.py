@@ -23,7 +23,7 @@ class Case:
     `status` holds all that are right; NO_ANSWER is an end of the connection without one. `code` holds the codes that
     an error may have. `then` says what follows the last byte: to listen, to close this half, or to reset; `drip`
     sends byte by byte. `interim` says whether "100 Continue" must come first, if that matters. `at` is the server:
-    the zoo's data or admin port, a model of every datatype, a gateway with keys, or one of little patience.
+    the zoo's data or admin port, models of every datatype, a gateway with keys, or one of little patience.
     """
 
     id: str

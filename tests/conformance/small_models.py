@@ -7,9 +7,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from headrace_models.add import add
+from headrace_models.repository import SPEC_FILE
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
-__all__ = ["DATATYPES", "make_accumulator", "make_listener", "make_typed", "make_wide"]
+__all__ = ["DATATYPES", "make_accumulator", "make_finite", "make_listener", "make_typed", "make_wide"]
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -27,12 +28,21 @@ DATATYPES = {
 }
 
 
-def make_typed(folder: Path, repository: Path) -> Path:
+def make_typed(folder: Path, repository: Path, name: str = "typed") -> Path:
     """A model `typed` that gives back what it takes: `bool` [n, 2] as `bool_out`, and so on for each datatype."""
-    nodes = [helper.make_node("Identity", [name.lower()], [f"{name.lower()}_out"]) for name in DATATYPES]
-    inputs = [helper.make_tensor_value_info(name.lower(), kind, ["n", 2]) for name, kind in DATATYPES.items()]
-    outputs = [helper.make_tensor_value_info(f"{name.lower()}_out", kind, ["n", 2]) for name, kind in DATATYPES.items()]
-    return _add(helper.make_graph(nodes, "typed", inputs, outputs), folder, repository)
+    kinds = {datatype.lower(): kind for datatype, kind in DATATYPES.items()}
+    nodes = [helper.make_node("Identity", [each], [f"{each}_out"]) for each in kinds]
+    inputs = [helper.make_tensor_value_info(each, kind, ["n", 2]) for each, kind in kinds.items()]
+    outputs = [helper.make_tensor_value_info(f"{each}_out", kind, ["n", 2]) for each, kind in kinds.items()]
+    return _add(helper.make_graph(nodes, name, inputs, outputs), folder, repository)
+
+
+def make_finite(folder: Path, repository: Path) -> Path:
+    """The same as a model `finite`, which refuses NaN and infinity."""
+    version = make_typed(folder, repository, "finite")
+    spec = version / SPEC_FILE
+    spec.write_text("finite = true\n" + spec.read_text(encoding="utf-8"), encoding="utf-8")
+    return version
 
 
 def make_wide(folder: Path, repository: Path) -> Path:

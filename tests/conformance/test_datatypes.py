@@ -6,7 +6,7 @@ import numpy as np
 import orjson
 import pytest
 from tests.conformance.small_models import DATATYPES
-from tests.conformance.talk import infer, post, refused, tensor, wide
+from tests.conformance.talk import Said, infer, post, refused, split, tensor, wide
 from tests.platform.running import Platform
 
 from headrace_models.spec import DTYPES
@@ -60,9 +60,39 @@ def test_fp16_json_ok(typed: Platform) -> None:
 
 @pytest.mark.parametrize("token", [b"NaN", b"Infinity", b"-Infinity"])
 def test_nan_json_ok(typed: Platform, token: bytes) -> None:
-    """It is JSON here, and then the model's policy speaks, which names itself."""
     body = orjson.dumps(wide(np.full((1, 1), 7.0, np.float32))).replace(b"7.0", token)
-    assert refused(post(typed.port, "/v2/models/wide/infer", body), 400, "non_finite_input")
+    said = post(typed.port, "/v2/models/wide/infer", body)
+    assert said.status == 200
+    assert [output["data"] for output in said.json["outputs"]] == [[None], [None]]
+
+
+@pytest.mark.parametrize("datatype", ["fp16", "fp32", "fp64"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_nan_binary_roundtrip(typed: Platform, datatype: str, number: float) -> None:
+    said = _post_binary(typed.port, "typed", datatype, number)
+    header, tail = split(said)
+    assert header["outputs"][0]["name"] == f"{datatype}_out"
+    assert tail == np.array([1, number], DTYPES[datatype.upper()]).tobytes()
+
+
+@pytest.mark.parametrize("datatype", ["fp16", "fp32", "fp64"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_nan_400_where_finite(typed: Platform, datatype: str, number: float) -> None:
+    assert refused(_post_binary(typed.port, "finite", datatype, number), 400, "non_finite_input")
+    assert _post_binary(typed.port, "finite", datatype, 2.0).status == 200
+
+
+def _post_binary(port: int, model: str, datatype: str, number: float) -> Said:
+    """1 and `number` as raw bytes in the input of this datatype, whose output is wanted as raw bytes."""
+    tail = np.array([1, number], DTYPES[datatype.upper()]).tobytes()
+    inputs = typed_inputs()
+    (sent,) = [each for each in inputs if each["name"] == datatype]
+    del sent["data"]
+    sent["parameters"] = {"binary_data_size": len(tail)}
+    wanted = [{"name": f"{datatype}_out", "parameters": {"binary_data": True}}]
+    header = orjson.dumps({"inputs": inputs, "outputs": wanted})
+    length = {"Inference-Header-Content-Length": str(len(header))}
+    return post(port, f"/v2/models/{model}/infer", header + tail, length)
 
 
 @pytest.mark.zoo

@@ -65,7 +65,7 @@ def test_stats_have_what_perf_analyzer_reads(typed: Platform) -> None:
 @pytest.mark.ray
 def test_stats_of_all_models_is_no_model(typed: Platform) -> None:
     document = get(typed.port, "/v2/models/stats").json
-    assert {item["name"] for item in document["model_stats"]} == {"typed", "wide"}
+    assert {item["name"] for item in document["model_stats"]} == {"typed", "finite", "wide"}
 
 
 def stats(typed: Platform) -> Any:
@@ -122,13 +122,13 @@ def running_metrics(running: Plain) -> str:
 
 @pytest.mark.ray
 def test_index_load_unload(typed: Platform) -> None:
-    assert states(typed) == {"typed": "READY", "wide": "READY"}
+    assert states(typed) == {"typed": "READY", "finite": "READY", "wide": "READY"}
     assert post(typed.admin_port, "/v2/repository/models/wide/unload", b"{}").status == 200
     try:
         assert states(typed)["wide"] == "UNAVAILABLE"
         assert post(typed.port, INFER, wide(ROWS)).status in (404, 503)
         ready = post(typed.admin_port, INDEX, {"ready": True}).json
-        assert [model["name"] for model in ready] == ["typed"]
+        assert [model["name"] for model in ready] == ["finite", "typed"]
     finally:
         assert post(typed.admin_port, "/v2/repository/models/wide/load", b"{}").status == 200
     assert infer(typed.port, "wide", wide(ROWS))["model_name"] == "wide"

@@ -48,6 +48,17 @@ def test_metadata_shapes_have_batch_dim(typed: Platform, path: str) -> None:
     assert isinstance(document["platform"], str)
 
 
+@pytest.mark.zoo
+@pytest.mark.parametrize("model", ["minilm-l6", "mail-spam", "dga-lstm"])
+def test_metadata_of_a_model_that_reads_text_has_the_text(served: Platform, model: str) -> None:
+    (listed,) = get(served.port, f"/v2/models/{model}").json["inputs"]
+    assert listed == {"name": "text", "datatype": "BYTES", "shape": [-1, 1]}
+    (config,) = get(served.port, f"/v2/models/{model}/config").json["input"]
+    assert (config["name"], config["data_type"], config["dims"]) == ("text", "TYPE_STRING", [1])
+    sent = [tensor("text", [2, 1], ["one.org", "two.org"], "BYTES")]
+    assert [each["shape"][0] for each in infer(served.port, model, {"inputs": sent})["outputs"]] == [2]
+
+
 def test_metadata_versions(typed: Platform) -> None:
     assert get(typed.port, "/v2/models/wide").json["versions"] == ["1"]
 

@@ -1,7 +1,8 @@
 """The sequence extension: a model's state stays in its replica, from start to end."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from headrace.keys.key import issue, utc_now
 from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/accumulator/infer"
+# A step of the sequence 71 that adds what is no number.
+BROKEN = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,0]}],"parameters":{"sequence_id":71}}'
 LIMITS = {"max_open": 3, "max_idle_s": 60}
 OLD, NEW = 32, 256  # samples of a frame at 8 kHz: of the one before it, and its own
 
@@ -51,6 +54,23 @@ def metric(address: str, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
+def test_a_state_that_is_no_number_any_more_harms_no_other_sequence(sums: Plain) -> None:
+    for n in (71, 72):
+        step(sums, 1, n, "start")
+    broken = post(sums.port, INFER, BROKEN)
+    assert broken.json["outputs"][0]["data"] == [None, 0.0]
+    for n in range(20):  # steps of both, at the same time
+        answers = together(lambda: step(sums, 1, 71), lambda: step(sums, 1, 72))
+        assert [said.json["outputs"][0]["data"] for said in answers] == [[None, 0.0], [2.0 + n, 0.0]]
+    assert total(step(sums, 5, 71, "start", "end")) == 5
+    step(sums, 1, 72, "end")
+
+
+def together(*asks: Callable[[], Said]) -> list[Said]:
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return [asked.result(30) for asked in [pool.submit(ask) for ask in asks]]
+
+
 def test_sequence_needs_start(sums: Plain) -> None:
     said = step(sums, 1, 7)
     assert refused(said, 400, "sequence_unknown")
@@ -76,6 +96,14 @@ def test_sequence_0_and_an_empty_one_are_none(sums: Plain) -> None:
     for nothing in (0, ""):
         for _ in range(2):
             assert total(step(sums, 1, nothing)) == 1
+
+
+def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
+    """Triton's clients send all inputs that they are told of, in every step."""
+    assert [each["name"] for each in get(sums.port, "/v2/models/accumulator").json["inputs"]] == ["x"]
+    config = get(sums.port, "/v2/models/accumulator/config").json
+    assert [each["name"] for each in config["input"]] == ["x"]
+    assert [each["input_name"] for each in config["sequence_batching"]["state"]] == ["state"]
 
 
 def test_sequence_state_is_not_the_callers_to_send(sums: Plain) -> None:

@@ -17,7 +17,7 @@ _INPUTS: list[dict[str, Any]] = [
 ]
 
 
-def codec() -> Codec:
+def codec(*, finite: bool = False) -> Codec:
     """All inputs but `f` are states, so that a request may have any of them."""
     digest = "0" * 64
     document: dict[str, Any] = {
@@ -25,6 +25,7 @@ def codec() -> Codec:
         "version": "1",
         "weights": {"onnx": "m.onnx"},
         "golden": "g.npz",
+        "finite": finite,
         "inputs": _INPUTS,
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
         "state": [{"input": tensor["name"], "output": "y"} for tensor in _INPUTS[1:]],

@@ -6,7 +6,12 @@ with atheris.instrument_imports(include=["headrace", "json"]):
     from tests.fuzz.codec import codec
     from tests.fuzz.driver import fuzz
 
-_CODEC = codec()
+_CODEC, _FINITE = codec(), codec(finite=True)
+
+
+def read(data: bytes) -> object:
+    return _CODEC.decode(data, None), _FINITE.decode(data, None)
+
 
 if __name__ == "__main__":
-    fuzz("json_body", lambda data: _CODEC.decode(data, None))
+    fuzz("json_body", read)

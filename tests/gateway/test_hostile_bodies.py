@@ -14,13 +14,14 @@ from headrace_models.spec import ModelSpec
 SURROGATE = r"\ud800"
 
 
-def codec(datatype: str = "FP32", shape: tuple[int, ...] = (2,)) -> Codec:
+def codec(datatype: str = "FP32", shape: tuple[int, ...] = (2,), *, finite: bool = False) -> Codec:
     digest = "0" * 64
     document: dict[str, Any] = {
         "name": "m",
         "version": "1",
         "weights": {"onnx": "m.onnx"},
         "golden": "g.npz",
+        "finite": finite,
         "inputs": [{"name": "x", "datatype": datatype, "shape": shape}],
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
         "files": {"m.onnx": digest, "g.npz": digest},

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.gateway.test_hostile_bodies import codec
 
-from headrace.errors import BadJson, BadRequest
+from headrace.errors import BadJson, BadRequest, NonFiniteInput
 from headrace.gateway import json_lifted
 from headrace.gateway.json_document import LARGE_BYTES, parse
 from headrace.gateway.json_elements import elements
@@ -65,7 +65,12 @@ def test_integers_of_64_bits_survive() -> None:
         "01",
         "1.",
         "-",
-        "NaN",
+        "nan",
+        "-NaN",
+        "NaN1",
+        "Inf",
+        "NaN NaN",
+        "NaN,1e400",
         "0x1",
         "[]",
         "",
@@ -77,6 +82,19 @@ def test_one_wrong_element_among_many_is_refused(broken: str, place: int) -> Non
     numbers[place] = broken
     with pytest.raises(BadRequest):
         read(body("[" + ",".join(numbers) + "]"))
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("place", [0, 5, 20_000, ROWS * 4 - 1])
+def test_one_that_is_not_finite_is_a_number_among_many_unless_the_model_says_no(token: str, place: int) -> None:
+    numbers = ["1"] * (ROWS * 4)
+    numbers[place] = token
+    text = body("[" + ",".join(numbers) + "]")
+    expected = np.ones(ROWS * 4, np.float32)
+    expected[place] = float(token)
+    np.testing.assert_array_equal(read(text).ravel(), expected)
+    with pytest.raises(NonFiniteInput, match=r"^inputs\[0\]"):
+        codec("FP32", (4,), finite=True).decode(text, None)
 
 
 @pytest.mark.parametrize("shape", [(4, ROWS), (2 * ROWS, 2), (ROWS, 2, 2), (1, ROWS, 4)])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import BadRequest
+from headrace.errors import BadRequest, NonFiniteInput
 from headrace.gateway.wire import Codec, InferBody
 from headrace.tensor import Answer, Times, from_array, to_array
 from headrace_models.spec import DTYPES, ModelSpec
@@ -77,7 +77,13 @@ def test_a_remembered_header_reads_other_bytes() -> None:
     for value in (1.0, 2.0, 3.0):
         array = np.full((1, 2, 2), value, np.float32)
         np.testing.assert_array_equal(to_array(decode_binary(array, the, codec).inputs[0]), array)
-    with pytest.raises(BadRequest, match="finite"):
+
+
+def test_a_remembered_header_does_not_let_nan_past_a_model_of_finite_numbers() -> None:
+    the = spec(finite=True)
+    codec = Codec(the)
+    decode_binary(np.ones((1, 2, 2), np.float32), the, codec)
+    with pytest.raises(NonFiniteInput, match="expected finite numbers"):
         decode_binary(np.full((1, 2, 2), np.nan, np.float32), the, codec)
 
 
@@ -140,8 +146,6 @@ def test_floats_of_two_bytes_are_numbers_in_json_and_keep_their_range(
     assert told.tobytes() == sent.tobytes()
     with pytest.raises(BadRequest, match=f"a value is out of range for {datatype}"):
         decode({"inputs": [tensor([1, 2, 3, beyond], datatype=datatype)]}, the)
-    with pytest.raises(BadRequest, match="finite"):
-        decode_binary(np.full((1, 2, 2), np.nan, DTYPES[datatype]), the)
 
 
 IDS = [{"name": "x", "datatype": "INT64", "shape": [2, 2], "minimum": 0, "maximum": 9}]
@@ -166,12 +170,93 @@ def test_a_range_may_have_one_end() -> None:
         decode({"inputs": [tensor([0, 1, 2, -1], datatype="INT64")]}, the)
 
 
-def test_bare_nan_is_read_and_then_the_models_policy_speaks() -> None:
-    body = b'{"inputs":[{"name":"x","shape":[1,2,2],"datatype":"FP32","data":[1,NaN,-Infinity,4]}]}'
-    with pytest.raises(BadRequest, match="expected finite numbers"):
-        Codec(spec()).decode(body, None)
-    read = Codec(spec(non_finite="allow")).decode(body, None)
-    np.testing.assert_array_equal(to_array(read.inputs[0]).ravel(), [1, np.nan, -np.inf, 4])
+def reads_text() -> ModelSpec:
+    """A model of texts, which are its raw input."""
+    characters = {"kind": "characters", "input": "text", "output": "x", "alphabet": "ab", "max_chars": 9}
+    return spec(inputs=[{"name": "x", "datatype": "INT64", "shape": [-1]}], preprocess=characters)
+
+
+@pytest.mark.parametrize("data", [["a", "b"], [["a"], ["b"]]])
+def test_texts_may_come_as_a_column(data: object) -> None:
+    """Triton's clients know no input without an axis beside the rows."""
+    column = {"name": "text", "datatype": "BYTES", "shape": [2, 1], "data": data}
+    (text,) = decode({"inputs": [column]}, reads_text()).inputs
+    assert (text.shape, to_array(text).tolist()) == ((2,), [b"a", b"b"])
+    codec = Codec(reads_text())
+    packed = bytes(text.data)
+    header = orjson.dumps(
+        {"inputs": [column | {"parameters": {"binary_data_size": len(packed)}} | {"data": None}]}
+    ).replace(b',"data":null', b"")
+    for _ in range(2):  # the second time by the remembered header
+        (again,) = codec.decode(header + packed, str(len(header))).inputs
+        assert (again.shape, bytes(again.data)) == ((2,), packed)
+
+
+@pytest.mark.parametrize("shape", [[2, 2], [2, 0], [1, 2], [2, 1, 1], [], [2, True], [2**62, 1], [-1, 1]])
+def test_texts_come_in_no_other_shape(shape: list[int]) -> None:
+    with pytest.raises(BadRequest, match=r"inputs\[0\]\.shape"):
+        decode({"inputs": [{"name": "text", "datatype": "BYTES", "shape": shape, "data": ["a", "b"]}]}, reads_text())
+
+
+STRANGE = [1.0, np.nan, -np.inf, np.inf]
+FLOATS = ["FP16", "FP32", "FP64", "BF16"]
+
+
+def strange(datatype: str, tokens: str = "1,NaN,-Infinity,Infinity") -> bytes:
+    return f'{{"inputs":[{{"name":"x","shape":[1,2,2],"datatype":"{datatype}","data":[{tokens}]}}]}}'.encode()
+
+
+@pytest.mark.parametrize("datatype", FLOATS)
+def test_nan_and_infinity_are_numbers_in_json_and_in_binary(datatype: str) -> None:
+    sent = np.array(STRANGE, DTYPES[datatype]).reshape(1, 2, 2)
+    read = Codec(spec(datatype)).decode(strange(datatype), None)
+    np.testing.assert_array_equal(to_array(read.inputs[0]).astype(float), sent.astype(float))
+    assert bytes(decode_binary(sent, spec(datatype)).inputs[0].data) == sent.tobytes()
+
+
+def test_every_bit_of_a_nan_arrives() -> None:
+    sent = np.array([0x7FC00001, 0xFFC00000, 0x7F800001, 0x7F800000], "<u4").view("<f4").reshape(1, 2, 2)
+    assert bytes(decode_binary(sent, spec()).inputs[0].data) == sent.tobytes()
+
+
+@pytest.mark.parametrize("datatype", FLOATS)
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
+def test_a_model_of_finite_numbers_refuses_others_by_the_inputs_place(datatype: str, token: str) -> None:
+    the = spec(datatype, finite=True)
+    with pytest.raises(NonFiniteInput, match=r"^inputs\[0\]: expected finite numbers"):
+        Codec(the).decode(strange(datatype, f"1,2,3,{token}"), None)
+    with pytest.raises(NonFiniteInput, match="expected finite numbers"):
+        decode_binary(np.full((1, 2, 2), float(token), DTYPES[datatype]), the)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "number"), [("FP16", "1e5"), ("FP32", "1e40"), ("FP64", "1e400"), ("FP64", "-1e400"), ("BF16", "1e39")]
+)
+@pytest.mark.parametrize("beside", ["2", "NaN", "Infinity"])
+def test_a_number_too_large_for_its_datatype_is_no_infinity(datatype: str, number: str, beside: str) -> None:
+    with pytest.raises(BadRequest, match="out of range"):
+        Codec(spec(datatype)).decode(strange(datatype, f"1,{beside},{number},4"), None)
+
+
+@pytest.mark.parametrize("datatype", ["INT64", "UINT8", "BOOL", "BYTES"])
+def test_nan_is_no_integer_no_boolean_and_no_text(datatype: str) -> None:
+    with pytest.raises(BadRequest):
+        Codec(spec(datatype)).decode(strange(datatype, "NaN,1,1,1"), None)
+
+
+@pytest.mark.parametrize("datatype", FLOATS)
+def test_an_answer_that_is_not_finite_is_null_in_json_and_as_it_is_in_binary(datatype: str) -> None:
+    output = from_array("y", np.array(STRANGE, DTYPES[datatype]).reshape(1, 2, 2))
+    answer = Answer([output], Times(0, 0, 0, 1))
+    for wants, told in (({}, None), ({"binary_data_output": True}, output.data)):
+        asked = Codec(spec(datatype)).decode(
+            strange(datatype)[:-1] + b',"parameters":' + orjson.dumps(wants) + b"}", None
+        )
+        body, length = Codec(spec(datatype)).encode(answer, asked)
+        if told is None:
+            assert orjson.loads(body)["outputs"][0]["data"] == [1.0, None, None, None]
+        else:
+            assert body[length:] == bytes(told)
 
 
 @pytest.mark.parametrize(

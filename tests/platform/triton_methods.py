@@ -52,14 +52,14 @@ def server_metadata(call: Call) -> None:
 def model_metadata(call: Call) -> None:
     document = call("get_model_metadata", MODEL, "1")
     assert (document["name"], document["versions"]) == (MODEL, ["1"])
-    assert document["inputs"] == [{"name": "ids", "datatype": "INT64", "shape": [-1, -1]}]
+    assert document["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
     refuses(call, "no such version", "404", "get_model_metadata", MODEL, "2")
 
 
 def model_config(call: Call) -> None:
     document = call("get_model_config", MODEL)
     assert document["max_batch_size"] == 64
-    assert document["input"][0]["data_type"] == "TYPE_INT64"
+    assert document["input"][0]["data_type"] == "TYPE_STRING"
     assert "dynamic_batching" in document
 
 

@@ -12,7 +12,7 @@ from headrace.edge.bodies import StrictBody, read_body
 from headrace.edge.exchange import Exchange
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest, UnsupportedMedia
 from headrace.gateway.base64_text import from_base64
-from headrace.gateway.classification import MAX_CLASSES
+from headrace.gateway.classification import MAX_CLASSES, best_of
 from headrace.gateway.json_document import LARGE_BYTES
 from headrace.gateway.json_pieces import rows_in_pieces
 from headrace.gateway.json_scan import scan
@@ -140,11 +140,15 @@ def _token_tensors(raw: TextSpec, ids: list[int]) -> list[Tensor]:
 
 
 def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], top_k: int) -> orjson.Fragment:
-    """A JSON list of the best `top_k` classes of each row, best first. Raises AnswerTooLarge beyond MAX_CLASSES."""
-    scores = _scores(to_array(answer.outputs[0]), output)
+    """A JSON list of the best `top_k` classes of each row, best first. Raises AnswerTooLarge beyond MAX_CLASSES.
+
+    A score that is not finite is null; the order is that of the output's own values, NaN last.
+    """
+    values = to_array(answer.outputs[0])
+    scores = _scores(values, output)
     if len(scores) * min(top_k, scores.shape[1]) > MAX_CLASSES:
         raise AnswerTooLarge(f"top_k: expected at most {MAX_CLASSES} classes in all, found {len(scores)} x {top_k}")
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+    best = best_of(values, top_k)
     results = (
         [{"label": labels[i], "index": i, "score": float(row[i])} for i in order.tolist()]
         for row, order in zip(scores, best, strict=True)
@@ -155,8 +159,9 @@ def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], 
 def _scores(values: Array, output: OutputSpec) -> Array:
     if output.activation == "none":
         return values
-    shifted = np.exp(values - values.max(axis=1, keepdims=True))
-    scores: Array = shifted / shifted.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # of infinity; what comes of it is NaN
+        shifted = np.exp(values - values.max(axis=1, keepdims=True))
+        scores: Array = shifted / shifted.sum(axis=1, keepdims=True)
     return scores
 
 

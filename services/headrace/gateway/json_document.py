@@ -9,7 +9,7 @@ import simdjson
 from headrace.edge.bodies import printable
 from headrace.errors import BadJson, BadRequest
 from headrace.gateway.json_elements import kind_of
-from headrace.gateway.json_lifted import lift, put_back
+from headrace.gateway.json_lifted import lift, put_back, read_float
 from headrace.gateway.json_scan import MAX_DEPTH, arrays_in, scan
 
 __all__ = ["LARGE_BYTES", "flag", "mapping_of", "objects", "parameters_of", "parse", "text", "whole"]
@@ -106,9 +106,12 @@ def _check_all_keys(document: "simdjson.Object") -> None:
 def _lenient(body: bytes) -> object:
     """What simdjson does not read: the bare tokens NaN and Infinity of real clients, and integers beyond 64 bits."""
     if len(body) > MAX_LENIENT_BYTES:
-        raise BadJson("body: expected JSON, found something else")
+        raise BadJson(
+            "body: expected JSON, found something else; with NaN or Infinity in it "
+            f"it may have {MAX_LENIENT_BYTES} bytes beside long arrays of numbers"
+        )
     try:
-        document: object = json.loads(body.decode(), object_pairs_hook=_unique)
+        document: object = json.loads(body.decode(), object_pairs_hook=_unique, parse_float=read_float)
         json.dumps(document, ensure_ascii=False).encode()  # half a character is no text that could be answered with
         return document
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ from headrace.errors import BadJson, BadRequest
 from headrace.gateway.json_scan import CLOSE, COMMA, OPEN, Structure
 from headrace.tensor import Array
 
-__all__ = ["Lifted", "lift", "put_back"]
+__all__ = ["Lifted", "lift", "put_back", "read_float"]
 
 _LIFT_BYTES = 16 << 10
 _PIECE_BYTES = 128 << 10
@@ -95,7 +95,7 @@ class Lifted:
 def _lenient(text: bytes, dtype: str, place: str) -> Array:
     """The bare tokens NaN and Infinity, and integers beyond 64 bits."""
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_float=read_float)
     except ValueError:
         raise BadJson(f"{place}: expected JSON, found something else") from None
     allowed = (int, float) if dtype == "<f8" else (int,)
@@ -105,6 +105,13 @@ def _lenient(text: bytes, dtype: str, place: str) -> Array:
         return np.array(values, dtype)
     except OverflowError:
         raise BadRequest(f"{place}: an integer is out of range") from None
+
+
+def read_float(text: str) -> float:
+    """A JSON number with a fraction or an exponent. Raises BadJson beyond 64 bits: infinity is what says so itself."""
+    if math.isinf(number := float(text)):
+        raise BadJson("body: a number is out of range")
+    return number
 
 
 def lift(body: bytes, structure: Structure) -> tuple[bytes, list[Lifted]]:

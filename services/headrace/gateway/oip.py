@@ -10,7 +10,7 @@ from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
 from headrace.statistics import Statistics, merge, statistics_document
 from headrace_models.repository import version_order
-from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
+from headrace_models.spec import CharactersSpec, InputSpec, ModelSpec, OutputSpec, TextSpec
 
 __all__ = [
     "alive",
@@ -75,17 +75,31 @@ async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
 
 
 async def model_metadata(at: Doors, exchange: Exchange, _: bytes) -> Response:
-    """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows."""
+    """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows.
+
+    Of a model that reads text the input is the text; the tensors that come of it may be sent instead. States, which are
+    kept here or may be sent, are no inputs: the configuration names them.
+    """
     version = version_of(at, exchange)
     spec = version.spec
     document = {
         "name": spec.name,
         "versions": sorted(at.router.models()[spec.name], key=version_order),
         "platform": _PLATFORMS[version.backend],
-        "inputs": [_tensor_metadata(i) for i in spec.inputs],
+        "inputs": [_tensor_metadata(i) for i in _listed(spec)],
         "outputs": [_tensor_metadata(o) for o in spec.outputs],
     }
     return json_response(document)
+
+
+def _listed(spec: ModelSpec) -> list[InputSpec]:
+    """The inputs that suffice for a request and that a client without the model's vocabulary can make.
+
+    Triton's clients send all that are listed: never the states, which a sequence's step may not have.
+    """
+    if isinstance(spec.raw, TextSpec | CharactersSpec):
+        return [InputSpec(name=spec.raw.input, datatype="BYTES", shape=(1,))]
+    return [i for i in spec.inputs if i.name in spec.required_inputs]
 
 
 def _tensor_metadata(tensor: InputSpec | OutputSpec) -> dict[str, object]:
@@ -103,7 +117,7 @@ async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
         "backend": "onnxruntime" if version.backend == "onnx" else "pytorch",
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": spec.batching.max_rows,
-        "input": [{**_tensor_config(i), "optional": i.name not in spec.required_inputs} for i in spec.inputs],
+        "input": [{**_tensor_config(i), "optional": False} for i in _listed(spec)],
         "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
         "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
         **_scheduling(spec),

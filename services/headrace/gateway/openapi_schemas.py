@@ -29,6 +29,7 @@ BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 ANYTHING: Schema = {}
 _SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
+_FLOAT: Schema = {"type": ["number", "null"], "description": "null if it is not finite"}
 _SCALARS: Schema = {"anyOf": [_SCALAR, array(_SCALAR)]}
 _ID: Schema = {"type": "string", "maxLength": 1024, "pattern": r"^[^\u0000-\u001f\u007f]*$"}
 _PARAMETERS: Schema = {
@@ -156,7 +157,7 @@ _SCHEMAS: dict[str, Schema] = {
                 name=STRING,
                 shape=_SHAPE,
                 datatype=_DATATYPE,
-                data=array(_SCALAR),
+                data={**array(_SCALAR), "description": "flat; null for a number that is not finite"},
                 parameters=record("binary_data_size", binary_data_size=COUNT),
             )
         ),
@@ -186,7 +187,7 @@ _SCHEMAS: dict[str, Schema] = {
         "model version results",
         model=STRING,
         version=STRING,
-        results=array(array(record("label index score", label=STRING, index=COUNT, score=NUMBER))),
+        results=array(array(record("label index score", label=STRING, index=COUNT, score=_FLOAT))),
     ),
     "EmbeddingsAnswer": record(
         "object data model usage",
@@ -196,7 +197,7 @@ _SCHEMAS: dict[str, Schema] = {
                 "object index embedding",
                 object={"const": "embedding"},
                 index=COUNT,
-                embedding={"anyOf": [array(NUMBER), {**STRING, "contentEncoding": "base64"}]},
+                embedding={"anyOf": [array(_FLOAT), {**STRING, "contentEncoding": "base64"}]},
             )
         ),
         model=STRING,

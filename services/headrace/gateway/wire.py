@@ -70,8 +70,7 @@ class Codec:
         known = {i.name: i for i in spec.inputs}
         if self._raw:
             known[self._raw] = InputSpec(name=self._raw, datatype="BYTES", shape=())
-        refuses_non_finite = spec.non_finite == "refuse"
-        self._readers = {n: TensorReader(i, refuses_non_finite=refuses_non_finite) for n, i in known.items()}
+        self._readers = {n: TensorReader(i, is_finite=spec.finite) for n, i in known.items()}
         self._states = frozenset(state.input for state in spec.state)
         self._required = [n for n in spec.input_names if n not in self._states]
         text = spec.preprocess if isinstance(spec.preprocess, TextSpec) else None

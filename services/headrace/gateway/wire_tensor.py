@@ -21,14 +21,14 @@ _MAX_ELEMENTS = 1 << 31
 class TensorReader:
     """Reads the entries of `inputs` that belong to one input of a spec."""
 
-    def __init__(self, spec: InputSpec, *, refuses_non_finite: bool) -> None:
+    def __init__(self, spec: InputSpec, *, is_finite: bool) -> None:
         self._spec = spec
         self._rank = 1 + len(spec.shape)
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
         self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
         self._has_range = spec.minimum is not None or spec.maximum is not None
-        self._checks_finite = refuses_non_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
+        self._checks_finite = is_finite and spec.datatype in ("FP16", "FP32", "FP64", "BF16")
 
     def read(self, item: Mapping[str, object], where: str, tail: memoryview, place: int) -> tuple[Tensor, int]:
         """The tensor, and where in the binary `tail` the next one begins. Raises BadRequest naming `where`."""
@@ -43,7 +43,7 @@ class TensorReader:
             found = "neither" if data is None else "both"
             raise BadRequest(f"{where}: expected data or parameters.binary_data_size, found {found}")
         if size is None:
-            return Tensor(spec.name, spec.datatype, shape, self._from_json(data, shape, where)), place
+            return Tensor(spec.name, spec.datatype, shape[: self._rank], self._from_json(data, shape, where)), place
         end = place + whole(size, f"{where}.parameters.binary_data_size")
         if end > len(tail):
             raise BadRequest(f"{where}.parameters.binary_data_size: {end - len(tail)} bytes are missing from the body")
@@ -89,7 +89,7 @@ class TensorReader:
 
     def from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
         """The tensor of raw bytes, whose `shape` is checked already."""
-        tensor = Tensor(self._spec.name, self._spec.datatype, shape, data)
+        tensor = Tensor(self._spec.name, self._spec.datatype, shape[: self._rank], data)
         if not self._width:
             to_array(tensor)
             return tensor
@@ -107,16 +107,20 @@ class TensorReader:
         return tensor
 
     def _shape(self, value: object, where: str) -> tuple[int, ...]:
-        """`[rows, *shape]`, checked with exact integers before anything is allocated."""
+        """`[rows, *shape]`, checked with exact integers before anything is allocated.
+
+        `[rows, 1]` for `[rows]` is as good: Triton's clients know no input of fewer axes.
+        """
         shape = plain(value)
-        if shape == self._last and all(type(axis) is int for axis in shape):  # True equals 1
+        if shape and shape == self._last and all(type(axis) is int for axis in shape):  # True equals 1
             return tuple(shape)
         if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
             raise BadRequest(f"{where}: expected an array of integers of 0 or more")
-        if len(shape) != self._rank:
+        is_column = self._rank == 1 and shape[1:] == [1]
+        if len(shape) != self._rank and not is_column:
             expected = ", ".join(["n", *("*" if axis == -1 else str(axis) for axis in self._spec.shape)])
             raise BadRequest(f"{where}: expected {self._rank} axes [{expected}], found {len(shape)}")
-        if shape[1:] != self._fixed:
+        if shape[1:] != self._fixed and not is_column:
             for axis, (found, wanted) in enumerate(zip(shape[1:], self._spec.shape, strict=True), start=1):
                 self._check_axis(found, wanted, f"{where}: axis {axis}")
         if math.prod(shape) > _MAX_ELEMENTS:
