@@ -7,7 +7,7 @@ that counts. The same quiet time with every fixed size tells what the best one w
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, inf
+from math import ceil
 from random import Random
 from typing import NamedTuple
 
@@ -106,15 +106,14 @@ HISTORIES: Mapping[str, History] = {
 
 @dataclass
 class _Executor:
-    """Takes its time for each batch, and counts the rows and batches of the time that counts."""
+    """Takes its time for each batch; `ran` are the ends and the rows of those of the time that counts."""
 
     cost: Cost
     chance: Random
     noise: Noise | None = None
     spell: tuple[float, float] = (0.0, 1.0)
     preparing: int = 0
-    rows: int = 0
-    batches: int = 0
+    ran: list[tuple[float, int]] = field(default_factory=list)
 
     async def __call__(self, payloads: Sequence[int]) -> Sequence[int]:
         rows = len(payloads)
@@ -124,9 +123,13 @@ class _Executor:
             share = min(1.0, (asyncio.get_running_loop().time() - began_s) / lasts_s)
             took_s *= self.noise(Moment(rows, share, self.preparing), self.chance)
         await asyncio.sleep(took_s)
-        self.rows += rows
-        self.batches += 1
+        self.ran.append((asyncio.get_running_loop().time(), rows))
         return payloads
+
+    def outcome(self, cells: float) -> "Outcome":
+        """From the first batch's end to the last one's, so that no half batch counts."""
+        rows = sum(rows for _, rows in self.ran[1:])
+        return Outcome(rows / (self.ran[-1][0] - self.ran[0][0]), rows / (len(self.ran) - 1), cells)
 
 
 class Outcome(NamedTuple):
@@ -190,9 +193,9 @@ async def _judge(cost: Cost, history: History, chance: Random, limits: Limits) -
             await asyncio.sleep(BREAK_S * chance.uniform(0, 1))
         callers.become(CALLERS)
         await asyncio.sleep(GRACE_S)
-        executor.rows = executor.batches = 0
+        executor.ran.clear()
         await asyncio.sleep(COUNTED_S)
-        outcome = Outcome(executor.rows / COUNTED_S, executor.rows / max(1, executor.batches), batcher.sizes.cells)
+        outcome = executor.outcome(batcher.sizes.cells)
         callers.become(0)
     return outcome
 

@@ -284,7 +284,9 @@ class Batcher(Generic[P, R]):
         if self._ran is not None:
             ran, self._ran = self._ran, None
             turn_s = started_s - ran.ended_s
-            self.sizes.ran(ran.cells, ran.seconds + (min(turn_s, self.cost.turn_s) if ended_s is None else turn_s), started_s)
+            self.sizes.ran(
+                ran.cells, ran.seconds + (min(turn_s, self.cost.turn_s) if ended_s is None else turn_s), started_s
+            )
 
     def _learn_batch(self, cells: int, real_cells: int, started_s: float, ended_s: float) -> None:
         self.cost.batch_ran(cells, real_cells, ended_s - started_s, ended_s)

@@ -19,7 +19,7 @@ _KEPT = 9
 _FRESH_S, _FRESH_TIMES = 1.0, 30
 # Quick batches are learnt from together.
 _LEARN_S = 0.01
-# Where one size alone tells, and rows are padded for the base's sake, this much is left of it from one look to the next.
+# Where one size alone tells, and rows are padded for the sake of the base, this much is left of it at each look.
 _KEEP, _PADDED = 0.95, 1.01
 # A batch that took very long (a paused machine) deviates as if it had taken so many times what was expected.
 _MOST_SURPRISE = 2.0

@@ -140,4 +140,3 @@ class Sizes:
 
     def _at(self, rung: int) -> _Rung:
         return self._rungs.get(rung) or self._rungs.setdefault(rung, _Rung())
-
