@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headrace.channel.handed import SequenceKey
-from headrace.errors import BadRequest, TooLarge
+from headrace.errors import BadRequest, Blame, TooLarge
 from headrace.statistics import Statistics
 from headrace.tensor import Buffer, SequenceStep, Tensor, Times
 
@@ -86,12 +86,13 @@ class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):
 
 
 class Fault(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    """The error of one Ask, by its code in `headrace.errors`."""
+    """The error of one Ask, by its code in `headrace.errors`. It may come after a Cancel, for whom it may blame."""
 
     id: int
     code: str
     message: str
     retry_after_s: float | None
+    blame: Blame = "none"
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=5, frozen=True):
