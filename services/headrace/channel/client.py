@@ -177,6 +177,8 @@ class ReplicaClient:
         match frame:
             case Reply():
                 self._withdrawn.pop(frame.id)
+                if frame.id == self._alone:
+                    self._alone = NOBODY
                 if future := self._take(frame.id):
                     future.set_result(Answer(tensors, frame.times, frame.tokens))
             case Fault():
