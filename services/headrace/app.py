@@ -234,8 +234,8 @@ def _deployment(kind: type, name: str, replicas: int, options: dict[str, float],
         name=name,
         num_replicas=replicas,
         ray_actor_options=options,
-        # A dead process is noticed without it, a stopped one is ended by its guardian, and a check that fails needs no
-        # timeout. What is left to it is rare, and three short ones in a row would end sound replicas where CPU is short.
+        # A dead process is noticed without it, a stopped one is ended by its guardian, a check that fails needs no
+        # timeout. What is left to it is rare, and three short ones in a row would end sound ones where CPU is short.
         health_check_period_s=1.0,
         health_check_timeout_s=10.0,
         graceful_shutdown_wait_loop_s=0.1,

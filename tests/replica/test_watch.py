@@ -129,10 +129,24 @@ def test_what_is_late_and_goes_on_until_its_limit_is_to_blame_after_all() -> Non
     case = Case(Hearing())
     run = case.begin(expected_s=0.3, deadline_s=1.0)
     causes = []
-    for _ in range(2):
-        case.goes_on(2.0)
+    for share in (0.1, 1.0):
+        case.goes_on(4.0, share)
         causes.append(run.cause)
     assert causes == ["late", "endless"]
+
+
+def test_a_short_deadline_saves_no_endless_input_on_a_busy_machine() -> None:
+    case = Case(Hearing())
+    run = case.begin(deadline_s=1.0)
+    case.goes_on(6.2, share=0.3)
+    assert run.cause == "endless"
+
+
+def test_an_odd_run_whose_callers_time_is_over_does_not_go_on_for_long() -> None:
+    case = Case(Hearing())
+    run = case.begin(expected_s=1.0, deadline_s=3.0)
+    case.goes_on(8.8, share=0.5)
+    assert run.cause == "late"
 
 
 def test_where_stopping_does_nothing_the_process_says_who_it_was_and_ends() -> None:

@@ -28,8 +28,9 @@ _TIMES_EXPECTED = 10.0
 LEAST_S = 1.5
 # The time that passed convicts alone at this many times the limit.
 _PASSED = 6.0
-# So long after its last caller's deadline a run is of use to nobody.
-_LATE_S = 0.5
+# So long after its last caller's deadline a run is of use to nobody. One that has taken this share of its limit by then
+# is odd: it is left some seconds more to show whether it is endless, or its input could be sent again and again.
+_LATE_S, _ODD, _ODD_LATE_S = 0.5, 0.2, 5.0
 # What a run that was told to stop may still take.
 _OBEY_S = 1.0
 # How long the process lives on to say who was in the run.
@@ -159,7 +160,8 @@ class Watch:
         is_endless = _is_over(spent, (0.0, 0.0), run.limit_s)
         if self._stop is None:
             return is_endless
-        if not (is_endless or now_s >= run.late_s):
+        is_odd = _is_over(spent, (0.0, 0.0), _ODD * run.limit_s)
+        if not (is_endless or now_s >= run.late_s + (_ODD_LATE_S if is_odd else 0.0)):
             return False
         if run.cause is None:
             run.told_at = spent
