@@ -63,7 +63,7 @@ class Request(msgspec.Struct):
 
     `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
     was under way when a replica died; it runs in a batch of its own; `started` and `ended`, if given, frame that.
-    `stopped`, if given, is told of a run with it that was stopped: for a request that nobody waits for any more.
+    `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits for it any more.
     """
 
     inputs: Sequence[Tensor]
@@ -76,7 +76,7 @@ class Request(msgspec.Struct):
     is_suspect: bool = False
     started: Callable[[], None] | None = None
     ended: Callable[[], None] | None = None
-    stopped: Callable[[HeadraceError], None] | None = None
+    stopped: Callable[["Request", HeadraceError], None] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -134,7 +134,7 @@ async def test_a_stopped_run_is_told_of_though_its_caller_waits_no_more(
     await until(lambda: replica.service.cancelled == ["request-1"])
     (seen,) = replica.service.requests
     assert seen.stopped
-    seen.stopped(RunStopped("stopped", 1, "certain"))
+    seen.stopped(seen, RunStopped("stopped", 1, "certain"))
     await until(lambda: bool(told))
     assert told == [("request-1", "certain")]
     client.close()

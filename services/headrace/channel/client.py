@@ -14,6 +14,7 @@ from headrace.channel.frames import (
     Adopt,
     Adopted,
     Ask,
+    Blamed,
     Cancel,
     Fault,
     Frame,
@@ -189,10 +190,12 @@ class ReplicaClient:
                 self._pong = frame
                 self.known.set()
             case _:
-                self._on_news(frame)
+                self._on_news(frame, tensors)
 
-    def _on_news(self, frame: Frame) -> None:
+    def _on_news(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
+            case Blamed():
+                self._tell_blame(Request(tensors, frame.outputs, deadline_s=0.0), "certain")
             case Told():
                 _settle(self._telling, frame.id, frame.statistics)
             case Adopted():

@@ -20,6 +20,7 @@ __all__ = [
     "Adopt",
     "Adopted",
     "Ask",
+    "Blamed",
     "Cancel",
     "Decoder",
     "Fault",
@@ -131,6 +132,13 @@ class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
     id: int
 
 
+class Blamed(msgspec.Struct, array_like=True, tag=15, frozen=True):
+    """Another gateway's request, whose tensors follow: the model did not end on it, alone. It is to be refused."""
+
+    outputs: tuple[str, ...]
+    tensors: tuple[_Meta, ...] = ()
+
+
 class Adopt(msgspec.Struct, array_like=True, tag=11, frozen=True):
     """A replica that goes away offers its sequences, each with the names of its tensors, which follow in this order.
 
@@ -173,6 +181,7 @@ Frame = (
     | Adopted
     | Moved
     | Started
+    | Blamed
 )
 
 _encode_header = msgspec.msgpack.Encoder().encode

@@ -17,6 +17,7 @@ from headrace.channel.frames import (
     Adopt,
     Adopted,
     Ask,
+    Blamed,
     Cancel,
     Fault,
     Frame,
@@ -104,6 +105,11 @@ class ChannelServer:
         for peer in list(self.peers):
             peer.send(frame)
 
+    def say_blamed(self, request: Request, asker: "_Peer") -> None:
+        """Tell the other gateways of a request that is not to be asked again; its own has its answer."""
+        for peer in self.peers - {asker}:
+            peer.send(Blamed(tuple(request.outputs), metas(request.inputs)), request.inputs)
+
     def flush(self) -> None:
         """Write what was sent to the gateways now, since the process may end before the loop's turn does."""
         for peer in list(self.peers):
@@ -184,10 +190,10 @@ class _Peer:
             answer = await self._server.service.infer(request)
             self._reply(ask, answer)
         except HeadraceError as error:
-            self._fault(ask.id, error)
+            self._fault(ask.id, request, error)
         except Exception:
             log.exception("request %s failed", ask.request_id)
-            self._fault(ask.id, InferenceFailed("the model failed on this request"))
+            self._fault(ask.id, request, InferenceFailed("the model failed on this request"))
 
     def _say_alone(self, ask_id: int) -> None:
         """Tell that a suspect runs, before it does, and give every gateway the answers that it is owed till now."""
@@ -200,9 +206,11 @@ class _Peer:
         except TooLarge:
             raise InferenceFailed("the model's answer is larger than a frame of the channel may be") from None
 
-    def _fault(self, ask_id: int, error: HeadraceError) -> None:
+    def _fault(self, ask_id: int, request: Request, error: HeadraceError) -> None:
         blame = error.blame if isinstance(error, RunStopped) else "none"
         self.send(Fault(ask_id, error.code, error.message, error.retry_after_s, blame))
+        if blame == "certain":
+            self._server.say_blamed(request, self)
 
     def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
         try:

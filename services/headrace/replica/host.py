@@ -333,7 +333,7 @@ class Host:
         error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
         for piece in pieces:
             if piece.request.stopped:
-                piece.request.stopped(error)
+                piece.request.stopped(piece.request, error)
         return error
 
     def _say_who_ran(self, run: Run) -> None:
