@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from headrace.replica.watch import LEAST_S, LOOK_S, Run, Watch
 from headrace.tensor import Array
@@ -194,3 +196,23 @@ def test_one_of_two_lanes_is_stopped_alone() -> None:
 )
 def test_only_what_is_stopped_soon_may_hold_the_event_loop(backend: Deaf, max_run_s: float | None, may: bool) -> None:
     assert Case(backend, max_run_s).watch.may_hold_the_loop is may
+
+
+SOUND = st.tuples(st.floats(0.001, 3.0), st.floats(0.2, 9.0), st.floats(0.2, 1.0))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(SOUND, st.booleans()), max_size=8))
+def test_no_history_of_sound_runs_convicts_one_and_an_endless_one_never_gets_away(
+    history: list[tuple[tuple[float, float, float], bool]],
+) -> None:
+    """Sound ones take up to nine times what was expected, with as little as a fifth of a core for them."""
+    for backend in (Hearing(), Deaf()):
+        case = Case(backend)
+        for (expected_s, times, share), is_endless in history:
+            run, ends = case.begin(expected_s, case.now_s + HOUR_S), case.ends
+            limit_s = max(LEAST_S, 10 * expected_s)
+            case.goes_on((limit_s + 0.6 if is_endless else 0.1 * times * limit_s) / share, share)
+            assert (run.cause is not None) is is_endless
+            assert (case.ends > ends) is (is_endless and not isinstance(backend, Hearing))
+            end(run)

@@ -166,6 +166,7 @@ class ReplicaClient:
             del waiting[frame.id]
 
     def close(self) -> None:
+        self._withdrawn.clear()  # that the channel ends is nobody's fault
         self.stream.close()
 
     async def finish(self) -> None:

@@ -36,6 +36,10 @@ class Withdrawn:
         self._nbytes -= kept[1].nbytes
         return kept[1]
 
+    def clear(self) -> None:
+        self._kept.clear()
+        self._nbytes = 0
+
     def forget(self) -> None:
         """Drop what no news can come of any more."""
         now_s = self._clock()

@@ -324,6 +324,7 @@ class Host:
     def _stopped(self, run: Run, pieces: Sequence[_Piece], cells: int, took_s: float) -> HeadraceError:
         """What becomes of all pieces of a run that was stopped; those who left are told here."""
         self._is_quick = False
+        log.warning("a run of %d requests was stopped after %.1f s: %s", len(pieces), took_s, run.cause)
         if run.cause == "late":
             # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
             self._batcher.cost.batch_ran(cells, cells, took_s, monotonic())
