@@ -36,7 +36,6 @@ class Guardian:
                 stdout=nothing,
                 stderr=nothing,
                 cwd="/",
-                env={},
                 start_new_session=True,
             )
         except OSError as error:

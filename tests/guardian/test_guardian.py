@@ -52,6 +52,13 @@ def guardians(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def has_ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def until(question: Callable[[], bool]) -> None:
     """Other processes tell nobody; bounded, and a look costs next to nothing."""
     deadline_s = monotonic() + TIMEOUT_S
@@ -87,7 +94,7 @@ def test_a_guardian_that_died_has_a_successor(guarded: Guarded) -> None:
     assert guarded.stdout
     (first,) = guardians(guarded.pid)
     os.kill(first, signal.SIGKILL)
-    until(lambda: "Z" in Path(f"/proc/{first}/stat").read_text().split()[2])
+    until(lambda: has_ended(first))
     guarded.stdin.write("keep\n")
     guarded.stdin.flush()
     assert guarded.stdout.readline() == "guarded\n"

@@ -81,7 +81,7 @@ def test_a_process_that_is_stopped_for_good_is_replaced(small: Platform, role: s
 def _is_gone(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
