@@ -108,6 +108,4 @@ def test_a_guardian_ends_with_its_process(guarded: Guarded) -> None:
     (guardian,) = guardians(guarded.pid)
     guarded.kill()
     guarded.wait(TIMEOUT_S)
-    until(
-        lambda: not Path(f"/proc/{guardian}").exists() or "Z" in Path(f"/proc/{guardian}/stat").read_text().split()[2]
-    )
+    until(lambda: has_ended(guardian))
