@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, OrtValue
+    from onnxruntime import InferenceSession, OrtValue, RunOptions
 
 __all__ = ["Bound"]
 
@@ -31,14 +31,16 @@ class Bound:
         self._binding = session.io_binding()
         self._kept: OrderedDict[_Key, OrtValue] = OrderedDict()
 
-    def __call__(self, inputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    def __call__(
+        self, inputs: Mapping[str, npt.NDArray[Any]], options: "RunOptions | None" = None
+    ) -> dict[str, npt.NDArray[Any]]:
         for name, array in inputs.items():
             self._binding.bind_ortvalue_input(name, self._on_device(name, np.ascontiguousarray(array)))
         for name in self._names:
             self._binding.bind_output(name, self._device, _FIRST_GPU)
         try:
             self._binding.synchronize_inputs()
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, options)
             self._binding.synchronize_outputs()
             return {name: v.numpy() for name, v in zip(self._names, self._binding.get_outputs(), strict=True)}
         finally:

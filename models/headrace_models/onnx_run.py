@@ -1,9 +1,9 @@
 """Runs an ONNX Runtime session on numpy arrays of every datatype, also those that its own `run` does not take."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,20 @@ from headrace_models.onnx_bound import Bound
 from headrace_models.spec import DTYPES
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, OrtValue
+    from onnxruntime import InferenceSession, OrtValue, RunOptions
 
 __all__ = ["Arrays", "Run", "runner"]
 
 Arrays = Mapping[str, npt.NDArray[Any]]
-Run = Callable[[Arrays], dict[str, npt.NDArray[Any]]]
 
 _BF16 = DTYPES["BF16"]
 _BF16_IN_ONNX = 16  # TensorProto.BFLOAT16
+
+
+class Run(Protocol):
+    def __call__(self, inputs: Arrays, options: "RunOptions | None" = None, /) -> dict[str, npt.NDArray[Any]]:
+        """With `options` whose `terminate` is set meanwhile it raises soon."""
+        ...
 
 
 def runner(session: "InferenceSession", outputs: Sequence[str] = (), device: str | None = None) -> Run:
@@ -41,14 +46,20 @@ def runner(session: "InferenceSession", outputs: Sequence[str] = (), device: str
     return partial(_run, session, names)
 
 
-def _run(session: "InferenceSession", names: Sequence[str], inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+def _run(
+    session: "InferenceSession", names: Sequence[str], inputs: Arrays, options: "RunOptions | None" = None
+) -> dict[str, npt.NDArray[Any]]:
+    return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
 
 
 def _run_with_texts(
-    session: "InferenceSession", names: Sequence[str], texts: Sequence[str], inputs: Arrays
+    session: "InferenceSession",
+    names: Sequence[str],
+    texts: Sequence[str],
+    inputs: Arrays,
+    options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    return _run(session, names, {**inputs, **{name: _decoded(inputs[name], name) for name in texts}})
+    return _run(session, names, {**inputs, **{name: _decoded(inputs[name], name) for name in texts}}, options)
 
 
 def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -60,9 +71,12 @@ def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
     return np.array(texts, object).reshape(array.shape)
 
 
-def _run_with_bf16(session: "InferenceSession", names: Sequence[str], inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+def _run_with_bf16(
+    session: "InferenceSession", names: Sequence[str], inputs: Arrays, options: "RunOptions | None" = None
+) -> dict[str, npt.NDArray[Any]]:
     # numpy's own types end at FP16: the runtime gets and gives BF16 as memory of its own type.
-    values = session.run_with_ort_values(names, {name: _value(array) for name, array in inputs.items()})
+    given = {name: _value(array) for name, array in inputs.items()}
+    values = session.run_with_ort_values(names, given, options)
     return {name: _array(value) for name, value in zip(names, values, strict=True)}
 
 

@@ -202,6 +202,9 @@ class Batching(_Frozen):
 
     `cost` says what a batch's time depends on: its "cells", rows x padded length, or its "rows" alone. With `buckets`
     padded axes get one of these lengths, the next larger one; without, that of the longest row in the batch.
+
+    A batch that runs for `max_run_s` is stopped: seconds of its thread's CPU time. Without, that is 1.5 s or ten times
+    what such a batch takes, whichever is more: too short for a model whose work depends on what is in its inputs.
     """
 
     max_rows: int = Field(default=32, ge=1)
@@ -209,6 +212,7 @@ class Batching(_Frozen):
     fixed_rows: int | None = Field(default=None, ge=1)
     cost: Literal["cells", "rows"] = "cells"
     buckets: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), strict=False)
+    max_run_s: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _holds_a_batch(self) -> "Batching":

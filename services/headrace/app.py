@@ -234,8 +234,10 @@ def _deployment(kind: type, name: str, replicas: int, options: dict[str, float],
         name=name,
         num_replicas=replicas,
         ray_actor_options=options,
+        # A dead process is noticed without it, a stopped one is ended by its guardian, a check that fails needs no
+        # timeout. What is left to it is rare, and three short ones in a row would end sound ones where CPU is short.
         health_check_period_s=1.0,
-        health_check_timeout_s=5.0,
+        health_check_timeout_s=10.0,
         graceful_shutdown_wait_loop_s=0.1,
         graceful_shutdown_timeout_s=grace_s,
         logging_config=LoggingConfig(enable_access_log=False),

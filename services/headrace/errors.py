@@ -43,13 +43,14 @@ HeadraceError
 │   ├── NotReady               the model has no replica that can answer now
 │   ├── Overloaded             a bounded line is full
 │   ├── ReplicaLost            the replica went away before it answered
+│   ├── RunStopped             the model did not end on its batch and was stopped
 │   └── ShuttingDown
 ├── DeadlineExceeded           not answered inside the caller's time
 ├── ClientGone                 the caller left before the answer
 ├── InferenceFailed            the model raised, or gave something that is no answer
 │   ├── AnswerTooLarge         it gave more than an answer may have
 │   ├── OutOfMemory            its device has too little memory for the batch
-│   └── PoisonInput            the input ended the processes that ran it, and is refused for a while
+│   └── PoisonInput            the input ended the process that ran it, or its run did not end; refused for a while
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
 
@@ -89,6 +90,7 @@ __all__ = [
     "QuotaExceeded",
     "ReceiptTimeout",
     "ReplicaLost",
+    "RunStopped",
     "SequenceLost",
     "SequenceMoved",
     "SequenceUnknown",
@@ -311,6 +313,17 @@ class ReplicaLost(Unavailable):
         self.blame = blame
 
 
+class RunStopped(Unavailable):
+    """`blame`: "certain" if the request was alone in the run, else "possible"."""
+
+    code = "run_stopped"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> None:
+        super().__init__(message, retry_after_s)
+        self.args = (message, retry_after_s, blame)
+        self.blame = blame
+
+
 class ShuttingDown(Unavailable):
     code = "shutting_down"
 
@@ -350,6 +363,9 @@ def _family(root: type[HeadraceError]) -> list[type[HeadraceError]]:
 _BY_CODE = {kind.code: kind for kind in _family(HeadraceError)}
 
 
-def error_from(code: str, message: str, retry_after_s: float | None = None) -> HeadraceError:
+def error_from(code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> HeadraceError:
     """The error that another process named by its code; an unknown code is an InferenceFailed."""
-    return _BY_CODE.get(code, InferenceFailed)(message, retry_after_s)
+    kind = _BY_CODE.get(code, InferenceFailed)
+    if issubclass(kind, ReplicaLost | RunStopped):
+        return kind(message, retry_after_s, blame)
+    return kind(message, retry_after_s)

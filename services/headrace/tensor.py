@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from headrace.errors import BadRequest
+from headrace.errors import BadRequest, HeadraceError
 from headrace_models.spec import DTYPES
 
 __all__ = [
@@ -63,6 +63,7 @@ class Request(msgspec.Struct):
 
     `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
     was under way when a replica died; it runs in a batch of its own; `started` and `ended`, if given, frame that.
+    `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits for it any more.
     """
 
     inputs: Sequence[Tensor]
@@ -75,6 +76,7 @@ class Request(msgspec.Struct):
     is_suspect: bool = False
     started: Callable[[], None] | None = None
     ended: Callable[[], None] | None = None
+    stopped: Callable[["Request", HeadraceError], None] | None = None
 
     @property
     def nbytes(self) -> int:

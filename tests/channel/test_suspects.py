@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.channel.replicas import TOKEN, Running, doubled, ready_client, request, running, until
 
-from headrace.channel import ReplicaClient
+from headrace.channel import ReplicaClient, connect
 from headrace.channel.frames import Ask, Decoder, Frame, Hello, Started, encode, metas
-from headrace.errors import ReplicaLost
+from headrace.errors import Blame, DeadlineExceeded, ReplicaLost, RunStopped
 from headrace.tensor import Answer, Request
 
 
@@ -115,3 +115,48 @@ async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running
     await until(lambda: bool(seen))
     caller.close()
     assert seen[-1] == Started(1)
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False], ids=["left", "expired"])
+async def test_a_stopped_run_is_told_of_though_its_caller_waits_no_more(
+    replica: Running, *, is_cancelled: bool
+) -> None:
+    told: list[tuple[str, Blame]] = []
+    client = await connect(replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b)))
+    replica.service.gate.clear()
+    asked = client.ask(request(1, seconds=5.0 if is_cancelled else 0.05))
+    await until(lambda: len(replica.service.requests) == 1)
+    if is_cancelled:
+        asked.cancel()
+    else:
+        with pytest.raises(DeadlineExceeded):
+            await asked
+    await until(lambda: replica.service.cancelled == ["request-1"])
+    (seen,) = replica.service.requests
+    assert seen.stopped
+    seen.stopped(seen, RunStopped("stopped", 1, "certain"))
+    await until(lambda: bool(told))
+    assert told == [("request-1", "certain")]
+    client.close()
+
+
+async def test_a_stopped_run_is_no_lost_replica_and_says_whom_it_blames(
+    replica: Running, client: ReplicaClient
+) -> None:
+    replica.service.failure = RunStopped("stopped", 1, "possible")
+    with pytest.raises(RunStopped) as caught:
+        await client.ask(request(1))
+    assert (caught.value.blame, client.is_ready) == ("possible", True)
+
+
+async def test_a_lost_replica_may_have_been_ended_by_what_nobody_waits_for_any_more(replica: Running) -> None:
+    told: list[tuple[str, Blame]] = []
+    client = await connect(replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b)))
+    replica.service.gate.clear()
+    asked = client.ask(request(1))
+    await until(lambda: len(replica.service.requests) == 1)
+    asked.cancel()
+    await until(lambda: replica.service.cancelled == ["request-1"])
+    lose(replica)
+    await client.lost.wait()
+    assert told == [("request-1", "possible")]

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from tests.channel.replicas import request, until
+from tests.channel.replicas import doubled, request, until
 from tests.gateway.mortal import POISON, STATUS
 from tests.gateway.towns import Town, spec
 
 from headrace.channel import Address
-from headrace.errors import HeadraceError, PoisonInput
+from headrace.errors import HeadraceError, PoisonInput, RunStopped
 from headrace.fleet.entries import ReplicaEntry
 
 ROOT = Path(__file__).parents[2]
@@ -82,3 +82,18 @@ async def first_of(
     for task in rest:
         task.cancel()
     return waits[done.pop()]
+
+
+async def test_what_one_gateway_learns_of_a_stopped_run_all_know(town: Town) -> None:
+    replica, other = await town.start(), await town.another_gateway()
+    await until(lambda: len(replica.channel.peers) == 2 and other.is_ready)
+    replica.service.failure = RunStopped("stopped", 1, "certain")
+    assert await outcome(town, POISON) is PoisonInput
+    replica.service.failure = None
+    for number, ends in ((1.0, 2.0), (POISON, PoisonInput)):
+        try:
+            found: object = doubled(await other.ask(other.find("tiny", None), request(number)))
+        except HeadraceError as error:
+            found = type(error)
+        assert found == ends
+    assert len(replica.service.requests) == 2

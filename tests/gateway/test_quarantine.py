@@ -8,12 +8,14 @@ from tests.channel.replicas import TIMES, request
 from tests.gateway.towns import spec
 
 from headrace.errors import (
+    Blame,
     DeadlineExceeded,
     HeadraceError,
     InferenceFailed,
     Overloaded,
     PoisonInput,
     ReplicaLost,
+    RunStopped,
 )
 from headrace.gateway.quarantine import POISON_S, SUSPECT_S, Quarantine
 from headrace.telemetry.events import Silent
@@ -22,12 +24,17 @@ from headrace.tensor import Answer, Request
 SPEC = spec()
 MOST = 10
 LOST, ALONE, BESIDE = (ReplicaLost("lost", 1, blame) for blame in ("possible", "certain", "none"))
+STOPPED, STOPPED_ALONE = (RunStopped("stopped", 1, blame) for blame in ("possible", "certain"))
 
 
 class Told(Silent):
     def __init__(self) -> None:
         self.refused: list[str] = []
+        self.retried: list[str] = []
         self.inputs: Callable[[], int] = lambda: -1
+
+    def request_retried(self, model: str) -> None:
+        self.retried.append(model)
 
     def poison_refused(self, model: str) -> None:
         self.refused.append(model)
@@ -44,18 +51,19 @@ class Ward:
         self.now_s = 1000.0
         self.quarantine = Quarantine(self.told, clock=lambda: self.now_s, most=MOST)
         self.fate: HeadraceError | None = None
+        self.fate_alone: HeadraceError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.seen: list[bool] = []
 
     def ask(self, asked: Request) -> Awaitable[Answer]:
         self.seen.append(asked.is_suspect)
-        return self._answer()
+        return self._answer(asked)
 
-    async def _answer(self) -> Answer:
+    async def _answer(self, asked: Request) -> Answer:
         await self.gate.wait()
-        if self.fate:
-            raise self.fate
+        if fate := (asked.is_suspect and self.fate_alone) or self.fate:
+            raise fate
         return Answer([], TIMES)
 
     async def ends(self, asked: Request, fate: HeadraceError | None = None) -> type[HeadraceError] | None:
@@ -182,3 +190,43 @@ async def test_what_is_remembered_is_bounded(ward: Ward) -> None:
     assert ward.told.inputs() == 0
     assert await ward.ends(request(MOST - 1)) is None
     assert ward.seen[-1] is True
+
+
+async def test_what_was_alone_in_a_run_that_was_stopped_is_refused_from_then_on(ward: Ward) -> None:
+    assert await ward.ends(request(1), STOPPED_ALONE) is PoisonInput
+    assert await ward.ends(request(1)) is PoisonInput
+    assert (ward.seen, ward.told.inputs(), ward.told.retried) == ([False], 1, [])
+
+
+async def test_what_was_with_others_in_it_is_repeated_alone_and_then_refused(ward: Ward) -> None:
+    ward.fate_alone = STOPPED_ALONE
+    assert await ward.ends(request(1), STOPPED) is PoisonInput
+    assert (ward.seen, ward.told.retried) == ([False, True], ["tiny"])
+
+
+async def test_who_was_innocent_in_it_is_answered(ward: Ward) -> None:
+    class Fair(Ward):
+        async def _answer(self, asked: Request) -> Answer:
+            if asked.is_suspect:
+                return Answer([], TIMES)
+            return await super()._answer(asked)
+
+    fair = Fair()
+    assert await fair.ends(request(1), STOPPED) is None
+    assert await fair.ends(request(1)) is None
+    assert fair.seen == [False, True, False]
+
+
+async def test_what_is_stopped_once_more_is_not_repeated_for_ever(ward: Ward) -> None:
+    assert await ward.ends(request(1), STOPPED) is RunStopped
+    assert ward.seen == [False, True]
+
+
+@pytest.mark.parametrize(("blame", "outcome"), [("certain", PoisonInput), ("possible", None), ("none", None)])
+async def test_a_verdict_on_what_nobody_waits_for_any_more_counts(
+    ward: Ward, blame: Blame, outcome: type[HeadraceError] | None
+) -> None:
+    ward.quarantine.blame(SPEC, request(1), blame)
+    await asyncio.sleep(0)
+    assert await ward.ends(request(1)) is outcome
+    assert ward.seen == {"certain": [], "possible": [True], "none": [False]}[blame]

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
+from tests.replica.loops import ENDLESS, make_loop
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
@@ -66,6 +67,38 @@ def test_a_killed_gateway_comes_back_and_meanwhile_the_other_answers(small: Plat
     killed = before.pop()
     os.kill(killed, signal.SIGKILL)
     _until(lambda: _answers(small) and len(_pids(small, "gateway") - {killed}) == 2, "two gateways answer again")
+
+
+@pytest.mark.parametrize("role", ["replica", "gateway"])
+def test_a_process_that_is_stopped_for_good_is_replaced(small: Platform, role: str) -> None:
+    before = _pids(small, role)
+    stopped = min(before)
+    os.kill(stopped, signal.SIGSTOP)
+    _until(lambda: _is_gone(stopped), "the process that was stopped ends")
+    _until(lambda: len(_pids(small, role) - {stopped}) == len(before) and _answers(small), "another one answers")
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_an_endless_input_takes_its_model_from_nobody(tmp_path: Path) -> None:
+    make_loop(tmp_path, tmp_path / "repository")
+
+    def infer(running: Platform, number: int) -> tuple[int, str]:
+        tensor = {"name": "x", "datatype": "INT64", "shape": [1, 4], "data": [number] * 4}
+        status, body = running.ask("POST", "/v2/models/loop/infer", orjson.dumps({"inputs": [tensor]}))
+        return status, orjson.loads(body).get("code", "")
+
+    with platform("--models", str(tmp_path / "repository")) as running:
+        before = _pids(running, "replica")
+        # Each gateway learns by itself, and a connection may be of either.
+        outcomes = [infer(running, number) for number in (5, ENDLESS, 6, ENDLESS, ENDLESS, 7)]
+        assert outcomes == [(500, "poison_input") if n in (1, 3, 4) else (200, "") for n in range(6)]
+        assert _pids(running, "replica") == before
 
 
 def test_the_taken_port_is_named_in_one_line_and_the_start_fails(small: Platform) -> None:

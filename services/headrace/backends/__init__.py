@@ -1,9 +1,9 @@
 """Backends run a loaded model; each runtime is imported when a model asks for it."""
 
-from headrace.backends.contract import Backend
+from headrace.backends.contract import Backend, Stoppable
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Backend", "load"]
+__all__ = ["Backend", "Stoppable", "load"]
 
 
 def load(version: ModelVersion, name: str) -> Backend:

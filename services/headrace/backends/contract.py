@@ -1,11 +1,11 @@
 """What a replica asks of a runtime."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headrace.tensor import Array
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "Stoppable"]
 
 
 class Backend(Protocol):
@@ -26,4 +26,13 @@ class Backend(Protocol):
 
         Raises OutOfMemory for a batch that the device has too little memory for, and BadRequest for a wrong input.
         """
+        ...
+
+
+@runtime_checkable
+class Stoppable(Backend, Protocol):
+    """A backend whose runs can be stopped from outside. Only such a one may run on the event loop."""
+
+    def stop(self, thread: int) -> None:
+        """Make what this thread runs raise soon, whatever it raises; from any thread, while that one is in `run`."""
         ...

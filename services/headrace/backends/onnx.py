@@ -1,6 +1,8 @@
 """ONNX Runtime: CUDA where its provider is there, else the CPU."""
 
+import threading
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import onnxruntime as ort
 
@@ -9,12 +11,17 @@ from headrace.backends.memory import within_memory
 from headrace.errors import BadRequest
 from headrace.tensor import Array
 from headrace_models.errors import BadInput
-from headrace_models.onnx_run import runner
+from headrace_models.onnx_run import Run, runner
 from headrace_models.repository import ModelVersion
 
 __all__ = ["OnnxBackend"]
 
-_ERRORS_ONLY = 3
+_FATAL_ONLY, _ERRORS_ONLY = 4, 3
+
+
+class _Lane(NamedTuple):
+    run: Run
+    options: ort.RunOptions
 
 
 class OnnxBackend:
@@ -34,7 +41,8 @@ class OnnxBackend:
         self.lanes = lanes_of(self.device)
         bound_to = self.device if self.device == "cuda" else None
         names = version.spec.output_names
-        self._runs = Lanes([runner(self._session, names, bound_to) for _ in range(self.lanes)])
+        self._lanes = Lanes([_Lane(runner(self._session, names, bound_to), _options()) for _ in range(self.lanes)])
+        self._running: dict[int, ort.RunOptions] = {}  # by thread
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         try:
@@ -43,5 +51,21 @@ class OnnxBackend:
             raise BadRequest(str(error)) from None
 
     def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        with self._runs.one() as run:
-            return run(inputs)
+        with self._lanes.one() as lane:
+            lane.options.terminate = False
+            self._running[thread := threading.get_ident()] = lane.options
+            try:
+                return lane.run(inputs, lane.options)
+            finally:
+                del self._running[thread]
+
+    def stop(self, thread: int) -> None:
+        """The runtime looks for it between two nodes of the graph, in the body of a loop too."""
+        if options := self._running.get(thread):
+            options.terminate = True
+
+
+def _options() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = _FATAL_ONLY  # what a run fails with is raised, and logged by whoever knows its request
+    return options

@@ -7,12 +7,14 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from headrace.channel.frames import (
+    NOBODY,
     Adopt,
     Adopted,
     Ask,
+    Blamed,
     Cancel,
     Fault,
     Frame,
@@ -30,15 +32,18 @@ from headrace.channel.frames import (
 )
 from headrace.channel.handed import HandedSequence, SequenceKey, pack
 from headrace.channel.stream import Address, FrameStream
+from headrace.channel.withdrawn import Withdrawn
 from headrace.errors import Blame, DeadlineExceeded, NotReady, ReplicaLost, error_from
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
-__all__ = ["OnMoved", "ReplicaClient", "connect"]
+__all__ = ["OnBlame", "OnMoved", "ReplicaClient", "connect"]
 
 T = TypeVar("T")
 # Told of each replica that took sequences over: its id in the fleet, and the sequences.
 OnMoved = Callable[[str, Collection[SequenceKey]], None]
+# Told of what is to blame, or may be, for a lost replica or a stopped run, though nobody waits for it any more.
+OnBlame = Callable[[Request, Blame], None]
 
 CONNECT_TIMEOUT_S = 2.0
 PING_PERIOD_S = 0.5
@@ -47,17 +52,25 @@ SUSPECT_S = 1.5
 LOST_S = 10.0
 
 
+class _Asked(NamedTuple):
+    request: Request
+    future: asyncio.Future[Answer]
+    timer: asyncio.TimerHandle
+
+
 class ReplicaClient:
     """One connection to one replica. Every `ask` is settled: answered, failed, expired, or lost with the replica."""
 
-    def __init__(self, on_moved: OnMoved | None = None) -> None:
+    def __init__(self, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None) -> None:
         loop = asyncio.get_running_loop()
         self._on_moved = on_moved
+        self._on_blame = on_blame
         self._loop = loop
         self._ids = itertools.count(1)
-        self._asked: dict[int, tuple[asyncio.Future[Answer], asyncio.TimerHandle]] = {}
+        self._asked: dict[int, _Asked] = {}
+        self._withdrawn = Withdrawn()
         self._suspects: set[int] = set()
-        self._alone = 0  # the suspect of which the replica said last that it runs, alone
+        self._alone = NOBODY  # the suspect of which the replica said last that it runs, alone
         self._telling: dict[int, asyncio.Future[Statistics]] = {}
         self._adopting: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
@@ -115,7 +128,7 @@ class ReplicaClient:
         self.stream.send(ask, request.inputs)
         future: asyncio.Future[Answer] = self._loop.create_future()
         timer = self._loop.call_later(budget_s, self._expire, ask_id)
-        self._asked[ask_id] = (future, timer)
+        self._asked[ask_id] = _Asked(request, future, timer)
         if request.is_suspect:
             self._suspects.add(ask_id)
         self._idle.clear()
@@ -153,6 +166,7 @@ class ReplicaClient:
             del waiting[frame.id]
 
     def close(self) -> None:
+        self._withdrawn.clear()  # that the channel ends is nobody's fault
         self.stream.close()
 
     async def finish(self) -> None:
@@ -164,21 +178,25 @@ class ReplicaClient:
         self._heard_s = monotonic()
         match frame:
             case Reply():
+                self._withdrawn.pop(frame.id)
+                if frame.id == self._alone:
+                    self._alone = NOBODY
                 if future := self._take(frame.id):
                     future.set_result(Answer(tensors, frame.times, frame.tokens))
             case Fault():
-                if future := self._take(frame.id):
-                    future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s))
+                self._fail(frame)
             case Started():
                 self._alone = frame.id
             case Pong():
                 self._pong = frame
                 self.known.set()
             case _:
-                self._on_news(frame)
+                self._on_news(frame, tensors)
 
-    def _on_news(self, frame: Frame) -> None:
+    def _on_news(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
+            case Blamed():
+                self._tell_blame(Request(tensors, frame.outputs, deadline_s=0.0), "certain")
             case Told():
                 _settle(self._telling, frame.id, frame.statistics)
             case Adopted():
@@ -193,31 +211,50 @@ class ReplicaClient:
             case _:
                 self.stream.abort()
 
+    def _fail(self, frame: Fault) -> None:
+        request = self._request_of(frame.id)
+        if future := self._take(frame.id):
+            future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s, frame.blame))
+        elif request is not None:
+            self._tell_blame(request, frame.blame)
+
+    def _request_of(self, ask_id: int) -> Request | None:
+        """What was asked, also if nobody waits for it any more: it is forgotten then."""
+        asked = self._asked.get(ask_id)
+        return asked.request if asked else self._withdrawn.pop(ask_id)
+
+    def _tell_blame(self, request: Request, blame: Blame) -> None:
+        if self._on_blame and blame != "none":
+            self._on_blame(request, blame)
+
     def _blame(self, ask_id: int) -> Blame:
         """Whether what was asked may have ended the replica. Where one ran alone it was that one, and nothing else."""
         if ask_id == self._alone:
             return "certain"
-        return "none" if self._alone in self._asked or ask_id in self._suspects else "possible"
+        return "none" if self._alone != NOBODY or ask_id in self._suspects else "possible"
 
     def _take(self, ask_id: int) -> asyncio.Future[Answer] | None:
         """The future that still waits for this answer; None if it was withdrawn or has expired."""
-        future, timer = self._asked.pop(ask_id, (None, None))
+        asked = self._asked.pop(ask_id, None)
         self._suspects.discard(ask_id)
         if not self._asked:
             self._idle.set()
-        if timer is not None:
-            timer.cancel()
-        return future if future is not None and not future.done() else None
+        if asked is None:
+            return None
+        asked.timer.cancel()
+        return None if asked.future.done() else asked.future
 
     def _expire(self, ask_id: int) -> None:
-        future, _ = self._asked[ask_id]
+        future = self._asked[ask_id].future
         if not future.done():
             future.set_exception(DeadlineExceeded("the model did not answer before the deadline"))
 
     def _withdraw(self, ask_id: int) -> None:
         """A future ended before its answer came (cancelled or expired): tell the replica to drop the work."""
-        if self._asked.get(ask_id) is None:
+        asked = self._asked.get(ask_id)
+        if asked is None:
             return
+        self._withdrawn.put(ask_id, asked.request)
         self._take(ask_id)
         self.stream.send(Cancel(ask_id))
 
@@ -227,6 +264,7 @@ class ReplicaClient:
         if monotonic() - self._heard_s > LOST_S:
             self.stream.abort()
             return
+        self._withdrawn.forget()
         self.stream.send(Ping())
         self._pinger = self._loop.call_later(PING_PERIOD_S, self._ping)
 
@@ -235,10 +273,13 @@ class ReplicaClient:
             self._pinger.cancel()
         if not self._welcome.done():
             self._welcome.set_exception(_lost("none"))
-        blames = {ask_id: self._blame(ask_id) for ask_id in self._asked}
+        blames = {ask_id: self._blame(ask_id) for ask_id in (*self._asked, *self._withdrawn)}
         for ask_id, blame in blames.items():
+            request = self._request_of(ask_id)
             if asked := self._take(ask_id):
                 asked.set_exception(_lost(blame))
+            elif request is not None:
+                self._tell_blame(request, blame)
         waiting: list[asyncio.Future[Any]] = [*self._telling.values(), *self._adopting.values()]  # of either's answer
         for future in waiting:
             if not future.done():
@@ -257,10 +298,12 @@ def _settle(waiting: dict[int, "asyncio.Future[T]"], frame_id: int, answer: T) -
         future.set_result(answer)
 
 
-async def connect(address: Address, own_node: str, token: str, on_moved: OnMoved | None = None) -> ReplicaClient:
+async def connect(
+    address: Address, own_node: str, token: str, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None
+) -> ReplicaClient:
     """Open a channel: the Unix socket on the same node, TCP else. Raises NotReady if that cannot be done in time."""
     loop = asyncio.get_running_loop()
-    client = ReplicaClient(on_moved)
+    client = ReplicaClient(on_moved, on_blame)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if address.node == own_node:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from headrace.channel.handed import SequenceKey
-from headrace.errors import BadRequest, TooLarge
+from headrace.errors import BadRequest, Blame, TooLarge
 from headrace.statistics import Statistics
 from headrace.tensor import Buffer, SequenceStep, Tensor, Times
 
@@ -20,6 +20,7 @@ __all__ = [
     "Adopt",
     "Adopted",
     "Ask",
+    "Blamed",
     "Cancel",
     "Decoder",
     "Fault",
@@ -86,12 +87,13 @@ class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):
 
 
 class Fault(msgspec.Struct, array_like=True, tag=4, frozen=True):
-    """The error of one Ask, by its code in `headrace.errors`."""
+    """The error of one Ask, by its code in `headrace.errors`. It may come after a Cancel, for whom it may blame."""
 
     id: int
     code: str
     message: str
     retry_after_s: float | None
+    blame: Blame = "none"
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=5, frozen=True):
@@ -128,6 +130,13 @@ class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
     """The suspect with this Ask's id runs now, alone: if the replica ends then, this ended it. NOBODY: no more so."""
 
     id: int
+
+
+class Blamed(msgspec.Struct, array_like=True, tag=15, frozen=True):
+    """Another gateway's request, whose tensors follow: the model did not end on it, alone. It is to be refused."""
+
+    outputs: tuple[str, ...]
+    tensors: tuple[_Meta, ...] = ()
 
 
 class Adopt(msgspec.Struct, array_like=True, tag=11, frozen=True):
@@ -172,6 +181,7 @@ Frame = (
     | Adopted
     | Moved
     | Started
+    | Blamed
 )
 
 _encode_header = msgspec.msgpack.Encoder().encode

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from headrace.channel.frames import (
     MAX_FRAME_BYTES,
@@ -17,6 +17,7 @@ from headrace.channel.frames import (
     Adopt,
     Adopted,
     Ask,
+    Blamed,
     Cancel,
     Fault,
     Frame,
@@ -34,7 +35,7 @@ from headrace.channel.frames import (
 )
 from headrace.channel.handed import HandedSequence, SequenceKey, unpack
 from headrace.channel.stream import FrameStream
-from headrace.errors import HeadraceError, InferenceFailed, Overloaded, TooLarge
+from headrace.errors import HeadraceError, InferenceFailed, Overloaded, RunStopped, TooLarge
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
@@ -104,6 +105,11 @@ class ChannelServer:
         for peer in list(self.peers):
             peer.send(frame)
 
+    def say_blamed(self, request: Request, asker: "_Peer") -> None:
+        """Tell the other gateways of a request that is not to be asked again; its own has its answer."""
+        for peer in self.peers - {asker}:
+            peer.send(Blamed(tuple(request.outputs), metas(request.inputs)), request.inputs)
+
     def flush(self) -> None:
         """Write what was sent to the gateways now, since the process may end before the loop's turn does."""
         for peer in list(self.peers):
@@ -111,7 +117,7 @@ class ChannelServer:
 
     async def settle(self) -> None:
         """Wait until every request that was accepted is answered."""
-        while running := [task for peer in self.peers for task in peer.running.values()]:
+        while running := [asked.task for peer in self.peers for asked in peer.running.values()]:
             await asyncio.wait(running)
 
     async def close(self) -> None:
@@ -125,12 +131,17 @@ class ChannelServer:
             peer.stream.abort()
 
 
+class _Asked(NamedTuple):
+    request: Request
+    task: asyncio.Task[None]
+
+
 class _Peer:
     """One gateway: silent until its Hello holds the token."""
 
     def __init__(self, server: ChannelServer) -> None:
         self._server = server
-        self.running: dict[int, asyncio.Task[None]] = {}
+        self.running: dict[int, _Asked] = {}
         self._is_welcome = False
         self.lost = asyncio.Event()
         self.stream = FrameStream(self._on_frame, self._on_lost)
@@ -139,13 +150,15 @@ class _Peer:
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
             case Ask() if self._is_welcome:
-                task = asyncio.create_task(self._answer(frame, tensors))
-                self.running[frame.id] = task
+                request = self._request(frame, tensors)
+                task = asyncio.create_task(self._answer(frame, request))
+                self.running[frame.id] = _Asked(request, task)
                 # Not in the task's own `finally`: one that is cancelled before its first step never gets there.
                 task.add_done_callback(lambda _: self.running.pop(frame.id, None))
             case Cancel():
                 if asked := self.running.get(frame.id):
-                    asked.cancel()
+                    asked.request.stopped = partial(self._fault, frame.id)  # it may be in a run already
+                    asked.task.cancel()
             case Ping() if self._is_welcome:
                 health = self._server.service.health()
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
@@ -164,20 +177,23 @@ class _Peer:
             case _:
                 self.stream.abort()
 
-    async def _answer(self, ask: Ask, tensors: list[Tensor]) -> None:
+    def _request(self, ask: Ask, tensors: list[Tensor]) -> Request:
         deadline_s = monotonic() + ask.budget_us / 1e6
         request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner)
         if ask.is_suspect:
             request.is_suspect = True
             request.started, request.ended = partial(self._say_alone, ask.id), partial(self._say_alone, NOBODY)
+        return request
+
+    async def _answer(self, ask: Ask, request: Request) -> None:
         try:
             answer = await self._server.service.infer(request)
             self._reply(ask, answer)
         except HeadraceError as error:
-            self._fault(ask, error)
+            self._fault(ask.id, request, error)
         except Exception:
             log.exception("request %s failed", ask.request_id)
-            self._fault(ask, InferenceFailed("the model failed on this request"))
+            self._fault(ask.id, request, InferenceFailed("the model failed on this request"))
 
     def _say_alone(self, ask_id: int) -> None:
         """Tell that a suspect runs, before it does, and give every gateway the answers that it is owed till now."""
@@ -190,8 +206,11 @@ class _Peer:
         except TooLarge:
             raise InferenceFailed("the model's answer is larger than a frame of the channel may be") from None
 
-    def _fault(self, ask: Ask, error: HeadraceError) -> None:
-        self.send(Fault(ask.id, error.code, error.message, error.retry_after_s))
+    def _fault(self, ask_id: int, request: Request, error: HeadraceError) -> None:
+        blame = error.blame if isinstance(error, RunStopped) else "none"
+        self.send(Fault(ask_id, error.code, error.message, error.retry_after_s, blame))
+        if blame == "certain":
+            self._server.say_blamed(request, self)
 
     def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
         try:
@@ -202,8 +221,8 @@ class _Peer:
     def _on_lost(self) -> None:
         self._server.peers.discard(self)
         self.lost.set()
-        for task in self.running.values():
-            task.cancel()
+        for asked in self.running.values():
+            asked.task.cancel()
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from headrace.fleet.calls import change_logging
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
+from headrace.guardian import Guardian
 from headrace.loop_thread import LoopThread
 from headrace.telemetry import logs
 
@@ -34,6 +35,8 @@ class GatewayReplica:
         entry = process_entry(process_id, "gateway", self._serving.metrics)
         self._membership = Membership(entry, on_change=self._update)
         self._membership.join()
+        self._guardian = Guardian()
+        self._guardian.keep()
 
     def _update(self, fleet: Fleet) -> None:
         """Tell the gateway, and return when it acts on it, or after a moment: a replica may be slow to be reached."""
@@ -45,6 +48,7 @@ class GatewayReplica:
         self._thread.run(apply, APPLY_TIMEOUT_S)
 
     def check_health(self) -> None:
+        self._guardian.keep()
         if not self._thread.is_alive:
             raise RuntimeError("the gateway has ended")
 

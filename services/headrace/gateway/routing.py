@@ -192,11 +192,12 @@ class Router:
         """Hold the channel to one replica until the fleet drops it; connect again whenever it breaks."""
         version = self._add(entry)
         moved = partial(self._steps.moved, entry.spec.name, entry.id)
+        blame = partial(self._quarantine.blame, entry.spec)
         attempt = 0
         try:
             while True:
                 try:
-                    client = await connect(entry.address, self._node, self._token, moved)
+                    client = await connect(entry.address, self._node, self._token, moved, blame)
                 except (NotReady, Overloaded):
                     tried.set()
                     await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])

@@ -11,6 +11,7 @@ from ray import serve
 from headrace.fleet.calls import read_fleet
 from headrace.fleet.entries import ReplicaEntry
 from headrace.fleet.membership import Membership, node_address, process_entry
+from headrace.guardian import Guardian
 from headrace.loop_thread import LoopThread
 from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
 from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
@@ -40,9 +41,12 @@ class ModelReplica:
         )
         self._membership = Membership(process_entry(process_id, "replica", self._serving.metrics), replica)
         self._membership.join()
+        self._guardian = Guardian()
+        self._guardian.keep()
 
     def check_health(self) -> None:
         """Serve replaces a replica whose thread has ended or that no inference has proven lately."""
+        self._guardian.keep()
         if not self._thread.is_alive or not self._serving.is_ready():
             raise RuntimeError("the model does not answer")
 

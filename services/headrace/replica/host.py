@@ -1,9 +1,10 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import NamedTuple
@@ -14,7 +15,15 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, Limits, Settled
 from headrace.channel import HandedSequence, Health, SequenceKey
-from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
+from headrace.errors import (
+    BadRequest,
+    Blame,
+    DeadlineExceeded,
+    HeadraceError,
+    RunStopped,
+    SequenceMoved,
+    ShuttingDown,
+)
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
 from headrace.replica.counters import Counters
 from headrace.replica.pool import PreprocessPool, threads_for
@@ -23,6 +32,7 @@ from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran, Runner
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.replica.streams import advance, is_chunk, not_a_stream
+from headrace.replica.watch import Run, Watch
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
@@ -31,6 +41,8 @@ from headrace_models.repository import ModelVersion
 from headrace_models.spec import TextSpec
 
 __all__ = ["Host", "Load"]
+
+log = logging.getLogger(__name__)
 
 Load = Callable[[ModelVersion, str], Backend]
 
@@ -44,13 +56,12 @@ _TURNS_TO_ANSWER = 4
 
 
 class _Piece(NamedTuple):
-    """What is in line: some rows of one length, and whom to tell before they run, if anybody wants to know."""
+    """What is in line: some rows of one length, and the request that they are of."""
 
     part: Part
     rows: int
     length: int
-    started: Callable[[], None] | None = None
-    ended: Callable[[], None] | None = None
+    request: Request
 
 
 class _Served(NamedTuple):
@@ -81,6 +92,8 @@ class Host:
         self._idle.set()
         self._proved_s = float("-inf")
         self._is_quick = False  # the last batch was
+        self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
+        self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
 
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
@@ -92,6 +105,7 @@ class Host:
         )
         self._widen_executor(self._backend.lanes)
         self._runner = Runner(self._backend, self.spec)
+        self._watch = Watch(self._backend, self._say_who_ran, self.spec.batching.max_run_s)
         self._golden, seen = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
         self._batcher: Batcher[_Piece, Ran] = await self._stack.enter_async_context(
@@ -104,6 +118,7 @@ class Host:
         self._sequences = await self._stack.enter_async_context(
             Sequences(self.spec.sequence, zeros(self.spec), self._events)
         )
+        self._stack.enter_context(self._watch)
         self._events.watch_batcher(self._batcher)
         self._proved_s = monotonic()
         prover = asyncio.create_task(self._keep_proving())
@@ -218,7 +233,7 @@ class Host:
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
         rows, length = rows_of(part), length_of(part, self.spec)
         return self._batcher.ask(
-            _Piece(part, rows, length, request.started, request.ended),
+            _Piece(part, rows, length, request),
             rows=rows,
             length=length,
             nbytes=sum(a.nbytes for a in part.values()),
@@ -267,15 +282,21 @@ class Host:
         parts = [piece.part for piece in pieces]
         rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
         cells = rows * max(piece.length for piece in pieces)
-        if pieces[0].started:  # it runs alone
-            await self._announce(pieces[0].started)
+        if started := pieces[0].request.started:  # it runs alone
+            await self._announce(started)
         started_s = monotonic()
-        if self._is_quick and self._backend.lanes == 1 and self._batcher.cost.seconds(cells) < INLINE_BELOW_S:
-            results = self._runner.run(parts)
-        else:
-            results = await self._loop.run_in_executor(self._executor, self._runner.run, parts)
-        if pieces[0].ended:
-            pieces[0].ended()
+        expected_s = self._batcher.cost.seconds(cells)
+        run = self._watch.run(expected_s, max(piece.request.deadline_s for piece in pieces), started_s)
+        try:
+            if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
+                results = self._run_watched(parts, run)
+            else:
+                results = await self._run_in_executor(parts, run)
+        except RunStopped:
+            raise self._stopped(run, pieces, cells, monotonic() - started_s) from None
+        finally:
+            if (ended := pieces[0].request.ended) and not run.is_doomed:
+                ended()
         ended_s = monotonic()
         self._is_quick = ended_s - started_s < INLINE_BELOW_S
         if not all(isinstance(result, Exception) for result in results):
@@ -284,6 +305,48 @@ class Host:
         self._events.batch_ran(rows, real_cells, cells - real_cells)
         return results
 
+    @property
+    def _may_hold_the_loop(self) -> bool:
+        return self._backend.lanes == 1 and self._watch.may_hold_the_loop
+
+    def _run_watched(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
+        with run:
+            return self._runner.run(parts, lambda: run.cause is not None)
+
+    async def _run_in_executor(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
+        future = self._loop.run_in_executor(self._executor, self._run_watched, parts, run)
+        self._in_executor[run] = future
+        try:
+            return await future
+        finally:
+            del self._in_executor[run]
+
+    def _stopped(self, run: Run, pieces: Sequence[_Piece], cells: int, took_s: float) -> HeadraceError:
+        """What becomes of all pieces of a run that was stopped; those who left are told here."""
+        self._is_quick = False
+        log.warning("a run of %d requests was stopped after %.1f s: %s", len(pieces), took_s, run.cause)
+        if run.cause == "late":
+            # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
+            self._batcher.cost.batch_ran(cells, cells, took_s, monotonic())
+            return DeadlineExceeded("the run was stopped, as the time of all its callers was over")
+        self._is_in_doubt.set()
+        blame: Blame = "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
+        error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
+        for piece in pieces:
+            if piece.request.stopped:
+                piece.request.stopped(piece.request, error)
+        return error
+
+    def _say_who_ran(self, run: Run) -> None:
+        """The process is about to end: say who was in the run, if the loop is free to. In the watch's thread."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._give_up, run)
+
+    def _give_up(self, run: Run) -> None:
+        future = self._in_executor.get(run)
+        if future is not None and not future.done():
+            future.set_exception(RunStopped("the model did not end on this batch"))
+
     async def _announce(self, started: Callable[[], None]) -> None:
         """Say that a suspect runs now. If that is the end of this process, those before it were answered."""
         for _ in range(_TURNS_TO_ANSWER):
@@ -291,15 +354,26 @@ class Host:
         started()
 
     async def _keep_proving(self) -> None:
-        """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact."""
+        """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact.
+
+        And at once after a run that was stopped: if the model does not end on its golden row either, no older proof
+        counts.
+        """
         part = split_rows(self._golden, self.spec.batching.fixed_rows or 1)[0]
         while True:
-            await asyncio.sleep(PROVE_AFTER_S)
-            if monotonic() - self._proved_s < PROVE_AFTER_S:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROVE_AFTER_S):
+                    await self._is_in_doubt.wait()
+            if monotonic() - self._proved_s < PROVE_AFTER_S and not self._is_in_doubt.is_set():
                 continue
+            self._is_in_doubt.clear()
             deadline_s = monotonic() + PROOF_LIFE_S
             try:
-                await self._ask(part, Request((), (), deadline_s))
+                await self._ask(part, Request((), (), deadline_s, is_suspect=True))  # alone: not in another's hands
+            except RunStopped:
+                log.error("the model does not end on its golden row: it is not ready")
+                self._proved_s = float("-inf")
+                self._is_in_doubt.clear()
             except Exception as error:
                 self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
 

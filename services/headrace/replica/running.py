@@ -1,7 +1,7 @@
 """Runs batches on a backend, and finds out whose fault it was when one fails. In the executor's thread."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from time import monotonic_ns
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.backends import Backend
-from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory
+from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory, RunStopped
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.replica.counters import Execution
 from headrace_models.spec import ModelSpec
@@ -30,10 +30,18 @@ class Ran(NamedTuple):
 
 
 class _Budget:
-    """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part."""
+    """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part.
 
-    def __init__(self, parts: int) -> None:
+    None at all once it `is_stopped`: what does not end would not end in a smaller batch either.
+    """
+
+    def __init__(self, parts: int, is_stopped: Callable[[], bool]) -> None:
+        self._is_stopped = is_stopped
         self._runs = 8 + 4 * parts.bit_length()
+
+    def check(self) -> None:
+        if self._is_stopped():
+            raise RunStopped("the model did not end on this batch")
 
     def take(self) -> bool:
         self._runs -= 1
@@ -48,12 +56,12 @@ class Runner:
         self._spec = spec
         self.safe_cells = inf
 
-    def run(self, parts: Sequence[Part]) -> list[Ran | Exception]:
+    def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
         """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
-        With one part at fault that takes about the time of two more such batches.
+        With one part at fault that takes about the time of two more such batches. Raises RunStopped if it `is_stopped`.
         """
-        return self._run(parts, _Budget(len(parts)))
+        return self._run(parts, _Budget(len(parts), is_stopped))
 
     def _run(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
         ran = self._try(parts, budget)
@@ -63,6 +71,7 @@ class Runner:
 
     def _try(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception] | Exception:
         """What becomes of each part, or the error that they failed with together."""
+        budget.check()
         if not budget.take():
             return [InferenceFailed("the model failed on this batch")] * len(parts)
         try:
@@ -70,6 +79,7 @@ class Runner:
         except (OutOfMemory, MemoryError):
             return self._run_smaller(parts, budget)
         except Exception as error:
+            budget.check()
             return error
 
     def _search(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
