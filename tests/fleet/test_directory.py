@@ -147,6 +147,16 @@ async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(director
         await directory.leave("r")
 
 
+async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    await report(directory, "r", "replica", "1")
+    waiting = asyncio.create_task(fleet(directory, (await waiting).revision, "g"))
+    await asyncio.sleep(0.001)
+    await directory.ended("r")
+    await directory.ended("r")
+    assert (await waiting).replicas == ()
+
+
 async def test_log_settings_reach_followers_at_once_and_the_others_with_their_next_report(directory: Directory) -> None:
     quiet = LogSettings(log_info=False)
     waiting = await follower(directory, "g")

@@ -4,6 +4,7 @@ Those that wait for the operator wait without a thread, since many may wait at o
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -26,6 +27,7 @@ __all__ = [
     "settle_order",
     "start_directory",
     "take_order",
+    "tell_ended",
 ]
 
 NAME, NAMESPACE = "headrace-directory", "headrace"
@@ -97,6 +99,12 @@ def close_orders() -> None:
 
 def expect_models(models: list[str]) -> None:
     ask_directory("expect", models)
+
+
+def tell_ended(process_id: str) -> None:
+    """Say that a replica's process is gone. If that is not heard, its silence tells."""
+    with suppress(HeadraceError):
+        ask_directory("ended", process_id)
 
 
 def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:

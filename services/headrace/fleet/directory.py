@@ -28,10 +28,11 @@ __all__ = [
 ]
 
 REPORT_PERIOD_S = 1.0
-# Who does not report for this long is left out. Gateways notice a dead process sooner, by its channel.
-_LIFE_S = 5.0
+# Who does not report for this long is left out: on a starved machine reports come seconds late. That a replica's
+# process has ended is known at once, from gateways that find nobody at its address.
+_LIFE_S = 30.0
 # How long a new directory listens before it says who lives.
-GATHER_S = 2 * REPORT_PERIOD_S
+GATHER_S = 5 * REPORT_PERIOD_S
 # How long a replica that leaves, and log settings that change, wait for those who follow to have heard of it.
 _LEAVE_S = 2.0
 _SETTINGS_S = 5.0
@@ -85,6 +86,12 @@ class Directory:
         await self._tell()
         if replica:
             await self.applied(self._revision, _LEAVE_S)
+
+    async def ended(self, process_id: str) -> None:
+        """A gateway found nobody where this process listened: it ended without a farewell."""
+        if process_id in self._processes:
+            self._forget(process_id)
+            await self._tell()
 
     async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
         """The fleet as JSON, at once if it is not at `revision`, else when it changes or the time is up.
