@@ -82,10 +82,6 @@ def least_busy(ready: Sequence[B]) -> B:
     return min(ready, key=lambda replica: replica.outstanding) if len(ready) > 1 else ready[0]
 
 
-class _NobodyReady(NotReady):
-    """No replica can be asked now, for which one may wait."""
-
-
 @dataclass(eq=False, slots=True)
 class _Way:
     """A request's way: who was asked, how often it was repeated though it may have run, and its turn if it waited."""
@@ -196,7 +192,9 @@ class Router:
             while True:
                 try:
                     return await self._quarantine.ask(version.spec, request, pick)
-                except _NobodyReady:
+                except NotReady as error:
+                    if not error.may_pass:
+                        raise
                     await self._wait(way)
                 except (ReplicaLost, ShuttingDown) as error:
                     has_run = isinstance(error, ReplicaLost) and error.blame != "none"
@@ -325,15 +323,15 @@ def _pick(way: _Way) -> ReplicaClient:
         if ready:
             return least_busy(ready)
     if turn is None or not turn.is_last_resort:
-        raise _NobodyReady(*_not_ready(version))
+        raise _not_ready(version, may_pass=True)
     silent = [r for r in version.replicas.values() if r.is_suspect and r not in way.tried]
     if not silent:
-        raise NotReady(*_not_ready(version))
+        raise _not_ready(version, may_pass=False)
     return least_busy(silent)
 
 
-def _not_ready(version: Version) -> tuple[str, float]:
-    return f'model "{version.spec.name}" is not ready', 1
+def _not_ready(version: Version, *, may_pass: bool) -> NotReady:
+    return NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1, may_pass=may_pass)
 
 
 def _dismiss(version: Version) -> None:

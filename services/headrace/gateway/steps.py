@@ -37,10 +37,6 @@ _HEIR_S = 1.0
 _NOTHING_RAN = (ReplicaLost, ShuttingDown)
 
 
-class _Away(NotReady):
-    """The replica cannot be asked now: nothing is lost yet, so that one may wait for it."""
-
-
 class _Place(NamedTuple):
     """A replica to ask. `is_held`: the sequence is known to be there; else it is looked for there, or begins there."""
 
@@ -134,16 +130,17 @@ class Steps:
         """
         try:
             return await self._place(search)
-        except _Away:
-            pass
+        except NotReady as error:
+            if not error.may_pass:
+                raise
         with self._patience.holding(search.version.line):
             while True:
                 is_late = monotonic() >= search.patient_until_s or not self._is_served(search.version)
                 try:
                     return await self._place(search)
-                except _Away as away:
-                    if is_late:
-                        raise NotReady(away.message, away.retry_after_s) from None
+                except NotReady as error:
+                    if is_late or not error.may_pass:
+                        raise
                 await self._turns.change(search.patient_until_s)
 
     def _go(self, turn: Turn, place: _Place) -> ReplicaClient:
@@ -213,6 +210,11 @@ class Steps:
         return None
 
 
+def _away() -> NotReady:
+    """The replica cannot be asked now: nothing is lost yet, so that one may wait for it."""
+    return NotReady("the sequence's replica cannot be asked now", retry_after_s=1, may_pass=True)
+
+
 def _name(version: "Version", step: SequenceStep) -> str:
     return sequence_name(version.spec.name, SequenceKey(step.owner, step.id))
 
@@ -222,7 +224,7 @@ def _client(scope: Collection["Version"], replica: str, *, is_held: bool) -> _Pl
         client = version.replicas.get(replica)
         if client is not None and client.takes_steps:
             return _Place(replica, version, client, is_held)
-    raise _Away("the sequence's replica cannot be asked now", retry_after_s=1)
+    raise _away()
 
 
 def _guess(scope: Collection["Version"], search: _Search) -> str:
@@ -233,7 +235,7 @@ def _guess(scope: Collection["Version"], search: _Search) -> str:
     if homes:
         return home_of(search.name, homes)
     if not search.tried:
-        raise _Away("the sequence's replica cannot be asked now", retry_after_s=1)
+        raise _away()
     last = list(search.tried.values())[-1]
     if isinstance(last, SequenceMoved):
         raise SequenceLost("the sequence has moved to where it is not found: begin it again, by sequence_start")
