@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.channel.replicas import TOKEN, Doubler, Running, doubled, running, until
 
-from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
 from headrace.gateway.routing import Router
 from headrace.telemetry.events import Silent
 from headrace.tensor import Request
@@ -17,10 +17,10 @@ from headrace_models.spec import ModelSpec
 __all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
 
 
-def spec(version: str = "1") -> ModelSpec:
+def spec(version: str = "1", name: str = "tiny") -> ModelSpec:
     digest = "0" * 64
     document: dict[str, Any] = {
-        "name": "tiny",
+        "name": name,
         "version": version,
         "weights": {"onnx": "m.onnx"},
         "golden": "g.npz",
@@ -38,6 +38,10 @@ class Retries(Silent):
         self.models: list[str] = []
         self.waits: list[float] = []
         self.waiting: Callable[[], int] = lambda: 0
+        self.troubled: dict[str, bool] = {}
+
+    def model_troubled(self, model: str, *, is_troubled: bool) -> None:
+        self.troubled[model] = is_troubled
 
     def request_retried(self, model: str) -> None:
         self.models.append(model)
@@ -98,9 +102,14 @@ class Town:
         found = self.router.models().get("tiny", {}).get(version)
         return found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
 
-    def tell(self, entries: Sequence[ReplicaEntry], models: Sequence[str] = ("tiny",)) -> None:
+    def tell(
+        self,
+        entries: Sequence[ReplicaEntry],
+        models: Sequence[str] = ("tiny",),
+        troubles: Sequence[Trouble] = (),
+    ) -> None:
         self._revision += 1
-        self.router.update(Fleet(self._revision, tuple(models), tuple(entries), ()))
+        self.router.update(Fleet(self._revision, tuple(models), tuple(entries), (), troubles=tuple(troubles)))
 
     async def ask(self, asked: Request, version: str | None = None) -> float:
         return doubled(await self.router.ask(self.router.find("tiny", version), asked))

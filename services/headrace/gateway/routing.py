@@ -41,6 +41,8 @@ _RETRY_SHARE = 0.1
 _RETRY_FLOOR = 10.0
 # Of one request. Repeats of what surely did not run are not of that share, as nothing is done twice.
 _MAX_REPEATS = 3
+# When to ask again for a model in trouble: its replicas are started again after pauses of up to a minute.
+_TROUBLE_S = 30
 # Requests that may wait for a replica, in all.
 MAX_WAITING = 512
 
@@ -50,7 +52,7 @@ class Version:
     """One version of a model: its spec, the classes of its labelled output, and its wire format.
 
     `members` are its replicas in the fleet, `replicas` those of them that a channel leads to now, for which a `line`
-    may wait.
+    may wait. `trouble` is why that is in vain, as it fails again and again: one sentence, empty if all is well.
     """
 
     spec: ModelSpec
@@ -59,13 +61,26 @@ class Version:
     backend: str
     members: set[str] = field(default_factory=set)
     replicas: dict[str, ReplicaClient] = field(default_factory=dict)
+    trouble: str = ""
 
     def __post_init__(self) -> None:
         self.line = Line(self.spec, self.replicas)
 
     @property
     def is_ready(self) -> bool:
+        """It can answer now; one in trouble may do so, too, but nobody should rely on it."""
         return any(r.is_ready for r in self.replicas.values())
+
+    @property
+    def is_sound(self) -> bool:
+        return self.is_ready and not self.trouble
+
+    def not_ready(self, *, may_pass: bool = False) -> NotReady:
+        """Why it does not answer."""
+        name = self.spec.name
+        if self.trouble:
+            return NotReady(f'model "{name}" is not ready: {self.trouble}', retry_after_s=_TROUBLE_S)
+        return NotReady(f'model "{name}" is not ready', retry_after_s=1, may_pass=may_pass)
 
 
 class Busy(Protocol):
@@ -112,6 +127,8 @@ class Router:
         self._events = events
         self._tell_ended = tell_ended
         self._expected: frozenset[str] | None = None  # None before the fleet is known
+        self._troubles: Mapping[tuple[str, str], str] = {}  # (model, version) -> why
+        self._told_troubled: frozenset[str] = frozenset()
         self._models: dict[str, dict[str, Version]] = {}  # versions newest first
         self._links: dict[str, asyncio.Task[None]] = {}
         self._tries: dict[str, asyncio.Event] = {}  # of each link: set once it is up or has failed once
@@ -124,6 +141,7 @@ class Router:
     def update(self, fleet: Fleet) -> None:
         """Follow the fleet: open channels to what is new, close those to what left."""
         self._expected = frozenset(fleet.models)
+        self._hear_of({(trouble.model, trouble.version): trouble.reason for trouble in fleet.troubles})
         entries = {entry.id: entry for entry in fleet.replicas}
         for gone in self._links.keys() - entries.keys():
             self._tries.pop(gone).set()
@@ -133,6 +151,24 @@ class Router:
             self._links[entry_id] = asyncio.create_task(self._link(entries[entry_id], tried))
         for name in self._models.keys() - self._expected:
             self._forget_empty(name)
+
+    def _hear_of(self, troubles: Mapping[tuple[str, str], str]) -> None:
+        """Nobody goes on waiting for a version in trouble, unless it can answer at this moment."""
+        self._troubles = troubles
+        for version in (version for versions in self._models.values() for version in versions.values()):
+            version.trouble = troubles.get((version.spec.name, version.spec.version), "")
+            if version.trouble and not version.is_ready:
+                version.line.refuse(version.not_ready)
+                self._steps.replicas_changed()
+        for model in self._told_troubled | self._troubled:
+            self._events.model_troubled(model, is_troubled=model in self._troubled)
+        self._told_troubled = self._troubled
+
+    @property
+    def _troubled(self) -> frozenset[str]:
+        """The models that should be served and have no version without trouble."""
+        names = {model for model, _ in self._troubles} & (self._expected or frozenset())
+        return frozenset(n for n in names if all(v.trouble for v in self._models.get(n, {}).values()))
 
     async def settle(self) -> None:
         """Wait until every replica that the fleet has told of is in use, or could not be reached at the first try."""
@@ -149,12 +185,13 @@ class Router:
 
     @property
     def is_ready(self) -> bool:
-        """Every model that should be served has a replica that can answer now: whoever waits does not count."""
-        expected = self._expected or ()
-        return bool(expected) and all(self._is_model_ready(name) for name in expected)
+        """Every model that should be served and is not in trouble can answer now, and at least one can.
 
-    def _is_model_ready(self, name: str) -> bool:
-        return any(v.is_ready for v in self._models.get(name, {}).values())
+        Whoever waits does not count.
+        """
+        ready = {name for name, versions in self._models.items() if any(v.is_ready for v in versions.values())}
+        expected = self._expected or frozenset()
+        return bool(expected & ready) and expected <= ready | self._troubled
 
     def models(self) -> Mapping[str, Mapping[str, Version]]:
         return self._models
@@ -166,16 +203,20 @@ class Router:
             if self._expected is None:
                 raise NotReady("the gateway has not heard yet which models there are", retry_after_s=1)
             if model in self._expected:
-                raise NotReady(f'model "{model}" is not ready', retry_after_s=1)
+                reason = next((why for (name, _), why in self._troubles.items() if name == model), "")
+                raise NotReady(f'model "{model}" is not ready' + (f": {reason}" if reason else ""), retry_after_s=1)
             raise UnknownModel("no such model")
         if version is not None:
             if version not in versions:
                 raise UnknownVersion("the model has no such version")
             return versions[version]
-        for candidate in versions.values():
-            if candidate.is_ready:
-                return candidate
-        return next(iter(versions.values()))
+        by_choice = (
+            [v for v in versions.values() if v.is_sound]
+            or [v for v in versions.values() if v.is_ready]
+            or [v for v in versions.values() if not v.trouble]
+            or [*versions.values()]
+        )
+        return by_choice[0]
 
     async def ask(self, version: Version, request: Request) -> Answer:
         """The answer of the least busy replica; of another one if that is lost, inside the deadline. Waits for either.
@@ -289,6 +330,7 @@ class Router:
             newest_first = sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True)
             self._models[spec.name] = versions = dict(newest_first)
         version = versions[spec.version]
+        version.trouble = self._troubles.get((spec.name, spec.version), "")
         version.members.add(entry.id)
         self._forget_empty(spec.name)
         if known is not None and known is not version:
@@ -323,15 +365,11 @@ def _pick(way: _Way) -> ReplicaClient:
         if ready:
             return least_busy(ready)
     if turn is None or not turn.is_last_resort:
-        raise _not_ready(version, may_pass=True)
+        raise version.not_ready(may_pass=True)
     silent = [r for r in version.replicas.values() if r.is_suspect and r not in way.tried]
     if not silent:
-        raise _not_ready(version, may_pass=False)
+        raise version.not_ready()
     return least_busy(silent)
-
-
-def _not_ready(version: Version, *, may_pass: bool) -> NotReady:
-    return NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1, may_pass=may_pass)
 
 
 def _dismiss(version: Version) -> None:

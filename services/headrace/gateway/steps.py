@@ -139,6 +139,8 @@ class Steps:
                 try:
                     return await self._place(search)
                 except NotReady as error:
+                    if search.version.trouble:
+                        raise search.version.not_ready() from None
                     if is_late or not error.may_pass:
                         raise
                 await self._turns.change(search.patient_until_s)

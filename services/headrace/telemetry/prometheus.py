@@ -60,6 +60,9 @@ class PrometheusGateway(PrometheusEdge):
             buckets=SECONDS,
             registry=registry,
         )
+        self._troubled = Gauge(
+            "headrace_model_in_trouble", "1 while a model fails again and again.", ["model"], registry=registry
+        )
         self._quarantined = Gauge(
             "headrace_quarantined", "Inputs refused now, as they end processes.", registry=registry
         )
@@ -95,6 +98,9 @@ class PrometheusGateway(PrometheusEdge):
 
     def request_waited(self, model: str, seconds: float) -> None:
         self._waits.labels(model).observe(seconds)
+
+    def model_troubled(self, model: str, *, is_troubled: bool) -> None:
+        self._troubled.labels(model).set(is_troubled)
 
     def watch_quarantine(self, inputs: Callable[[], int]) -> None:
         self._quarantined.set_function(inputs)
