@@ -153,8 +153,8 @@ async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(director
     await report(directory, "r", "replica", "1")
     waiting = asyncio.create_task(fleet(directory, (await waiting).revision, "g"))
     await asyncio.sleep(0.001)
-    await directory.ended("r")
-    await directory.ended("r")
+    await directory.ended("r", "gone")
+    await directory.ended("r", "gone")
     assert (await waiting).replicas == ()
 
 
@@ -203,7 +203,7 @@ async def crash(directory: Directory, times: int) -> None:
     for n in range(times):
         await asyncio.sleep(20)
         await report(directory, f"r{n}", "replica", "1")
-        await directory.ended(f"r{n}")
+        await directory.ended(f"r{n}", "its process ended unexpectedly")
 
 
 @pytest.fixture
@@ -259,17 +259,20 @@ async def test_starts_that_fail_are_trouble_with_the_reason_without_paths(timed:
     for n in range(3):
         await asyncio.sleep(20)
         await start(timed, f"r{n}")
-        await timed.failed(f"r{n}", "it does not start: /a/b/model.toml:1: no")
-        await timed.failed(f"r{n}", "said twice")
+        await timed.ended(f"r{n}", "it does not start: /a/b/model.toml:1: no")
+        await timed.ended(f"r{n}", "said twice")
     assert (await fleet(timed)).troubles[0].reason == "it does not start: model.toml:1: no; 3 times of late"
 
 
-async def test_who_starts_hears_of_starts_that_may_have_died(timed: Directory) -> None:
+async def test_who_starts_hears_of_the_others_that_may_have_died_unheard(timed: Directory) -> None:
     assert await start(timed, "a") == []
     assert await start(timed, "b") == ["a"]
     await report(timed, "b", "replica", "1")
-    await timed.failed("a", "its process ended while it started")
-    assert await start(timed, "c") == []
+    assert await start(timed, "c") == ["b", "a"]
+    await timed.ended("a", "its process ended unexpectedly")
+    await timed.ended("b", "its process ended unexpectedly")
+    assert await start(timed, "d") == ["c"]
+    assert (await fleet(timed)).replicas == ()
 
 
 async def test_a_directory_that_did_not_run_calls_nobody_silent(timed: Directory) -> None:

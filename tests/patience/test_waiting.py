@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 
 import pytest
 from tests.channel.replicas import Doubler, Running, request, until
@@ -229,3 +230,17 @@ async def test_a_gateway_that_did_not_run_for_long_suspects_nobody(town: Town) -
     await turns()
     assert town.router.is_ready
     assert await town.ask(request(1)) == 2
+
+
+async def test_a_replica_of_another_node_that_refuses_is_not_taken_for_ended(town: Town) -> None:
+    """What is between the nodes may have refused for it."""
+    replica = await town.launch()
+    there = replace(town.entries[0], id="there", address=replace(replica.address, node="elsewhere"))
+    town.tell([there])
+    await town.router.settle()
+    await turns()
+    assert town.router.is_ready
+    await town.kill(replica)
+    await asyncio.sleep(1)
+    assert town.ended == []
+    assert town.router.models()["tiny"]["1"].members == {"there"}

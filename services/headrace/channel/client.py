@@ -278,8 +278,11 @@ def _settle(waiting: dict[int, "asyncio.Future[T]"], frame_id: int, answer: T) -
 def _nothing() -> None: ...
 
 
-def has_ended(error: NotReady) -> bool:
-    """Whether `connect` found nobody at the address: a replica listens there for as long as its process lives."""
+def has_ended(error: Exception) -> bool:
+    """Whether `connect` found nobody at the address: a replica listens there for as long as its process lives.
+
+    Sure on its own node alone: between nodes others may refuse.
+    """
     return isinstance(error.__cause__, ConnectionRefusedError)
 
 

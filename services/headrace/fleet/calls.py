@@ -41,7 +41,6 @@ __all__ = [
     "start_directory",
     "take_order",
     "tell_ended",
-    "tell_failed",
 ]
 
 log = logging.getLogger(__name__)
@@ -120,21 +119,17 @@ def expect_models(models: list[str]) -> None:
 def begin_start(process: ProcessEntry, model: str, version: str) -> None:
     """Say that a replica starts, and wait as long as it should after unexpected ends of its version.
 
-    A start before it that ended without a word, as a killed process does, is told of. Without a directory: at once.
+    Another one of this node that is gone without a word, as a killed process is, is told of. Without a directory the
+    start is at once.
     """
     try:
         others = as_processes.validate_json(ask_directory("begin", as_process.dump_json(process), model, version))
         for other in others:
             if not Path(f"/proc/{other.pid}").exists():
-                tell_failed(other.id, "its process ended while it started")
+                tell_ended(other.id)
         ask_directory("may_start", model, version, MAX_PAUSE_S, wait_s=MAX_PAUSE_S)
     except HeadraceError as error:
         log.warning("starting without the directory: %s", error)
-
-
-def tell_failed(process_id: str, reason: str) -> None:
-    with suppress(HeadraceError):
-        ask_directory("failed", process_id, reason)
 
 
 def forgive(model: str) -> None:
@@ -142,10 +137,10 @@ def forgive(model: str) -> None:
     ask_directory("forgive", model)
 
 
-def tell_ended(process_id: str) -> None:
-    """Say that a replica's process is gone. If that is not heard, its silence tells."""
+def tell_ended(process_id: str, reason: str = "its process ended unexpectedly") -> None:
+    """Say that a replica has ended, and why. If that is not heard, its silence tells."""
     with suppress(HeadraceError):
-        ask_directory("ended", process_id)
+        ask_directory("ended", process_id, reason)
 
 
 def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:

@@ -94,13 +94,14 @@ class Directory:
         return as_logging.dump_json(self._logging)
 
     async def begin(self, process: bytes, model: str, version: str) -> bytes:
-        """A replica begins to start. Gives those that began before it on its node and did not say how it ended."""
+        """A replica begins to start. Gives the others of its version on its node, which may have ended unheard."""
         entry, key = as_process.validate_json(process), (model, version)
-        others = [p for p, of in self._starting.values() if of == key and p.node == entry.node]
+        members = [p for p, replica, _ in self._processes.values() if replica and _key(replica) == key]
+        others = [*members, *(p for p, of in self._starting.values() if of == key)]
         if len(self._starting) >= _MAX_STARTS:
             del self._starting[next(iter(self._starting))]
         self._starting[entry.id] = (entry, key)
-        return as_processes.dump_json(others)
+        return as_processes.dump_json([other for other in others if other.node == entry.node])
 
     async def may_start(self, model: str, version: str, timeout_s: float) -> bool:
         """Wait until a version that ended unexpectedly may be started again; False if that is not in time."""
@@ -112,11 +113,6 @@ class Directory:
                 lambda: not self._troubles.pause_s((model, version)), min(pause_s, max(0.0, until_s - self._clock()))
             )
         return True
-
-    async def failed(self, process_id: str, reason: str) -> None:
-        """A replica that began to start ended instead."""
-        if began := self._starting.pop(process_id, None):
-            await self._blame(began[1], reason)
 
     async def forgive(self, model: str) -> None:
         """Start its replicas at once, and hold nothing against them."""
@@ -139,11 +135,15 @@ class Directory:
         if replica:
             await self.applied(self._revision, _LEAVE_S)
 
-    async def ended(self, process_id: str) -> None:
-        """A gateway found nobody where this process listened: it ended without a farewell."""
+    async def ended(self, process_id: str, reason: str) -> None:
+        """A replica that serves or begins to ended unexpectedly: it says so itself, or who found nobody there."""
         if process_id in self._processes:
-            self._lose(process_id, "its process ended unexpectedly")
+            self._lose(process_id, reason)
             await self._tell()
+        elif began := self._starting.pop(process_id, None):
+            self._hold_against(began[1], reason)
+            if self._troubles.declared() != self._declared:
+                await self._tell()
 
     async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
         """The fleet as JSON, at once if it is not at `revision`, else when it changes or the time is up.
@@ -215,11 +215,6 @@ class Directory:
         self._forget(process_id)
         if replica:
             self._hold_against(_key(replica), reason)
-
-    async def _blame(self, key: Key, reason: str) -> None:
-        self._hold_against(key, reason)
-        if self._troubles.declared() != self._declared:
-            await self._tell()
 
     def _hold_against(self, key: Key, reason: str) -> None:
         self._troubles.ended(key, sentence(reason), is_down=not self._serves(*key))

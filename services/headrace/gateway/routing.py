@@ -285,7 +285,7 @@ class Router:
                 try:
                     client = await self._connect(entry)
                 except (NotReady, Overloaded) as error:
-                    if isinstance(error, NotReady) and has_ended(error):
+                    if self._is_local(entry) and has_ended(error):  # else a network may have refused for it
                         self._tell_ended(entry.id)
                         return
                     tried.set()
@@ -310,6 +310,9 @@ class Router:
     async def _connect(self, entry: ReplicaEntry) -> ReplicaClient:
         moved = partial(self._steps.moved, entry.spec.name, entry.id)
         return await connect(entry.address, self._node, self._token, moved)
+
+    def _is_local(self, entry: ReplicaEntry) -> bool:
+        return entry.address.node == self._node
 
     def _replicas_changed(self, version: Version) -> None:
         version.line.advance()

@@ -9,7 +9,7 @@ from pathlib import Path
 from ray import serve
 
 from headrace.errors import HeadraceError
-from headrace.fleet.calls import begin_start, read_fleet, tell_failed
+from headrace.fleet.calls import begin_start, read_fleet, tell_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.loop_thread import LoopThread
@@ -50,7 +50,7 @@ class ModelReplica:
             return self._thread.start(LOAD_TIMEOUT_S)
         except Exception as error:
             is_ours = isinstance(error, HeadraceError | ModelError)
-            tell_failed(process.id, f"it does not start: {error}" if is_ours else "it does not start")
+            tell_ended(process.id, f"it does not start: {error}" if is_ours else "it does not start")
             raise
 
     @property
