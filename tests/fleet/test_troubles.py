@@ -125,6 +125,7 @@ def test_a_reason_is_one_sentence_without_paths() -> None:
     assert len(sentence("x" * 10_000)) <= 200
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_is_said_becomes_one_short_line(text: str) -> None:
     told = sentence(text)

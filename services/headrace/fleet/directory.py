@@ -41,6 +41,8 @@ _SETTINGS_S = 5.0
 # After so long without any report it is the directory that did not run: nobody is called silent for that.
 _STALL_S = 5.0
 _MAX_STARTS = 1000
+# Timers may be early by less than this.
+_NO_PAUSE_S = 0.001
 _FOLLOWERS = frozenset({"gateway", "admin"})
 
 as_process = TypeAdapter(ProcessEntry)
@@ -106,7 +108,7 @@ class Directory:
     async def may_start(self, model: str, version: str, timeout_s: float) -> bool:
         """Wait until a version that ended unexpectedly may be started again; False if that is not in time."""
         until_s = self._clock() + timeout_s
-        while pause_s := self._troubles.pause_s((model, version)):
+        while (pause_s := self._troubles.pause_s((model, version))) > _NO_PAUSE_S:
             if self._clock() >= until_s:
                 return False
             await self._until(

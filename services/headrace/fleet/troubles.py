@@ -91,7 +91,7 @@ class Troubles:
     def pause_s(self, key: Key) -> float:
         """How long a replica of the version waits from now on before it starts."""
         record = self._records.get(key)
-        return max(0.0, record.ended_s + record.pause_s - self._clock()) if record else 0.0
+        return max(0.0, record.pause_s - (self._clock() - record.ended_s)) if record else 0.0
 
     def forgive(self, model: str) -> None:
         """An operator says that the next try is worth it."""
