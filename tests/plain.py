@@ -64,6 +64,7 @@ class Plain:
     replica: "LoopThread[ReplicaServing]"
     gateway: GatewayServing
     front: "LoopThread[GatewayServing]"
+    entry: ReplicaEntry
     tls: ssl.SSLContext | None = None
 
     def ask(
@@ -133,7 +134,7 @@ def plain(
         entry = ReplicaEntry("one", served.version.spec, served.labels, served.address, "onnx")
         gateway.call(lambda: listening.update(Fleet(1, (served.version.spec.name,), (entry,), ())))
         trusted = ssl.create_default_context(cafile=tls[0]) if tls else None
-        running = Plain(port, served.metrics, replica, listening, gateway, trusted)
+        running = Plain(port, served.metrics, replica, listening, gateway, entry, trusted)
         while running.ask("GET", "/v2/health/ready")[0] != 200:
             assert replica.is_alive
         yield running

@@ -86,6 +86,11 @@ class Applications:
         except (RayError, TimeoutError) as error:
             log.warning("%s ends late: %s", _name(version), type(error).__name__)
 
+    def has_given_up(self, version: ModelVersion) -> bool:
+        """Serve has: it does so after a few failed starts, if none succeeded since it or its controller began."""
+        application = serve.status().applications.get(_name(version))
+        return application is not None and application.status == "DEPLOY_FAILED" and not self.ended.is_set()
+
 
 def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:
     """Ask Serve for every application; it starts them in the background and keeps them alive from then on."""

@@ -150,7 +150,7 @@ def loadtest(
 
 @app.command()
 def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.0.1:8001") -> None:
-    """Show which models are served, by which processes, and what is missing; exit 1 if anything is.
+    """Show which models are served, by which processes, and what is missing or in trouble; exit 1 if anything is.
 
     Example: headrace status
     """
@@ -162,5 +162,9 @@ def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.
         cells = (replica[key] for key in ("model", "version", "backend", "id", "node"))
         table.add_row(*cells)
     out.print(table)
+    for trouble in health["troubles"]:
+        out.print(f"in trouble: {trouble['model']} {trouble['version']}: {trouble['reason']}", markup=False)
     if health["missing"]:
         fail(StartFailed(f"no replica serves: {', '.join(health['missing'])}"))
+    if health["troubles"]:
+        raise SystemExit(1)

@@ -295,7 +295,13 @@ class Unavailable(HeadraceError):
 
 
 class NotReady(Unavailable):
+    """`may_pass`: whoever has time may wait for a replica to become ready. It does not cross processes."""
+
     code = "model_not_ready"
+
+    def __init__(self, message: str, retry_after_s: float | None = None, *, may_pass: bool = False) -> None:
+        super().__init__(message, retry_after_s)
+        self.may_pass = may_pass
 
 
 class Overloaded(Unavailable):

@@ -13,6 +13,7 @@ from headrace.fleet.directory import (
     as_order,
     as_outcome,
     as_process,
+    as_processes,
     as_replica,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
@@ -147,6 +148,16 @@ async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(director
         await directory.leave("r")
 
 
+async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(directory: Directory) -> None:
+    waiting = await follower(directory, "g")
+    await report(directory, "r", "replica", "1")
+    waiting = asyncio.create_task(fleet(directory, (await waiting).revision, "g"))
+    await asyncio.sleep(0.001)
+    await directory.ended("r", "gone")
+    await directory.ended("r", "gone")
+    assert (await waiting).replicas == ()
+
+
 async def test_log_settings_reach_followers_at_once_and_the_others_with_their_next_report(directory: Directory) -> None:
     quiet = LogSettings(log_info=False)
     waiting = await follower(directory, "g")
@@ -180,3 +191,97 @@ async def _end(*tasks: "asyncio.Task[Fleet]") -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
+
+
+async def start(directory: Directory, process_id: str, pid: int = 1) -> list[str]:
+    """Begin to start a replica; the others whose start is open."""
+    process = as_process.dump_json(ProcessEntry(process_id, "replica", "", pid, "here"))
+    return [other.id for other in as_processes.validate_json(await directory.begin(process, "tiny", "1"))]
+
+
+async def crash(directory: Directory, times: int) -> None:
+    for n in range(times):
+        await asyncio.sleep(20)
+        await report(directory, f"r{n}", "replica", "1")
+        await directory.ended(f"r{n}", "its process ended unexpectedly")
+
+
+@pytest.fixture
+async def timed() -> Directory:
+    """On the virtual clock."""
+    return Directory(["tiny"], gather_s=0, clock=asyncio.get_running_loop().time)
+
+
+async def test_a_start_waits_after_unexpected_ends_and_an_operator_lets_it_go(timed: Directory) -> None:
+    loop = asyncio.get_running_loop()
+    await crash(timed, 6)
+    began_s = loop.time()
+    assert await timed.may_start("tiny", "2", 60)
+    assert loop.time() == began_s
+    assert not await timed.may_start("tiny", "1", 3)
+    assert await timed.may_start("tiny", "1", 60)
+    assert loop.time() == began_s + 16
+    await crash(timed, 1)
+    starting = asyncio.create_task(timed.may_start("tiny", "1", 60))
+    await asyncio.sleep(1)
+    assert not starting.done()
+    await timed.forgive("tiny")
+    await asyncio.sleep(0.001)
+    assert starting.done()
+
+
+async def test_trouble_is_told_to_all_and_so_is_its_end(timed: Directory) -> None:
+    await crash(timed, 3)
+    (trouble,) = (await fleet(timed)).troubles
+    assert trouble.reason.startswith("its process ended unexpectedly")
+    following = await follower(timed, "g")
+    for _ in range(301):
+        await asyncio.sleep(1)
+        await report(timed, "r", "replica", "1")
+        await report(timed, "g", "gateway")
+    told = await following  # that the replica came
+    assert told.troubles
+    assert (await fleet(timed)).troubles == ()
+
+
+async def test_a_replica_that_leaves_as_it_was_asked_to_is_no_trouble_and_one_that_says_why_is(
+    timed: Directory,
+) -> None:
+    for why in ["", "it does not give its golden answer any more"]:
+        for n in range(3):
+            await asyncio.sleep(20)
+            await report(timed, f"r{n}", "replica", "1")
+            await timed.leave(f"r{n}", why)
+        assert [t.reason for t in (await fleet(timed)).troubles] == [f"{why}; 3 times of late"] * bool(why)
+
+
+async def test_starts_that_fail_are_trouble_with_the_reason_without_paths(timed: Directory) -> None:
+    for n in range(3):
+        await asyncio.sleep(20)
+        await start(timed, f"r{n}")
+        await timed.ended(f"r{n}", "it does not start: /a/b/model.toml:1: no")
+        await timed.ended(f"r{n}", "said twice")
+    assert (await fleet(timed)).troubles[0].reason == "it does not start: model.toml:1: no; 3 times of late"
+
+
+async def test_who_starts_hears_of_the_others_that_may_have_died_unheard(timed: Directory) -> None:
+    assert await start(timed, "a") == []
+    assert await start(timed, "b") == ["a"]
+    await report(timed, "b", "replica", "1")
+    assert await start(timed, "c") == ["b", "a"]
+    await timed.ended("a", "its process ended unexpectedly")
+    await timed.ended("b", "its process ended unexpectedly")
+    assert await start(timed, "d") == ["c"]
+    assert (await fleet(timed)).replicas == ()
+
+
+async def test_a_directory_that_did_not_run_calls_nobody_silent(timed: Directory) -> None:
+    await report(timed, "r", "replica", "1")
+    await report(timed, "g", "gateway")
+    await asyncio.sleep(100)
+    await report(timed, "g", "gateway")
+    assert [r.id for r in (await fleet(timed)).replicas] == ["r"]
+    for _ in range(31):
+        await asyncio.sleep(1)
+        await report(timed, "g", "gateway")
+    assert (await fleet(timed)).replicas == ()

@@ -51,9 +51,11 @@ async def test_the_newest_ready_version_answers_and_another_may_be_asked_for(tow
 
 
 async def test_what_is_not_there_is_told_apart(town: Town) -> None:
+    with pytest.raises(NotReady):
+        town.router.find("other", None)  # nothing is known yet
+    town.tell([])
     with pytest.raises(UnknownModel):
         town.router.find("other", None)
-    town.tell([])
     with pytest.raises(NotReady):
         town.router.find("tiny", None)
     await town.start()
@@ -71,7 +73,7 @@ async def test_a_version_of_the_fleet_whose_only_replica_was_lost_is_not_ready_r
     for _ in range(10):  # the gateway hears of it too
         await asyncio.sleep(0)
     with pytest.raises(NotReady):
-        await town.ask(request(1), "2")
+        await town.ask(request(1, seconds=0.1), "2")
 
 
 async def test_a_request_whose_replica_was_lost_is_answered_by_another(town: Town) -> None:

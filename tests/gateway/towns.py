@@ -1,25 +1,26 @@
 """A router and the replicas that it may find: over real channels, without models."""
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.channel.replicas import TOKEN, Running, doubled, running, until
+from tests.channel.replicas import TOKEN, Doubler, Running, doubled, running, until
 
-from headrace.fleet.entries import Fleet, ReplicaEntry
+from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
 from headrace.gateway.routing import Router
 from headrace.telemetry.events import Silent
 from headrace.tensor import Request
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Town", "hang_up", "spec"]
+__all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
 
 
-def spec(version: str = "1") -> ModelSpec:
+def spec(version: str = "1", name: str = "tiny") -> ModelSpec:
     digest = "0" * 64
     document: dict[str, Any] = {
-        "name": "tiny",
+        "name": name,
         "version": version,
         "weights": {"onnx": "m.onnx"},
         "golden": "g.npz",
@@ -31,35 +32,63 @@ def spec(version: str = "1") -> ModelSpec:
 
 
 class Retries(Silent):
-    """Counts what was asked again."""
+    """Counts what was asked again, and what waits and has waited for a replica."""
 
     def __init__(self) -> None:
         self.models: list[str] = []
+        self.waits: list[float] = []
+        self.waiting: Callable[[], int] = lambda: 0
+        self.troubled: dict[str, bool] = {}
+
+    def model_troubled(self, model: str, *, is_troubled: bool) -> None:
+        self.troubled[model] = is_troubled
 
     def request_retried(self, model: str) -> None:
         self.models.append(model)
+
+    def watch_patience(self, requests: Callable[[], int]) -> None:
+        self.waiting = requests
+
+    def request_waited(self, model: str, seconds: float) -> None:  # noqa: ARG002
+        self.waits.append(seconds)
 
 
 class Town:
     """A router and the replicas that it may find."""
 
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
+    def __init__(self, folder: Path, stack: AsyncExitStack, max_waiting: int = 512) -> None:
         self.events = Retries()
-        self.router = Router("here", TOKEN, self.events)
+        self.ended: list[str] = []
+        self.router = Router("here", TOKEN, self.events, max_waiting, self.ended.append)
         self._folder = folder
         self._stack = stack
         self._revision = 0
+        self._lives: dict[Running, AsyncExitStack] = {}
         self.entries: list[ReplicaEntry] = []
 
-    async def start(self, version: str = "1") -> Running:
+    async def start(self, version: str = "1", service: Doubler | None = None) -> Running:
         """One more replica, which the router has found."""
-        home = self._folder / str(len(self.entries))
+        replica = await self.launch(version, service)
+        await until(lambda: len(replica.channel.peers) == 1 and self.is_ready(version, self.entries[-1].id))
+        return replica
+
+    async def launch(self, version: str = "1", service: Doubler | None = None) -> Running:
+        """One more replica, of which the router has heard."""
+        home = self._folder / str(len(self._lives))
         home.mkdir()
-        replica = await self._stack.enter_async_context(running(home))
+        life = await self._stack.enter_async_context(AsyncExitStack())
+        replica = await life.enter_async_context(running(home, service))
+        self._lives[replica] = life
         self.entries.append(ReplicaEntry(home.name, spec(version), (), replica.address, "onnx"))
         self.tell(self.entries)
-        await until(lambda: len(replica.channel.peers) == 1 and self.is_ready(version, home.name))
         return replica
+
+    async def kill(self, replica: Running) -> None:
+        """As a process that is killed: channels end, and the socket that is left refuses everybody."""
+        hang_up(replica)
+        await self._lives[replica].aclose()
+        with socket.socket(socket.AF_UNIX) as deserted:
+            deserted.bind(replica.address.unix)
 
     async def another_gateway(self) -> Router:
         """A router beside the town's own, which has found all replicas too."""
@@ -73,12 +102,28 @@ class Town:
         found = self.router.models().get("tiny", {}).get(version)
         return found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
 
-    def tell(self, entries: Sequence[ReplicaEntry]) -> None:
+    def tell(
+        self,
+        entries: Sequence[ReplicaEntry],
+        models: Sequence[str] = ("tiny",),
+        troubles: Sequence[Trouble] = (),
+    ) -> None:
         self._revision += 1
-        self.router.update(Fleet(self._revision, ("tiny",), tuple(entries), ()))
+        self.router.update(Fleet(self._revision, tuple(models), tuple(entries), (), troubles=tuple(troubles)))
 
     async def ask(self, asked: Request, version: str | None = None) -> float:
         return doubled(await self.router.ask(self.router.find("tiny", version), asked))
+
+
+def fall_silent(replica: Running) -> None:
+    """It hears nothing any more, as one whose machine is short of time."""
+    for peer in replica.channel.peers:
+        peer.stream._transport.pause_reading()  # type: ignore[union-attr] # open
+
+
+def speak_again(replica: Running) -> None:
+    for peer in replica.channel.peers:
+        peer.stream._transport.resume_reading()  # type: ignore[union-attr] # open
 
 
 def hang_up(replica: Running) -> None:

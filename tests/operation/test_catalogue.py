@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from tests.operation.repository import Shelf
 
-from headrace.operation.catalogue import model_names, versions_of, without_paths
+from headrace.fleet.troubles import without_paths
+from headrace.operation.catalogue import model_names, versions_of
 
 
 @pytest.fixture

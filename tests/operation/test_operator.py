@@ -20,6 +20,8 @@ class Platform:
         self.deployed: list[Key] = []
         self.expected: list[str] = []
         self.reason = ""
+        self.given_up: set[Key] = set()
+        self.in_trouble: dict[Key, str] = {}
         self.is_heard_of = True
         self.while_loading: Callable[[], None] = lambda: None
         self.fault: Exception | None = None
@@ -39,6 +41,9 @@ class Platform:
         self.running.discard(_key(version))
         self.deployed.remove(_key(version))
 
+    def has_given_up(self, version: ModelVersion) -> bool:
+        return _key(version) in self.given_up
+
     def expect(self, models: Sequence[str]) -> None:
         self.expected = list(models)
 
@@ -47,6 +52,12 @@ class Platform:
 
     def serving(self) -> set[Key]:
         return self.running
+
+    def troubles(self) -> dict[Key, str]:
+        return self.in_trouble
+
+    def forgive(self, model: str) -> None:
+        self.in_trouble = {key: why for key, why in self.in_trouble.items() if key[0] != model}
 
 
 def _key(version: ModelVersion) -> Key:
@@ -212,3 +223,34 @@ def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(shelf:
     assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "golden output: no"),)
     operator.load("m")
     assert operator.index() == (IndexEntry("m", "1", "READY"),)
+
+
+def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forgives_it(
+    operator: Operator, platform: Platform
+) -> None:
+    platform.in_trouble[("m", "1")] = "its process ended unexpectedly"
+    (entry,) = operator.index()
+    assert (entry.state, entry.reason) == ("UNAVAILABLE", "its process ended unexpectedly")
+    operator.load("m")
+    assert states(operator) == {"1": "READY"}
+    platform.in_trouble[("m", "1")] = "its process ended unexpectedly"
+    operator.unload("m")
+    assert platform.in_trouble == {}
+
+
+def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(shelf: Shelf, platform: Platform) -> None:
+    shelf.add("other", "1")
+    versions, _ = scan(shelf.root)
+    for version in versions:
+        platform.deploy(version)
+    now_s = [0.0]
+    operator = Operator(shelf.root, platform, platform, versions, {}, clock=lambda: now_s[0])
+    deployed: list[int] = []
+    platform.given_up = {("m", "1")}
+    for _ in range(20):
+        platform.deployed.clear()
+        platform.deployed += [("m", "1"), ("other", "1")]
+        operator.mend()
+        deployed.append(platform.deployed.index(("m", "1")))
+        now_s[0] += 10
+    assert deployed == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]  # last in the list once it is new

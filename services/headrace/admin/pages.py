@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import logging
+from dataclasses import asdict
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -38,7 +39,7 @@ async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
 
 
 async def health(at: Desk, _: Exchange, __: bytes) -> Response:
-    """Which models are served by which processes, and which are missing."""
+    """Which models are served by which processes, which are missing, and which fail again and again."""
     fleet = at.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
     replicas = [
@@ -47,7 +48,14 @@ async def health(at: Desk, _: Exchange, __: bytes) -> Response:
     ]
     processes = [{"id": p.id, "role": p.role, "pid": p.pid, "node": p.node} for p in fleet.processes]
     missing = sorted(set(fleet.models) - set(served))
-    document = {"models": served, "missing": missing, "replicas": replicas, "processes": processes}
+    troubles = [asdict(trouble) for trouble in fleet.troubles]
+    document = {
+        "models": served,
+        "missing": missing,
+        "troubles": troubles,
+        "replicas": replicas,
+        "processes": processes,
+    }
     return Response(200, orjson.dumps(document))
 
 

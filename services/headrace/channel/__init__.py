@@ -1,6 +1,6 @@
 """The channel between a gateway and a replica: frames over a Unix socket on one node, over TCP between nodes."""
 
-from headrace.channel.client import ReplicaClient, connect
+from headrace.channel.client import ReplicaClient, connect, has_ended
 from headrace.channel.handed import HandedSequence, SequenceKey, home_of, sequence_name
 from headrace.channel.server import Health, Service, serve
 from headrace.channel.stream import Address
@@ -13,6 +13,7 @@ __all__ = [
     "SequenceKey",
     "Service",
     "connect",
+    "has_ended",
     "home_of",
     "sequence_name",
     "serve",

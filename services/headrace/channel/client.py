@@ -6,6 +6,7 @@ A replica that goes away speaks by it too, to hand its sequences to another one.
 import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,11 +34,11 @@ from headrace.channel.frames import (
 from headrace.channel.handed import HandedSequence, SequenceKey, pack
 from headrace.channel.stream import Address, FrameStream
 from headrace.channel.withdrawn import Withdrawn
-from headrace.errors import Blame, DeadlineExceeded, NotReady, ReplicaLost, error_from
+from headrace.errors import Blame, DeadlineExceeded, NotReady, Overloaded, ReplicaLost, error_from
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
-__all__ = ["OnBlame", "OnMoved", "ReplicaClient", "connect"]
+__all__ = ["OnBlame", "OnMoved", "ReplicaClient", "connect", "has_ended"]
 
 T = TypeVar("T")
 # Told of each replica that took sequences over: its id in the fleet, and the sequences.
@@ -45,11 +46,15 @@ OnMoved = Callable[[str, Collection[SequenceKey]], None]
 # Told of what is to blame, or may be, for a lost replica or a stopped run, though nobody waits for it any more.
 OnBlame = Callable[[Request, Blame], None]
 
-CONNECT_TIMEOUT_S = 2.0
+# Of a machine that is short of time: a replica that ended refuses at once.
+CONNECT_TIMEOUT_S = 5.0
 PING_PERIOD_S = 0.5
-# A replica that leaves this many seconds of pings unanswered is avoided, one that leaves LOST_S is cut off.
+# A replica that leaves this many seconds of pings unanswered is avoided, one that leaves LOST_S is cut off. Pings are
+# counted, not seconds, since a gateway that did not run for a while has asked nothing meanwhile.
 SUSPECT_S = 1.5
 LOST_S = 10.0
+_SUSPECT_PINGS = round(SUSPECT_S / PING_PERIOD_S)
+_LOST_PINGS = round(LOST_S / PING_PERIOD_S)
 
 
 class _Asked(NamedTuple):
@@ -75,10 +80,11 @@ class ReplicaClient:
         self._adopting: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
-        self._heard_s = monotonic()
+        self._unanswered = 0  # pings since a frame came
         self._going_away = False
         self._pinger: asyncio.TimerHandle | None = None
         self.stream = FrameStream(self._on_frame, self._on_lost)
+        self.on_change: Callable[[], None] = _nothing  # told when it may have become ready
         self.lost = asyncio.Event()
         self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
         self._idle = asyncio.Event()
@@ -106,7 +112,13 @@ class ReplicaClient:
     @property
     def takes_steps(self) -> bool:
         """It is connected, answers pings, and says that it proved itself lately."""
-        return self.stream.is_open and self._pong.is_ready and monotonic() - self._heard_s < SUSPECT_S
+        return self.stream.is_open and self._pong.is_ready and self._unanswered <= _SUSPECT_PINGS
+
+    @property
+    def is_suspect(self) -> bool:
+        """It was ready and is silent since: its machine may be short of time, or it may be gone."""
+        is_silent = self._unanswered > _SUSPECT_PINGS
+        return is_silent and self.stream.is_open and self._pong.is_ready and not self._going_away
 
     def ask(self, request: Request) -> asyncio.Future[Answer]:
         """Send a request; cancel the future to withdraw it. Raises ReplicaLost, Overloaded or TooLarge at once."""
@@ -175,7 +187,9 @@ class ReplicaClient:
         self.close()
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
-        self._heard_s = monotonic()
+        if self._unanswered > _SUSPECT_PINGS:
+            self._loop.call_soon(self.on_change)
+        self._unanswered = 0
         match frame:
             case Reply():
                 self._withdrawn.pop(frame.id)
@@ -188,6 +202,8 @@ class ReplicaClient:
             case Started():
                 self._alone = frame.id
             case Pong():
+                if frame.is_ready and not self._pong.is_ready:
+                    self._loop.call_soon(self.on_change)
                 self._pong = frame
                 self.known.set()
             case _:
@@ -261,12 +277,14 @@ class ReplicaClient:
     def _ping(self) -> None:
         if not self.stream.is_open:
             return
-        if monotonic() - self._heard_s > LOST_S:
+        if self._unanswered > _LOST_PINGS:
             self.stream.abort()
             return
         self._withdrawn.forget()
-        self.stream.send(Ping())
+        self._unanswered += 1
         self._pinger = self._loop.call_later(PING_PERIOD_S, self._ping)
+        with suppress(Overloaded):  # it reads nothing: that is silence, too
+            self.stream.send(Ping())
 
     def _on_lost(self) -> None:
         if self._pinger:
@@ -298,6 +316,17 @@ def _settle(waiting: dict[int, "asyncio.Future[T]"], frame_id: int, answer: T) -
         future.set_result(answer)
 
 
+def _nothing() -> None: ...
+
+
+def has_ended(error: Exception) -> bool:
+    """Whether `connect` found nobody at the address: a replica listens there for as long as its process lives.
+
+    Sure on its own node alone: between nodes others may refuse.
+    """
+    return isinstance(error.__cause__, ConnectionRefusedError)
+
+
 async def connect(
     address: Address, own_node: str, token: str, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None
 ) -> ReplicaClient:
@@ -310,8 +339,8 @@ async def connect(
                 await loop.create_unix_connection(lambda: client.stream, address.unix)
             else:
                 await loop.create_connection(lambda: client.stream, address.host, address.port)
-    except OSError:  # TimeoutError is one
-        raise NotReady("the replica cannot be reached", retry_after_s=1) from None
+    except OSError as error:  # TimeoutError is one
+        raise NotReady("the replica cannot be reached", retry_after_s=1) from error
     try:
         await client.greet(token)
     except BaseException:

@@ -4,29 +4,46 @@ Those that wait for the operator wait without a thread, since many may wait at o
 """
 
 import asyncio
+import logging
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
 from headrace.errors import HeadraceError, Unavailable
-from headrace.fleet.directory import Directory, as_fleet, as_logging, as_order, as_outcome
-from headrace.fleet.entries import Fleet
+from headrace.fleet.directory import (
+    Directory,
+    as_fleet,
+    as_logging,
+    as_order,
+    as_outcome,
+    as_process,
+    as_processes,
+)
+from headrace.fleet.entries import Fleet, ProcessEntry
 from headrace.fleet.orders import IndexEntry, Lane, Order, Outcome
+from headrace.fleet.troubles import MAX_PAUSE_S
 from headrace.telemetry.logs import LogSettings
 
 __all__ = [
     "ask_directory",
+    "begin_start",
     "change_logging",
     "close_orders",
     "expect_models",
+    "forgive",
     "give_order",
     "is_served",
     "read_fleet",
     "settle_order",
     "start_directory",
     "take_order",
+    "tell_ended",
 ]
+
+log = logging.getLogger(__name__)
 
 NAME, NAMESPACE = "headrace-directory", "headrace"
 CALL_TIMEOUT_S = 10.0
@@ -97,6 +114,33 @@ def close_orders() -> None:
 
 def expect_models(models: list[str]) -> None:
     ask_directory("expect", models)
+
+
+def begin_start(process: ProcessEntry, model: str, version: str) -> None:
+    """Say that a replica starts, and wait as long as it should after unexpected ends of its version.
+
+    Another one of this node that is gone without a word, as a killed process is, is told of. Without a directory the
+    start is at once.
+    """
+    try:
+        others = as_processes.validate_json(ask_directory("begin", as_process.dump_json(process), model, version))
+        for other in others:
+            if not Path(f"/proc/{other.pid}").exists():
+                tell_ended(other.id)
+        ask_directory("may_start", model, version, MAX_PAUSE_S, wait_s=MAX_PAUSE_S)
+    except HeadraceError as error:
+        log.warning("starting without the directory: %s", error)
+
+
+def forgive(model: str) -> None:
+    """Hold nothing against a model any more, and start its replicas at once."""
+    ask_directory("forgive", model)
+
+
+def tell_ended(process_id: str, reason: str = "its process ended unexpectedly") -> None:
+    """Say that a replica has ended, and why. If that is not heard, its silence tells."""
+    with suppress(HeadraceError):
+        ask_directory("ended", process_id, reason)
 
 
 def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:

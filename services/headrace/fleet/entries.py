@@ -6,7 +6,7 @@ from headrace.channel import Address
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Fleet", "ProcessEntry", "ReplicaEntry"]
+__all__ = ["Fleet", "ProcessEntry", "ReplicaEntry", "Trouble"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,24 @@ class ReplicaEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """A version that fails again and again is not waited for; `reason` is one sentence, without paths."""
+
+    model: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that lives now, the names of the models that should, and how all log. `revision` grows with each change."""
+    """All that lives now, the names of the models that should, those of them in trouble, and how all log.
+
+    `revision` grows with each change.
+    """
 
     revision: int
     models: tuple[str, ...]
     replicas: tuple[ReplicaEntry, ...]
     processes: tuple[ProcessEntry, ...]
     logging: LogSettings = field(default_factory=LogSettings)
+    troubles: tuple[Trouble, ...] = ()

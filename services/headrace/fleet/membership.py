@@ -57,12 +57,12 @@ class Membership:
         if self._on_change:
             threading.Thread(target=self._follow, name="fleet", daemon=True).start()
 
-    def leave(self) -> None:
-        """Leave the fleet. A replica may end after this: gateways send it nothing more."""
+    def leave(self, trouble: str = "") -> None:
+        """Leave the fleet, because of `trouble` if there is any. Gateways send a replica nothing more after this."""
         self._ended.set()
         self._reporter.join(REPORT_PERIOD_S)  # a report after the farewell would be taken for a new process
         with suppress(HeadraceError):
-            ask_directory("leave", self._process.id)
+            ask_directory("leave", self._process.id, trouble)
 
     def _report(self) -> None:
         process = as_process.dump_json(self._process)

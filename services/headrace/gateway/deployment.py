@@ -1,11 +1,12 @@
 """The Serve deployment around a gateway, which owns its listening socket and follows the fleet."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from ray import serve
 
-from headrace.fleet.calls import change_logging
+from headrace.fleet.calls import change_logging, tell_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
@@ -28,8 +29,13 @@ class GatewayReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
         order = replace(order, node=node, address=address)
+        obituaries = ThreadPoolExecutor(1, thread_name_prefix="obituaries")
+
+        def ended(replica: str) -> None:
+            obituaries.submit(tell_ended, replica)
+
         self._thread: LoopThread[Serving] = LoopThread(
-            "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging)
+            "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging, ended)
         )
         self._serving = self._thread.start(START_TIMEOUT_S)
         entry = process_entry(process_id, "gateway", self._serving.metrics)

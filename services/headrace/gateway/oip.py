@@ -60,17 +60,17 @@ async def live(_: Doors, __: Exchange, ___: bytes) -> Response:
 
 
 async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
-    """Whether every model can answer now, shown by a recent inference; 503 if not."""
+    """Whether every model that is not in trouble can answer now, shown by a recent inference; 503 if not."""
     if at.admission.is_draining or not at.router.is_ready:
         raise NotReady("not every model can answer now", retry_after_s=1)
     return json_response({"ready": True})
 
 
 async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
-    """Whether the model can answer now; 503 if not."""
+    """Whether the model can answer now, and does not fail again and again; 503 if not."""
     version = version_of(at, exchange)
-    if not version.is_ready:
-        raise NotReady(f'model "{version.spec.name}" is not ready', retry_after_s=1)
+    if not version.is_sound:
+        raise version.not_ready()
     return json_response({"name": version.spec.name, "ready": True})
 
 

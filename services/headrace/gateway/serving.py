@@ -78,15 +78,18 @@ async def serve_gateway(
     ready: Callable[[Serving], None],
     stop: asyncio.Event,
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
+    tell_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Listen and serve until `stop`; then answer what is in flight and end.
+
+    `tell_ended` is told the ids of replicas whose processes have ended, and must not block.
 
     Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
     sock = listen(order.host, order.port)
     registry = CollectorRegistry()
     events = PrometheusGateway(registry)
-    router = Router(order.node, order.token, events)
+    router = Router(order.node, order.token, events, max(1, order.limits.max_in_flight // 2), tell_ended)
     admission = Admission(order.limits)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(router.close)

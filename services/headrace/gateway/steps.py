@@ -18,6 +18,7 @@ from headrace.errors import (
     SequenceUnknown,
     ShuttingDown,
 )
+from headrace.gateway.patience import Patience, until_s
 from headrace.gateway.quarantine import Quarantine
 from headrace.gateway.sequences import Holder, Holders
 from headrace.gateway.turns import Turn, Turns
@@ -52,6 +53,7 @@ class _Search:
     version: "Version"
     step: SequenceStep
     deadline_s: float
+    patient_until_s: float
     may_change: bool
     tried: dict[str, HeadraceError] = field(default_factory=dict)
 
@@ -63,14 +65,17 @@ class _Search:
 class Steps:
     """Steps of sequences of `models` (name -> version, newest first -> its replicas)."""
 
-    def __init__(self, models: Mapping[str, Mapping[str, "Version"]], quarantine: Quarantine) -> None:
+    def __init__(
+        self, models: Mapping[str, Mapping[str, "Version"]], quarantine: Quarantine, patience: Patience
+    ) -> None:
         self._models = models
         self._quarantine = quarantine
+        self._patience = patience
         self._holders = Holders()
         self._turns = Turns()
 
     def replicas_changed(self) -> None:
-        """A replica can be asked that could not be before."""
+        """A replica can be asked that could not be before, or has gone."""
         self._turns.changed()
 
     def moved(self, model: str, giver: str, heir: str, sequences: Collection[SequenceKey]) -> None:
@@ -88,7 +93,7 @@ class Steps:
         self, version: "Version", request: Request, step: SequenceStep, *, may_change: bool
     ) -> tuple["Version", Answer]:
         """The version that answered, and the answer; only if it `may_change` the version may be another one."""
-        search = _Search(version, step, request.deadline_s, may_change)
+        search = _Search(version, step, request.deadline_s, until_s(request.deadline_s), may_change)
         with self._turns.join(search.name) as turn:
             for left in reversed(range(_MAX_ASKED)):
                 place = await self._turn_at_place(search, turn)
@@ -108,7 +113,7 @@ class Steps:
     async def _turn_at_place(self, search: _Search, turn: Turn) -> _Place:
         """Where to ask next, once all steps that came before are there too, or settled."""
         while monotonic() < search.deadline_s:
-            place = await self._place(search)
+            place = await self._place_in_time(search)
             if not self._turns.may_go(search.name, turn, place.id):
                 await self._turns.change(search.deadline_s)
                 continue
@@ -117,6 +122,28 @@ class Steps:
                 self._holders.hold(search.name, place.id)
             return place
         raise DeadlineExceeded("the deadline passed while the step waited for its sequence")
+
+    async def _place_in_time(self, search: _Search) -> _Place:
+        """Where to ask next, waiting for a replica that is silent or not connected; one that is gone ends the wait.
+
+        No silent one is asked in the end: so a step that is refused did not run, and may be repeated.
+        """
+        try:
+            return await self._place(search)
+        except NotReady as error:
+            if not error.may_pass:
+                raise
+        with self._patience.holding(search.version.line):
+            while True:
+                is_late = monotonic() >= search.patient_until_s or not self._is_served(search.version)
+                try:
+                    return await self._place(search)
+                except NotReady as error:
+                    if search.version.trouble:
+                        raise search.version.not_ready() from None
+                    if is_late or not error.may_pass:
+                        raise
+                await self._turns.change(search.patient_until_s)
 
     def _go(self, turn: Turn, place: _Place) -> ReplicaClient:
         """The replica, at the moment of asking it: until then, steps behind this one wait."""
@@ -174,12 +201,20 @@ class Steps:
             raise SequenceLost("the sequence has moved to another version: name none in the path, or begin it again")
         raise SequenceLost("the sequence's state was lost with its replica: begin it again, by sequence_start")
 
+    def _is_served(self, version: "Version") -> bool:
+        return self._models.get(version.spec.name, {}).get(version.spec.version) is version
+
     def _version_with(self, version: "Version", replica: str, *, can_be_asked: bool = False) -> "Version | None":
         for one in self._models.get(version.spec.name, {}).values():
             if replica in one.members:
                 client = one.replicas.get(replica)
                 return one if not can_be_asked or (client is not None and client.takes_steps) else None
         return None
+
+
+def _away() -> NotReady:
+    """The replica cannot be asked now: nothing is lost yet, so that one may wait for it."""
+    return NotReady("the sequence's replica cannot be asked now", retry_after_s=1, may_pass=True)
 
 
 def _name(version: "Version", step: SequenceStep) -> str:
@@ -191,7 +226,7 @@ def _client(scope: Collection["Version"], replica: str, *, is_held: bool) -> _Pl
         client = version.replicas.get(replica)
         if client is not None and client.takes_steps:
             return _Place(replica, version, client, is_held)
-    raise NotReady("the sequence's replica cannot be asked now", retry_after_s=1)
+    raise _away()
 
 
 def _guess(scope: Collection["Version"], search: _Search) -> str:
@@ -202,7 +237,7 @@ def _guess(scope: Collection["Version"], search: _Search) -> str:
     if homes:
         return home_of(search.name, homes)
     if not search.tried:
-        raise NotReady("the sequence's replica cannot be asked now", retry_after_s=1)
+        raise _away()
     last = list(search.tried.values())[-1]
     if isinstance(last, SequenceMoved):
         raise SequenceLost("the sequence has moved to where it is not found: begin it again, by sequence_start")

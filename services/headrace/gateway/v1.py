@@ -37,12 +37,12 @@ async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
     states = [
         {
             "version": v.spec.version,
-            "state": "AVAILABLE" if v.is_ready else "LOADING",
-            "status": {"error_code": "OK", "error_message": ""},
+            "state": "AVAILABLE" if v.is_sound else "LOADING",
+            "status": {"error_code": "UNAVAILABLE" if v.trouble else "OK", "error_message": v.trouble},
         }
         for v in sorted(found, key=lambda v: version_order(v.spec.version), reverse=True)
     ]
-    ready = any(v.is_ready for v in found)
+    ready = any(v.is_sound for v in found)
     return json_response({"name": version.spec.name, "ready": ready, "model_version_status": states})
 
 

@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.fleet.troubles import without_paths
 from headrace_models.errors import BadSpec
 from headrace_models.repository import SPEC_FILE, ModelVersion, read_version, sha256_of, verify, version_order
 
-__all__ = ["Found", "digest_of", "model_names", "versions_of", "without_paths"]
+__all__ = ["Found", "digest_of", "model_names", "versions_of"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:\"']+/)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,6 @@ def versions_of(repository: Path, name: str) -> list[Found]:
 def digest_of(version: ModelVersion) -> str:
     """What tells contents apart: the spec holds the digest of every other file."""
     return sha256_of(version.path(SPEC_FILE))
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path cut to its last name."""
-    return _PATH.sub("", text)
 
 
 def _folders(parent: Path) -> list[Path]:

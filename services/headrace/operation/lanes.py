@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from headrace.errors import HeadraceError
@@ -31,6 +31,12 @@ class FleetMembers:
     def serving(self) -> set[Key]:
         return {(r.spec.name, r.spec.version) for r in calls.read_fleet().replicas}
 
+    def troubles(self) -> Mapping[Key, str]:
+        return {(t.model, t.version): t.reason for t in calls.read_fleet().troubles}
+
+    def forgive(self, model: str) -> None:
+        calls.forgive(model)
+
 
 @contextmanager
 def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
@@ -56,6 +62,7 @@ def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
             if lane == "change":
                 calls.expect_models(operator.models)  # said again, for a directory that died has forgotten it
                 logs.apply(calls.read_fleet().logging)
+                operator.mend()
             order = calls.take_order(lane, _TAKE_S)
             if order:
                 calls.settle_order(order, operator.carry_out(order))

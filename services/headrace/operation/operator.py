@@ -1,15 +1,17 @@
 """Loads and unloads models of a running platform, one change at a time, so that what serves is never worse for it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Literal, Protocol
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
 from headrace.fleet.orders import IndexEntry, Order, Outcome
-from headrace.operation.catalogue import Found, digest_of, model_names, versions_of, without_paths
+from headrace.fleet.troubles import without_paths
+from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
 from headrace_models.repository import ModelVersion, version_order
 
 __all__ = ["Applications", "Members", "Operator"]
@@ -18,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # A replica that runs has reported within a second; one that was stopped has left before it ended.
 _MEMBER_S = 20.0
+# How often at most a version is deployed again that was given up. Its replicas' own pauses are the directory's.
+_AGAIN_S = 60.0
 
 Key = tuple[str, str]  # name and version
 UnderWay = Literal["LOADING", "UNLOADING"]
@@ -36,6 +40,10 @@ class Applications(Protocol):
         """Let it answer what it accepted, and end it."""
         ...
 
+    def has_given_up(self, version: ModelVersion) -> bool:
+        """It does not run, and nobody but us will start it again."""
+        ...
+
 
 class Members(Protocol):
     """Who knows what is served."""
@@ -49,6 +57,14 @@ class Members(Protocol):
         ...
 
     def serving(self) -> set[Key]: ...
+
+    def troubles(self) -> Mapping[Key, str]:
+        """Which versions fail again and again, and why."""
+        ...
+
+    def forgive(self, model: str) -> None:
+        """Hold no failure against a model any more: start its replicas at once."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,7 @@ class Operator:
         members: Members,
         versions: Sequence[ModelVersion],
         failed: Mapping[str, str],
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         """`versions` were deployed at the start; `failed` says of which models they did not start, and why."""
         self._repository = repository
@@ -74,6 +91,8 @@ class Operator:
         self._members = members
         self._loaded = {v.spec.name: _Loaded(v, digest_of(v)) for v in versions if v.spec.name not in failed}
         self._under_way: Mapping[Key, UnderWay] = {}
+        self._clock = clock
+        self._mended_s: dict[Key, float] = {}
         self._failed = {_key(v): without_paths(failed[v.spec.name]) for v in versions if v.spec.name in failed}
 
     @property
@@ -98,12 +117,15 @@ class Operator:
 
     def index(self) -> tuple[IndexEntry, ...]:
         """Every version of the repository and every one that serves, by name and oldest first."""
-        serving, under_way = self._members.serving(), self._under_way
+        serving, troubles, under_way = self._members.serving(), self._members.troubles(), self._under_way
         shelf = {
             (f.name, f.version): f for n in model_names(self._repository) for f in versions_of(self._repository, n)
         }
         keys = sorted({*shelf, *serving, *under_way}, key=lambda key: (key[0], version_order(key[1])))
-        return tuple(self._entry(key, shelf.get(key), key in serving, under_way.get(key)) for key in keys)
+        return tuple(
+            self._entry(key, shelf.get(key), under_way.get(key), is_serving=key in serving, trouble=troubles.get(key))
+            for key in keys
+        )
 
     def load(self, name: str) -> None:
         """Serve the newest sound version of a model, and end the one that served before when the new one answers.
@@ -112,6 +134,7 @@ class Operator:
         StartFailed; after each of these, what served before still does.
         """
         found = self._in_repository(name)
+        self._members.forgive(name)
         loaded = self._loaded.get(name)
         version = next((f.sound for f in found if f.sound), None)
         if version is None:
@@ -131,7 +154,19 @@ class Operator:
             raise UnknownModel("no such model in the repository")
         if loaded := self._loaded.pop(name, None):
             self._members.expect(self.models)
+            self._members.forgive(name)
             self._end(loaded.version)
+
+    def mend(self) -> None:
+        """Deploy again what is loaded and was given up, each version now and then. Not beside `load` or `unload`."""
+        for loaded in list(self._loaded.values()):
+            key, now_s = _key(loaded.version), self._clock()
+            is_early = now_s - self._mended_s.get(key, float("-inf")) < _AGAIN_S
+            if not is_early and self._applications.has_given_up(loaded.version):
+                log.warning("%s %s was given up: it is deployed again", *key)
+                self._mended_s[key] = now_s
+                self._applications.delete(loaded.version)
+                self._applications.deploy(loaded.version)
 
     def _in_repository(self, name: str) -> list[Found]:
         if name not in model_names(self._repository):
@@ -180,11 +215,15 @@ class Operator:
         finally:
             self._under_way = {}
 
-    def _entry(self, key: Key, found: Found | None, is_serving: bool, under_way: UnderWay | None) -> IndexEntry:
+    def _entry(
+        self, key: Key, found: Found | None, under_way: UnderWay | None, *, is_serving: bool, trouble: str | None
+    ) -> IndexEntry:
         name, version = key
         reason = found.reason if found else "not in the repository any more"
         if under_way:
             return IndexEntry(name, version, under_way, reason)
+        if trouble:
+            return IndexEntry(name, version, "UNAVAILABLE", trouble)
         if is_serving:
             return IndexEntry(name, version, "READY", reason)
         loaded = self._loaded.get(name)

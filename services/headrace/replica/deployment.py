@@ -8,14 +8,16 @@ from pathlib import Path
 
 from ray import serve
 
-from headrace.fleet.calls import read_fleet
-from headrace.fleet.entries import ReplicaEntry
+from headrace.errors import HeadraceError
+from headrace.fleet.calls import begin_start, read_fleet, tell_ended
+from headrace.fleet.entries import ProcessEntry, ReplicaEntry
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.guardian import Guardian
 from headrace.loop_thread import LoopThread
 from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
 from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
 from headrace.telemetry import logs
+from headrace_models.errors import ModelError
 
 __all__ = ["ModelReplica"]
 
@@ -35,7 +37,7 @@ class ModelReplica:
             "replica", lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs)
         )
         self._process_id = process_id
-        self._serving = self._thread.start(LOAD_TIMEOUT_S)
+        self._serving = self._start(process_entry(process_id, "replica", ""), Path(folder))
         replica = ReplicaEntry(
             process_id, self._serving.version.spec, self._serving.labels, self._serving.address, backend
         )
@@ -44,10 +46,27 @@ class ModelReplica:
         self._guardian = Guardian()
         self._guardian.keep()
 
+    def _start(self, process: ProcessEntry, folder: Path) -> Serving:
+        """Load the model, later if it ended unexpectedly of late. A failure is told to the fleet, too."""
+        begin_start(process, folder.parent.name, folder.name)
+        try:
+            return self._thread.start(LOAD_TIMEOUT_S)
+        except Exception as error:
+            is_ours = isinstance(error, HeadraceError | ModelError)
+            tell_ended(process.id, f"it does not start: {error}" if is_ours else "it does not start")
+            raise
+
+    @property
+    def _trouble(self) -> str:
+        """Why the model does not answer; empty if it does."""
+        if not self._thread.is_alive:
+            return "it stopped serving"
+        return "" if self._serving.is_ready() else "it does not give its golden answer any more"
+
     def check_health(self) -> None:
         """Serve replaces a replica whose thread has ended or that no inference has proven lately."""
         self._guardian.keep()
-        if not self._thread.is_alive or not self._serving.is_ready():
+        if self._trouble:
             raise RuntimeError("the model does not answer")
 
     async def __del__(self) -> None:
@@ -57,8 +76,9 @@ class ModelReplica:
         """
         if not hasattr(self, "_membership"):
             return
+        trouble = self._trouble
         await asyncio.to_thread(self._thread.run, self._serving.go_away, FIND_S + HAND_OVER_S)
-        await asyncio.to_thread(self._membership.leave)
+        await asyncio.to_thread(self._membership.leave, trouble)
         self._thread.stop()
         await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
 

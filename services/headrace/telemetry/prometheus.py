@@ -50,6 +50,19 @@ class PrometheusGateway(PrometheusEdge):
         self._retries = Counter(
             "headrace_retries", "Requests repeated after their replica was lost.", ["model"], registry=registry
         )
+        self._waiting = Gauge(
+            "headrace_requests_waiting", "Requests that wait for a replica of their model now.", registry=registry
+        )
+        self._waits = Histogram(
+            "headrace_replica_wait_seconds",
+            "How long requests waited while no replica of their model was ready.",
+            ["model"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._troubled = Gauge(
+            "headrace_model_in_trouble", "1 while a model fails again and again.", ["model"], registry=registry
+        )
         self._quarantined = Gauge(
             "headrace_quarantined", "Inputs refused now, as they end processes.", registry=registry
         )
@@ -79,6 +92,15 @@ class PrometheusGateway(PrometheusEdge):
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()
+
+    def watch_patience(self, requests: Callable[[], int]) -> None:
+        self._waiting.set_function(requests)
+
+    def request_waited(self, model: str, seconds: float) -> None:
+        self._waits.labels(model).observe(seconds)
+
+    def model_troubled(self, model: str, *, is_troubled: bool) -> None:
+        self._troubled.labels(model).set(is_troubled)
 
     def watch_quarantine(self, inputs: Callable[[], int]) -> None:
         self._quarantined.set_function(inputs)
