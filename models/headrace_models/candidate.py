@@ -1,6 +1,6 @@
 """A stranger's ONNX model under trial: what sizes and values it bears, what has rows, and whether they may mix."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
@@ -31,11 +31,15 @@ _QUICK_S, _LARGE_BATCH = 0.01, 64
 
 @dataclass(frozen=True)
 class Found:
-    """What a model bears: `trial`, filled so; `fixed` are the axes that have to be of just that size."""
+    """What a model bears: `trial`, filled so; `fixed` are the axes that have to be of just that size.
+
+    `bound` are those that may have another size only together with the others of their size.
+    """
 
     trial: Trial
     filling: Filling
     fixed: frozenset[str]
+    bound: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -59,33 +63,38 @@ class Candidate:
 
     def find(self) -> Found:
         """Sizes and values that it bears, with finite answers that are the same twice."""
-        trial = self._find_sizes()
-        filling = next((f for f in FILLINGS if self._is_finite(filled(self.inputs, trial, f))), None)
-        if filling is None:
-            name = next(
-                n for n, values in self._run(filled(self.inputs, trial, "zeros")).items() if not _finite(values)
-            )
-            raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros or noise, found others')
+        trial, filling = self._find_values()
         self._check_repeats(filled(self.inputs, trial, filling))
-        return Found(trial, filling, frozenset(a for a in trial.sizes if self._is_fixed(a, trial, filling)))
+        alone = {axis for axis in trial.sizes if self._bears_another(trial, filling, [axis])}
+        bound = {axis: _alike(axis, trial, alone) for axis in trial.sizes if axis not in alone}
+        fixed = {axis for axis, mates in bound.items() if not self._bears_another(trial, filling, mates)}
+        return Found(trial, filling, frozenset(fixed), frozenset(bound.keys() - fixed))
 
-    def _find_sizes(self) -> Trial:
-        first, ends_s = None, monotonic() + _SEARCH_S
+    def _find_values(self) -> tuple[Trial, Filling]:
+        """The first sizes that it runs with and values that it answers with finite numbers."""
+        failed, answered, ends_s = None, None, monotonic() + _SEARCH_S
         for trial in trials(self.inputs):
-            if first and monotonic() > ends_s:
+            if (failed or answered) and monotonic() > ends_s:
                 break
-            for filling in ("zeros", "positive"):
-                failed = self._fails(trial, filling)
-                if failed is None:
-                    return trial
-                first = first or failed
-        assert first is not None
-        raise BadSpec(self.place, f"expected an answer to zeros or noise of some length, found: {first_line(first)}")
+            failures = [self._fails(trial, filling) for filling in ("zeros", "positive")]
+            failed = failed or failures[0]
+            if all(failures):
+                continue
+            if filling := next((f for f in FILLINGS if self._is_finite(filled(self.inputs, trial, f))), None):
+                return trial, filling
+            answered = answered or trial
+        if answered is None:
+            assert failed is not None
+            reason = f"expected an answer to zeros or noise of some length, found: {first_line(failed)}"
+            raise BadSpec(self.place, reason)
+        answers = self._run(filled(self.inputs, answered, "zeros"))
+        name = next((name for name, values in answers.items() if not _finite(values)), next(iter(answers)))
+        raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros or noise, found others')
 
     def _fails(self, trial: Trial, filling: Filling) -> Exception | None:
         inputs = filled(self.inputs, trial, filling)
         if sum(array.size for array in inputs.values()) > _MOST_ELEMENTS:
-            return ValueError("inputs too large to try")
+            return ValueError("its inputs are too large to try")
         try:
             self._run(inputs)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
@@ -104,15 +113,16 @@ class Candidate:
             if difference(once[name], twice[name], _REPEATS_WITHIN):
                 raise BadSpec(self.place, f'output "{name}": expected the same answer twice, found two answers')
 
-    def _is_fixed(self, axis: str, trial: Trial, filling: Filling) -> bool:
-        """Whether it bears no other size of this axis, though the file says that any goes."""
-        return next(self._other_sizes(axis, trial, filling), None) is None
+    def _bears_another(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> bool:
+        """Whether it bears another size of these axes; the file says of each that any goes."""
+        return next(self._other_sizes(trial, filling, axes), None) is not None
 
-    def _other_sizes(self, axis: str, trial: Trial, filling: Filling) -> Iterator[Trial]:
-        held = trial.sizes[axis]
+    def _other_sizes(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> Iterator[Trial]:
+        """Trials that it bears with another size of these axes, which all have one size."""
+        held = trial.sizes[axes[0]]
         sizes = (held + 1, held * 2, *LENGTHS) if held > 2 else (1, 2, 3, *LENGTHS)
         for size in dict.fromkeys(sizes):
-            other = replace(trial, sizes={**trial.sizes, axis: size})
+            other = replace(trial, sizes={**trial.sizes, **dict.fromkeys(axes, size)})
             if size != held and size <= max(held * 2, 640) and self._fails(other, filling) is None:
                 yield other
 
@@ -126,8 +136,10 @@ class Candidate:
 
     def with_rows(self, found: Found, rows: int, seed: int = 0) -> Arrays:
         """Its inputs with so many rows, as far as they have a free first axis."""
+        sizes = found.trial.sizes
         firsts = {axis for axis in self.rows_axes().values() if axis and axis not in found.fixed}
-        trial = replace(found.trial, sizes={**found.trial.sizes, **dict.fromkeys(firsts, rows)})
+        firsts |= {axis for axis in found.bound if sizes[axis] in {sizes[first] for first in firsts & found.bound}}
+        trial = replace(found.trial, sizes={**sizes, **dict.fromkeys(firsts, rows)})
         return filled(self.inputs, trial, found.filling, seed)
 
     def golden_inputs(self, found: Found) -> Arrays:
@@ -152,7 +164,7 @@ class Candidate:
         for number, (trial, filling, seed) in enumerate(self._rounds(found)):
             if number and monotonic() > ends_s:
                 break
-            inputs = self.with_rows(Found(trial, filling, found.fixed), _PROOF_ROWS, seed)
+            inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
             started_s = monotonic()
             if reason := dependence(self._run, inputs, tolerance, self._sizes(inputs)):
                 return reason
@@ -174,7 +186,8 @@ class Candidate:
         yield found.trial, found.filling, 1
         firsts = set(self.rows_axes().values())
         for axis in sorted(found.trial.sizes.keys() - firsts - found.fixed):
-            if other := next(self._other_sizes(axis, found.trial, found.filling), None):
+            axes = _alike(axis, found.trial) if axis in found.bound else [axis]
+            if other := next(self._other_sizes(found.trial, found.filling, axes), None):
                 yield other, found.filling, 2
         for filling in FILLINGS[:-1]:
             if filling != found.filling and self._is_finite(filled(self.inputs, found.trial, filling)):
@@ -224,6 +237,11 @@ class Candidate:
         if isinstance(axis, int):
             return axis
         return found.trial.sizes[axis] if axis in found.fixed else -1
+
+
+def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
+    """The axes of one size, this one among them."""
+    return [other for other, size in trial.sizes.items() if size == trial.sizes[axis] and other not in without]
 
 
 def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str, object]:

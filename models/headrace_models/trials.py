@@ -87,7 +87,8 @@ def _filled(value: "NodeArg", trial: Trial, filling: Filling, random: np.random.
     shape = [trial.sizes[axis] if isinstance(axis, str) else axis for axis in axes_of(value)]
     datatype = DATATYPES[value.type]
     if datatype == "BYTES":
-        return np.full(shape, b"", object) if filling == "zeros" else _WORDS[random.integers(0, len(_WORDS), shape)]
+        words = np.full(shape, b"", object) if filling == "zeros" else random.choice(_WORDS, shape)
+        return np.asarray(words, object)
     dtype = DTYPES[datatype]
     if dtype.kind in "iu" and is_setting(value):
         return np.full(shape, trial.setting, dtype)
@@ -114,8 +115,8 @@ def _numbers(filling: Filling, shape: list[int], random: np.random.Generator) ->
         return np.zeros(shape)
     if filling == "normal":  # of several sizes, as rows differ in them
         factors = random.choice((0.3, 1.0, 3.0), shape[:1]).reshape(shape[:1] + [1] * len(shape[1:]))
-        return random.normal(size=shape) * factors
-    return random.uniform(0.1, 1.0, shape)
+        return np.asarray(random.normal(size=shape) * factors)
+    return np.asarray(random.uniform(0.1, 1.0, shape))
 
 
 def is_setting(value: "NodeArg") -> bool:

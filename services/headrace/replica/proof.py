@@ -78,16 +78,23 @@ def _pad_changes(backend: Backend, inputs: Part, spec: ModelSpec) -> str | None:
     row = split_rows(inputs, 1)[0]
     ways = ((row, _resized(row, spec, 2)), (_resized(row, spec, 0.5), row))
     pairs = [(short, long) for short, long in ways if _shapes(short) != _shapes(long)]
-    for short, long in pairs:
-        try:
-            alone, batch = backend.run(short), join([short, long], spec)
-            beside = take_rows(backend.run(batch), [short, long], batch, spec)[0]
-        except Exception:  # it takes no such length: the other way may do
-            continue
-        allowed = max(_tolerance(backend, spec), _PAD_TOLERANCE)
-        changed = next((n for n in alone if not answers_alike(beside[n], alone[n], allowed)), None)
-        return changed and f'padding changes output "{changed}" of a row'
-    return "its padding could not be tried" if pairs else None
+    told = [_padded_differs(backend, short, long, spec) for short, long in pairs]
+    tried = [name for name in told if name is not None]
+    if not tried:
+        return "its padding could not be tried" if pairs else None
+    changed = next(filter(None, tried), "")
+    return f'padding changes output "{changed}" of a row' if changed else None
+
+
+def _padded_differs(backend: Backend, short: Part, long: Part, spec: ModelSpec) -> str | None:
+    """The output that differs if a row is padded beside a longer one; "" for none, None if it takes no such length."""
+    try:
+        alone, batch = backend.run(short), join([short, long], spec)
+        beside = take_rows(backend.run(batch), [short, long], batch, spec)[0]
+    except Exception:  # a runtime's errors share no base but Exception
+        return None
+    allowed = max(_tolerance(backend, spec), _PAD_TOLERANCE)
+    return next((name for name in alone if not answers_alike(beside[name], alone[name], allowed)), "")
 
 
 def _shapes(part: Part) -> list[tuple[int, ...]]:
