@@ -207,11 +207,10 @@ class Candidate:
 
     def describe_outputs(self, found: Found) -> list[dict[str, object]]:
         """As the file declares them and as they came out: an axis that came out otherwise is of any length."""
-        seen = [(rows, self._answer(found, rows)) for rows in (1, 2, 3)]
+        came: list[tuple[int, Arrays]] = []
         if any(axis is not None and axis not in found.fixed for axis in self.rows_axes().values()):
+            seen = [(rows, self._answer(found, rows)) for rows in (1, 2, 3)]
             came = [(rows, answer) for rows, answer in seen if answer is not None]
-        else:
-            came = []
         golden = self._run(self.golden_inputs(found))
         return [
             _described(

@@ -70,10 +70,10 @@ def _batches(rows: Arrays, sizes: Sequence[int]) -> Iterator[_Batch]:
         own = [(size - 1 - place) % n for place in range(size)]
         yield _Batch(_taken(rows, own), own, range(size))
     if sizes:
-        others = {name: _unlike(array) for name, array in rows.items()}
+        others = {name: _unlike(array[: max(1, max(sizes) - 2)]) for name, array in rows.items()}
         # Both ends: what runs from row to row passes on only to those behind, or only to those before.
         inputs = {name: np.concatenate([rows[name][:1], others[name], rows[name][-1:]]) for name in rows}
-        yield _Batch(inputs, [0, n - 1], [0, n + 1], may_fail=True)
+        yield _Batch(inputs, [0, n - 1], [0, _rows_of(inputs) - 1], may_fail=True)
 
 
 def _unlike(rows: Array) -> Array:
