@@ -53,7 +53,7 @@ def test_a_batch_after_one_that_the_session_refused_is_answered(tripling: ort.In
     assert bound({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[3, 3, 3]]
 
 
-def test_a_scalar_stays_one(tmp_path: Path) -> None:
+def test_a_scalar_stays_one() -> None:
     node = helper.make_node("Mul", ["x", "s"], ["y"])
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in (("x", ["n"]), ("s", []))]
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
