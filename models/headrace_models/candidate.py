@@ -1,6 +1,7 @@
 """A stranger's ONNX model under trial: what sizes and values it bears, what has rows, and whether they may mix."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import monotonic
@@ -27,6 +28,8 @@ _MOST_ELEMENTS = 1 << 22
 _GOLDEN_ROWS, _PROOF_ROWS = 3, 8
 # What a batch may have in the end is tried too, where a row takes no longer than this.
 _QUICK_S, _LARGE_BATCH = 0.01, 64
+# One that takes longer makes the comparison take so long that this is said.
+_LONG_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -165,21 +168,20 @@ class Candidate:
             if number and monotonic() > ends_s:
                 break
             inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
-            started_s = monotonic()
-            if reason := dependence(self._run, inputs, tolerance, self._sizes(inputs)):
-                return reason
-            if not number and monotonic() - started_s > 2:
+            row_s = self._time({name: array[:1] for name, array in inputs.items()})
+            if not number and row_s > _LONG_S:
                 tell("comparing rows alone with rows together; this takes some seconds")
+            sizes = (*SIZES, _LARGE_BATCH) if row_s < _QUICK_S else SIZES
+            if reason := dependence(self._run, inputs, tolerance, sizes):
+                return reason
         return None
 
-    def _sizes(self, inputs: Arrays) -> Sequence[int]:
-        one = {name: array[:1] for name, array in inputs.items()}
+    def _time(self, inputs: Arrays) -> float:
+        """The seconds of a run, or of its failing, which the comparison will tell of."""
         started_s = monotonic()
-        try:
-            self._run(one)
-        except Exception:  # the comparison will say so
-            return SIZES
-        return (*SIZES, _LARGE_BATCH) if monotonic() - started_s < _QUICK_S else SIZES
+        with suppress(Exception):
+            self._run(inputs)
+        return monotonic() - started_s
 
     def _rounds(self, found: Found) -> Iterator[tuple[Trial, Filling, int]]:
         """Sizes, values and seeds to compare rows with: first those that were found, then others that it bears."""
