@@ -11,6 +11,7 @@ from headrace_models.errors import BadSpec
 from headrace_models.precision import rows_tolerance
 from headrace_models.repository import read_version, sha256_of, verify
 from headrace_models.spec import Batching
+from headrace_models.trials import DATATYPES
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def _already_there(folder: Path, onnx_file: Path) -> Path:
 def _draft(onnx_file: Path, name: str, version: str, folder: Path, tell: Callable[[str], None]) -> Draft:
     shutil.copyfile(onnx_file, folder / ONNX_FILE)
     # The copy is opened, not the file: weights that lie beside the file were left behind, and that must show here.
-    candidate = Candidate(_open(folder / ONNX_FILE, str(onnx_file)), str(onnx_file))
-    candidate.check_types()
+    session = _open(folder / ONNX_FILE, str(onnx_file))
+    _check_types(session, str(onnx_file))
+    candidate = Candidate(session, str(onnx_file))
     found = candidate.find()
     inputs, outputs = candidate.describe_inputs(found), candidate.describe_outputs(found)
     tolerance = rows_tolerance(folder / ONNX_FILE)
@@ -100,3 +102,19 @@ def _open(path: Path, place: str) -> "InferenceSession":
                 f"expected a model that ONNX Runtime can open, found: {first_line(error).replace(str(path), place)}"
             )
         raise BadSpec(place, reason) from None
+
+
+def _check_types(session: "InferenceSession", place: str) -> None:
+    if not session.get_inputs():
+        raise BadSpec(place, "expected inputs, found none")
+    for side, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        for value in values:
+            if value.type not in DATATYPES:
+                raise BadSpec(place, f'{side} "{value.name}": {_unfit(value.type)}')
+
+
+def _unfit(kind: str) -> str:
+    expected = f"expected a tensor of numbers, booleans or texts, found {kind}"
+    if kind.startswith("seq(map"):
+        return f'{expected}; convert the model with options={{"zipmap": False}}'
+    return expected

@@ -56,14 +56,6 @@ class Candidate:
     def inputs(self) -> "list[NodeArg]":
         return list(self.session.get_inputs())
 
-    def check_types(self) -> None:
-        if not self.inputs:
-            raise BadSpec(self.place, "expected inputs, found none")
-        for side, values in (("input", self.inputs), ("output", self.session.get_outputs())):
-            for value in values:
-                if value.type not in DATATYPES:
-                    raise BadSpec(self.place, f'{side} "{value.name}": {_unfit(value.type)}')
-
     def find(self) -> Found:
         """Sizes and values that it bears, with finite answers that are the same twice."""
         trial, filling = self._find_values()
@@ -248,13 +240,6 @@ def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
 def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str, object]:
     tensor: dict[str, object] = {"name": value.name, "datatype": DATATYPES[value.type]}
     return tensor | ({"shape": axes[1:]} if has_rows else {"has_rows": False, "shape": axes})
-
-
-def _unfit(kind: str) -> str:
-    expected = f"expected a tensor of numbers, booleans or texts, found {kind}"
-    if kind.startswith("seq(map"):
-        return f'{expected}; convert the model with options={{"zipmap": False}}'
-    return expected
 
 
 def _finite(values: npt.NDArray[Any]) -> bool:
