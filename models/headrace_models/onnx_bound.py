@@ -35,7 +35,7 @@ class Bound:
         self, inputs: Mapping[str, npt.NDArray[Any]], options: "RunOptions | None" = None
     ) -> dict[str, npt.NDArray[Any]]:
         for name, array in inputs.items():
-            self._binding.bind_ortvalue_input(name, self._on_device(name, np.ascontiguousarray(array)))
+            self._binding.bind_ortvalue_input(name, self._on_device(name, np.asarray(array, order="C")))
         for name in self._names:
             self._binding.bind_output(name, self._device, _FIRST_GPU)
         try:

@@ -83,7 +83,7 @@ def _run_with_bf16(
 def _value(array: npt.NDArray[Any]) -> "OrtValue":
     from onnxruntime import OrtValue
 
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")  # which leaves a scalar one, as ascontiguousarray does not
     if array.dtype == _BF16:
         return OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), _BF16_IN_ONNX)
     return OrtValue.ortvalue_from_numpy(array)

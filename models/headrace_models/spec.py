@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import ml_dtypes
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 __all__ = [
     "DTYPES",
@@ -75,17 +75,28 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class InputSpec(_Frozen):
-    """One input. `shape` leaves out the leading row axis; -1 is an axis of variable length, at most `max_length`.
+class _Tensor(_Frozen):
+    """`shape` leaves out the leading row axis; of a tensor that `has_rows` says has none, it has all axes."""
+
+    name: TensorName
+    datatype: Datatype
+    shape: tuple[Axis, ...] = Field(strict=False)
+    has_rows: bool = True
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        """All axes, that of the rows among them; -1 is one of any length."""
+        return (-1, *self.shape) if self.has_rows else self.shape
+
+
+class InputSpec(_Tensor):
+    """One input; an axis of -1 in `shape` is one of variable length, at most `max_length`.
 
     `pad` is the value that fills shorter rows up to the longest of a batch; without it only rows of equal shape
     share a batch. `lengths`, when given, are the only lengths that a variable axis may have. Integers may be held to
     `minimum`..`maximum`, both included: what looks something up must not be asked for what is not there.
     """
 
-    name: TensorName
-    datatype: Datatype
-    shape: tuple[Axis, ...] = Field(strict=False)
     max_length: int | None = Field(default=None, ge=1)
     lengths: tuple[int, ...] = Field(default=(), strict=False)
     pad: float | None = None
@@ -103,15 +114,12 @@ class InputSpec(_Frozen):
         return self
 
 
-class OutputSpec(_Frozen):
+class OutputSpec(_Tensor):
     """One output. `labels` names a text file, one class a line; `activation` turns it into scores for `:classify`.
 
     An axis of -1 that comes out as long as a padded input went in is cut back to the length of each request's own.
     """
 
-    name: TensorName
-    datatype: Datatype
-    shape: tuple[Axis, ...] = Field(strict=False)
     labels: FileName | None = None
     activation: Activation = "none"
 
@@ -198,7 +206,11 @@ class SequenceSpec(_Frozen):
 
 
 class Batching(_Frozen):
-    """`max_rows` a batch, `max_waiting_rows` in line; `fixed_rows` is a batch size baked into the weights.
+    """`max_rows` a batch, `max_waiting_rows` in line.
+
+    `rows` says whether requests may share a batch: they may if a row's answer is "independent" of the rows beside it;
+    with "none" requests run one at a time, as they came. Without it that is found out whenever the model is loaded:
+    rows are independent if beside others they answer within `tolerance`, relative to the size of the output.
 
     `cost` says what a batch's time depends on: its "cells", rows x padded length, or its "rows" alone. With `buckets`
     padded axes get one of these lengths, the next larger one; without, that of the longest row in the batch.
@@ -209,7 +221,8 @@ class Batching(_Frozen):
 
     max_rows: int = Field(default=32, ge=1)
     max_waiting_rows: int = Field(default=1024, ge=1)
-    fixed_rows: int | None = Field(default=None, ge=1)
+    rows: Literal["independent", "none"] | None = None
+    tolerance: float = Field(default=1e-5, ge=0, strict=False, allow_inf_nan=False)
     cost: Literal["cells", "rows"] = "cells"
     buckets: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(), strict=False)
     max_run_s: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
@@ -268,6 +281,16 @@ class ModelSpec(_Frozen):
     objective: Objective | None = None
     files: dict[FileName, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
 
+    @field_validator("batching", mode="after")
+    @classmethod
+    def _has_rows_to_batch(cls, batching: Batching, info: ValidationInfo) -> Batching:
+        # Here, not in a check of the whole: so the error has this table's line.
+        tensors: tuple[_Tensor, ...] = (*info.data.get("inputs", ()), *info.data.get("outputs", ()))
+        without = next((t.name for t in tensors if not t.has_rows), None)
+        if batching.rows == "independent" and without is not None:
+            raise ValueError(f'rows: expected "none", as "{without}" has no rows (has_rows = false)')
+        return batching
+
     @model_validator(mode="after")
     def _hangs_together(self) -> "ModelSpec":
         if self.backend not in self.weights:
@@ -288,7 +311,7 @@ class ModelSpec(_Frozen):
         inputs, outputs = {i.name: i for i in self.inputs}, {o.name: o for o in self.outputs}
         for pair in self.state:
             taken, given = inputs[pair.input], outputs[pair.output]
-            if (taken.datatype, taken.shape) != (given.datatype, given.shape):
+            if (taken.datatype, taken.whole_shape) != (given.datatype, given.whole_shape):
                 raise ValueError(f'state: expected "{pair.output}" to be of the datatype and shape of "{pair.input}"')
             if taken.datatype == "BYTES" or -1 in taken.shape:
                 raise ValueError(f'state: "{pair.input}": expected numbers in a fixed shape, to start from zeros')
@@ -306,6 +329,19 @@ class ModelSpec(_Frozen):
         if audio.input in self.input_names:
             raise ValueError(f'preprocess: audio: input: "{audio.input}" is one of the model\'s own')
         return self
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether requests may share a batch; if not, they run one at a time, each with its own shapes."""
+        return self.batching.rows != "none" and all(t.has_rows for t in (*self.inputs, *self.outputs))
+
+    def unbatched(self) -> "ModelSpec":
+        """The same model, its requests run one at a time."""
+        return self.model_copy(update={"batching": self.batching.model_copy(update={"rows": "none"})})
+
+    def unpadded(self) -> "ModelSpec":
+        """The same model, whose rows share a batch only where they are equally long."""
+        return self.model_copy(update={"inputs": tuple(i.model_copy(update={"pad": None}) for i in self.inputs)})
 
     @property
     def raw(self) -> RawSpec | None:

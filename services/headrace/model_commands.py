@@ -77,11 +77,13 @@ def add_model(
     version: Annotated[str, typer.Option(help="The version to add.")] = "1",
     models: ModelsDir = REPOSITORY,
 ) -> None:
-    """Add your own ONNX model: its spec is read from the file, and it is run once to prove that it works.
+    """Add your own ONNX model: its spec is read from the file, and it is run to see whether requests may share batches.
+
+    A model whose rows depend on each other, or that has none, is served one request at a time.
 
     Example: headrace models add cnn.onnx --name cnn
     """
     from headrace_models.add import add
 
-    folder = or_fail(lambda: add(file, name, models, version))
+    folder = or_fail(lambda: add(file, name, models, version, lambda said: out.print(said, markup=False)))
     out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)

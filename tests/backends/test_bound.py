@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 from tests.backends.own_models import IN_ONNX, added, identity
 from tests.backends.test_onnx import any_bits
 
@@ -51,3 +51,14 @@ def test_a_batch_after_one_that_the_session_refused_is_answered(tripling: ort.In
     with pytest.raises(Exception, match="Got: 4 Expected: 3"):
         bound({"x": np.ones((2, 4), np.float32)})
     assert bound({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[3, 3, 3]]
+
+
+def test_a_scalar_stays_one() -> None:
+    node = helper.make_node("Mul", ["x", "s"], ["y"])
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, axes) for name, axes in (("x", ["n"]), ("s", []))]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    graph = helper.make_graph([node], "scaled", values, [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    scaled = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    inputs = {"x": np.ones(2, np.float32), "s": np.array(3, np.float32)}
+    assert runner(scaled, ["y"], "cpu")(inputs)["y"].tolist() == [3, 3]

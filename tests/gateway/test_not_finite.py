@@ -101,7 +101,7 @@ def test_classify_orders_by_value_with_nan_last_and_its_score_null(
 ) -> None:
     output = OutputSpec.model_validate({"name": "y", "datatype": datatype, "shape": [3], "activation": activation})
     answer = Answer([from_array("y", np.array([row], DTYPES[datatype]))], Times(0, 0, 0, 1))
-    (told,) = orjson.loads(orjson.dumps(classify_results(answer, output, ["a", "b", "c"], 3)))
+    (told,) = orjson.loads(orjson.dumps(classify_results(answer, output, 1, ["a", "b", "c"], 3)))
     places = sorted(range(3), key=lambda n: (np.isnan(row[n]), -row[n] if not np.isnan(row[n]) else 0, n))
     assert [each["index"] for each in told] == places
     assert all(each["score"] is None for each in told if not np.isfinite(row[each["index"]]))

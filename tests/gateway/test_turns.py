@@ -104,9 +104,9 @@ def test_more_classes_than_are_written_are_refused() -> None:
     output = OutputSpec(name="y", datatype="FP32", shape=(1000,))
     answer = Answer([from_array("y", np.zeros((300, 1000), np.float32))], NO_TIME)
     labels = [str(n) for n in range(1000)]
-    assert len(orjson.loads(orjson.dumps(classify_results(answer, output, labels, 5)))) == 300
+    assert len(orjson.loads(orjson.dumps(classify_results(answer, output, 300, labels, 5)))) == 300
     with pytest.raises(AnswerTooLarge):
-        classify_results(answer, output, labels, 1000)
+        classify_results(answer, output, 300, labels, 1000)
 
 
 def test_predictions_of_several_outputs_are_objects_by_row() -> None:

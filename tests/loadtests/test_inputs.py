@@ -44,7 +44,7 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
     assert output.labels is not None
     labels = version.path(output.labels).read_text(encoding="utf-8").splitlines()
     answer = Answer([from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1))
-    return orjson.dumps({"results": doors.classify_results(answer, output, labels, 5)})
+    return orjson.dumps({"results": doors.classify_results(answer, output, 1, labels, 5)})
 
 
 @pytest.mark.zoo

@@ -43,7 +43,7 @@ def test_an_unknown_key_is_told_with_its_line_and_the_known_ones(write: Write, d
     folder = write(document | {"batching": {"max_rows": 8}})
     path = folder / "model.toml"
     path.write_text(path.read_text(encoding="utf-8").replace("max_rows", "max_row"), encoding="utf-8")
-    expected = r'unknown key "batching\.max_row"; known here: buckets, cost, fixed_rows, max_rows'
+    expected = r'unknown key "batching\.max_row"; known here: buckets, cost, max_rows'
     with pytest.raises(BadSpec, match=expected) as caught:
         read_version(folder)
     assert caught.value.place == _line(folder, "max_row")

@@ -29,7 +29,7 @@ def whole(document: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
     spec = ModelSpec.model_validate(whole)
-    assert (spec.input_names, spec.output_names, spec.batching.fixed_rows) == (("x",), ("y",), None)
+    assert (spec.input_names, spec.output_names, spec.is_batched) == (("x",), ("y",), True)
 
 
 @pytest.mark.parametrize(

@@ -48,13 +48,17 @@ async def ask(router: Router, number: int, timeout_s: float = TIMEOUT_S) -> int 
     return int(to_array(answer.outputs[0])[0, 0])
 
 
+def fleet(version: Path, unix: Path, replica: str) -> Fleet:
+    spec, address = read_version(version).spec, Address("here", str(unix), "127.0.0.1", 0)
+    return Fleet(1, ("loop",), (ReplicaEntry(replica, spec, (), address, "onnx"),), ())
+
+
 async def test_its_process_ends_and_what_it_ran_is_known_to_be_at_fault(tmp_path: Path) -> None:
     version = patient_loop(tmp_path, tmp_path / "repository", max_run_s=0.3)
     unix = tmp_path / "deaf.sock"
     router = Router("here", TOKEN, Silent())
     async with deaf(version, unix) as process:
-        entry = ReplicaEntry("one", read_version(version).spec, (), Address("here", str(unix), "127.0.0.1", 0), "onnx")
-        router.update(Fleet(1, ("loop",), (entry,), ()))
+        router.update(fleet(version, unix, "one"))
         await router.settle()
         await until(lambda: router.is_ready, TIMEOUT_S)
         assert await ask(router, 5) == 5
@@ -62,6 +66,7 @@ async def test_its_process_ends_and_what_it_ran_is_known_to_be_at_fault(tmp_path
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.wait() == -signal.SIGKILL
     async with deaf(version, unix):
+        router.update(fleet(version, unix, "two"))
         await until(lambda: router.is_ready, TIMEOUT_S)
         assert await ask(router, ENDLESS) is PoisonInput
         assert await ask(router, 5) == 5

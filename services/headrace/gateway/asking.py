@@ -108,7 +108,7 @@ async def ask(
     at: Doors, exchange: Exchange, version: Version, inputs: Sequence[Tensor], outputs: Sequence[str]
 ) -> Answer:
     """Send tensors to a replica, inside the caller's time, or find the answer kept. No rows in, no rows out."""
-    if not inputs[0].rows:
+    if not inputs[0].rows and version.spec.is_batched:
         return _empty_answer(version.spec, outputs)
     return await at.cache.ask(version, _request(at, exchange, inputs, outputs))
 
@@ -143,7 +143,7 @@ async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBo
     """What an infer body asks for, its parameters obeyed, and the version that answered: another one if that has the
     sequence, of which the body is a step, and the path names none.
     """
-    if not asked.inputs[0].rows:
+    if not asked.inputs[0].rows and version.spec.is_batched:
         return version, _empty_answer(version.spec, asked.outputs)
     request = _request(at, exchange, asked.inputs, asked.outputs, asked.timeout_us / 1e6)
     request.priority, request.sequence = asked.priority, own_step(exchange, asked)

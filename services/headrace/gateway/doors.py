@@ -10,7 +10,7 @@ from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, read_body
 from headrace.edge.exchange import Exchange
-from headrace.errors import AnswerTooLarge, BadJson, BadRequest, UnsupportedMedia
+from headrace.errors import AnswerTooLarge, BadJson, BadRequest, InferenceFailed, UnsupportedMedia
 from headrace.gateway.base64_text import from_base64
 from headrace.gateway.classification import MAX_CLASSES, best_of
 from headrace.gateway.json_document import LARGE_BYTES
@@ -23,6 +23,7 @@ from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, Text
 __all__ = [
     "ClassifyBody",
     "EmbeddingsBody",
+    "a_row_each",
     "classify_body",
     "classify_results",
     "embeddings",
@@ -139,12 +140,14 @@ def _token_tensors(raw: TextSpec, ids: list[int]) -> list[Tensor]:
     return [from_array(raw.ids, np.array([ids], np.int64)), from_array(raw.mask, np.ones((1, len(ids)), np.int64))]
 
 
-def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], top_k: int) -> orjson.Fragment:
-    """A JSON list of the best `top_k` classes of each row, best first. Raises AnswerTooLarge beyond MAX_CLASSES.
+def classify_results(
+    answer: Answer, output: OutputSpec, items: int, labels: Sequence[str], top_k: int
+) -> orjson.Fragment:
+    """A JSON list of the best `top_k` classes of each item, best first. Raises AnswerTooLarge beyond MAX_CLASSES.
 
     A score that is not finite is null; the order is that of the output's own values, NaN last.
     """
-    values = to_array(answer.outputs[0])
+    values = a_row_each(answer, items)
     scores = _scores(values, output)
     if len(scores) * min(top_k, scores.shape[1]) > MAX_CLASSES:
         raise AnswerTooLarge(f"top_k: expected at most {MAX_CLASSES} classes in all, found {len(scores)} x {top_k}")
@@ -154,6 +157,14 @@ def classify_results(answer: Answer, output: OutputSpec, labels: Sequence[str], 
         for row, order in zip(scores, best, strict=True)
     )
     return rows_in_pieces(results, 3 * top_k)
+
+
+def a_row_each(answer: Answer, items: int) -> Array:
+    """An answer's first output as `[items, *]`, whatever axes a model without rows gave it. Raises InferenceFailed."""
+    values = to_array(answer.outputs[0])
+    if values.size % items:
+        raise InferenceFailed(f'output "{answer.outputs[0].name}" is no row for each of what was asked')
+    return values.reshape(items, values.size // items)
 
 
 def _scores(values: Array, output: OutputSpec) -> Array:

@@ -70,11 +70,12 @@ def _input(spec: ModelSpec, name: str, value: object) -> Mapping[str, object]:
     values = plain(value)
     values = values if isinstance(values, list) else [values]
     axes = known[name].shape
+    rows = [1] if known[name].has_rows else []
     fixed = max(1, math.prod(axis for axis in axes if axis != -1))
     return {
         "name": name,
         "datatype": known[name].datatype,
-        "shape": [1, *(len(values) // fixed if axis == -1 else axis for axis in axes)],
+        "shape": [*rows, *(len(values) // fixed if axis == -1 else axis for axis in axes)],
         "data": values,
     }
 

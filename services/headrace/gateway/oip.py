@@ -104,11 +104,14 @@ def _listed(spec: ModelSpec) -> list[InputSpec]:
 
 def _tensor_metadata(tensor: InputSpec | OutputSpec) -> dict[str, object]:
     """A tensor's metadata; its shape has the row axis, which the spec leaves out."""
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": [-1, *tensor.shape]}
+    return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.whole_shape)}
 
 
 async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
-    """The members of Triton's ModelConfig that clients read; shapes are without the row axis here."""
+    """The members of Triton's ModelConfig that clients read; shapes are without the row axis here.
+
+    Those of a model whose requests run one at a time have all axes, and its `max_batch_size` is 0.
+    """
     version = version_of(at, exchange)
     spec = version.spec
     document = {
@@ -116,9 +119,9 @@ async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
         "platform": _PLATFORMS[version.backend],
         "backend": "onnxruntime" if version.backend == "onnx" else "pytorch",
         "version_policy": {"latest": {"num_versions": 1}},
-        "max_batch_size": spec.batching.max_rows,
-        "input": [{**_tensor_config(i), "optional": False} for i in _listed(spec)],
-        "output": [{**_tensor_config(o), "label_filename": o.labels or ""} for o in spec.outputs],
+        "max_batch_size": spec.batching.max_rows if spec.is_batched else 0,
+        "input": [{**_tensor_config(spec, i), "optional": False} for i in _listed(spec)],
+        "output": [{**_tensor_config(spec, o), "label_filename": o.labels or ""} for o in spec.outputs],
         "instance_group": [{"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}],
         **_scheduling(spec),
         "response_cache": {"enable": at.cache.holds(spec.name)},
@@ -132,8 +135,8 @@ def _scheduling(spec: ModelSpec) -> dict[str, object]:
     """How requests become batches: Triton's clients take a model that has sequences for one that needs them."""
     when = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
     if not spec.state:
-        return {"dynamic_batching": when}
-    kept = {i.name: _tensor_config(i) for i in spec.inputs}
+        return {"dynamic_batching": when} if spec.is_batched else {}
+    kept = {i.name: _tensor_config(spec, i) for i in spec.inputs}
     state = [
         {
             "input_name": pair.input,
@@ -151,9 +154,13 @@ def _scheduling(spec: ModelSpec) -> dict[str, object]:
     return {"sequence_batching": sequences}
 
 
-def _tensor_config(tensor: InputSpec | OutputSpec) -> dict[str, object]:
+def _tensor_config(spec: ModelSpec, tensor: InputSpec | OutputSpec) -> dict[str, object]:
     kind = "STRING" if tensor.datatype == "BYTES" else tensor.datatype
-    return {"name": tensor.name, "data_type": f"TYPE_{kind}", "dims": list(tensor.shape)}
+    return {
+        "name": tensor.name,
+        "data_type": f"TYPE_{kind}",
+        "dims": list(tensor.shape if spec.is_batched else tensor.whole_shape),
+    }
 
 
 async def all_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
@@ -190,8 +197,8 @@ async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
     """Tensors in, tensors out: the Open Inference Protocol, in JSON or with the binary tensor data extension.
 
     Inference-Header-Content-Length is the length of the JSON part where binary tensors follow it; 0 says that the whole
-    body is the bytes of one row of the model's only input. Of a model with preprocessing the photo or text itself may
-    be sent, as a BYTES input.
+    body is the bytes of the model's only input, one row if it has rows. Of a model with preprocessing the photo or text
+    itself may be sent, as a BYTES input.
     """
     version = version_of(at, exchange)
     encoding = (exchange.header(b"content-encoding") or "identity").lower()

@@ -7,7 +7,7 @@ same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import simdjson
 
@@ -33,10 +33,15 @@ def infer_document(document: Mapping[str, object], spec: ModelSpec) -> tuple[dic
     if (rows is None) == (columns is None):
         raise BadRequest(f"body: expected instances or inputs, found {'neither' if rows is None else 'both'}")
     values = _by_row(rows, spec) if columns is None else _by_column(columns, spec)
+    scalars = {i.name for i in spec.inputs if not i.whole_shape}
     inputs: list[dict[str, object]] = []
     tail: list[bytes] = []
     for name, value in values:
-        item, raw = _entry(_datatype(spec, name), name, value, "instances" if columns is None else "inputs")
+        where = "instances" if columns is None else "inputs"
+        is_scalar = columns is not None and name in scalars
+        item, raw = _entry(_datatype(spec, name), name, [value] if is_scalar else value, where)
+        if is_scalar:
+            item["shape"] = []
         inputs.append(item)
         tail.append(raw)
     return {"inputs": inputs}, b"".join(tail)
@@ -146,27 +151,35 @@ def _is_base64(value: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def predictions(answer: Answer, *, is_rows: bool) -> dict[str, object]:
-    """The answer in the form of its request: a list of rows, or a table of outputs."""
-    columns = {tensor.name: _values(tensor) for tensor in answer.outputs}
+    """The answer in the form of its request: a list of rows, or a table of outputs. Raises BadRequest.
+
+    Outputs of a model without rows may be no list of rows, nor alike in number.
+    """
+    firsts = {tensor.shape[:1] for tensor in answer.outputs}
+    if is_rows and (len(firsts) > 1 or () in firsts):
+        raise BadRequest("instances: the model's outputs are no rows; give its inputs as a table, by inputs")
+    columns: dict[str, Any] = {tensor.name: _values(tensor) for tensor in answer.outputs}
     if is_rows and len(columns) > 1:
         width = sum(math.prod(tensor.shape[1:]) for tensor in answer.outputs)
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         return {"predictions": rows_in_pieces(rows, width)}
-    whole: dict[str, object] = {n: v if isinstance(v, list) else json_array(v) for n, v in columns.items()}
+    whole: dict[str, object] = {n: json_array(v) if isinstance(v, Array) else v for n, v in columns.items()}
     only = next(iter(whole.values()))
     if is_rows:
         return {"predictions": only}
     return {"outputs": whole if len(whole) > 1 else only}
 
 
-def _values(tensor: Tensor) -> Array | list[object]:
-    """Rows. Raises AnswerTooLarge for more elements than are written in JSON."""
+def _values(tensor: Tensor) -> object:
+    """Rows as an array or a list, a scalar as itself. Raises AnswerTooLarge for more than is written in JSON."""
     if math.prod(tensor.shape) > MAX_JSON_ELEMENTS:
         raise AnswerTooLarge(f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: use infer')
     if tensor.datatype != "BYTES":
         array = to_array(tensor)
-        return array.astype("<f4") if tensor.datatype == "BF16" else array
-    return [_text_of(item, tensor.name) for item in to_array(tensor).ravel().tolist()]
+        array = array.astype("<f4") if tensor.datatype == "BF16" else array
+        return array if array.ndim else array.item()
+    texts = [_text_of(item, tensor.name) for item in to_array(tensor).ravel().tolist()]
+    return texts if tensor.shape else texts[0]
 
 
 def _text_of(item: bytes, name: str) -> object:

@@ -12,7 +12,7 @@ from headrace.gateway.json_document import parse
 from headrace.gateway.predict import infer_document, predictions
 from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
-from headrace.tensor import Answer, Tensor, to_array
+from headrace.tensor import Answer, Tensor
 from headrace_models.repository import version_order
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
@@ -62,7 +62,7 @@ async def signatures(at: Doors, exchange: Exchange, _: bytes) -> Response:
 
 
 def _tensor_info(tensor: InputSpec | OutputSpec) -> dict[str, object]:
-    dims = [{"size": str(axis), "name": ""} for axis in (-1, *tensor.shape)]
+    dims = [{"size": str(axis), "name": ""} for axis in tensor.whole_shape]
     kinds = {"BYTES": "DT_STRING", "FP32": "DT_FLOAT", "FP64": "DT_DOUBLE", "FP16": "DT_HALF", "BF16": "DT_BFLOAT16"}
     kind = kinds.get(tensor.datatype, f"DT_{tensor.datatype}")
     return {"dtype": kind, "tensor_shape": {"dim": dims, "unknown_rank": False}, "name": tensor.name}
@@ -98,8 +98,8 @@ async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
         raise BadRequest("the model has no labelled classes for photos or texts; use /v2/models/{model}/infer")
     photos_or_texts, top_k = await at.offload(len(body), _read_classify, exchange, body, raw)
     answer = await ask(at, exchange, version, [photos_or_texts], [output.name])
-    size = len(answer.outputs[0].data) + _ENTRY_BYTES * answer.outputs[0].rows * top_k
-    return await at.offload(size, _classified, version, answer, output, top_k)
+    size = len(answer.outputs[0].data) + _ENTRY_BYTES * photos_or_texts.rows * top_k
+    return await at.offload(size, _classified, version, answer, output, photos_or_texts.rows, top_k)
 
 
 def _read_classify(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
@@ -107,8 +107,8 @@ def _read_classify(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tenso
     return doors.raw_tensor(raw, items), top_k
 
 
-def _classified(version: Version, answer: Answer, output: OutputSpec, top_k: int) -> Response:
-    results = doors.classify_results(answer, output, version.labels, top_k)
+def _classified(version: Version, answer: Answer, output: OutputSpec, items: int, top_k: int) -> Response:
+    results = doors.classify_results(answer, output, items, version.labels, top_k)
     document = {"model": version.spec.name, "version": version.spec.version, "results": results}
     return json_response(document, server_timing(answer))
 
@@ -124,12 +124,14 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
     if spec.task != "embed" or not isinstance(raw, TextSpec):
         raise BadRequest("model: expected a model that embeds text, found one that does not")
     output = spec.outputs[0]
-    if asked.dimensions not in (None, output.shape[0]):
-        raise BadRequest(f"dimensions: expected {output.shape[0]}, found {asked.dimensions}")
+    if asked.dimensions not in (None, output.shape[-1]):
+        raise BadRequest(f"dimensions: expected {output.shape[-1]}, found {asked.dimensions}")
     requests = await at.offload(len(body), _embed_requests, version, asked, raw)
     answers = await ask_all(at, exchange, version, requests, [output.name])
     tokens = sum(a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True))
-    return await at.offload(sum(len(a.outputs[0].data) for a in answers), _embedded, asked, spec, answers, tokens)
+    return await at.offload(
+        sum(len(a.outputs[0].data) for a in answers), _embedded, asked, spec, requests, answers, tokens
+    )
 
 
 def _embed_requests(version: Version, asked: doors.EmbeddingsBody, raw: TextSpec) -> list[list[Tensor]]:
@@ -139,6 +141,14 @@ def _embed_requests(version: Version, asked: doors.EmbeddingsBody, raw: TextSpec
     return requests
 
 
-def _embedded(asked: doors.EmbeddingsBody, spec: ModelSpec, answers: Sequence[Answer], tokens: int) -> Response:
-    vectors = np.concatenate([to_array(answer.outputs[0]) for answer in answers])
+def _embedded(
+    asked: doors.EmbeddingsBody,
+    spec: ModelSpec,
+    requests: Sequence[Sequence[Tensor]],
+    answers: Sequence[Answer],
+    tokens: int,
+) -> Response:
+    vectors = np.concatenate(
+        [doors.a_row_each(answer, request[0].rows) for answer, request in zip(answers, requests, strict=True)]
+    )
     return json_response(doors.embeddings(vectors, tokens, asked, spec), server_timing(answers[0]))

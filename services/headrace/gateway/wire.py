@@ -70,12 +70,15 @@ class Codec:
         known = {i.name: i for i in spec.inputs}
         if self._raw:
             known[self._raw] = InputSpec(name=self._raw, datatype="BYTES", shape=())
-        self._readers = {n: TensorReader(i, is_finite=spec.finite) for n, i in known.items()}
+        self._is_batched = spec.is_batched
+        self._readers = {
+            n: TensorReader(i, is_finite=spec.finite, may_be_empty=spec.is_batched) for n, i in known.items()
+        }
         self._states = frozenset(state.input for state in spec.state)
         self._required = [n for n in spec.input_names if n not in self._states]
         text = spec.preprocess if isinstance(spec.preprocess, TextSpec) else None
         self._paired = (text.ids, text.mask) if text else ()
-        self._fixed_rows = spec.batching.fixed_rows
+        self._without_rows = frozenset(o.name for o in spec.outputs if not o.has_rows)
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)
         self._has_texts = any(reader.is_text for reader in self._readers.values())
@@ -110,7 +113,7 @@ class Codec:
         return json_bytes + (tail if self._has_texts else tail // _BINARY_SHARE)
 
     def _read_raw(self, body: bytes) -> InferBody:
-        """A body that is the bytes of the model's one input, one row of it; all outputs are wanted binary."""
+        """A body that is the bytes of the model's one input, one row if it has rows; all outputs are wanted binary."""
         names = [self._raw] if self._raw else self._required
         if len(names) != 1:
             raise BadRequest(
@@ -139,7 +142,7 @@ class Codec:
         self._check_complete(inputs)
         step = step_of(parameters)
         if step is not None:
-            check_step(inputs, self._states)
+            check_step(inputs, self._states, of_one_row=self._is_batched or inputs[0].name == self._raw)
         outputs, binary, classes = read_outputs(document, parameters, self._outputs)
         return InferBody(
             id=given_id,
@@ -165,7 +168,7 @@ class Codec:
     def encode(self, answer: Answer, asked: InferBody) -> tuple[bytes, int]:
         """The body of an infer response, and the length of its JSON part: 0 when no binary part follows."""
         head = {**self._head, "id": asked.id} if asked.id else self._head
-        return encode(answer, head, asked.binary, asked.classes, self._labels)
+        return encode(answer, head, asked.binary, asked.classes, self._labels, self._without_rows)
 
     def _read_inputs(self, document: Mapping[str, object], tail: memoryview) -> list[Tensor]:
         tensors: list[Tensor] = []
@@ -184,7 +187,7 @@ class Codec:
         return tensors
 
     def _check_complete(self, inputs: Sequence[Tensor]) -> None:
-        """Every input is there with the same rows: all tensors, or the raw input alone."""
+        """Every input is there: all tensors, with the same rows if rows are batched, or the raw input alone."""
         names = [t.name for t in inputs]
         if self._raw in names:
             if len(names) > 1:
@@ -195,11 +198,8 @@ class Codec:
                 raise BadRequest(f'inputs: input "{name}" is missing')
         if self._paired and len({t.shape for t in inputs if t.name in self._paired}) > 1:
             raise BadRequest(f"inputs: expected the same shape for {' and '.join(self._paired)}")
-        rows = inputs[0].rows
-        if len(inputs) > 1 and any(t.rows != rows for t in inputs):
+        if self._is_batched and len(inputs) > 1 and any(t.rows != inputs[0].rows for t in inputs):
             raise BadRequest(f"inputs: expected the same number of rows in all, found {[t.rows for t in inputs]}")
-        if self._fixed_rows and rows != self._fixed_rows:
-            raise BadRequest(f"inputs[0].shape: axis 0: expected {self._fixed_rows}, found {rows}")
 
 
 def _split_at(header_length: str, total: int) -> int:

@@ -1,6 +1,6 @@
 """The answer to an infer request as a body: JSON, binary tensors, or the best classes of an output."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import orjson
 
@@ -21,16 +21,18 @@ def encode(
     binary: frozenset[str],
     classes: Mapping[str, int],
     labels: Mapping[str, Sequence[str]],
+    without_rows: Collection[str] = (),
 ) -> tuple[bytes, int]:
     """The body, and the length of its JSON part: 0 when no binary part follows. Raises AnswerTooLarge.
 
-    `binary` names the outputs that go as raw bytes, `classes` those of which so many best classes are wanted.
+    `binary` names the outputs that go as raw bytes, `classes` those of which so many best classes are wanted;
+    those `without_rows` have classes of the whole.
     """
     outputs: list[dict[str, object]] = []
     tail: list[Buffer] = []
     for tensor in answer.outputs:
         if count := classes.get(tensor.name):
-            tensor = classes_of(tensor, count, labels.get(tensor.name, ()))
+            tensor = classes_of(tensor, count, labels.get(tensor.name, ()), has_rows=tensor.name not in without_rows)
         output: dict[str, object] = {"name": tensor.name, "shape": tensor.shape, "datatype": tensor.datatype}
         if tensor.name in binary:
             output["parameters"] = {"binary_data_size": len(tensor.data)}

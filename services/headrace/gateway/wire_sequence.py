@@ -41,12 +41,15 @@ def _id_of(value: object, place: str) -> str:
     )
 
 
-def check_step(inputs: Sequence[Tensor], states: Collection[str]) -> None:
-    """Raise BadRequest unless `inputs` can be a step of a model whose inputs called `states` the replica keeps."""
+def check_step(inputs: Sequence[Tensor], states: Collection[str], *, of_one_row: bool) -> None:
+    """Raise BadRequest unless `inputs` can be a step of a model whose inputs called `states` the replica keeps.
+
+    `of_one_row`: the step is a row that may share a batch, not a whole request of a model that is served unbatched.
+    """
     if not states:
         raise BadRequest(f"{_ID}: expected none, as the model keeps no state between requests")
     for tensor in inputs:
         if tensor.name in states:
             raise BadRequest(f'inputs: expected no "{tensor.name}" in a sequence, as its value is kept here')
-    if inputs[0].rows != 1:
+    if of_one_row and inputs[0].rows != 1:
         raise BadRequest(f"inputs[0].shape: axis 0: expected 1 row in a step of a sequence, found {inputs[0].rows}")

@@ -21,9 +21,11 @@ _MAX_ELEMENTS = 1 << 31
 class TensorReader:
     """Reads the entries of `inputs` that belong to one input of a spec."""
 
-    def __init__(self, spec: InputSpec, *, is_finite: bool) -> None:
+    def __init__(self, spec: InputSpec, *, is_finite: bool, may_be_empty: bool = True) -> None:
         self._spec = spec
-        self._rank = 1 + len(spec.shape)
+        self._may_be_empty = may_be_empty
+        self._first = 1 if spec.has_rows else 0  # of the axes that the spec's shape has
+        self._rank = self._first + len(spec.shape)
         self._fixed = list(spec.shape) if -1 not in spec.shape else None
         self._width = DTYPES[spec.datatype].itemsize if spec.datatype != "BYTES" else 0
         self._last: list[int] = []  # the shape that was found sound last, which mostly is the next one too
@@ -66,9 +68,11 @@ class TensorReader:
         length, rest = divmod(len(body), max(1, fixed * self._width))
         if rest or (self._fixed and length != 1) or spec.shape.count(-1) > 1:
             raise BadRequest(
-                f"body: expected the bytes of one row of {spec.datatype} {list(spec.shape)}, found {len(body)}"
+                f"body: expected the bytes of {'one row of ' * self._first}{spec.datatype} {list(spec.shape)}, "
+                f"found {len(body)}"
             )
-        shape = self._shape([1, *(length if axis == -1 else axis for axis in spec.shape)], "body")
+        own = [length if axis == -1 else axis for axis in spec.shape]
+        shape = self._shape([1, *own] if spec.has_rows else own, "body")
         return self.from_binary(memoryview(body), shape, "body")
 
     def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
@@ -107,7 +111,7 @@ class TensorReader:
         return tensor
 
     def _shape(self, value: object, where: str) -> tuple[int, ...]:
-        """`[rows, *shape]`, checked with exact integers before anything is allocated.
+        """The whole shape, that of the rows first, checked with exact integers before anything is allocated.
 
         `[rows, 1]` for `[rows]` is as good: Triton's clients know no input of fewer axes.
         """
@@ -116,13 +120,16 @@ class TensorReader:
             return tuple(shape)
         if not isinstance(shape, list) or not all(type(axis) is int and axis >= 0 for axis in shape):
             raise BadRequest(f"{where}: expected an array of integers of 0 or more")
-        is_column = self._rank == 1 and shape[1:] == [1]
+        first, own = self._first, self._spec.shape
+        is_column = first == 1 and not own and shape[1:] == [1]
         if len(shape) != self._rank and not is_column:
-            expected = ", ".join(["n", *("*" if axis == -1 else str(axis) for axis in self._spec.shape)])
+            expected = ", ".join([*["n"] * first, *("*" if axis == -1 else str(axis) for axis in own)])
             raise BadRequest(f"{where}: expected {self._rank} axes [{expected}], found {len(shape)}")
-        if shape[1:] != self._fixed and not is_column:
-            for axis, (found, wanted) in enumerate(zip(shape[1:], self._spec.shape, strict=True), start=1):
+        if shape[first:] != self._fixed and not is_column:
+            for axis, (found, wanted) in enumerate(zip(shape[first:], own, strict=True), start=first):
                 self._check_axis(found, wanted, f"{where}: axis {axis}")
+        if first and not shape[0] and not self._may_be_empty:
+            raise BadRequest(f"{where}: axis 0: expected 1 or more, found 0")
         if math.prod(shape) > _MAX_ELEMENTS:
             raise BadRequest(f"{where}: the tensor is too large")
         self._last = shape

@@ -38,7 +38,7 @@ from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import TextSpec
+from headrace_models.spec import OutputSpec, TextSpec
 
 __all__ = ["Host", "Load"]
 
@@ -94,6 +94,7 @@ class Host:
         self._is_quick = False  # the last batch was
         self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
         self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
+        self._is_batched = self.spec.is_batched
 
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
@@ -104,14 +105,16 @@ class Host:
             self._executor, self._load, self.version, self._backend_name
         )
         self._widen_executor(self._backend.lanes)
+        proved = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
+        self.version, self._golden, seen = proved
+        self.spec = self.version.spec
+        self._is_batched = self.spec.is_batched
         self._runner = Runner(self._backend, self.spec)
         self._watch = Watch(self._backend, self._say_who_ran, self.spec.batching.max_run_s)
-        self._golden, seen = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         batching = self.spec.batching
+        max_rows = batching.max_rows if self._is_batched else 1
         self._batcher: Batcher[_Piece, Ran] = await self._stack.enter_async_context(
-            Batcher(
-                self._run_batch, Limits(batching.max_rows, batching.max_waiting_rows, max_running=self._backend.lanes)
-            )
+            Batcher(self._run_batch, Limits(max_rows, batching.max_waiting_rows, max_running=self._backend.lanes))
         )
         for cells, seconds in seen:
             self._batcher.cost.batch_ran(cells, cells, seconds, monotonic())
@@ -196,9 +199,8 @@ class Host:
         settled_ns = monotonic_ns()
         answer = Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
         ended_ns = monotonic_ns()
-        self._counters.request_served(
-            request.inputs[0].rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
-        )
+        rows = request.inputs[0].rows if self._is_batched else len(settled)
+        self._counters.request_served(rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns)
         # Pieces of one request may have shared an execution, whose time the request spent once.
         first = settled[0].result.execution
         for execution in (first,) if len(settled) == 1 else {s.result.execution for s in settled}:
@@ -226,26 +228,28 @@ class Host:
 
     async def _run(self, request: Request, state: State) -> _Served:
         parts, preprocess_s = await self._parts_of(request, state)
-        pieces = [piece for part in parts for piece in split_rows(part, self.spec.batching.max_rows)]
+        most = self.spec.batching.max_rows
+        pieces = [p for part in parts for p in split_rows(part, most)] if self._is_batched else parts
         settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
         return _Served(parts, preprocess_s, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
-        rows, length = rows_of(part), length_of(part, self.spec)
+        rows, length = (rows_of(part), length_of(part, self.spec)) if self._is_batched else (1, 1)
         return self._batcher.ask(
             _Piece(part, rows, length, request),
             rows=rows,
             length=length,
             nbytes=sum(a.nbytes for a in part.values()),
             deadline_s=request.deadline_s,
-            group=object() if request.is_suspect else group_of(part, self.spec.inputs),
+            group=group_of(part, self.spec.inputs) if self._is_batched and not request.is_suspect else object(),
             priority=request.priority,
             owner=request.owner,
         )
 
     async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Ran]]:
         """All pieces of a request, or the first error; then the others leave the line."""
-        most, rows = self.spec.batching.max_waiting_rows, sum(map(rows_of, pieces))
+        most = self.spec.batching.max_waiting_rows
+        rows = sum(map(rows_of, pieces)) if self._is_batched else len(pieces)
         if rows > most:
             raise BadRequest(f"inputs: expected at most {most} rows, which is all that may wait, found {rows}")
         asked: list[asyncio.Future[Settled[Ran]]] = []
@@ -262,8 +266,9 @@ class Host:
         return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
 
     def _outputs(self, request: Request, settled: Sequence[Settled[Ran]]) -> list[Tensor]:
+        tensors = {o.name: o for o in self.spec.outputs}
         names = request.outputs or self.spec.output_names
-        return [from_array(name, _joined([s.result.outputs[name] for s in settled])) for name in names]
+        return [from_array(name, _joined([s.result.outputs[name] for s in settled], tensors[name])) for name in names]
 
     async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
@@ -276,7 +281,10 @@ class Host:
 
     def _with_state(self, part: dict[str, Array]) -> Part:
         """A recurrent state that nobody gives starts from zeros."""
-        return {**zeros(self.spec, rows_of(part)), **part} if self.spec.state else part
+        if not self.spec.state:
+            return part
+        rows = next((len(part[i.name]) for i in self.spec.inputs if i.has_rows and i.name in part), 1)
+        return {**zeros(self.spec, rows), **part}
 
     async def _run_batch(self, pieces: Sequence[_Piece]) -> Sequence[Ran | Exception]:
         parts = [piece.part for piece in pieces]
@@ -359,7 +367,7 @@ class Host:
         And at once after a run that was stopped: if the model does not end on its golden row either, no older proof
         counts.
         """
-        part = split_rows(self._golden, self.spec.batching.fixed_rows or 1)[0]
+        part = split_rows(self._golden, 1)[0] if self._is_batched else self._golden
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(PROVE_AFTER_S):
@@ -378,8 +386,15 @@ class Host:
                 self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
 
 
-def _joined(arrays: list[Array]) -> Array:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+def _joined(arrays: list[Array], output: OutputSpec) -> Array:
+    """An output of several runs: its rows one after the other; where runs have none, each is one. Raises BadRequest."""
+    if len(arrays) == 1:
+        return arrays[0]
+    try:
+        return np.concatenate(arrays) if output.has_rows or output.shape[:1] == (1,) else np.stack(arrays)
+    except ValueError:
+        shapes = sorted({array.shape for array in arrays})
+        raise BadRequest(f'output "{output.name}" has other shapes for each: {shapes}; ask for one at a time') from None
 
 
 def _times(settled: Sequence[Settled[Ran]], preprocess_s: float) -> Times:

@@ -1,41 +1,134 @@
-"""The proof that a loaded model is the one that was published: its golden answers."""
+"""The proof that a loaded model is the one that was published, and that it may be served as its spec says."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 
 from headrace.backends import Backend
 from headrace.errors import StartFailed
-from headrace.replica.assembly import Part, length_of, rows_of, split_rows
+from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.tensor import Array
 from headrace_models.golden import difference, read_golden
+from headrace_models.independence import SIZES, answers_alike, dependence
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import ModelSpec
+from headrace_models.spec import InputSpec, ModelSpec
 
-__all__ = ["warm_up"]
+__all__ = ["Proved", "warm_up"]
+
+log = logging.getLogger(__name__)
+
+# What TF32, which a GPU multiplies with, may come to.
+_GPU_TOLERANCE = 1e-3
+# Attention over padding that is masked adds zeros in another order.
+_PAD_TOLERANCE = 1e-4
 
 
-def warm_up(backend: Backend, version: ModelVersion) -> tuple[Part, list[tuple[int, float]]]:
+class Proved(NamedTuple):
+    """The version as it is to be served, its golden inputs, and the cells and seconds of some batches."""
+
+    version: ModelVersion
+    golden: Part
+    seen: list[tuple[int, float]]
+
+
+def warm_up(backend: Backend, version: ModelVersion) -> Proved:
     """Run the golden inputs, then one row and a full batch, twice. Raises StartFailed on a wrong answer.
 
-    Gives the golden inputs, and the cells and seconds of the later runs: a first idea of what a batch costs.
+    Unless the spec says whether rows are independent, they are compared with the same rows beside others, up to a full
+    batch; if that changes an answer, requests are to be run one at a time. A `pad` that changes answers is not used.
     """
     inputs, expected = read_golden(version)
     _compare(backend.run(inputs), expected, version.spec)
+    spec = _as_it_batches(backend, inputs, version.spec)
+    is_warm = spec.is_batched and spec.batching.rows is None  # comparing rows has run these batches
     seen = []
-    for batch in _batches(inputs, version.spec):
-        backend.run(batch)
+    for batch in _batches(inputs, spec):
+        if not is_warm:
+            backend.run(batch)
         started_s = monotonic()
         backend.run(batch)
-        seen.append((rows_of(batch) * length_of(batch, version.spec), monotonic() - started_s))
-    return inputs, seen
+        cells = rows_of(batch) * length_of(batch, spec) if spec.is_batched else 1
+        seen.append((cells, monotonic() - started_s))
+    return Proved(replace(version, spec=spec), inputs, seen)
 
 
-def _batches(inputs: Part, spec: ModelSpec) -> list[Part]:
-    fixed, most = spec.batching.fixed_rows, spec.batching.max_rows
-    one = split_rows(inputs, fixed or 1)[0]
-    if fixed is not None or most == 1:
+def _as_it_batches(backend: Backend, inputs: Part, spec: ModelSpec) -> ModelSpec:
+    """The spec, with what it promises of rows and of padding taken back where the model does not keep it."""
+    if not spec.is_batched:
+        return spec
+    if spec.batching.rows is None:
+        sizes = sorted({min(size, spec.batching.max_rows) for size in (*SIZES, spec.batching.max_rows)})
+        if reason := dependence(backend.run, inputs, _tolerance(backend, spec), sizes):
+            log.warning("%s %s: %s; served one request at a time", spec.name, spec.version, reason)
+            return spec.unbatched()
+    if any(i.pad is not None for i in spec.inputs) and (reason := _pad_changes(backend, inputs, spec)):
+        log.warning("%s %s: %s; only rows of equal shape share a batch", spec.name, spec.version, reason)
+        return spec.unpadded()
+    return spec
+
+
+def _tolerance(backend: Backend, spec: ModelSpec) -> float:
+    return max(spec.batching.tolerance, _GPU_TOLERANCE if backend.device != "cpu" else 0.0)
+
+
+def _pad_changes(backend: Backend, inputs: Part, spec: ModelSpec) -> str | None:
+    """How a row's answer changes if it is padded beside a longer one; None if it does not."""
+    row = split_rows(inputs, 1)[0]
+    ways = ((row, _resized(row, spec, 2)), (_resized(row, spec, 0.5), row))
+    pairs = [(short, long) for short, long in ways if _shapes(short) != _shapes(long)]
+    told = [_padded_differs(backend, short, long, spec) for short, long in pairs]
+    tried = [name for name in told if name is not None]
+    if not tried:
+        return "its padding could not be tried" if pairs else None
+    changed = next(filter(None, tried), "")
+    return f'padding changes output "{changed}" of a row' if changed else None
+
+
+def _padded_differs(backend: Backend, short: Part, long: Part, spec: ModelSpec) -> str | None:
+    """The output that differs if a row is padded beside a longer one; "" for none, None if it takes no such length."""
+    try:
+        alone, batch = backend.run(short), join([short, long], spec)
+        beside = take_rows(backend.run(batch), [short, long], batch, spec)[0]
+    except Exception:  # a runtime's errors share no base but Exception
+        return None
+    allowed = max(_tolerance(backend, spec), _PAD_TOLERANCE)
+    return next((name for name in alone if not answers_alike(beside[name], alone[name], allowed)), "")
+
+
+def _shapes(part: Part) -> list[tuple[int, ...]]:
+    return [array.shape for array in part.values()]
+
+
+def _resized(row: Part, spec: ModelSpec, factor: float) -> Part:
+    """The row with what it holds again and again, or cut, so that padded axes are so many times as long."""
+    return {i.name: _stretched(row[i.name], i, factor) if i.pad is not None else row[i.name] for i in spec.inputs}
+
+
+def _stretched(array: Array, tensor: InputSpec, factor: float) -> Array:
+    for axis, declared in enumerate(tensor.shape, start=1):
+        held = array.shape[axis]
+        wanted = _allowed(tensor, max(1, round(held * factor)), held) if declared == -1 else held
+        array = np.take(array, np.arange(wanted) % held, axis=axis)
+    return array
+
+
+def _allowed(tensor: InputSpec, wanted: int, held: int) -> int:
+    """The length that is wanted, if the input may have it, else one towards it."""
+    if tensor.lengths:
+        towards = [n for n in tensor.lengths if (n > held) == (wanted > held) and n != held]
+        return min(towards, key=lambda n: abs(n - wanted), default=held)
+    return min(wanted, tensor.max_length or wanted)
+
+
+def _batches(inputs: Part, spec: ModelSpec) -> Sequence[Part]:
+    if not spec.is_batched:
+        return [inputs]
+    one, most = split_rows(inputs, 1)[0], spec.batching.max_rows
+    if most == 1:
         return [one]
     copies = -(-most // rows_of(inputs))
     return [one, {name: np.concatenate([a] * copies)[:most] for name, a in inputs.items()}]

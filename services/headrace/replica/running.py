@@ -54,14 +54,17 @@ class Runner:
     def __init__(self, backend: Backend, spec: ModelSpec) -> None:
         self._backend = backend
         self._spec = spec
+        self._is_batched = spec.is_batched
         self.safe_cells = inf
 
     def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
         """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
-        With one part at fault that takes about the time of two more such batches. Raises RunStopped if it `is_stopped`.
+        With one part at fault that takes about the time of two more such batches. A request of a model that is served
+        unbatched is a batch as it is. Raises RunStopped if it `is_stopped`.
         """
-        return self._run(parts, _Budget(len(parts), is_stopped))
+        budget = _Budget(len(parts), is_stopped)
+        return self._run(parts, budget) if self._is_batched else [self._run_alone(part, budget) for part in parts]
 
     def _run(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
         ran = self._try(parts, budget)
@@ -116,6 +119,17 @@ class Runner:
             return self._run(parts[:half], budget) + self._run(parts[half:], budget)
         return [_together([self._run([piece], budget)[0] for piece in split_rows(parts[0], -(-rows // 2))])]
 
+    def _run_alone(self, part: Part, budget: _Budget) -> Ran | Exception:
+        started_ns = monotonic_ns()
+        try:
+            outputs = self._backend.run({name: part[name].copy() for name in self._spec.input_names})
+        except (OutOfMemory, MemoryError):
+            return OutOfMemory("the device has no room for this request")
+        except Exception as error:
+            budget.check()
+            return _as_ours(error, part)
+        return Ran(outputs, Execution(1, 0, monotonic_ns() - started_ns, 0))
+
     def _run_together(self, parts: Sequence[Part]) -> list[Ran]:
         rows = sum(map(rows_of, parts))
         started_ns = monotonic_ns()
@@ -147,7 +161,7 @@ def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
 def _as_ours(error: Exception, part: Part) -> HeadraceError:
     if isinstance(error, BadRequest):
         return error
-    log.error("a part of %d rows failed", rows_of(part), exc_info=error)
+    log.error("inputs of the shapes %s failed", {name: a.shape for name, a in part.items()}, exc_info=error)
     return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
 
 

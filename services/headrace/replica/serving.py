@@ -40,6 +40,8 @@ class ReplicaOrder:
 class Serving:
     """A replica that serves: `metrics` is `host:port`. `is_ready` may be asked from any thread.
 
+    The version's spec says how it is served, which its proof may have changed.
+
     `go_away`, on its loop, lets nothing new begin and hands the open sequences over; what comes is still answered.
     """
 
@@ -77,7 +79,7 @@ async def serve_replica(
         ):
             address = Address(order.node, order.unix, order.host, port)
             go_away = partial(_go_away, host, channel, order, find_heirs)
-            ready(Serving(version, _labels(version), address, metrics, lambda: host.health().is_ready, go_away))
+            ready(Serving(host.version, _labels(version), address, metrics, lambda: host.health().is_ready, go_away))
             await stop.wait()
             await go_away()
             async with asyncio.timeout(DRAIN_S):

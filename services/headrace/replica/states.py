@@ -37,10 +37,10 @@ class OpenSequence:
 
 
 def zeros(spec: ModelSpec, rows: int = 1) -> State:
-    """The state that everything starts from."""
+    """The state that everything starts from: `rows` of it, as far as it has rows."""
     inputs = {i.name: i for i in spec.inputs}
     states = [inputs[pair.input] for pair in spec.state]
-    return {state.name: np.zeros((rows, *state.shape), DTYPES[state.datatype]) for state in states}
+    return {s.name: np.zeros((rows, *s.shape) if s.has_rows else s.shape, DTYPES[s.datatype]) for s in states}
 
 
 def next_state(spec: ModelSpec, outputs: Mapping[str, Array]) -> State:

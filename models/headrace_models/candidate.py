@@ -1,0 +1,250 @@
+"""A stranger's ONNX model under trial: what sizes and values it bears, what has rows, and whether they may mix."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace_models.errors import BadSpec
+from headrace_models.golden import difference
+from headrace_models.independence import SIZES, dependence
+from headrace_models.onnx_run import runner
+from headrace_models.trials import DATATYPES, FILLINGS, LENGTHS, Arrays, Filling, Trial, axes_of, filled, trials
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, NodeArg
+
+__all__ = ["Candidate", "Found", "first_line"]
+
+_REPEATS_WITHIN = 1e-6
+# Looking for sizes that a model bears, and proving that its rows are independent, end after this; one try is made.
+_SEARCH_S, _PROOF_S = 30.0, 8.0
+_MOST_ELEMENTS = 1 << 22
+_GOLDEN_ROWS, _PROOF_ROWS = 3, 8
+# What a batch may have in the end is tried too, where a row takes no longer than this.
+_QUICK_S, _LARGE_BATCH = 0.01, 64
+# One that takes longer makes the comparison take so long that this is said.
+_LONG_S = 0.1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a model bears: `trial`, filled so; `fixed` are the axes that have to be of just that size.
+
+    `bound` are those that may have another size only together with the others of their size.
+    """
+
+    trial: Trial
+    filling: Filling
+    fixed: frozenset[str]
+    bound: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An opened model that may or may not be fit to serve; every method raises BadSpec at `place` if it is not."""
+
+    session: "InferenceSession"
+    place: str
+
+    @cached_property
+    def inputs(self) -> "list[NodeArg]":
+        return list(self.session.get_inputs())
+
+    def find(self) -> Found:
+        """Sizes and values that it bears, with finite answers that are the same twice."""
+        trial, filling = self._find_values()
+        self._check_repeats(filled(self.inputs, trial, filling))
+        alone = {axis for axis in trial.sizes if self._bears_another(trial, filling, [axis])}
+        bound = {axis: _alike(axis, trial, alone) for axis in trial.sizes if axis not in alone}
+        fixed = {axis for axis, mates in bound.items() if not self._bears_another(trial, filling, mates)}
+        return Found(trial, filling, frozenset(fixed), frozenset(bound.keys() - fixed))
+
+    def _find_values(self) -> tuple[Trial, Filling]:
+        """The first sizes that it runs with and values that it answers with finite numbers."""
+        failed, answered, ends_s = None, None, monotonic() + _SEARCH_S
+        for trial in trials(self.inputs):
+            if (failed or answered) and monotonic() > ends_s:
+                break
+            failures = [self._fails(trial, filling) for filling in ("zeros", "positive")]
+            failed = failed or failures[0]
+            if all(failures):
+                continue
+            if filling := next((f for f in FILLINGS if self._is_finite(filled(self.inputs, trial, f))), None):
+                return trial, filling
+            answered = answered or trial
+        if answered is None:
+            assert failed is not None
+            reason = f"expected an answer to zeros or noise of some length, found: {first_line(failed)}"
+            raise BadSpec(self.place, reason)
+        answers = self._run(filled(self.inputs, answered, "zeros"))
+        name = next((name for name, values in answers.items() if not _finite(values)), next(iter(answers)))
+        raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros or noise, found others')
+
+    def _fails(self, trial: Trial, filling: Filling) -> Exception | None:
+        inputs = filled(self.inputs, trial, filling)
+        if sum(array.size for array in inputs.values()) > _MOST_ELEMENTS:
+            return ValueError("its inputs are too large to try")
+        try:
+            self._run(inputs)
+        except Exception as error:  # ONNX Runtime's errors share no base but Exception
+            return error
+        return None
+
+    def _is_finite(self, inputs: Arrays) -> bool:
+        try:
+            return all(map(_finite, self._run(inputs).values()))
+        except Exception:  # noise may lie outside what the model takes, which is no fault of the model
+            return False
+
+    def _check_repeats(self, inputs: Arrays) -> None:
+        once, twice = self._run(inputs), self._run(inputs)
+        for name in once:
+            if difference(once[name], twice[name], _REPEATS_WITHIN):
+                raise BadSpec(self.place, f'output "{name}": expected the same answer twice, found two answers')
+
+    def _bears_another(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> bool:
+        """Whether it bears another size of these axes; the file says of each that any goes."""
+        return next(self._other_sizes(trial, filling, axes), None) is not None
+
+    def _other_sizes(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> Iterator[Trial]:
+        """Trials that it bears with another size of these axes, which all have one size."""
+        held = trial.sizes[axes[0]]
+        sizes = (held + 1, held * 2, *LENGTHS) if held > 2 else (1, 2, 3, *LENGTHS)
+        for size in dict.fromkeys(sizes):
+            other = replace(trial, sizes={**trial.sizes, **dict.fromkeys(axes, size)})
+            if size != held and size <= max(held * 2, 640) and self._fails(other, filling) is None:
+                yield other
+
+    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        return runner(self.session)(inputs)
+
+    def rows_axes(self) -> dict[str, str | None]:
+        """Input -> the axis that may be its rows; None where its first one has a fixed size, or there is none."""
+        axes = {value.name: axes_of(value) for value in self.inputs}
+        return {name: a[0] if a and isinstance(a[0], str) else None for name, a in axes.items()}
+
+    def with_rows(self, found: Found, rows: int, seed: int = 0) -> Arrays:
+        """Its inputs with so many rows, as far as they have a free first axis."""
+        sizes = found.trial.sizes
+        firsts = {axis for axis in self.rows_axes().values() if axis and axis not in found.fixed}
+        firsts |= {axis for axis in found.bound if sizes[axis] in {sizes[first] for first in firsts & found.bound}}
+        trial = replace(found.trial, sizes={**sizes, **dict.fromkeys(firsts, rows)})
+        return filled(self.inputs, trial, found.filling, seed)
+
+    def golden_inputs(self, found: Found) -> Arrays:
+        inputs = self.with_rows(found, _GOLDEN_ROWS)
+        return inputs if self._is_finite(inputs) else filled(self.inputs, found.trial, found.filling)
+
+    def why_unbatched(self, found: Found, tolerance: float, tell: Callable[[str], None]) -> str | None:
+        """Why its requests cannot share batches; None if its rows were shown to be independent."""
+        for value, axis in zip(self.inputs, self.rows_axes().values(), strict=True):
+            if axis is None and not value.shape:
+                return f'input "{value.name}" is a scalar'
+            if axis is None:
+                return f'input "{value.name}" has a first axis of {value.shape[0]}, not one of any size for rows'
+            if axis in found.fixed:
+                return f'input "{value.name}" takes {found.trial.sizes[axis]} on its first axis, nothing else'
+        if found.filling == "zeros":
+            return "it bears nothing but zeros, so that its rows cannot be compared"
+        return self._compare_rows(found, tolerance, tell)
+
+    def _compare_rows(self, found: Found, tolerance: float, tell: Callable[[str], None]) -> str | None:
+        ends_s = monotonic() + _PROOF_S
+        for number, (trial, filling, seed) in enumerate(self._rounds(found)):
+            if number and monotonic() > ends_s:
+                break
+            inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
+            row_s = self._time({name: array[:1] for name, array in inputs.items()})
+            if not number and row_s > _LONG_S:
+                tell("comparing rows alone with rows together; this takes some seconds")
+            sizes = (*SIZES, _LARGE_BATCH) if row_s < _QUICK_S else SIZES
+            if reason := dependence(self._run, inputs, tolerance, sizes):
+                return reason
+        return None
+
+    def _time(self, inputs: Arrays) -> float:
+        """The seconds of a run, or of its failing, which the comparison will tell of."""
+        started_s = monotonic()
+        with suppress(Exception):
+            self._run(inputs)
+        return monotonic() - started_s
+
+    def _rounds(self, found: Found) -> Iterator[tuple[Trial, Filling, int]]:
+        """Sizes, values and seeds to compare rows with: first those that were found, then others that it bears."""
+        yield found.trial, found.filling, 1
+        firsts = set(self.rows_axes().values())
+        for axis in sorted(found.trial.sizes.keys() - firsts - found.fixed):
+            axes = _alike(axis, found.trial) if axis in found.bound else [axis]
+            if other := next(self._other_sizes(found.trial, found.filling, axes), None):
+                yield other, found.filling, 2
+        for filling in FILLINGS[:-1]:
+            if filling != found.filling and self._is_finite(filled(self.inputs, found.trial, filling)):
+                yield found.trial, filling, 3
+        yield found.trial, found.filling, 4
+
+    def describe_inputs(self, found: Found) -> list[dict[str, object]]:
+        rows = self.rows_axes()
+        return [
+            _described(
+                value,
+                [self._size(axis, found) for axis in axes_of(value)],
+                has_rows=(axis := rows[value.name]) is not None and axis not in found.fixed,
+            )
+            for value in self.inputs
+        ]
+
+    def describe_outputs(self, found: Found) -> list[dict[str, object]]:
+        """As the file declares them and as they came out: an axis that came out otherwise is of any length."""
+        came: list[tuple[int, Arrays]] = []
+        if any(axis is not None and axis not in found.fixed for axis in self.rows_axes().values()):
+            seen = [(rows, self._answer(found, rows)) for rows in (1, 2, 3)]
+            came = [(rows, answer) for rows, answer in seen if answer is not None]
+        golden = self._run(self.golden_inputs(found))
+        return [
+            _described(
+                value,
+                self._output_axes(value, found, [golden[value.name], *(answer[value.name] for _, answer in came)]),
+                has_rows=len(came) > 1 and all(np.shape(answer[value.name])[:1] == (rows,) for rows, answer in came),
+            )
+            for value in self.session.get_outputs()
+        ]
+
+    def _answer(self, found: Found, rows: int) -> Arrays | None:
+        try:
+            return self._run(self.with_rows(found, rows, seed=rows))
+        except Exception:  # with so many rows it gives none
+            return None
+
+    def _output_axes(self, value: "NodeArg", found: Found, came: list[npt.NDArray[Any]]) -> list[int]:
+        axes, rank = axes_of(value), came[0].ndim
+        sizes = [self._size(axis, found) for axis in axes] if len(axes) == rank else [-1] * rank
+        return [n if all(a.ndim == rank and a.shape[i] == n for a in came) else -1 for i, n in enumerate(sizes)]
+
+    def _size(self, axis: int | str, found: Found) -> int:
+        if isinstance(axis, int):
+            return axis
+        return found.trial.sizes[axis] if axis in found.fixed else -1
+
+
+def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
+    """The axes of one size, this one among them."""
+    return [other for other, size in trial.sizes.items() if size == trial.sizes[axis] and other not in without]
+
+
+def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str, object]:
+    tensor: dict[str, object] = {"name": value.name, "datatype": DATATYPES[value.type]}
+    return tensor | ({"shape": axes[1:]} if has_rows else {"has_rows": False, "shape": axes})
+
+
+def _finite(values: npt.NDArray[Any]) -> bool:
+    return values.dtype.kind == "O" or bool(np.isfinite(values).all())
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:300]

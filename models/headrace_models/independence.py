@@ -1,0 +1,149 @@
+"""Are a model's rows independent: does a row answer alone what it answers beside others? Shown by running it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SIZES", "Array", "Arrays", "answers_alike", "dependence"]
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
+# Batches that are compared with their rows alone; a larger one may take another way through a runtime's kernels.
+SIZES = (2, 3, 8)
+_MOST_ROWS = 8
+# A row that takes longer than this is tried beside one or two others only.
+_SLOW_S = 1.0
+_LARGER = 100
+
+
+class _Batch(NamedTuple):
+    """`own` are the rows of it whose answers are known, and where in `inputs` they stand."""
+
+    inputs: Arrays
+    own: Sequence[int]
+    places: Sequence[int]
+    may_fail: bool = False
+
+
+def dependence(run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] = SIZES) -> str | None:
+    """Why rows may not share a batch, or None if those of `inputs` answer alone as they do beside others.
+
+    They are run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times larger. Answers are
+    equal within `tolerance`, relative to the largest number of that output. `inputs` hold [n, *shape], n at least 1.
+    """
+    started_s = monotonic()
+    alone = [_try(run, _taken(inputs, [0]))]
+    is_slow = monotonic() - started_s > _SLOW_S
+    most = min(_rows_of(inputs), 3 if is_slow else _MOST_ROWS)
+    alone += [_try(run, _taken(inputs, [n])) for n in range(1, most)]
+    if failed := next((a for a in alone if isinstance(a, Exception)), None):
+        return f"one row alone fails where several are answered ({_line(failed)})"
+    answers = [a for a in alone if not isinstance(a, Exception)]
+    if reason := _no_rows(answers):
+        return reason
+    expected = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
+    for batch in _batches(_taken(inputs, range(most)), sizes):
+        if reason := _differs(run, batch, expected, tolerance):
+            return reason
+    return None
+
+
+def _no_rows(answers: Sequence[Arrays]) -> str | None:
+    for name in answers[0]:
+        shapes = [np.shape(answer[name]) for answer in answers]
+        for shape in shapes:
+            if shape[:1] != (1,):
+                return f'output "{name}" has no rows: its shape is {list(shape)} for one row in'
+        if len(set(shapes)) > 1:
+            return f'the shape of output "{name}" depends on what is in a row'
+    return None
+
+
+def _batches(rows: Arrays, sizes: Sequence[int]) -> Iterator[_Batch]:
+    n = _rows_of(rows)
+    for size in sizes:
+        own = [(size - 1 - place) % n for place in range(size)]
+        yield _Batch(_taken(rows, own), own, range(size))
+    if sizes:
+        others = {name: _unlike(array[: max(1, max(sizes) - 2)]) for name, array in rows.items()}
+        # Both ends: what runs from row to row passes on only to those behind, or only to those before.
+        inputs = {name: np.concatenate([rows[name][:1], others[name], rows[name][-1:]]) for name in rows}
+        yield _Batch(inputs, [0, n - 1], [0, _rows_of(inputs) - 1], may_fail=True)
+
+
+def _unlike(rows: Array) -> Array:
+    """Rows far from these, but of their kind: 100 times larger numbers; else the same elements at other places."""
+    if rows.dtype.kind == "f" or rows.dtype.name == "bfloat16":
+        with np.errstate(over="ignore"):
+            larger: Array = (rows * rows.dtype.type(_LARGER)).astype(rows.dtype)
+            return larger
+    return np.roll(rows, (1, 1), axis=(0, -1))
+
+
+def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str | None:
+    found, rows = _try(run, batch.inputs), _rows_of(batch.inputs)
+    if isinstance(found, Exception):
+        return None if batch.may_fail else f"{rows} rows at once fail where one is answered ({_line(found)})"
+    for name, answers in expected.items():
+        shape = np.shape(found[name])
+        if shape[:1] != (rows,):
+            return f'output "{name}" has no rows: its shape is {list(shape)} for {rows} rows in'
+        if shape[1:] != answers.shape[1:]:
+            return f'the shape of output "{name}" depends on the rows beside it'
+        gap = _gap(found[name][list(batch.places)], answers[list(batch.own)], tolerance * _size(answers))
+        if gap is not None:
+            return f'output "{name}" of a row depends on the rows beside it{gap}'
+    return None
+
+
+def _gap(found: Array, expected: Array, allowed: float) -> str | None:
+    """How far they are apart, in words; None if no further than allowed. Whole numbers and texts must be equal."""
+    if not _is_float(expected):
+        return None if found.tolist() == expected.tolist() else ""
+    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
+    if np.allclose(ours, theirs, rtol=0, atol=allowed, equal_nan=True):
+        return None
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(ours - theirs)
+    return f" (differs by {np.nanmax(apart):.2g})" if np.isfinite(apart).any() else ""
+
+
+def answers_alike(found: Array, expected: Array, tolerance: float) -> bool:
+    """Whether two answers agree within `tolerance`, relative to the largest number of the expected one."""
+    return found.shape == expected.shape and _gap(found, expected, tolerance * _size(expected)) is None
+
+
+def _size(answers: Array) -> float:
+    """The largest finite number, by which differences are judged."""
+    if not _is_float(answers):
+        return 0.0
+    numbers = np.abs(answers.astype(np.float64))
+    return float(np.max(numbers, initial=0.0, where=np.isfinite(numbers)))
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def _try(run: Run, inputs: Arrays) -> Arrays | Exception:
+    try:
+        return run(inputs)
+    except Exception as error:  # a runtime's errors share no base but Exception
+        return error
+
+
+def _rows_of(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _taken(inputs: Arrays, rows: Sequence[int]) -> Arrays:
+    return {name: array[list(rows)] for name, array in inputs.items()}
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0][:200]
