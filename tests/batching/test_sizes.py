@@ -57,6 +57,8 @@ class Executor:
         self._chance = Random(seed)
         self._now_s = 0.0
         self.batches: list[int] = []
+        for rows in (1, MOST_ROWS):  # as a host's warm-up tells it
+            self.cost.batch_ran(rows, rows, seconds(rows), self._now_s)
 
     def endure(self, spell: Spell) -> float:
         """The rows a second of a spell."""

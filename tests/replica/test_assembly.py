@@ -62,10 +62,11 @@ def test_a_bucket_is_what_rows_are_padded_up_to() -> None:
     assert join([longer, part], spec)["ids"].shape == (2, 9)
 
 
-def test_length_is_that_of_the_longest_padded_axis_and_nothing_where_only_rows_cost() -> None:
+def test_length_is_that_of_the_longest_free_axis_and_nothing_where_only_rows_cost() -> None:
     part = {"ids": np.ones((2, 5), int), "frame": np.ones((2, 9))}
-    assert length_of(part, spec_of(IDS, FRAME)) == 5
-    assert length_of(part, spec_of(FRAME)) == 1
+    assert length_of(part, spec_of(IDS, FRAME)) == 9
+    assert length_of(part, spec_of(IDS)) == 5
+    assert length_of(part, spec_of(IDS, batching=Batching(rows="none"))) == 10
     assert length_of(part, spec_of(IDS, batching=Batching(cost="rows"))) == 1
 
 

@@ -50,11 +50,12 @@ class Batcher(Generic[P, R]):
         execute: Callable[[Sequence[P]], Awaitable[Sequence[R | Exception]]],
         limits: Limits,
         clock: Callable[[], float] = monotonic,
+        cost: CostModel | None = None,
     ) -> None:
         self._clock = clock
         self._execute = execute
         self._limits = limits
-        self.cost = CostModel()
+        self.cost = cost or CostModel()
         self.sizes = Sizes(limits.least_gain)
         self.max_cells = inf  # the most that the device has room for, once it is known
         self._line: Line[P, R] = Line()

@@ -46,10 +46,10 @@ class _Rung:
 
     __slots__ = ("batch_s", "ran", "tried_s")
 
-    def __init__(self) -> None:
+    def __init__(self, now_s: float) -> None:
         self.ran: deque[tuple[float, float]] = deque(maxlen=_KEPT)
         self.batch_s = 0.0
-        self.tried_s = -inf
+        self.tried_s = now_s  # of a new one that is the time from which it is waited for
 
     def pace(self, now_s: float, most_s: float = inf) -> _Pace | None:
         """None while too few are fresh: such a batch is taken to need `most_s` at most, however slow the last were."""
@@ -63,8 +63,8 @@ class _Rung:
 
     def is_due(self, now_s: float, most_s: float) -> bool:
         """Whether it may be tried again, so that trying it takes its share of the time."""
-        last_s = max(self.tried_s, self.ran[-1][0]) if self.ran else self.tried_s
-        return now_s - last_s >= min(self.batch_s, most_s) / _PROBE_SHARE
+        last_s = max(self.tried_s, self.ran[-1][0] if self.ran else -inf)
+        return now_s - last_s >= min(self.batch_s or inf, most_s) / _PROBE_SHARE
 
 
 class Sizes:
@@ -94,12 +94,12 @@ class Sizes:
         if tried is None:
             self._look_s = now_s + _LOOK_S
             return self._most
-        self._at(tried).tried_s = now_s
+        self._at(tried, now_s).tried_s = now_s
         return float(1 << tried)
 
     def ran(self, cells: int, seconds: float, now_s: float) -> None:
         """A batch of so many cells took so long, until the next one could begin."""
-        rung = self._at(size_of(cells))
+        rung = self._at(size_of(cells), now_s)
         rung.batch_s, cell_s = seconds, max(seconds, LEAST_S) / cells
         if rung.ran and _PAST * cell_s < rung.ran[-1][1]:
             rung.ran.clear()
@@ -108,22 +108,25 @@ class Sizes:
     def _look(self, waiting_cells: int, cost: Cost | None, now_s: float) -> int | None:
         """Move to another rung if there is reason to; the one to try now, if one is to be tried."""
         here = min(self._rung, size_of(waiting_cells))
-        pace, batch_s = self._at(here).pace(now_s), self._at(here).batch_s
+        at = self._at(here, now_s)
+        pace, batch_s = at.pace(now_s), at.batch_s
         if waiting_cells > 1 << here:  # the rung, not what waits, ends the batch
-            larger = self._at(here + 1).pace(now_s, 2 * batch_s)
+            above = self._at(here + 1, now_s)
+            larger = above.pace(now_s, 2 * batch_s)
             if larger is None:
                 return here + 1
             if pace is not None and self._gains(larger, pace):
                 self._rung = here + 1
                 return None
-            if self._at(here + 1).is_due(now_s, 2 * batch_s):
+            if above.is_due(now_s, 2 * batch_s):
                 return here + 1
         if here == 0 or pace is None:
             return None
-        smaller = self._at(here - 1).pace(now_s, _SLOWLY * batch_s)
+        below = self._at(here - 1, now_s)
+        smaller = below.pace(now_s, _SLOWLY * batch_s)
         if smaller is None and cost is not None and self._is_flat(cost, here):
             return here - 1
-        if self._at(here - 1).is_due(now_s, batch_s):
+        if below.is_due(now_s, batch_s):
             return here - 1
         if smaller is not None and not self._gains(pace, smaller):
             self._rung = here - 1
@@ -138,5 +141,8 @@ class Sizes:
         """Whether the larger size may be faster by enough to be worth it."""
         return small.cell_s / large.cell_s * (1 + hypot(small.error, large.error)) > 1 + self._least_gain
 
-    def _at(self, rung: int) -> _Rung:
-        return self._rungs.get(rung) or self._rungs.setdefault(rung, _Rung())
+    def _at(self, rung: int, now_s: float) -> _Rung:
+        found = self._rungs.get(rung)
+        if found is None:
+            found = self._rungs[rung] = _Rung(now_s)
+        return found

@@ -26,19 +26,29 @@ def group_of(part: Part, inputs: Sequence[InputSpec]) -> Hashable:
 
 
 def length_of(part: Part, spec: ModelSpec) -> int:
-    """The cells of each of its rows, as far as padding and a batch's time go; 1 where lengths do not matter."""
+    """The cells of each of its rows, as far as padding and a batch's time go; 1 where lengths do not matter.
+
+    Those of the input that varies most; what is not batched is one row, whatever its axes.
+    """
     if spec.batching.cost == "rows":
         return 1
-    lengths = (prod(_padded_axes(part, i, spec.batching.buckets)) for i in spec.inputs if _is_padded(i))
+    if not spec.is_batched:
+        return max([1, *(_free_cells(part[i.name].shape, i.whole_shape) for i in spec.inputs)])
+    lengths = (prod(_free_axes(part, i, spec.batching.buckets)) for i in spec.inputs if -1 in i.shape)
     return max([1, *lengths])  # a row without anything in it costs something, too
+
+
+def _free_cells(shape: Sequence[int], declared: Sequence[int]) -> int:
+    return prod(length for length, axis in zip(shape, declared, strict=True) if axis == -1)
 
 
 def _is_padded(tensor: InputSpec) -> bool:
     return tensor.pad is not None and -1 in tensor.shape
 
 
-def _padded_axes(part: Part, tensor: InputSpec, buckets: Sequence[int]) -> Iterator[int]:
+def _free_axes(part: Part, tensor: InputSpec, buckets: Sequence[int]) -> Iterator[int]:
     axes = zip(part[tensor.name].shape[1:], tensor.shape, strict=True)
+    buckets = buckets if tensor.pad is not None else ()
     return (_edge(length, buckets) for length, declared in axes if declared == -1)
 
 

@@ -1,10 +1,9 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
 from types import TracebackType
 from typing import NamedTuple
@@ -13,26 +12,18 @@ import numpy as np
 
 from headrace import backends
 from headrace.backends import Backend
-from headrace.batching import Batcher, Limits, Settled
+from headrace.batching import Batcher, CostModel, Limits, Settled
 from headrace.channel import HandedSequence, Health, SequenceKey
-from headrace.errors import (
-    BadRequest,
-    Blame,
-    DeadlineExceeded,
-    HeadraceError,
-    RunStopped,
-    SequenceMoved,
-    ShuttingDown,
-)
+from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
+from headrace.replica.batches import Batches, Piece
 from headrace.replica.counters import Counters
 from headrace.replica.pool import PreprocessPool, threads_for
 from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
-from headrace.replica.running import Ran, Runner
+from headrace.replica.running import Ran
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.replica.streams import advance, is_chunk, not_a_stream
-from headrace.replica.watch import Run, Watch
 from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
@@ -42,26 +33,7 @@ from headrace_models.spec import OutputSpec, TextSpec
 
 __all__ = ["Host", "Load"]
 
-log = logging.getLogger(__name__)
-
 Load = Callable[[ModelVersion, str], Backend]
-
-# A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
-PROVE_AFTER_S = 4.0
-PROOF_LIFE_S = 20.0
-# A batch this short costs less than waking another thread twice, so it runs on the loop itself.
-INLINE_BELOW_S = 0.002
-# Turns of the loop from a batch's end until its answers are with their connections.
-_TURNS_TO_ANSWER = 4
-
-
-class _Piece(NamedTuple):
-    """What is in line: some rows of one length, and the request that they are of."""
-
-    part: Part
-    rows: int
-    length: int
-    request: Request
 
 
 class _Served(NamedTuple):
@@ -90,10 +62,6 @@ class Host:
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._proved_s = float("-inf")
-        self._is_quick = False  # the last batch was
-        self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
-        self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
         self._is_batched = self.spec.is_batched
 
     async def __aenter__(self) -> "Host":
@@ -109,22 +77,25 @@ class Host:
         self.version, self._golden, seen = proved
         self.spec = self.version.spec
         self._is_batched = self.spec.is_batched
-        self._runner = Runner(self._backend, self.spec)
-        self._watch = Watch(self._backend, self._say_who_ran, self.spec.batching.max_run_s)
+        cost = CostModel()
+        self._batches = Batches(self._backend, self.spec, self._executor, cost, self._events)
         batching = self.spec.batching
         max_rows = batching.max_rows if self._is_batched else 1
-        self._batcher: Batcher[_Piece, Ran] = await self._stack.enter_async_context(
-            Batcher(self._run_batch, Limits(max_rows, batching.max_waiting_rows, max_running=self._backend.lanes))
+        self._batcher: Batcher[Piece, Ran] = await self._stack.enter_async_context(
+            Batcher(
+                self._run_batch,
+                Limits(max_rows, batching.max_waiting_rows, max_running=self._backend.lanes),
+                cost=cost,
+            )
         )
         for cells, seconds in seen:
-            self._batcher.cost.batch_ran(cells, cells, seconds, monotonic())
+            cost.batch_ran(cells, cells, seconds, monotonic())
         self._sequences = await self._stack.enter_async_context(
             Sequences(self.spec.sequence, zeros(self.spec), self._events)
         )
-        self._stack.enter_context(self._watch)
+        self._stack.enter_context(self._batches.watch)
         self._events.watch_batcher(self._batcher)
-        self._proved_s = monotonic()
-        prover = asyncio.create_task(self._keep_proving())
+        prover = asyncio.create_task(self._batches.keep_proving(self._prove))
         self._stack.callback(prover.cancel)
         return self
 
@@ -159,9 +130,8 @@ class Host:
         return self._backend.device
 
     def health(self) -> Health:
-        """Ready means that an inference succeeded within the last PROOF_LIFE_S seconds."""
-        is_ready = monotonic() - self._proved_s < PROOF_LIFE_S
-        return Health(is_ready and not self._is_draining, self._batcher.waiting_rows)
+        """Ready means that an inference succeeded lately."""
+        return Health(self._batches.is_ready and not self._is_draining, self._batcher.waiting_rows)
 
     def statistics(self) -> Statistics:
         """What was counted since the model was loaded."""
@@ -234,9 +204,9 @@ class Host:
         return _Served(parts, preprocess_s, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
-        rows, length = (rows_of(part), length_of(part, self.spec)) if self._is_batched else (1, 1)
+        rows, length = rows_of(part) if self._is_batched else 1, length_of(part, self.spec)
         return self._batcher.ask(
-            _Piece(part, rows, length, request),
+            Piece(part, rows, length, request),
             rows=rows,
             length=length,
             nbytes=sum(a.nbytes for a in part.values()),
@@ -286,104 +256,13 @@ class Host:
         rows = next((len(part[i.name]) for i in self.spec.inputs if i.has_rows and i.name in part), 1)
         return {**zeros(self.spec, rows), **part}
 
-    async def _run_batch(self, pieces: Sequence[_Piece]) -> Sequence[Ran | Exception]:
-        parts = [piece.part for piece in pieces]
-        rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
-        cells = rows * max(piece.length for piece in pieces)
-        if started := pieces[0].request.started:  # it runs alone
-            await self._announce(started)
-        started_s = monotonic()
-        expected_s = self._batcher.cost.seconds(cells)
-        run = self._watch.run(expected_s, max(piece.request.deadline_s for piece in pieces), started_s)
-        try:
-            if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
-                results = self._run_watched(parts, run)
-            else:
-                results = await self._run_in_executor(parts, run)
-        except RunStopped:
-            raise self._stopped(run, pieces, cells, monotonic() - started_s) from None
-        finally:
-            if (ended := pieces[0].request.ended) and not run.is_doomed:
-                ended()
-        ended_s = monotonic()
-        self._is_quick = ended_s - started_s < INLINE_BELOW_S
-        if not all(isinstance(result, Exception) for result in results):
-            self._proved_s = ended_s
-        self._batcher.max_cells = self._runner.safe_cells
-        self._events.batch_ran(rows, real_cells, cells - real_cells)
+    async def _run_batch(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
+        results = await self._batches.run(pieces)
+        self._batcher.max_cells = self._batches.safe_cells
         return results
 
-    @property
-    def _may_hold_the_loop(self) -> bool:
-        return self._backend.lanes == 1 and self._watch.may_hold_the_loop
-
-    def _run_watched(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
-        with run:
-            return self._runner.run(parts, lambda: run.cause is not None)
-
-    async def _run_in_executor(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
-        future = self._loop.run_in_executor(self._executor, self._run_watched, parts, run)
-        self._in_executor[run] = future
-        try:
-            return await future
-        finally:
-            del self._in_executor[run]
-
-    def _stopped(self, run: Run, pieces: Sequence[_Piece], cells: int, took_s: float) -> HeadraceError:
-        """What becomes of all pieces of a run that was stopped; those who left are told here."""
-        self._is_quick = False
-        log.warning("a run of %d requests was stopped after %.1f s: %s", len(pieces), took_s, run.cause)
-        if run.cause == "late":
-            # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
-            self._batcher.cost.batch_ran(cells, cells, took_s, monotonic())
-            return DeadlineExceeded("the run was stopped, as the time of all its callers was over")
-        self._is_in_doubt.set()
-        blame: Blame = "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
-        error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
-        for piece in pieces:
-            if piece.request.stopped:
-                piece.request.stopped(piece.request, error)
-        return error
-
-    def _say_who_ran(self, run: Run) -> None:
-        """The process is about to end: say who was in the run, if the loop is free to. In the watch's thread."""
-        with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._give_up, run)
-
-    def _give_up(self, run: Run) -> None:
-        future = self._in_executor.get(run)
-        if future is not None and not future.done():
-            future.set_exception(RunStopped("the model did not end on this batch"))
-
-    async def _announce(self, started: Callable[[], None]) -> None:
-        """Say that a suspect runs now. If that is the end of this process, those before it were answered."""
-        for _ in range(_TURNS_TO_ANSWER):
-            await asyncio.sleep(0)
-        started()
-
-    async def _keep_proving(self) -> None:
-        """While nothing is asked, run a golden row now and then, so that "ready" is always a recent fact.
-
-        And at once after a run that was stopped: if the model does not end on its golden row either, no older proof
-        counts.
-        """
-        part = split_rows(self._golden, 1)[0] if self._is_batched else self._golden
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(PROVE_AFTER_S):
-                    await self._is_in_doubt.wait()
-            if monotonic() - self._proved_s < PROVE_AFTER_S and not self._is_in_doubt.is_set():
-                continue
-            self._is_in_doubt.clear()
-            deadline_s = monotonic() + PROOF_LIFE_S
-            try:
-                await self._ask(part, Request((), (), deadline_s, is_suspect=True))  # alone: not in another's hands
-            except RunStopped:
-                log.error("the model does not end on its golden row: it is not ready")
-                self._proved_s = float("-inf")
-                self._is_in_doubt.clear()
-            except Exception as error:
-                self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
+    async def _prove(self, request: Request) -> None:
+        await self._ask(split_rows(self._golden, 1)[0] if self._is_batched else self._golden, request)
 
 
 def _joined(arrays: list[Array], output: OutputSpec) -> Array:

@@ -51,7 +51,7 @@ def warm_up(backend: Backend, version: ModelVersion) -> Proved:
             backend.run(batch)
         started_s = monotonic()
         backend.run(batch)
-        cells = rows_of(batch) * length_of(batch, spec) if spec.is_batched else 1
+        cells = length_of(batch, spec) * (rows_of(batch) if spec.is_batched else 1)
         seen.append((cells, monotonic() - started_s))
     return Proved(replace(version, spec=spec), inputs, seen)
 

@@ -1,0 +1,175 @@
+"""Runs batches on the event loop or in the executor, each with an end, and proves from time to time that they can run.
+
+A replica is as ready as its last successful inference is recent. What was in a run that was stopped is blamed here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from time import monotonic
+from typing import NamedTuple
+
+from headrace.backends import Backend
+from headrace.batching import CostModel
+from headrace.errors import Blame, DeadlineExceeded, HeadraceError, RunStopped
+from headrace.replica.assembly import Part
+from headrace.replica.running import Ran, Runner
+from headrace.replica.watch import Run, Watch
+from headrace.telemetry.events import ReplicaEvents
+from headrace.tensor import Request
+from headrace_models.spec import ModelSpec
+
+__all__ = ["Batches", "Piece"]
+
+log = logging.getLogger(__name__)
+
+# A replica that served nothing for PROVE_AFTER_S runs its golden row; ready means proven within PROOF_LIFE_S.
+PROVE_AFTER_S = 4.0
+PROOF_LIFE_S = 20.0
+# A batch this short costs less than waking another thread twice, so it runs on the loop itself.
+INLINE_BELOW_S = 0.002
+# Turns of the loop from a batch's end until its answers are with their connections.
+_TURNS_TO_ANSWER = 4
+
+
+class Piece(NamedTuple):
+    """What is in line: some rows of one length, and the request that they are of."""
+
+    part: Part
+    rows: int
+    length: int
+    request: Request
+
+
+class Batches:
+    """The running half of a host, on its event loop. `cost` is what batches are believed to cost."""
+
+    def __init__(
+        self, backend: Backend, spec: ModelSpec, executor: Executor, cost: CostModel, events: ReplicaEvents
+    ) -> None:
+        self._lanes = backend.lanes
+        self._executor = executor
+        self._events = events
+        self._loop = asyncio.get_running_loop()
+        self._runner = Runner(backend, spec)
+        self.watch = Watch(backend, self._say_who_ran, spec.batching.max_run_s)
+        self._cost = cost
+        self._proved_s = monotonic()
+        self._is_quick = False  # the last batch was
+        self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
+        self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
+        self._most_cells = 1.0  # of a batch that succeeded
+
+    @property
+    def is_ready(self) -> bool:
+        """An inference succeeded within the last PROOF_LIFE_S seconds."""
+        return monotonic() - self._proved_s < PROOF_LIFE_S
+
+    @property
+    def safe_cells(self) -> float:
+        return self._runner.safe_cells
+
+    async def run(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
+        parts = [piece.part for piece in pieces]
+        rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
+        cells = rows * max(piece.length for piece in pieces)
+        if started := pieces[0].request.started:  # it runs alone
+            await self._announce(started)
+        started_s = monotonic()
+        expected_s = self._cost.seconds(cells)
+        run = self.watch.run(
+            expected_s * self._times_larger(cells), max(piece.request.deadline_s for piece in pieces), started_s
+        )
+        try:
+            if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
+                results = self._run_watched(parts, run)
+            else:
+                results = await self._run_in_executor(parts, run)
+        except RunStopped:
+            raise self._stopped(run, pieces, cells, monotonic() - started_s) from None
+        finally:
+            if (ended := pieces[0].request.ended) and not run.is_doomed:
+                ended()
+        ended_s = monotonic()
+        self._is_quick = ended_s - started_s < INLINE_BELOW_S
+        self._most_cells = max(self._most_cells, cells)
+        if not all(isinstance(result, Exception) for result in results):
+            self._proved_s = ended_s
+        self._events.batch_ran(rows, real_cells, cells - real_cells)
+        return results
+
+    def _times_larger(self, cells: int) -> float:
+        """Than anything that ran before: time may grow with its square, as attention's does."""
+        return max(1.0, cells / self._most_cells)
+
+    @property
+    def _may_hold_the_loop(self) -> bool:
+        return self._lanes == 1 and self.watch.may_hold_the_loop
+
+    def _run_watched(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
+        with run:
+            return self._runner.run(parts, lambda: run.cause is not None)
+
+    async def _run_in_executor(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
+        future = self._loop.run_in_executor(self._executor, self._run_watched, parts, run)
+        self._in_executor[run] = future
+        try:
+            return await future
+        finally:
+            del self._in_executor[run]
+
+    def _stopped(self, run: Run, pieces: Sequence[Piece], cells: int, took_s: float) -> HeadraceError:
+        """What becomes of all pieces of a run that was stopped; those who left are told here."""
+        self._is_quick = False
+        log.warning("a run of %d requests was stopped after %.1f s: %s", len(pieces), took_s, run.cause)
+        if run.cause == "late":
+            # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
+            self._cost.batch_ran(cells, cells, took_s, monotonic())
+            return DeadlineExceeded("the run was stopped, as the time of all its callers was over")
+        self._is_in_doubt.set()
+        blame: Blame = "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
+        error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
+        for piece in pieces:
+            if piece.request.stopped:
+                piece.request.stopped(piece.request, error)
+        return error
+
+    def _say_who_ran(self, run: Run) -> None:
+        """The process is about to end: say who was in the run, if the loop is free to. In the watch's thread."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._give_up, run)
+
+    def _give_up(self, run: Run) -> None:
+        future = self._in_executor.get(run)
+        if future is not None and not future.done():
+            future.set_exception(RunStopped("the model did not end on this batch"))
+
+    async def _announce(self, started: Callable[[], None]) -> None:
+        """Say that a suspect runs now. If that is the end of this process, those before it were answered."""
+        for _ in range(_TURNS_TO_ANSWER):
+            await asyncio.sleep(0)
+        started()
+
+    async def keep_proving(self, ask: Callable[[Request], Awaitable[object]]) -> None:
+        """While nothing is asked, `ask` for a golden row now and then, so that "ready" is always a recent fact.
+
+        And at once after a run that was stopped: if the model does not end on its golden row either, no older proof
+        counts.
+        """
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PROVE_AFTER_S):
+                    await self._is_in_doubt.wait()
+            if monotonic() - self._proved_s < PROVE_AFTER_S and not self._is_in_doubt.is_set():
+                continue
+            self._is_in_doubt.clear()
+            try:  # alone: not in another's hands
+                await ask(Request((), (), monotonic() + PROOF_LIFE_S, is_suspect=True))
+            except RunStopped:
+                log.error("the model does not end on its golden row: it is not ready")
+                self._proved_s = float("-inf")
+                self._is_in_doubt.clear()
+            except Exception as error:
+                self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
