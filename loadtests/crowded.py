@@ -2,13 +2,15 @@
 
     python loadtests/crowded.py --model cnn
 
-Each model is served as it is, and by one platform for each fixed size. The one that chooses lives through bursts of a
-process that burns the cores and through alternations of 1 and 64 callers, and is then measured in turn with the others.
-Exit status 1 below nine tenths of the best fixed size.
+Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses endures bursts
+of processes that burn the cores and alternations of 1 and 64 callers; then all are measured in many short turns, in an
+order of chance, since a shared machine is never the same for long. Exit status 1 below nine tenths of the best fixed
+size.
 """
 
 import asyncio
 import multiprocessing
+import os
 import shutil
 import sys
 import tempfile
@@ -19,9 +21,10 @@ from functools import partial
 from itertools import cycle
 from math import inf
 from pathlib import Path
+from random import Random
 from statistics import median
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import typer
@@ -46,24 +49,37 @@ from headrace_models.repository import read_version, scan
 CALLERS = 64
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LEAST_SHARE = 0.9
-BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S = 3, 2.0, 10, 0.4, 1.0
+BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, TURN_S = 3, 2.0, 10, 0.4, 1.0, 0.5
 _DEADLINE_S, _PATIENCE_S = 30.0, 40.0
 
+_WIDTH = 110
 console = Console(soft_wrap=True, highlight=False)
 
 
 @dataclass
 class Course:
-    """A way to form batches: its platform, and what each round brought, in answers a second and rows of a batch."""
+    """A way to form batches, its platform, and what each round brought.
+
+    That is answers a second, rows of a batch, and the CPU time of gateway and replica for an answer, in seconds.
+    """
 
     name: str
     at: Platform
     rates: list[float] = field(default_factory=list)
     rows: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
         return median(self.rates)
+
+
+class Counts(NamedTuple):
+    """Since the start of a platform's processes."""
+
+    rows: float
+    batches: float
+    cpu_s: float
 
 
 def take_all() -> None:
@@ -147,26 +163,48 @@ def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
     uvloop.run(_drive(at, shots, CALLERS, GRACE_S))
 
 
-def _batches(at: Platform) -> tuple[float, float]:
-    """Rows and batches since the replica's start."""
+def _counts(at: Platform) -> Counts:
     found = {s.name: s.value for s in samples(at.replica_metrics[0]) if s.name.startswith("headrace_batch_rows_")}
-    return found["headrace_batch_rows_sum"], found["headrace_batch_rows_count"]
+    cpu_s = sum(map(_cpu_s, at.processes))
+    return Counts(found["headrace_batch_rows_sum"], found["headrace_batch_rows_count"], cpu_s)
 
 
-def _measure(course: Course, shots: Sequence[Shot], seconds: float) -> None:
-    rows, batches = _batches(course.at)
-    course.rates.append(uvloop.run(_drive(course.at, shots, CALLERS, seconds)) / seconds)
-    rows_then, batches_then = _batches(course.at)
-    course.rows.append((rows_then - rows) / (batches_then - batches))
+def _cpu_s(pid: int) -> float:
+    """User and system time of a process (proc(5): fields 14 and 15 of stat, in ticks)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _measure(courses: Sequence[Course], shots: Sequence[Shot], seconds: float, chance: Random) -> None:
+    """One round: each course for so long, in turns."""
+    turns = max(1, round(seconds / TURN_S))
+    before = [_counts(course.at) for course in courses]
+    answered = [0] * len(courses)
+    for _ in range(turns):
+        for n in chance.sample(range(len(courses)), len(courses)):
+            answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, TURN_S))
+    for course, then, answers in zip(courses, before, answered, strict=True):
+        now = _counts(course.at)
+        course.rates.append(answers / turns / TURN_S)
+        course.rows.append((now.rows - then.rows) / (now.batches - then.batches))
+        course.cpu_s.append((now.cpu_s - then.cpu_s) / answers)
 
 
 def _show(model: str, courses: Sequence[Course], best: Course) -> None:
-    table = Table("batches", "answers/s", "spread", "rows a batch", "of the best fixed", title=model)
+    table = Table(
+        "batches", "answers/s", "spread", "rows a batch", "CPU ms an answer", "of the best fixed", title=model
+    )
     for course in courses:
         spread = f"{min(course.rates):,.0f} to {max(course.rates):,.0f}"
-        share = f"{course.rate / best.rate:.2f}"
-        table.add_row(course.name, f"{course.rate:,.0f}", spread, f"{median(course.rows):.1f}", share)
+        figures = (f"{median(course.rows):.1f}", f"{1e3 * median(course.cpu_s):.3f}", f"{_share(course, best):.2f}")
+        table.add_row(course.name, f"{course.rate:,.0f}", spread, *figures)
+    console.width = max(console.width, _WIDTH)
     console.print(table)
+
+
+def _share(course: Course, of: Course) -> float:
+    """The median of what each round says."""
+    return median(own / theirs for own, theirs in zip(course.rates, of.rates, strict=True))
 
 
 def _judge(model: str, rounds: int, seconds: float) -> float:
@@ -188,19 +226,16 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
         for number in range(rounds):
             console.print(f"{model}: round {number + 1} of {rounds}", style="dim")
             _live_through_noise(chosen.at, shots)
-            turn = number % (len(fixed) + 1)
-            for each in [*fixed[:turn], chosen, *fixed[turn:]]:
-                uvloop.run(_drive(each.at, shots, CALLERS, GRACE_S / 2))
-                _measure(each, shots, seconds)
+            _measure([chosen, *fixed], shots, seconds, Random(number))  # noqa: S311 - an order that can be had again
     best = max(fixed, key=lambda each: each.rate)
     _show(model, [chosen, *fixed], best)
-    return chosen.rate / best.rate
+    return _share(chosen, best)
 
 
 def main(
     model: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(MODELS)}.")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100)] = 5,
-    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Of each measurement.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Of each way in a round.")] = 4.0,
 ) -> None:
     """Measure the rate under 64 callers after noise, beside every fixed size of batches.
 
