@@ -2,10 +2,10 @@
 
     python loadtests/crowded.py --model cnn
 
-Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses endures bursts
-of processes that burn the cores and alternations of 1 and 64 callers; then all are measured in many short turns, in an
-order of chance, since a shared machine is never the same for long. Exit status 1 below nine tenths of the best fixed
-size.
+Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses has to endure
+bursts of processes that burn the cores, and alternations of 1 and 64 callers. Then all are measured in short turns,
+in an order of chance, since a shared machine is never the same for long. Exit status 1 below nine tenths of the best
+fixed size.
 """
 
 import asyncio
