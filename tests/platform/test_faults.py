@@ -71,6 +71,7 @@ def test_a_killed_gateway_comes_back_and_meanwhile_the_other_answers(small: Plat
 
 @pytest.mark.parametrize("role", ["replica", "gateway"])
 def test_a_process_that_is_stopped_for_good_is_replaced(small: Platform, role: str) -> None:
+    _until(lambda: not any(map(_is_gone, _pids(small, role))), "only those that live are told of")
     before = _pids(small, role)
     stopped = min(before)
     os.kill(stopped, signal.SIGSTOP)

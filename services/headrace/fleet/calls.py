@@ -5,6 +5,7 @@ Those that wait for the operator wait without a thread, since many may wait at o
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ __all__ = [
     "settle_order",
     "start_directory",
     "take_order",
+    "tell_dead",
     "tell_ended",
 ]
 
@@ -124,9 +126,7 @@ def begin_start(process: ProcessEntry, model: str, version: str) -> None:
     """
     try:
         others = as_processes.validate_json(ask_directory("begin", as_process.dump_json(process), model, version))
-        for other in others:
-            if not Path(f"/proc/{other.pid}").exists():
-                tell_ended(other.id)
+        tell_dead(others)
         ask_directory("may_start", model, version, MAX_PAUSE_S, wait_s=MAX_PAUSE_S)
     except HeadraceError as error:
         log.warning("starting without the directory: %s", error)
@@ -137,8 +137,15 @@ def forgive(model: str) -> None:
     ask_directory("forgive", model)
 
 
+def tell_dead(processes: Iterable[ProcessEntry]) -> None:
+    """Say of processes of this node which of them are gone: one that was killed has said nothing itself."""
+    for process in processes:
+        if not Path(f"/proc/{process.pid}").exists():
+            tell_ended(process.id)
+
+
 def tell_ended(process_id: str, reason: str = "its process ended unexpectedly") -> None:
-    """Say that a replica has ended, and why. If that is not heard, its silence tells."""
+    """Say that a process has ended, and why. If that is not heard, its silence tells."""
     with suppress(HeadraceError):
         ask_directory("ended", process_id, reason)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 import ray
 
 from headrace.errors import HeadraceError
-from headrace.fleet.calls import ask_directory
+from headrace.fleet.calls import ask_directory, tell_dead
 from headrace.fleet.directory import REPORT_PERIOD_S, as_fleet, as_logging, as_process, as_replica
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
 from headrace.telemetry import logs
@@ -38,6 +38,7 @@ class Membership:
     """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every new state.
 
     When `on_change` returns, the process acts on that state: the directory is told so. Log settings are applied here.
+    Who follows also looks which processes of its node are gone.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Membership:
                 self._ended.wait(REPORT_PERIOD_S)
                 continue
             fleet = as_fleet.validate_json(answer)
+            tell_dead(p for p in fleet.processes if p.node == self._process.node)
             if fleet.revision != revision:
                 revision = fleet.revision
                 logs.apply(fleet.logging)
