@@ -21,6 +21,7 @@ SHAPES: dict[str, Callable[[int], float]] = {
     "steps of 16 rows": lambda rows: 1e-3 + 2e-3 * ceil(rows / 16),
     "a cliff behind 16 rows": lambda rows: 1e-4 + 1e-4 * rows + 2e-4 * max(0, rows - 16),
     "one time for all sizes": lambda _: 5e-3,
+    "a plateau up to 8 rows": lambda rows: 1e-4 * min(rows, 8),
 }
 
 
@@ -66,7 +67,7 @@ class Executor:
         self.batches = []
         while self._now_s < began_s + spell.lasts_s:
             fitting = min(spell.waiting, MOST_ROWS)
-            batch = int(min(fitting, self.sizes.most(fitting, self.cost.at(self._now_s), self._now_s)))
+            batch = int(min(fitting, self.sizes.most(fitting, 1, self.cost.at(self._now_s), self._now_s)))
             took_s = self.seconds(batch) * self._chance.lognormvariate(0, 0.05)
             if batch > spell.spared and self._chance.random() < spell.often:
                 took_s *= spell.times
@@ -98,7 +99,7 @@ def test_after_any_history_a_second_of_backlog_brings_nearly_the_best_rate(
 def test_what_waits_travels_together_until_smaller_batches_are_shown_to_be_as_fast() -> None:
     sizes = Sizes()
     assert sizes.cells == inf
-    assert sizes.most(40, None, 0.0) == inf
+    assert sizes.most(40, 1, None, 0.0) == inf
 
 
 def test_batches_grow_only_as_far_as_larger_ones_gain_something() -> None:
@@ -128,10 +129,26 @@ def test_a_belief_in_single_rows_does_not_outlive_a_second() -> None:
     assert sum(executor.batches) / len(executor.batches) >= 16
 
 
+def test_rows_that_are_larger_than_the_size_in_use_are_batched_all_the_same() -> None:
+    """Short rows are slower together, and then long ones come, which are not."""
+    executor = Executor(lambda cells: 1e-4 * cells**1.5)
+    executor.endure(QUIET)
+    executor.endure(QUIET)
+    sizes, now_s = executor.sizes, 10.0
+    assert sizes.cells < MOST_ROWS
+    batches = []
+    for _ in range(200):  # rows of 512 cells, 20 ms whatever their number
+        cells = 512 * max(1, int(min(512 * MOST_ROWS, sizes.most(512 * MOST_ROWS, 512, None, now_s)) // 512))
+        now_s += 0.02
+        sizes.ran(cells, 0.02, now_s)
+        batches.append(cells // 512)
+    assert min(batches[-20:]) >= 16
+
+
 def test_a_few_batches_that_were_slow_prove_nothing() -> None:
     """Two of three medians of a widely spread size may mislead: what is not sure speaks for the larger one."""
     sizes, clock = Sizes(), count()
     for spread in (1.0, 9.0, 4.0):
         sizes.ran(32, 1e-3 * spread, next(clock) * 1e-3)
         sizes.ran(16, 1e-3, next(clock) * 1e-3)
-    assert sizes.most(32, Cost(1e-3, 0.0), next(clock) * 1e-3) == inf
+    assert sizes.most(32, 1, Cost(1e-3, 0.0), next(clock) * 1e-3) == inf

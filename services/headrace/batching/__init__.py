@@ -1,8 +1,8 @@
 """Batches out of single requests: asyncio only, no HTTP, no Ray, no numpy."""
 
 from headrace.batching.batcher import Batcher
-from headrace.batching.cost import Cost, CostModel
+from headrace.batching.cost import Cost, CostModel, size_of
 from headrace.batching.line import Settled
 from headrace.batching.policy import Limits
 
-__all__ = ["Batcher", "Cost", "CostModel", "Limits", "Settled"]
+__all__ = ["Batcher", "Cost", "CostModel", "Limits", "Settled", "size_of"]

@@ -25,6 +25,8 @@ _TIMER_EARLY_S = 0.001
 # By how much a wait may turn out longer than was foreseen. In a line that is filled up to its deadlines each pause of
 # the machine would else expire as many as could have run in it, and those at the edge would be answered too late.
 _RESERVE = 0.1
+# A batch that held the device for less of its time than this ended together with another one.
+_HELD_SHARE = 0.1
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -169,7 +171,7 @@ class Batcher(Generic[P, R]):
         self._make_room(item)
 
     def _check_time(self, item: Item[P, R], cost: Cost, now_s: float) -> None:
-        alone_s = cost.seconds(item.cells)
+        alone_s = cost.alone(item.cells)
         if now_s + alone_s > item.deadline_s:
             raise DeadlineExceeded(f"the model takes about {alone_s:.3g} s, which is more than the request allows")
         if now_s + self._longest_wait_s(cost, now_s) + alone_s + cost.margin_s <= item.deadline_s:
@@ -248,7 +250,7 @@ class Batcher(Generic[P, R]):
         if not line:
             return self.max_cells
         fitting = line.cells * min(line.rows, self._limits.max_rows) // line.rows
-        return min(self.max_cells, self.sizes.most(fitting, cost, now_s))
+        return min(self.max_cells, self.sizes.most(fitting, line.cells // line.rows, cost, now_s))
 
     async def _run(self, batch: list[Item[P, R]]) -> None:
         started_s = self._clock()
@@ -294,8 +296,9 @@ class Batcher(Generic[P, R]):
         if self._limits.max_running == 1:
             self._ran = _Ran(cells, ended_s - started_s, ended_s)
         else:  # it ran while another one did, and has begun to hold the device when that ended
-            self.sizes.ran(cells, ended_s - max(started_s, self._freed_s), ended_s)
-        self._freed_s = ended_s
+            held_s = ended_s - max(started_s, self._freed_s)
+            if held_s > _HELD_SHARE * (ended_s - started_s):  # else both ended at a time, and this says nothing
+                self.sizes.ran(cells, held_s, ended_s)
 
     def _settle(
         self, batch: list[Item[P, R]], results: Sequence[R | Exception], started_s: float, ended_s: float
@@ -311,6 +314,7 @@ class Batcher(Generic[P, R]):
                 item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows, padding))
         if not has_failed:
             self._learn_batch(cells, real_cells, started_s, ended_s)
+        self._freed_s = ended_s
 
     def _fail(self, item: Item[P, R], error: Exception) -> None:
         if isinstance(error, StopIteration):  # the one exception that no future takes

@@ -6,6 +6,7 @@ its share of their time for a while, and less and less of it: too small a base m
 """
 
 from collections import deque
+from math import inf
 from statistics import median
 from typing import NamedTuple
 
@@ -31,16 +32,22 @@ _TURN_GAIN = 0.1
 class Cost(NamedTuple):
     """What a batch takes, in seconds, by measurement.
 
-    `margin_s` is what it may take beyond that, `turn_s` what passes until the next one, if others wait.
+    `margin_s` is what it may take beyond that, `turn_s` what passes until the next one if others wait. The largest of
+    those that were seen lately had `known_cells`.
     """
 
     base_s: float
     cell_s: float
     margin_s: float = 0.0
     turn_s: float = 0.0
+    known_cells: float = inf
 
     def seconds(self, cells: float) -> float:
         return self.base_s + self.cell_s * cells
+
+    def alone(self, cells: float) -> float:
+        """What it takes at least: nothing is refused for what no batch has shown, or none would ever show it."""
+        return self.base_s + self.cell_s * min(cells, self.known_cells)
 
 
 class _Point(NamedTuple):
@@ -91,7 +98,7 @@ class CostModel:
         if ran is None:
             ran = self._ran[size] = deque(maxlen=_KEPT)
         ran.append((now_s, cells, max(seconds, LEAST_S)))
-        if now_s >= self._learn_s:
+        if now_s >= self._learn_s or len(ran) == 1:
             self._learn(now_s)
             self._learn_s = now_s + _LEARN_S
 
@@ -101,7 +108,8 @@ class CostModel:
             self.base_s, self.cell_s = _line(points)
         else:
             self._follow(points[0])
-        self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self.turn_s)
+        known_cells = max(point.cells for point in points)
+        self._plan = Cost(self.base_s, self.cell_s, 2 * self.deviation_s, self.turn_s, known_cells)
 
     def _follow(self, only: _Point) -> None:
         """One size tells, so what it takes most of its time for takes the change."""

@@ -104,7 +104,7 @@ def _able(line: Iterable[W], cost: Cost, now_s: float, late: list[W]) -> list[W]
     """Those that can finish in time; the others go to `late`."""
     able: list[W] = []
     for item in line:
-        is_late = now_s + cost.base_s + cost.cell_s * item.rows * item.length > item.deadline_s
+        is_late = now_s + cost.alone(item.rows * item.length) > item.deadline_s
         (late if is_late else able).append(item)
     return able
 
@@ -129,7 +129,7 @@ def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s:
         cells = more * length
         ends_s = now_s + base_s + cell_s * cells
         if not batch:
-            if ends_s > deadline_s:
+            if ends_s > deadline_s and now_s + cost.alone(cells) > deadline_s:
                 late.append(item)
                 continue
             # One in a hurry must not leave almost alone where others would hold it up by little.

@@ -3,10 +3,11 @@
 Nothing is assumed of how time grows with size: devices have steps, caches end, neighbours take cores. Sizes count in
 rungs, powers of two of cells. A batch takes what waits, up to the smallest rung of which batches twice as large were
 shown, lately, to gain nothing. Whatever is in doubt, too few batches, old ones or widely spread ones, speaks for the
-larger size, and under backlog the next larger rung is tried again and again: so no belief outlives what it rests on.
+larger size, and under backlog larger rungs are tried again and again: so no belief outlives what it rests on.
 """
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from math import hypot, inf
 from statistics import median
 from typing import NamedTuple
@@ -27,6 +28,8 @@ _PAST = 2
 # A smaller size is tried in a burst if it promises to lose less than this; else now and then, as those who are left for
 # the next batch wait for all of this one. What it tells must be kept for as much longer then.
 _LIKELY, _SLOWLY = 0.2, 8
+# Batches of up to four times the size are tried, and others that are quick, since all wait for one that is not.
+_QUICK_S = 0.05
 # Quick batches are looked at together.
 _LOOK_S = 0.02
 # No spread is believed to be less; and a normal spread and a median's error, from a median deviation.
@@ -51,9 +54,9 @@ class _Rung:
         self.batch_s = 0.0
         self.tried_s = now_s  # of a new one that is the time from which it is waited for
 
-    def pace(self, now_s: float, most_s: float = inf) -> _Pace | None:
+    def pace(self, now_s: float, most_s: float = inf, times: int = _FRESH_TIMES) -> _Pace | None:
         """None while too few are fresh: such a batch is taken to need `most_s` at most, however slow the last were."""
-        oldest_s = now_s - max(_FRESH_S, _FRESH_TIMES * min(self.batch_s, most_s))
+        oldest_s = now_s - max(_FRESH_S, times * min(self.batch_s, most_s))
         fresh = [cell_s for ran_s, cell_s in self.ran if ran_s >= oldest_s]
         if len(fresh) < _ENOUGH:
             return None
@@ -82,13 +85,15 @@ class Sizes:
         """What batches are held to now, but for those that try another size; infinite for all that waits."""
         return self._most
 
-    def most(self, waiting_cells: int, cost: Cost | None, now_s: float) -> float:
+    def most(self, waiting_cells: int, row_cells: int, cost: Cost | None, now_s: float) -> float:
         """The most cells that the next batch may have, where a batch could have `waiting_cells` at most.
 
-        The `cost` that is believed only says how eagerly a smaller size is tried of which nothing is known.
+        A usual row has `row_cells`: no size below that is one. The `cost` that is believed only says how eagerly sizes
+        are tried of which nothing is known.
         """
         if now_s < self._look_s:
             return self._most
+        self._rung = max(self._rung, size_of(row_cells))
         tried = self._look(waiting_cells, cost, now_s)
         self._most = inf if self._rung == _TOP else float(1 << self._rung)
         if tried is None:
@@ -106,36 +111,50 @@ class Sizes:
         rung.ran.append((now_s, cell_s))
 
     def _look(self, waiting_cells: int, cost: Cost | None, now_s: float) -> int | None:
-        """Move to another rung if there is reason to; the one to try now, if one is to be tried."""
+        """The rung of the next batch, if it is another one: to try it, or for as long as it is worth it."""
         here = min(self._rung, size_of(waiting_cells))
-        at = self._at(here, now_s)
-        pace, batch_s = at.pace(now_s), at.batch_s
-        if waiting_cells > 1 << here:  # the rung, not what waits, ends the batch
-            above = self._at(here + 1, now_s)
-            larger = above.pace(now_s, 2 * batch_s)
-            if larger is None:
-                return here + 1
-            if pace is not None and self._gains(larger, pace):
-                self._rung = here + 1
-                return None
-            if above.is_due(now_s, 2 * batch_s):
-                return here + 1
-        if here == 0 or pace is None:
-            return None
-        below = self._at(here - 1, now_s)
-        smaller = below.pace(now_s, _SLOWLY * batch_s)
-        if smaller is None and cost is not None and self._is_flat(cost, here):
-            return here - 1
-        if below.is_due(now_s, batch_s):
-            return here - 1
-        if smaller is not None and not self._gains(pace, smaller):
-            self._rung = here - 1
+        pace = self._at(here, now_s).pace(now_s)
+        larger = self._climb(here, pace, self._larger(here, waiting_cells, cost), now_s)
+        return self._descend(here, pace, cost, now_s) if larger is None else larger
+
+    def _climb(self, here: int, pace: _Pace | None, rungs: Iterable[int], now_s: float) -> int | None:
+        batch_s = self._at(here, now_s).batch_s or inf
+        for larger in rungs:
+            above, likely_s = self._at(larger, now_s), batch_s * (1 << larger - here)
+            quick = above.pace(now_s, likely_s, _FRESH_TIMES * (_SLOWLY if larger > here + 1 else 1))
+            if quick is None:
+                return larger
+            if pace is not None and self._gains(quick, pace):
+                self._rung = larger
+                return larger
+            if above.is_due(now_s, likely_s):
+                return larger
         return None
 
-    def _is_flat(self, cost: Cost, rung: int) -> bool:
+    def _descend(self, here: int, pace: _Pace | None, cost: Cost | None, now_s: float) -> int | None:
+        if here == 0 or pace is None:
+            return None
+        below, batch_s = self._at(here - 1, now_s), self._at(here, now_s).batch_s
+        smaller = below.pace(now_s, batch_s, _FRESH_TIMES * _SLOWLY)
+        if smaller is None:
+            return here - 1 if self._is_flat(cost, here) or below.is_due(now_s, batch_s) else None
+        if not self._gains(pace, smaller):
+            self._rung = here - 1
+            return here - 1
+        # Where it seems to be the faster one, a few more will tell.
+        return here - 1 if smaller.cell_s < pace.cell_s or below.is_due(now_s, batch_s) else None
+
+    def _larger(self, here: int, waiting_cells: int, cost: Cost | None) -> Iterator[int]:
+        """The larger rungs that what waits could fill: all of them if they are quick, as a plateau may lie between."""
+        for rung in range(here + 1, size_of(waiting_cells) + 1):
+            if rung > here + 2 and (cost is None or cost.seconds(1 << rung) > _QUICK_S):
+                return
+            yield rung
+
+    def _is_flat(self, cost: Cost | None, rung: int) -> bool:
         """Whether a smaller size promises to be nearly as fast."""
         cells = 1 << rung
-        return 2 * cost.seconds(cells / 2) < (1 + _LIKELY) * cost.seconds(cells)
+        return cost is not None and 2 * cost.seconds(cells / 2) < (1 + _LIKELY) * cost.seconds(cells)
 
     def _gains(self, large: _Pace, small: _Pace) -> bool:
         """Whether the larger size may be faster by enough to be worth it."""

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from headrace.backends import Backend
-from headrace.batching import CostModel
+from headrace.batching import CostModel, size_of
 from headrace.errors import Blame, DeadlineExceeded, HeadraceError, RunStopped
 from headrace.replica.assembly import Part
 from headrace.replica.running import Ran, Runner
@@ -32,6 +32,8 @@ PROOF_LIFE_S = 20.0
 INLINE_BELOW_S = 0.002
 # Turns of the loop from a batch's end until its answers are with their connections.
 _TURNS_TO_ANSWER = 4
+# What is larger than anything seen is not given more than so many times longer for that.
+_MOST_TIMES = 10.0
 
 
 class Piece(NamedTuple):
@@ -43,11 +45,40 @@ class Piece(NamedTuple):
     request: Request
 
 
+class Took:
+    """What batches took that succeeded, by size: what was sound once is not found endless later."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}
+        self._cells = self._longest = 1
+
+    def saw(self, cells: int, longest: int, seconds: float) -> None:
+        """A batch succeeded whose longest row had so many cells. The last one of a size counts."""
+        self._seconds[size_of(cells)] = seconds
+        self._cells, self._longest = max(self._cells, cells), max(self._longest, longest)
+
+    def at_most(self, cells: int, longest: int, expected_s: float) -> float:
+        """What a sound batch may be expected to take: as much as one that was no smaller, and what is larger than all
+        of them more in proportion, and once more for time that grows with the square, as attention's does.
+        """
+        size = size_of(cells)
+        as_large_s = next((self._seconds[known] for known in sorted(self._seconds) if known >= size), 0.0)
+        larger = min(_MOST_TIMES, max(1.0, cells / self._cells, longest / self._longest))
+        if larger > 1.0 and self._seconds:
+            as_large_s = larger * self._seconds[max(self._seconds)]
+        return max(expected_s, as_large_s) * larger
+
+
 class Batches:
     """The running half of a host, on its event loop. `cost` is what batches are believed to cost."""
 
     def __init__(
-        self, backend: Backend, spec: ModelSpec, executor: Executor, cost: CostModel, events: ReplicaEvents
+        self,
+        backend: Backend,
+        spec: ModelSpec,
+        executor: Executor,
+        cost: CostModel,
+        events: ReplicaEvents,
     ) -> None:
         self._lanes = backend.lanes
         self._executor = executor
@@ -60,7 +91,7 @@ class Batches:
         self._is_quick = False  # the last batch was
         self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
         self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
-        self._most_cells = 1.0  # of a batch that succeeded
+        self.took = Took()
 
     @property
     def is_ready(self) -> bool:
@@ -74,13 +105,14 @@ class Batches:
     async def run(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
         parts = [piece.part for piece in pieces]
         rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
-        cells = rows * max(piece.length for piece in pieces)
+        longest = max(piece.length for piece in pieces)
+        cells = rows * longest
         if started := pieces[0].request.started:  # it runs alone
             await self._announce(started)
         started_s = monotonic()
         expected_s = self._cost.seconds(cells)
         run = self.watch.run(
-            expected_s * self._times_larger(cells), max(piece.request.deadline_s for piece in pieces), started_s
+            self.took.at_most(cells, longest, expected_s), max(piece.request.deadline_s for piece in pieces), started_s
         )
         try:
             if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
@@ -94,15 +126,11 @@ class Batches:
                 ended()
         ended_s = monotonic()
         self._is_quick = ended_s - started_s < INLINE_BELOW_S
-        self._most_cells = max(self._most_cells, cells)
+        self.took.saw(cells, longest, ended_s - started_s)
         if not all(isinstance(result, Exception) for result in results):
             self._proved_s = ended_s
         self._events.batch_ran(rows, real_cells, cells - real_cells)
         return results
-
-    def _times_larger(self, cells: int) -> float:
-        """Than anything that ran before: time may grow with its square, as attention's does."""
-        return max(1.0, cells / self._most_cells)
 
     @property
     def _may_hold_the_loop(self) -> bool:

@@ -90,6 +90,7 @@ class Host:
         )
         for cells, seconds in seen:
             cost.batch_ran(cells, cells, seconds, monotonic())
+            self._batches.took.saw(cells, length_of(self._golden, self.spec), seconds)
         self._sequences = await self._stack.enter_async_context(
             Sequences(self.spec.sequence, zeros(self.spec), self._events)
         )
