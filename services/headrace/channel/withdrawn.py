@@ -7,8 +7,9 @@ from headrace.tensor import Request
 
 __all__ = ["Withdrawn"]
 
-# A replica stops what does not end before this; and the most that are kept, the oldest go first.
-STAY_S = 15.0
+# A run may take ten times its usual time before it is stopped, which is long where a model is slow; what is stopped still
+# later has been forgotten here. And the most that are kept: the oldest go first.
+STAY_S = 60.0
 MOST, MOST_BYTES = 256, 32 << 20
 
 
