@@ -7,8 +7,8 @@ from headrace.tensor import Request
 
 __all__ = ["Withdrawn"]
 
-# A run may take ten times its usual time before it is stopped, which is long where a model is slow; what is stopped still
-# later has been forgotten here. And the most that are kept: the oldest go first.
+# A run is stopped at ten times its usual time, which is long for a slow model. What is stopped still later than this
+# has been forgotten here. And the most that are kept: the oldest go first.
 STAY_S = 60.0
 MOST, MOST_BYTES = 256, 32 << 20
 
