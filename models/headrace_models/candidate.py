@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from headrace_models.errors import BadSpec
 from headrace_models.golden import difference
-from headrace_models.independence import SIZES, dependence
+from headrace_models.independence import SIZES, SLOW_S, dependence
 from headrace_models.onnx_run import runner
 from headrace_models.trials import DATATYPES, FILLINGS, LENGTHS, Arrays, Filling, Trial, axes_of, filled, trials
 
@@ -161,7 +161,9 @@ class Candidate:
                 break
             inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
             row_s = self._time({name: array[:1] for name, array in inputs.items()})
-            if not number and row_s > _LONG_S:
+            if not number and row_s > SLOW_S:
+                tell(f"a row takes {row_s:.1f} s: rows alone are compared with 2 and 3 together only")
+            elif not number and row_s > _LONG_S:
                 tell("comparing rows alone with rows together; this takes some seconds")
             sizes = (*SIZES, _LARGE_BATCH) if row_s < _QUICK_S else SIZES
             if reason := dependence(self._run, inputs, tolerance, sizes):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SIZES", "Array", "Arrays", "answers_alike", "dependence"]
+__all__ = ["SIZES", "SLOW_S", "Array", "Arrays", "answers_alike", "dependence"]
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -16,8 +16,9 @@ Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 # Batches that are compared with their rows alone; a larger one may take another way through a runtime's kernels.
 SIZES = (2, 3, 8)
 _MOST_ROWS = 8
-# A row that takes longer than this is tried beside one or two others only.
-_SLOW_S = 1.0
+# A row that takes longer than this, twice, is tried beside one or two others only.
+SLOW_S = 1.0
+_FEW_ROWS = 3
 _LARGER = 100
 
 
@@ -33,13 +34,15 @@ class _Batch(NamedTuple):
 def dependence(run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] = SIZES) -> str | None:
     """Why rows may not share a batch, or None if those of `inputs` answer alone as they do beside others.
 
-    They are run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times larger. Answers are
-    equal within `tolerance`, relative to the largest number of that output. `inputs` hold [n, *shape], n at least 1.
+    They are run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times larger; of a slow
+    model in batches of 2 and 3 only, as others would take minutes. Answers are equal within `tolerance`, relative to
+    the largest number of that output. `inputs` hold [n, *shape], n at least 1. No more rows than the largest size run
+    together.
     """
-    started_s = monotonic()
-    alone = [_try(run, _taken(inputs, [0]))]
-    is_slow = monotonic() - started_s > _SLOW_S
-    most = min(_rows_of(inputs), 3 if is_slow else _MOST_ROWS)
+    row, started_s = _taken(inputs, [0]), monotonic()
+    alone = [_try(run, row)]
+    is_slow = monotonic() - started_s > SLOW_S and _is_slow(run, row)
+    most = min(_rows_of(inputs), _FEW_ROWS if is_slow else _MOST_ROWS)
     alone += [_try(run, _taken(inputs, [n])) for n in range(1, most)]
     if failed := next((a for a in alone if isinstance(a, Exception)), None):
         return f"one row alone fails where several are answered ({_line(failed)})"
@@ -47,10 +50,18 @@ def dependence(run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] 
     if reason := _no_rows(answers):
         return reason
     expected = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-    for batch in _batches(_taken(inputs, range(most)), sizes):
+    compared = [size for size in sizes if size <= _FEW_ROWS] if is_slow else sizes
+    for batch in _batches(_taken(inputs, range(most)), compared):
         if reason := _differs(run, batch, expected, tolerance):
             return reason
     return None
+
+
+def _is_slow(run: Run, row: Arrays) -> bool:
+    """Of what took long once: a first run may, and any on a busy machine."""
+    started_s = monotonic()
+    _try(run, row)
+    return monotonic() - started_s > SLOW_S
 
 
 def _no_rows(answers: Sequence[Arrays]) -> str | None:
@@ -69,11 +80,16 @@ def _batches(rows: Arrays, sizes: Sequence[int]) -> Iterator[_Batch]:
     for size in sizes:
         own = [(size - 1 - place) % n for place in range(size)]
         yield _Batch(_taken(rows, own), own, range(size))
-    if sizes:
-        others = {name: _unlike(array[: max(1, max(sizes) - 2)]) for name, array in rows.items()}
-        # Both ends: what runs from row to row passes on only to those behind, or only to those before.
-        inputs = {name: np.concatenate([rows[name][:1], others[name], rows[name][-1:]]) for name in rows}
-        yield _Batch(inputs, [0, n - 1], [0, _rows_of(inputs) - 1], may_fail=True)
+    if not sizes:
+        return
+    first, last = _taken(rows, [0]), _taken(rows, [n - 1])
+    others = {name: _unlike(array[: max(1, max(sizes) - 2)]) for name, array in rows.items()}
+    # Both ends: what runs from row to row passes on only to those behind, or only to those before.
+    if max(sizes) > 2:
+        yield _Batch(_joined(first, others, last), [0, n - 1], [0, -1], may_fail=True)
+    else:
+        yield _Batch(_joined(first, others), [0], [0], may_fail=True)
+        yield _Batch(_joined(others, last), [n - 1], [1], may_fail=True)
 
 
 def _unlike(rows: Array) -> Array:
@@ -143,6 +159,10 @@ def _rows_of(inputs: Arrays) -> int:
 
 def _taken(inputs: Arrays, rows: Sequence[int]) -> Arrays:
     return {name: array[list(rows)] for name, array in inputs.items()}
+
+
+def _joined(*parts: Arrays) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _line(error: Exception) -> str:

@@ -86,10 +86,15 @@ class Applications:
         except (RayError, TimeoutError) as error:
             log.warning("%s ends late: %s", _name(version), type(error).__name__)
 
-    def has_given_up(self, version: ModelVersion) -> bool:
-        """Serve has: it does so after a few failed starts, if none succeeded since it or its controller began."""
-        application = serve.status().applications.get(_name(version))
-        return application is not None and application.status == "DEPLOY_FAILED" and not self.ended.is_set()
+    def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        """Those that Serve has: after a few failed starts, if none succeeded since it or its controller began.
+
+        One that Serve does not know was deleted, and could not be deployed again.
+        """
+        status = serve.status().applications
+        if self.ended.is_set() or not status:  # without even a gateway it is Serve that is missing
+            return []
+        return [v for v in versions if _name(v) not in status or status[_name(v)].status == "DEPLOY_FAILED"]
 
 
 def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:

@@ -62,8 +62,9 @@ class Request(msgspec.Struct):
     """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock.
 
     `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
-    was under way when a replica died; it runs in a batch of its own; `started` and `ended`, if given, frame that.
-    `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits for it any more.
+    was under way when a replica died or a run was stopped; it runs in a batch of its own; `started` and `ended`, if
+    given, frame that. `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits
+    for it any more.
     """
 
     inputs: Sequence[Tensor]

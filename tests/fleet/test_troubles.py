@@ -44,6 +44,10 @@ def test_pauses_grow_from_none_to_a_minute(troubles: Troubles, clock: Clock) -> 
     assert crash(troubles, clock, 10) == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
+def test_however_often_it_ended_a_pause_is_a_minute(troubles: Troubles, clock: Clock) -> None:
+    assert crash(troubles, clock, 5000)[-1] == MAX_PAUSE_S
+
+
 def test_a_pause_ends_by_itself(troubles: Troubles, clock: Clock) -> None:
     crash(troubles, clock, 4)
     clock.now_s += 3

@@ -65,6 +65,7 @@ class Town:
         self._revision = 0
         self._lives: dict[Running, AsyncExitStack] = {}
         self.entries: list[ReplicaEntry] = []
+        self.spec_of: Callable[[str], ModelSpec] = spec
 
     async def start(self, version: str = "1", service: Doubler | None = None) -> Running:
         """One more replica, which the router has found."""
@@ -79,7 +80,7 @@ class Town:
         life = await self._stack.enter_async_context(AsyncExitStack())
         replica = await life.enter_async_context(running(home, service))
         self._lives[replica] = life
-        self.entries.append(ReplicaEntry(home.name, spec(version), (), replica.address, "onnx"))
+        self.entries.append(ReplicaEntry(home.name, self.spec_of(version), (), replica.address, "onnx"))
         self.tell(self.entries)
         return replica
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.operation.repository import Shelf
 
-from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
+from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, Unavailable, UnknownModel
 from headrace.fleet.orders import IndexEntry, Order
 from headrace.operation.operator import Key, Operator
 from headrace_models.repository import ModelVersion, scan
@@ -20,16 +20,18 @@ class Platform:
         self.deployed: list[Key] = []
         self.expected: list[str] = []
         self.reason = ""
-        self.given_up: set[Key] = set()
+        self.failed: set[Key] = set()
+        self.looks = 0
+        self.is_deaf = False
         self.in_trouble: dict[Key, str] = {}
         self.is_heard_of = True
         self.while_loading: Callable[[], None] = lambda: None
         self.fault: Exception | None = None
 
     def deploy(self, version: ModelVersion) -> None:
-        self.deployed.append(_key(version))
         if self.fault:
             raise self.fault
+        self.deployed.append(_key(version))
 
     def wait_until_running(self, version: ModelVersion) -> str:
         self.while_loading()
@@ -39,10 +41,12 @@ class Platform:
 
     def delete(self, version: ModelVersion) -> None:
         self.running.discard(_key(version))
-        self.deployed.remove(_key(version))
+        if _key(version) in self.deployed:
+            self.deployed.remove(_key(version))
 
-    def has_given_up(self, version: ModelVersion) -> bool:
-        return _key(version) in self.given_up
+    def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        self.looks += 1
+        return [v for v in versions if _key(v) in self.failed or _key(v) not in self.deployed]
 
     def expect(self, models: Sequence[str]) -> None:
         self.expected = list(models)
@@ -57,6 +61,8 @@ class Platform:
         return self.in_trouble
 
     def forgive(self, model: str) -> None:
+        if self.is_deaf:
+            raise Unavailable("the fleet's directory does not answer")
         self.in_trouble = {key: why for key, why in self.in_trouble.items() if key[0] != model}
 
 
@@ -136,6 +142,30 @@ def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
     platform.reason = ""
     operator.load("m")
     assert operator.index()[1] == IndexEntry("m", "2", "READY")
+
+
+def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    shelf.add("m", "2")
+    platform.reason = "golden output: found a difference"
+    platform.while_loading = lambda: platform.in_trouble.update({("m", "2"): "it does not start; 3 times of late"})
+    with pytest.raises(StartFailed):
+        operator.load("m")
+    assert platform.in_trouble == {}
+    assert [(e.state, e.reason) for e in operator.index()] == [("READY", ""), ("UNAVAILABLE", platform.reason)]
+
+
+def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgiven(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
+    def deafen() -> None:
+        platform.is_deaf = True
+
+    shelf.add("m", "2")
+    platform.reason, platform.while_loading = "golden output: found a difference", deafen
+    with pytest.raises(StartFailed, match="golden output"):
+        operator.load("m")
 
 
 def test_a_loaded_version_is_loaded_again_by_doing_nothing(operator: Operator, platform: Platform) -> None:
@@ -246,7 +276,7 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(sh
     now_s = [0.0]
     operator = Operator(shelf.root, platform, platform, versions, {}, clock=lambda: now_s[0])
     deployed: list[int] = []
-    platform.given_up = {("m", "1")}
+    platform.failed = {("m", "1")}
     for _ in range(20):
         platform.deployed.clear()
         platform.deployed += [("m", "1"), ("other", "1")]
@@ -254,3 +284,31 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(sh
         deployed.append(platform.deployed.index(("m", "1")))
         now_s[0] += 10
     assert deployed == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]  # last in the list once it is new
+
+
+def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(shelf: Shelf, platform: Platform) -> None:
+    versions, _ = scan(shelf.root)
+    platform.deploy(versions[0])
+    now_s = 0.0
+    operator = Operator(shelf.root, platform, platform, versions, {}, clock=lambda: now_s)
+    platform.failed, platform.fault = {("m", "1")}, OSError("Serve does not answer")
+    with pytest.raises(OSError, match="Serve"):
+        operator.mend()
+    assert platform.deployed == []
+    platform.failed, platform.fault = set(), None
+    operator.mend()
+    assert platform.deployed == []  # it is early
+    now_s = 60.0
+    operator.mend()
+    assert platform.deployed == [("m", "1")]
+
+
+def test_all_versions_are_looked_at_at_once(shelf: Shelf, platform: Platform) -> None:
+    for name in ("a", "b", "c"):
+        shelf.add(name, "1")
+    versions, _ = scan(shelf.root)
+    operator = Operator(shelf.root, platform, platform, versions, {})
+    operator.mend()
+    assert (platform.looks, len(platform.deployed)) == (1, 4)
+    operator.mend()
+    assert platform.looks == 1

@@ -3,16 +3,18 @@
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 from tests.channel.replicas import Doubler, Running, request, until
 from tests.gateway.test_routing import outcome
 from tests.gateway.test_sequences import holder_of, step, steps_of
-from tests.gateway.towns import Town, fall_silent, speak_again
+from tests.gateway.towns import Town, fall_silent, speak_again, spec
 from tests.patience.conftest import MAX_WAITING
 
 from headrace.channel import Health
 from headrace.errors import DeadlineExceeded, NotReady, SequenceLost, UnknownModel
+from headrace.gateway.routing import Version
 from headrace.tensor import Request
 
 UNREADY, READY = Health(is_ready=False, waiting_rows=0), Health(is_ready=True, waiting_rows=0)
@@ -34,6 +36,11 @@ async def seconds_of(what: Awaitable[object]) -> float:
     began_s = loop.time()
     await what
     return loop.time() - began_s
+
+
+async def refusal(town: Town, version: Version, asked: Request) -> None:
+    with pytest.raises(NotReady):
+        await town.router.ask(version, asked)
 
 
 async def silent(town: Town) -> Running:
@@ -97,6 +104,19 @@ async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(tow
     replica.service.gate.set()
     assert await asyncio.gather(*asked, late) == [2 * n for n in range(91)]
     assert [r.request_id for r in replica.service.requests] == [f"request-{n}" for n in range(91)]
+
+
+async def test_where_a_batch_is_one_request_two_go_at_a_time(town: Town) -> None:
+    town.spec_of = lambda version: spec(version).unbatched()
+    replica = await silent(town)
+    replica.service.gate.clear()
+    asked = [asking(town, request(n, seconds=30)) for n in range(10)]
+    await turns()
+    speak_again(replica)
+    await turns(200)
+    assert len(replica.service.requests) == 2
+    replica.service.gate.set()
+    assert await asyncio.gather(*asked) == [2 * n for n in range(10)]
 
 
 async def test_those_that_wait_spread_over_all_replicas_that_are_ready(town: Town) -> None:
@@ -185,6 +205,37 @@ async def test_a_version_is_known_while_the_fleet_expects_its_model_and_not_long
     assert asked.result() is NotReady
     with pytest.raises(UnknownModel):
         town.router.find("tiny", None)
+
+
+@pytest.mark.parametrize("asked", [request(1, seconds=30), step(1, starts=True)])
+async def test_nobody_waits_for_a_version_that_is_not_served_any_more(town: Town, asked: Request) -> None:
+    await town.start()
+    version = town.router.find("tiny", "1")
+    town.tell([])
+    await turns()
+    asked.deadline_s = monotonic() + 30
+    before = asyncio.create_task(refusal(town, version, asked))
+    await turns()
+    assert not before.done()
+    town.tell([], models=())
+    assert await seconds_of(before) == 0
+    assert await seconds_of(refusal(town, version, asked)) == 0  # who has read the request before, and asks now
+
+
+async def test_who_was_read_by_a_spec_that_is_gone_does_not_wait_for_another(town: Town) -> None:
+    await town.start()
+    version = town.router.find("tiny", "1")
+    town.tell([])
+    await turns()
+    town.entries.clear()
+    town.spec_of = lambda version: spec(version).unbatched()
+    before = asyncio.create_task(refusal(town, version, request(1, seconds=30)))
+    await turns()
+    service = Doubler()
+    service.health_now = UNREADY
+    await town.launch(service=service)
+    assert await seconds_of(before) == 0
+    assert await seconds_of(refusal(town, version, request(1, seconds=30))) == 0
 
 
 async def test_a_version_that_another_one_follows_is_forgotten(town: Town) -> None:

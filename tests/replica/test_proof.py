@@ -18,6 +18,7 @@ from headrace.replica.host import Host
 from headrace.replica.proof import warm_up
 from headrace.telemetry.events import Silent
 from headrace.tensor import Array, Request, from_array, to_array
+from headrace_models import independence
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
 from headrace_models.zoo.draft import Draft, write_version
@@ -96,6 +97,57 @@ def test_what_shows_only_in_a_full_batch_is_seen(tmp_path: Path) -> None:
     constants = {"zero": np.int64(0), "thirty": np.int64(30)}
     assert proved(made(tmp_path / "30", nodes, NOISE, constants=constants, batching={"max_rows": 30})).is_batched
     assert not proved(made(tmp_path / "32", nodes, NOISE, constants=constants, batching={"max_rows": 32})).is_batched
+
+
+class Counting:
+    """A backend that remembers how many rows it ran at once, and bears `most`."""
+
+    def __init__(self, backend: backends.Backend, most: int = 64) -> None:
+        self._backend = backend
+        self._most = most
+        self.device, self.lanes = backend.device, backend.lanes
+        self.rows: list[int] = []
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        self.rows.append(len(inputs["x"]))
+        if len(inputs["x"]) > self._most:
+            raise RuntimeError("too many rows")
+        return self._backend.run(inputs)
+
+
+SOUND = [node("Relu")]
+MIXING_FORWARDS, MIXING_BACKWARDS = ([node("CumSum", "x zero", reverse=way)] for way in (0, 1))
+
+
+@pytest.mark.parametrize("nodes", [SOUND, SOFTMAX, MIXING_FORWARDS, MIXING_BACKWARDS])
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_no_more_rows_are_compared_than_will_ever_meet(
+    tmp_path: Path, most: int, nodes: Sequence[onnx.NodeProto]
+) -> None:
+    golden, constants = {"x": NOISE["x"][:1]}, {"zero": np.int64(0)}
+    version = made(tmp_path, nodes, golden, constants=constants, batching={"max_rows": most})
+    backend = Counting(backends.load(version, "onnx"))
+    spec = warm_up(backend, version).version.spec
+    assert spec.is_batched == (most == 1 or nodes is SOUND)
+    assert max(backend.rows) == (most if spec.is_batched else 2)
+
+
+@pytest.mark.parametrize("most", [3, 10])
+def test_a_slow_model_that_bears_no_full_batch_is_served_one_request_at_a_time(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(independence, "SLOW_S", -1.0)
+    version = made(tmp_path, SOUND, NOISE, batching={"max_rows": 10})
+    backend = Counting(backends.load(version, "onnx"), most)
+    assert warm_up(backend, version).version.spec.is_batched == (most == 10)
+    assert set(backend.rows) == {1, 2, 3, 10}
+    assert backend.rows.count(10) == 1
+
+
+async def test_rows_that_interact_do_not_meet_where_a_batch_has_one_row(tmp_path: Path) -> None:
+    version = made(tmp_path, SOFTMAX, {"x": NOISE["x"][:1]}, batching={"max_rows": 1})
+    (found,) = await answers(version, [ask(x=np.ones((3, 3), np.float32))])
+    assert found == [[1, 1, 1]] * 3
 
 
 @pytest.mark.parametrize("rows", ["independent", "none"])

@@ -7,8 +7,9 @@ from headrace.tensor import Request
 
 __all__ = ["Withdrawn"]
 
-# A replica stops what does not end before this; and the most that are kept, the oldest go first.
-STAY_S = 15.0
+# A run is stopped at ten times its usual time, which is long for a slow model. What is stopped still later than this
+# has been forgotten here. And the most that are kept: the oldest go first.
+STAY_S = 60.0
 MOST, MOST_BYTES = 256, 32 << 20
 
 

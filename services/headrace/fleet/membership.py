@@ -87,8 +87,8 @@ class Membership:
                 self._ended.wait(REPORT_PERIOD_S)
                 continue
             fleet = as_fleet.validate_json(answer)
-            tell_dead(p for p in fleet.processes if p.node == self._process.node)
             if fleet.revision != revision:
                 revision = fleet.revision
                 logs.apply(fleet.logging)
                 self._on_change(fleet)
+            tell_dead(p for p in fleet.processes if p.node == self._process.node)

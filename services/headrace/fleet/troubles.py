@@ -20,6 +20,7 @@ SOUND_S = 300.0
 # So many times without any replica: one or two may be chance, or somebody who kills a process.
 DECLARED_AFTER = 3
 MAX_PAUSE_S = 60.0
+_MAX_DOUBLINGS = 6  # then it is longer than that already, and no number of ends overflows
 # Ends that come together have one cause, as when a node is lost.
 _TOGETHER_S = 1.0
 _MAX_REASON = 200
@@ -50,7 +51,7 @@ class _Record:
 
     @property
     def pause_s(self) -> float:
-        return min(MAX_PAUSE_S, 2.0 ** (self.ends - 2)) if self.ends > 1 else 0.0
+        return min(MAX_PAUSE_S, 2.0 ** min(self.ends - 2, _MAX_DOUBLINGS)) if self.ends > 1 else 0.0
 
 
 class Troubles:

@@ -87,6 +87,7 @@ class Line:
     held: int = 0  # all that wait, steps of sequences too
     gone: int = 0
     answered: int = 0  # of those that have been let go since somebody was ready
+    is_closed: bool = False
 
     def advance(self) -> None:
         """Let go who may: something has changed."""
@@ -94,7 +95,8 @@ class Line:
         if not ready or not self.waiting:
             self.answered = 0
             return
-        places = _BATCHES * self.spec.batching.max_rows * ready + self.answered - self.gone
+        batch = self.spec.batching.max_rows if self.spec.is_batched else 1
+        places = _BATCHES * batch * ready + self.answered - self.gone
         for turn in self.waiting[:]:
             if places <= 0:
                 return
@@ -115,6 +117,11 @@ class Line:
         for turn in self.waiting:
             turn.refuse(error())
 
+    def close(self) -> None:
+        """Its version is gone for good: nobody waits here any more, nor ever will."""
+        self.is_closed = True
+        self.refuse(_gone)
+
 
 class Patience:
     """Who waits in this gateway: at most `most` in all, and half of them for one version."""
@@ -131,8 +138,13 @@ class Patience:
         return Turn(line, (not tried, next(self._numbers)), tried, deadline_s)
 
     async def wait(self, turn: Turn) -> None:
-        """Wait for leave, or until patience ends: then the turn is a last resort. Raises NotReady beyond the bounds."""
+        """Wait for leave, or until patience ends: then the turn is a last resort.
+
+        Raises NotReady beyond the bounds, and in a line that is closed.
+        """
         line = turn.line
+        if line.is_closed:
+            raise _gone()
         with self.holding(line):
             insort(line.waiting, turn, key=lambda one: one.key)
             try:
@@ -162,3 +174,7 @@ class Patience:
             self._held -= 1
             line.held -= 1
             self._events.request_waited(line.spec.name, monotonic() - began_s)
+
+
+def _gone() -> NotReady:
+    return NotReady("the version is not served any more", retry_after_s=1)

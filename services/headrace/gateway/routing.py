@@ -338,7 +338,7 @@ class Router:
         version.members.add(entry.id)
         self._forget_empty(spec.name)
         if known is not None and known is not version:
-            _dismiss(known)
+            known.line.close()
         log.info("replica %s of %s %s joined", entry.id, spec.name, spec.version)
         return version
 
@@ -356,7 +356,8 @@ class Router:
             empty = empty[1:]  # the newest may come back
         for version in empty:
             del versions[version.spec.version]
-            _dismiss(version)
+            version.line.close()
+            self._steps.replicas_changed()
         if not versions:
             self._models.pop(name, None)
 
@@ -374,8 +375,3 @@ def _pick(way: _Way) -> ReplicaClient:
     if not silent:
         raise version.not_ready()
     return least_busy(silent)
-
-
-def _dismiss(version: Version) -> None:
-    """Nobody need wait for it any more."""
-    version.line.refuse(lambda: NotReady("the version is not served any more", retry_after_s=1))

@@ -69,3 +69,6 @@ def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
         except HeadraceError as error:
             log.warning("no orders: %s", error)
             ended.wait(1.0)
+        except Exception:  # Ray's errors share no base but Exception, and nobody else takes this lane's orders
+            log.exception("the %s lane failed and goes on", lane)
+            ended.wait(1.0)

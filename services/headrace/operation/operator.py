@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -40,8 +40,8 @@ class Applications(Protocol):
         """Let it answer what it accepted, and end it."""
         ...
 
-    def has_given_up(self, version: ModelVersion) -> bool:
-        """It does not run, and nobody but us will start it again."""
+    def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        """Those that do not run and that nobody but us will start again: they failed too often, or are missing."""
         ...
 
 
@@ -159,14 +159,14 @@ class Operator:
 
     def mend(self) -> None:
         """Deploy again what is loaded and was given up, each version now and then. Not beside `load` or `unload`."""
-        for loaded in list(self._loaded.values()):
-            key, now_s = _key(loaded.version), self._clock()
-            is_early = now_s - self._mended_s.get(key, float("-inf")) < _AGAIN_S
-            if not is_early and self._applications.has_given_up(loaded.version):
-                log.warning("%s %s was given up: it is deployed again", *key)
-                self._mended_s[key] = now_s
-                self._applications.delete(loaded.version)
-                self._applications.deploy(loaded.version)
+        now_s = self._clock()
+        versions = [loaded.version for loaded in self._loaded.values()]
+        due = [v for v in versions if now_s - self._mended_s.get(_key(v), float("-inf")) >= _AGAIN_S]
+        for version in self._applications.given_up(due) if due else []:
+            log.warning("%s %s was given up: it is deployed again", *_key(version))
+            self._mended_s[_key(version)] = now_s
+            self._applications.delete(version)
+            self._applications.deploy(version)
 
     def _in_repository(self, name: str) -> list[Found]:
         if name not in model_names(self._repository):
@@ -196,6 +196,8 @@ class Operator:
                     raise StartFailed(f"version {number} did not start: {reason}")
             except BaseException:
                 self._applications.delete(version)
+                with suppress(HeadraceError):
+                    self._members.forgive(name)  # what is gone is in no trouble
                 raise
         self._loaded[name] = _Loaded(version, digest)
         self._members.expect(self.models)

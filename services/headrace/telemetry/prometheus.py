@@ -48,7 +48,10 @@ class PrometheusGateway(PrometheusEdge):
         )
         self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
         self._retries = Counter(
-            "headrace_retries", "Requests repeated after their replica was lost.", ["model"], registry=registry
+            "headrace_retries",
+            "Requests repeated after their replica was lost or their run was stopped.",
+            ["model"],
+            registry=registry,
         )
         self._waiting = Gauge(
             "headrace_requests_waiting", "Requests that wait for a replica of their model now.", registry=registry
@@ -64,13 +67,13 @@ class PrometheusGateway(PrometheusEdge):
             "headrace_model_in_trouble", "1 while a model fails again and again.", ["model"], registry=registry
         )
         self._quarantined = Gauge(
-            "headrace_quarantined", "Inputs refused now, as they end processes.", registry=registry
+            "headrace_quarantined", "Inputs refused now, as they end processes or do not end.", registry=registry
         )
 
         def counter(name: str, text: str) -> Counter:
             return Counter(name, text, ["model"], registry=registry)
 
-        self._poisoned = counter("headrace_poisoned", "Requests refused whose input ends processes.")
+        self._poisoned = counter("headrace_poisoned", "Requests refused whose input ends processes or does not end.")
         self._hits = counter("headrace_cache_hits", "Requests answered from the response cache.")
         self._misses = counter("headrace_cache_misses", "Requests that the response cache passed on.")
         self._shared = counter("headrace_cache_shared", "Requests that waited for an equal one's answer.")
