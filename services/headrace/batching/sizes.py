@@ -132,17 +132,25 @@ class Sizes:
         return None
 
     def _descend(self, here: int, pace: _Pace | None, cost: Cost | None, now_s: float) -> int | None:
-        if here == 0 or pace is None:
+        """The quickest smaller rung that this one gains nothing over; before it, one of which too little is known."""
+        if pace is None:
             return None
-        below, batch_s = self._at(here - 1, now_s), self._at(here, now_s).batch_s
-        smaller = below.pace(now_s, batch_s, _FRESH_TIMES * _SLOWLY)
-        if smaller is None:
-            return here - 1 if self._is_flat(cost, here) or below.is_due(now_s, batch_s) else None
-        if not self._gains(pace, smaller):
-            self._rung = here - 1
-            return here - 1
-        # Where it seems to be the faster one, a few more will tell.
-        return here - 1 if smaller.cell_s < pace.cell_s or below.is_due(now_s, batch_s) else None
+        best, best_s, batch_s = None, pace.cell_s * (1 + self._least_gain), self._at(here, now_s).batch_s
+        for smaller in range(here - 1, -1, -1):
+            below = self._at(smaller, now_s)
+            found = below.pace(now_s, batch_s, _FRESH_TIMES * _SLOWLY)
+            is_due = smaller == here - 1 and below.is_due(now_s, batch_s)
+            if is_due or (found is None and self._is_flat(cost, smaller, here)):
+                return smaller
+            if found is None or found.cell_s >= best_s:
+                continue
+            if not self._gains(pace, found):
+                best, best_s = smaller, found.cell_s
+            elif found.cell_s < pace.cell_s:
+                return smaller  # it seems to be quicker: a few more will tell
+        if best is not None:
+            self._rung = best
+        return best
 
     def _larger(self, here: int, waiting_cells: int, cost: Cost | None) -> Iterator[int]:
         """The larger rungs that what waits could fill: all of them if they are quick, as a plateau may lie between."""
@@ -151,10 +159,11 @@ class Sizes:
                 return
             yield rung
 
-    def _is_flat(self, cost: Cost | None, rung: int) -> bool:
-        """Whether a smaller size promises to be nearly as fast."""
-        cells = 1 << rung
-        return cost is not None and 2 * cost.seconds(cells / 2) < (1 + _LIKELY) * cost.seconds(cells)
+    def _is_flat(self, cost: Cost | None, small: int, large: int) -> bool:
+        """Whether a smaller size promises to be nearly as quick."""
+        if cost is None:
+            return False
+        return cost.seconds(1 << small) * (1 << large - small) < (1 + _LIKELY) * cost.seconds(1 << large)
 
     def _gains(self, large: _Pace, small: _Pace) -> bool:
         """Whether the larger size may be faster by enough to be worth it."""
