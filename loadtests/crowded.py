@@ -49,7 +49,7 @@ from headrace_models.repository import read_version, scan
 CALLERS = 64
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LEAST_SHARE = 0.9
-BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, TURN_S = 3, 2.0, 10, 0.4, 1.0, 0.5
+BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, TURN_S = 3, 2.0, 10, 0.4, 1.0, 1.0
 _DEADLINE_S, _PATIENCE_S = 30.0, 40.0
 
 _WIDTH = 110
@@ -176,18 +176,21 @@ def _cpu_s(pid: int) -> float:
 
 
 def _measure(courses: Sequence[Course], shots: Sequence[Shot], seconds: float, chance: Random) -> None:
-    """One round: each course for so long, in turns."""
+    """One round: each course for so long, in turns that begin with a second of grace."""
     turns = max(1, round(seconds / TURN_S))
-    before = [_counts(course.at) for course in courses]
+    spent = [Counts(0, 0, 0)] * len(courses)
     answered = [0] * len(courses)
     for _ in range(turns):
         for n in chance.sample(range(len(courses)), len(courses)):
+            uvloop.run(_drive(courses[n].at, shots, CALLERS, GRACE_S))
+            then = _counts(courses[n].at)
             answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, TURN_S))
-    for course, then, answers in zip(courses, before, answered, strict=True):
-        now = _counts(course.at)
+            now = _counts(courses[n].at)
+            spent[n] = Counts(*(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True)))
+    for course, counts, answers in zip(courses, spent, answered, strict=True):
         course.rates.append(answers / turns / TURN_S)
-        course.rows.append((now.rows - then.rows) / (now.batches - then.batches))
-        course.cpu_s.append((now.cpu_s - then.cpu_s) / answers)
+        course.rows.append(counts.rows / counts.batches)
+        course.cpu_s.append(counts.cpu_s / answers)
 
 
 def _show(model: str, courses: Sequence[Course], best: Course) -> None:
