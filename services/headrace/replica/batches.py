@@ -62,6 +62,8 @@ class Took:
         of them more in proportion, and once more for time that grows with the square, as attention's does.
         """
         size = size_of(cells)
+        if cells <= self._cells and longest <= self._longest and size in self._seconds:
+            return max(expected_s, self._seconds[size])
         as_large_s = next((self._seconds[known] for known in sorted(self._seconds) if known >= size), 0.0)
         larger = min(_MOST_TIMES, max(1.0, cells / self._cells, longest / self._longest))
         if larger > 1.0 and self._seconds:
