@@ -247,7 +247,7 @@ class Batcher(Generic[P, R]):
     def _most_cells(self, cost: Cost | None, now_s: float) -> float:
         """How large the next batch may be: what the device has room for, and what is worth it."""
         line = self._line
-        if not line:
+        if line.rows <= 1:  # nothing to choose
             return self.max_cells
         fitting = line.cells * min(line.rows, self._limits.max_rows) // line.rows
         return min(self.max_cells, self.sizes.most(fitting, line.cells // line.rows, cost, now_s))

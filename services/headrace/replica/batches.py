@@ -105,17 +105,18 @@ class Batches:
         return self._runner.safe_cells
 
     async def run(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
-        parts = [piece.part for piece in pieces]
-        rows, real_cells = sum(piece.rows for piece in pieces), sum(piece.rows * piece.length for piece in pieces)
-        longest = max(piece.length for piece in pieces)
+        parts, rows, real_cells, longest, deadline_s = [], 0, 0, 1, 0.0
+        for part, own_rows, length, request in pieces:
+            parts.append(part)
+            rows += own_rows
+            real_cells += own_rows * length
+            longest, deadline_s = max(longest, length), max(deadline_s, request.deadline_s)
         cells = rows * longest
         if started := pieces[0].request.started:  # it runs alone
             await self._announce(started)
         started_s = monotonic()
         expected_s = self._cost.seconds(cells)
-        run = self.watch.run(
-            self.took.at_most(cells, longest, expected_s), max(piece.request.deadline_s for piece in pieces), started_s
-        )
+        run = self.watch.run(self.took.at_most(cells, longest, expected_s), deadline_s, started_s)
         try:
             if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
                 results = self._run_watched(parts, run)
@@ -128,9 +129,9 @@ class Batches:
                 ended()
         ended_s = monotonic()
         self._is_quick = ended_s - started_s < INLINE_BELOW_S
-        self.took.saw(cells, longest, ended_s - started_s)
         if not all(isinstance(result, Exception) for result in results):
             self._proved_s = ended_s
+            self.took.saw(cells, longest, ended_s - started_s)
         self._events.batch_ran(rows, real_cells, cells - real_cells)
         return results
 

@@ -1,7 +1,7 @@
 """Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
@@ -62,7 +62,14 @@ class Host:
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._is_batched = self.spec.is_batched
+        self._read_spec()
+
+    def _read_spec(self) -> None:
+        """What each request would else ask the spec for again."""
+        spec = self.spec
+        self._is_batched = spec.is_batched
+        self._has_lengths = not spec.is_batched or any(-1 in i.shape for i in spec.inputs)
+        self._tensors = {output.name: output for output in spec.outputs}
 
     async def __aenter__(self) -> "Host":
         self._loop = asyncio.get_running_loop()
@@ -76,7 +83,7 @@ class Host:
         proved = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
         self.version, self._golden, seen = proved
         self.spec = self.version.spec
-        self._is_batched = self.spec.is_batched
+        self._read_spec()
         cost = CostModel()
         self._batches = Batches(self._backend, self.spec, self._executor, cost, self._events)
         batching = self.spec.batching
@@ -205,17 +212,23 @@ class Host:
         return _Served(parts, preprocess_s, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
-        rows, length = rows_of(part) if self._is_batched else 1, length_of(part, self.spec)
+        rows, length = rows_of(part) if self._is_batched else 1, self._length_of(part)
         return self._batcher.ask(
             Piece(part, rows, length, request),
             rows=rows,
             length=length,
             nbytes=sum(a.nbytes for a in part.values()),
             deadline_s=request.deadline_s,
-            group=group_of(part, self.spec.inputs) if self._is_batched and not request.is_suspect else object(),
+            group=self._group_of(part) if self._is_batched and not request.is_suspect else object(),
             priority=request.priority,
             owner=request.owner,
         )
+
+    def _length_of(self, part: Part) -> int:
+        return length_of(part, self.spec) if self._has_lengths else 1
+
+    def _group_of(self, part: Part) -> Hashable:
+        return group_of(part, self.spec.inputs) if self._has_lengths else None
 
     async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Ran]]:
         """All pieces of a request, or the first error; then the others leave the line."""
@@ -237,9 +250,8 @@ class Host:
         return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
 
     def _outputs(self, request: Request, settled: Sequence[Settled[Ran]]) -> list[Tensor]:
-        tensors = {o.name: o for o in self.spec.outputs}
-        names = request.outputs or self.spec.output_names
-        return [from_array(name, _joined([s.result.outputs[name] for s in settled], tensors[name])) for name in names]
+        names = request.outputs or self._tensors
+        return [from_array(n, _joined([s.result.outputs[n] for s in settled], self._tensors[n])) for n in names]
 
     async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
         """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
