@@ -1,8 +1,8 @@
 """How large a batch may be, by what batches of each size took lately, from the start of one to the start of the next.
 
 Nothing is assumed of how time grows with size: devices have steps, caches end, neighbours take cores. Sizes count in
-rungs, powers of two of cells. A batch takes what waits, up to the smallest rung of which batches twice as large were
-shown, lately, to gain nothing. Whatever is in doubt, too few batches, old ones or widely spread ones, speaks for the
+rungs, powers of two of cells. A batch takes what waits, up to a rung over which all larger ones were shown, lately, to
+gain nothing. Whatever is in doubt, too few batches, old ones or widely spread ones, speaks for the
 larger size, and under backlog larger rungs are tried again and again: so no belief outlives what it rests on.
 """
 
@@ -16,7 +16,7 @@ from headrace.batching.cost import LEAST_S, Cost, size_of
 
 __all__ = ["LEAST_GAIN", "Sizes"]
 
-# Twice the cells must be run faster by this share, each, to be worth that all of them wait for the whole batch.
+# More cells must be run faster by this share, each, to be worth that all of them wait for the whole batch.
 LEAST_GAIN = 0.04
 # A batch speaks for a second, and a slow one for so many times what it took.
 _FRESH_S, _FRESH_TIMES = 1.0, 30
