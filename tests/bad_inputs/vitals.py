@@ -15,7 +15,7 @@ __all__ = ["Vitals", "grown", "live_s", "take", "until"]
 
 _GOLDEN_PATH = "/v2/models/dga-lstm/infer"
 _GOLDEN = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["wikipedia.org", "xkqjzvbwpt.com"]}]}
-_TIMEOUT_S, _PATIENCE_S = 5.0, 1.0
+_TIMEOUT_S, _PATIENCE_S = 20.0, 1.0
 
 
 @dataclass(frozen=True)
