@@ -192,6 +192,10 @@ async def _judge(cost: Cost, history: History, chance: Random, limits: Limits) -
             executor.noise, callers.prepare_s = None, 0.0
             await asyncio.sleep(BREAK_S * chance.uniform(0, 1))
         callers.become(CALLERS)
+        executor.ran.clear()
+        # A batch of the last spell may still run: it is no part of the second of grace.
+        while not executor.ran:  # noqa: ASYNC110 - on virtual time
+            await asyncio.sleep(0.01)
         await asyncio.sleep(GRACE_S)
         executor.ran.clear()
         await asyncio.sleep(COUNTED_S)
