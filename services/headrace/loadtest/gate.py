@@ -100,9 +100,8 @@ def run(
 
 def show(outcome: Outcome, console: Console) -> None:
     """Print the figures, what was left out, what was missed, and where the report is."""
-    table = Table(
-        Column("model", no_wrap=True), *(f"p{share} ms" for share in (50, 95, 99)), "answers/s", "requests", "failures"
-    )
+    percentiles = (f"p{percent} ms" for percent in (50, 95, 99))
+    table = Table(Column("model", no_wrap=True), *percentiles, "answers/s", "requests", "failures", box=None)
     for row in (*outcome.rows, outcome.total):
         times = (f"{value:.1f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms))
         table.add_row(row.model, *times, f"{row.rate:.1f}", str(row.requests), str(row.failures))

@@ -65,8 +65,8 @@ def served_models(url: str) -> list[str]:
         reply = ask(url, "/v1/models")
     except ssl.SSLCertVerificationError as error:
         raise StartFailed(
-            f"{url}: its certificate is not trusted ({error.verify_message}); name the file of who signed it in "
-            "SSL_CERT_FILE: a certificate that signed itself is that file"
+            f"{url}: its certificate is not trusted ({error.verify_message}); it must name this host, and "
+            "SSL_CERT_FILE the file of the certificate that signed it, which may be itself"
         ) from None
     except OSError as error:
         if "WRONG_VERSION_NUMBER" in str(error):

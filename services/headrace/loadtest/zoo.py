@@ -99,7 +99,7 @@ def sound_version(repository: Path, model: str) -> ModelVersion:
     """The newest sound version. Raises ModelError if `repository` has none."""
     found, _ = scan(repository, [model])
     if not found:
-        raise ModelError(f"{repository} has no sound version of {model}, which its inputs are taken from")
+        raise ModelError(f"{repository} has no sound version of {model}")
     return found[0]
 
 
