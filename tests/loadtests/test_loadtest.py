@@ -16,8 +16,10 @@ import pytest
 from rich.console import Console
 from tests.keys.certificates import write_pair
 from tests.plain import plain
+from typer.testing import CliRunner
 
 from headrace import backends
+from headrace.cli import app
 from headrace.config import Objectives
 from headrace.errors import StartFailed
 from headrace.loadtest.figures import Row
@@ -148,14 +150,22 @@ def test_a_class_without_a_score_is_no_right_answer(serve: Serve, tmp_path: Path
     assert found.total.failures == found.total.requests > 0
 
 
-def test_objectives_of_what_is_not_served_are_left_out_unless_the_run_needs_all(serve: Serve, tmp_path: Path) -> None:
-    url, lax = serve(), Objectives(max_failure_ratio=1)
-    asked = {"dga-lstm": lax, "minilm-l6": EASY}
-    found = gate(url, tmp_path, asked)
-    assert found.ok
-    assert found.notes[-1] == f"left out minilm-l6: it has objectives, but is not served at {url}"
-    strict = gate(url, tmp_path, asked, needs_all=True)
-    assert strict.missed == ("minilm-l6: expected requests, as it has objectives, found none",)
+def test_objectives_of_what_is_not_served_are_left_out_unless_their_file_is_named(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = serve()
+    text = "[objectives.dga-lstm]\nmax_failure_ratio = 1\n[objectives.minilm-l6]\np99_ms = 60000\n"
+    (tmp_path / "headrace.toml").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    command = ["loadtest", "--url", url, "--users", "2", "--duration", "1"]
+    found, strict = (CliRunner().invoke(app, [*command, *more]) for more in ((), ("--config", "headrace.toml")))
+    left_out = f"left out minilm-l6: it has objectives, but is not served at {url}"
+    missed = "missed: minilm-l6: expected requests, as it has objectives, found none"
+    assert (found.exit_code, strict.exit_code) == (0, 1)
+    assert left_out in found.output
+    assert missed not in found.output
+    assert left_out in strict.output
+    assert missed in strict.output
 
 
 def test_a_served_model_with_objectives_that_cannot_be_asked_is_missed(serve: Serve, tmp_path: Path) -> None:
