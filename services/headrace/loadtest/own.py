@@ -53,7 +53,11 @@ def made_up_shots(url: str, model: str) -> Sequence[Shot]:
     Raises ModelError if it takes none of them: what its metadata does not list are the values that it can bear.
     """
     listed = _described(url, model, "").get("inputs", [])
-    return [_held_to_its_own(url, model, inputs) for inputs in _made_up(listed)]
+    try:
+        made_up = list(_made_up(listed))
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"its metadata is none that inputs can be made of: {error!r}") from None
+    return [_held_to_its_own(url, model, inputs) for inputs in made_up]
 
 
 def _held_to_its_own(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
