@@ -15,8 +15,8 @@ from headrace.edge.problems import STATUS
 ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
 SOURCES = sorted([*SERVICES.rglob("*.py"), *MODELS.rglob("*.py")])
-# Importing these starts a runtime that a machine may not have.
-HEAVY = {"ray", "torch", "onnx", "onnxruntime", "h5py", "safetensors"}
+# Importing these starts a runtime that a machine may not have, or (Locust) changes the standard library.
+HEAVY = {"ray", "torch", "onnx", "onnxruntime", "h5py", "safetensors", "locust"}
 
 
 @cache

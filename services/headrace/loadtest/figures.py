@@ -1,0 +1,83 @@
+"""What users saw, in figures, and what objectives make of them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from headrace.config import Objectives
+
+__all__ = ["TOTAL", "Row", "missed", "read_rows"]
+
+TOTAL = "all"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What users saw of a model, or of all together. `rate` counts answers that were no failure.
+
+    Percentiles are by nearest rank over all requests, failed ones too. `failure` is the most frequent reason.
+    """
+
+    model: str
+    requests: int
+    failures: int
+    rate: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    failure: str = ""
+
+    @property
+    def failure_ratio(self) -> float:
+        return self.failures / self.requests if self.requests else 0.0
+
+
+def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
+    """Of a file as `Record` writes it: a row for each model, by name, that of all together, and how long users ran."""
+    document = orjson.loads(record.read_bytes())
+    models, took_s = document["models"], document["took_s"]
+    rows = [_row(name, models[name]["times_ms"], models[name]["failures"], took_s) for name in sorted(models)]
+    times = [ms for model in models.values() for ms in model["times_ms"]]
+    reasons: Counter[str] = sum((Counter(model["failures"]) for model in models.values()), Counter())
+    return tuple(rows), _row(TOTAL, times, reasons, took_s), document["ran_s"]
+
+
+def missed(rows: Sequence[Row], objectives: Mapping[str, Objectives]) -> list[str]:
+    """One sentence for each objective that these figures do not meet."""
+    silent = objectives.keys() - {row.model for row in rows if row.requests}
+    sentences = [f"{model}: expected requests, as it has objectives, found none" for model in sorted(silent)]
+    if not rows and not silent:
+        sentences.append("expected requests, found none")
+    for row in rows:
+        sentences += _misses(row, objectives.get(row.model, Objectives()))
+    return sentences
+
+
+def _misses(row: Row, objectives: Objectives) -> Iterable[str]:
+    if objectives.p99_ms is not None and row.p99_ms > objectives.p99_ms:
+        yield f"{row.model}: expected a p99 of at most {objectives.p99_ms:g} ms, found {row.p99_ms:.10g} ms"
+    if objectives.min_rate is not None and row.rate < objectives.min_rate:
+        yield f"{row.model}: expected at least {objectives.min_rate:g} answers/s, found {row.rate:.4g}"
+    if row.failure_ratio > objectives.max_failure_ratio:
+        yield (
+            f"{row.model}: expected failures to be at most {objectives.max_failure_ratio:.2%} of the requests, "
+            f"found {row.failures} of {row.requests}, most often: {row.failure}"
+        )
+
+
+def _row(model: str, times_ms: Sequence[float], reasons: Mapping[str, int], took_s: float) -> Row:
+    requests, failures = len(times_ms), sum(reasons.values())
+    rate = (requests - failures) / took_s if took_s else 0.0
+    ordered = sorted(times_ms)
+    p50_ms, p95_ms, p99_ms = (_percentile(ordered, percent) for percent in (50, 95, 99))
+    reason = max(reasons, key=lambda reason: reasons[reason], default="")
+    return Row(model, requests, failures, rate, p50_ms, p95_ms, p99_ms, reason)
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float:
+    """The smallest time that `percent` of the requests did not exceed, one that was measured; 0 without any."""
+    rank = -(-len(ordered) * percent // 100)
+    return ordered[rank - 1] if ordered else 0.0

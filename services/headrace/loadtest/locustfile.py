@@ -1,0 +1,156 @@
+"""Users of whatever the server serves: of the zoo's models with real requests, of others with their golden rows.
+
+Models are looked up when the test starts; one that cannot be asked is left out, and a line says so and why.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, TaskSet, constant_throughput, events
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+
+from headrace.config import Settings, own_authorization
+from headrace.errors import StartFailed
+from headrace.loadtest import own, zoo
+from headrace.loadtest.record import Record
+from headrace.loadtest.server import not_ready, served_models
+from headrace.loadtest.shots import Shot
+from headrace_models.errors import ModelError
+
+__all__ = ["Caller"]
+
+_REQUESTS_A_SECOND = 2.0
+_NOTHING_TO_ASK = 2
+
+Task = TaskSet | Callable[..., Any]  # as Locust has it
+Say = Callable[[str], None]
+
+
+class Caller(FastHttpUser):
+    """One caller: at most two requests a second, the next when the one before is answered."""
+
+    wait_time = constant_throughput(_REQUESTS_A_SECOND)
+    insecure = False
+    tasks: list[Task] = []  # noqa: RUF012 - Locust's own declaration; filled when the test starts
+    record = Record()  # of this run; a new one when the test starts
+
+    def send(self, shot: Shot) -> None:
+        """Send one request, counted under its model's name; a wrong answer is a failure, and so is none at the end."""
+        # Locust may kill a user right after its pause at the end, and then the server had no time to answer.
+        has_time, began_s = not self.record.has_ended, perf_counter()
+        try:
+            with self.client.post(
+                shot.path,
+                data=shot.body,  # type: ignore[arg-type]  # bytes are sent as they are, Locust's annotation forgets them
+                headers={**shot.headers, **own_authorization()},
+                name=shot.model,
+                catch_response=True,
+            ) as response:
+                # Of others (none is 0) Locust says itself what failed; for it all of these are well.
+                status = response.status_code
+                if 0 < status < 400 and not (status == 200 and shot.accepts(response.content or b"")):
+                    response.failure("wrong answer")
+        except gevent.GreenletExit:
+            if has_time:
+                self.record.add(shot.model, (perf_counter() - began_s) * 1e3, "no answer before the end")
+            raise
+
+
+def task_for(shots: Sequence[Shot]) -> Task:
+    """A task that sends these requests one after the other, each user where the last one left off."""
+    line: Iterator[Shot] = cycle(shots)
+
+    def task(user: Caller) -> None:
+        user.send(next(line))
+
+    return task
+
+
+def tasks_for(url: str, repository: Path, say: Say) -> list[Task]:
+    """The tasks of all models that are served, repeated by weight; says which are left out, and why.
+
+    Raises StartFailed if the server does not say what it serves.
+    """
+    tasks: list[Task] = []
+    for model in served_models(url):
+        try:
+            if reason := not_ready(url, model):
+                say(f"left out {model}: not ready ({reason})")
+                continue
+            tasks += [task_for(_shots_for(url, model, repository, say))] * zoo.WEIGHTS.get(model, 1)
+        except (OSError, ModelError) as error:
+            say(f"left out {model}: {error}")
+    return tasks
+
+
+def _shots_for(url: str, model: str, repository: Path, say: Say) -> Sequence[Shot]:
+    try:
+        return zoo.shots_for(model, repository) if model in zoo.MODELS else own.golden_shots(url, model, repository)
+    except ModelError as error:
+        shots = own.made_up_shots(url, model)
+        say(f"made up inputs for {model}, right is what it answers to each alone: {error}")
+        return shots
+
+
+def _add_arguments(parser: LocustArgumentParser) -> None:
+    default = str(Settings().models)
+    parser.add_argument("--models", default=default, help="The model repository that inputs are taken from")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="End so long after users start; --run-time is less by what finding their inputs takes",
+    )
+    parser.add_argument("--record", help="The file that gets the exact time of every request")
+
+
+def _set_clock(**_: object) -> None:
+    """Before --run-time starts: the loop's clock stood still during the imports, which would be taken off that time."""
+    gevent.get_hub().loop.update_now()
+
+
+def _begin(environment: Environment, **_: object) -> None:
+    assert environment.parsed_options is not None
+    assert environment.runner is not None
+    try:
+        Caller.tasks = tasks_for(environment.host or "", Path(environment.parsed_options.models), _say)
+    except StartFailed as error:
+        Caller.tasks = []
+        _say(f"left out everything: {error}")
+    Caller.record = Record()
+    seconds = environment.parsed_options.seconds
+    if not Caller.tasks:
+        environment.process_exit_code, seconds = _NOTHING_TO_ASK, 0
+    if seconds is not None:
+        gevent.spawn_later(seconds, environment.runner.quit)
+
+
+def _add(name: str, response_time: float, exception: Exception | None, **_: object) -> None:
+    Caller.record.add(name, response_time, None if exception is None else str(exception))
+
+
+def _end(**_: object) -> None:
+    Caller.record.end()
+
+
+def _write(environment: Environment, **_: object) -> None:
+    if environment.parsed_options and (path := environment.parsed_options.record):
+        Caller.record.write(Path(path))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+events.init_command_line_parser.add_listener(_add_arguments)  # type: ignore[no-untyped-call]  # Locust types no listeners
+events.init.add_listener(_set_clock)  # type: ignore[no-untyped-call]
+events.test_start.add_listener(_begin)  # type: ignore[no-untyped-call]
+events.request.add_listener(_add)  # type: ignore[no-untyped-call]
+events.test_stopping.add_listener(_end)  # type: ignore[no-untyped-call]
+events.test_stop.add_listener(_write)  # type: ignore[no-untyped-call]
