@@ -36,7 +36,7 @@ _PIECE_BYTES = 2 << 10
 _DISCARD_BYTES = 64 << 10
 # What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
 _CHUNK_OVERHEAD_BYTES, _EXTENSIONS_BYTES = 24, 8 << 10
-_UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
+_FRAMING = (b"content-length", b"transfer-encoding")
 _HEADER_PUNCTUATION = len(b": \r\n")
 
 
@@ -52,13 +52,13 @@ class Receiver:
         self.requests = 0
         self.is_in_head = False
         self.arriving: Exchange | None = None  # from the end of its head to the end of its body
-        self._method = self._url = b""
+        self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = self._header_count = 0
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
         self._is_chunked = self._is_old = False
-        self._wants_upgrade = False  # it has a body, which the parser took for another protocol's
+        self._is_upgrade = False  # its head was read by a parser that takes what follows for another protocol's
         self._later = b""  # what came while the taker was full
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
@@ -103,40 +103,45 @@ class Receiver:
     def _feed(self, piece: bytes | memoryview) -> None:
         self._unparsed_bytes += len(piece)
         self._fed_bytes += len(piece)
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, HeadraceError):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserInvalidMethodError:
-            raise UnknownMethod("expected a method of HTTP") from None
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(piece[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
-            raise where("expected a request as HTTP/1.1 has it, found something else") from None
+        rest = self._parse(piece)
+        while rest is not None:
+            self._ignore_upgrade()
+            rest = self._parse(rest)
         if self.is_in_head and self._unparsed_bytes > self._limits.max_header_bytes + _PIECE_BYTES:
             raise self._head_too_large()
         if self.arriving is not None and self._is_chunked:
             self._check_overhead(0)
 
-    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
+    def _parse(self, piece: bytes | memoryview) -> bytes | memoryview | None:
+        """What follows a head that asks for another protocol, for a new parser to read; None if there was none."""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            return piece[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except httptools.HttpParserInvalidMethodError:
+            raise UnknownMethod("expected a method of HTTP") from None
+        except httptools.HttpParserError:
+            where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
+            raise where("expected a request as HTTP/1.1 has it, found something else") from None
+        return None
+
+    def _ignore_upgrade(self) -> None:
         """No other protocol is spoken here: read on as if none was asked for, as RFC 9110 (7.8) has it.
 
-        The parser passes over the body of such a request; so it is given the head again, without that wish.
+        The parser passes over the body of such a request. So another one goes on, which is told only where the body
+        ends, and whether anything may follow it; the head has been judged as it came.
         """
+        framing = [b"%b: %b\r\n" % (name, self._headers[name]) for name in _FRAMING if name in self._headers]
+        close = b"" if self._parser.should_keep_alive() else b"connection: close\r\n"
         self._parser = httptools.HttpRequestParser(self)
-        if self._wants_upgrade:
-            self._wants_upgrade = False
-            self.requests -= 1
-            lines = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] not in _UPGRADE_HEADERS]
-            head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._method, self._url, b"".join(lines))
-            self._feed(head)
-        if rest:
-            self._feed(rest)
+        self._url = b""
+        self._parse(b"POST / HTTP/1.1\r\n%b%b\r\n" % (close, b"".join(framing)))
 
     def on_message_begin(self) -> None:
+        if self._is_upgrade:
+            return
         self.requests += 1
         self.is_in_head = True
         self._url, self._headers = b"", {}
@@ -170,15 +175,16 @@ class Receiver:
         self._headers[name] = value if known is None else known + b", " + value
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade:
+            self._is_upgrade = False
+            return
         self.is_in_head = False
         headers, parser = self._headers, self._parser
-        self._method = parser.get_method()
-        if parser.should_upgrade() and self._method != b"CONNECT" and body_is_expected(headers):
-            self._wants_upgrade = True
-            return
         self._body_bytes = self._chunks = self._fed_bytes = 0
         self._is_chunked = b"transfer-encoding" in headers
-        self.arriving = exchange = Exchange(self._method.decode(), headers, self._peer, self._limits.max_body_bytes)
+        self.arriving = exchange = Exchange(
+            parser.get_method().decode(), headers, self._peer, self._limits.max_body_bytes
+        )
         version = parser.get_http_version()
         self._is_old = version == "1.0"
         check_head(version, headers)
@@ -193,6 +199,7 @@ class Receiver:
             if self._is_chunked or declared_length(headers) > _DISCARD_BYTES or b"expect" in headers:
                 raise  # its body is not worth reading
             self._refused = error
+        self._is_upgrade = parser.should_upgrade()
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
@@ -211,9 +218,10 @@ class Receiver:
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade:
+            return  # so the parser has it, which passes over the body
         exchange, self.arriving = self.arriving, None
-        if exchange is None:
-            return  # a wish for another protocol: it is read once more
+        assert exchange is not None, "a message has a head"
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
