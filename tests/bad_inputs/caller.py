@@ -16,7 +16,7 @@ __all__ = ["Answer", "call", "converse"]
 
 TIMEOUT_S = 5.0
 _DRIP_S = 0.02
-_AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\nX-Request-Id: again\r\n\r\n"
+_AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: again\r\n\r\n"
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,12 @@ def caller(served: Plain) -> Iterator[socket.socket]:
 
 
 def post(body: bytes = BODY, *headers: str) -> bytes:
-    lines = [f"POST {INFER} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {INFER} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 class _Held:
@@ -89,7 +89,7 @@ def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> Non
 
 
 def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(caller: socket.socket) -> None:
-    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
     caller.sendall(head.encode() + get("/v2/health/live"))
     received = b""
     try:
@@ -110,7 +110,7 @@ def test_an_old_callers_connection_is_closed_after_its_answer(caller: socket.soc
 
 
 def test_the_head_of_an_answer_has_no_body(caller: socket.socket) -> None:
-    caller.sendall(b"HEAD /v2 HTTP/1.1\r\nHost: x\r\n\r\n" + get("/v2/health/live"))
+    caller.sendall(b"HEAD /v2 HTTP/1.1\r\nHost: localhost\r\n\r\n" + get("/v2/health/live"))
     received = b""
     while b'{"live":true}' not in received:
         more = caller.recv(1 << 16)

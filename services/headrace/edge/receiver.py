@@ -189,7 +189,7 @@ class Receiver:
         self._is_old = version == "1.0"
         check_head(version, headers)
         if exchange.method == "CONNECT":
-            raise WrongMethod("expected another method than CONNECT", allowed="GET, POST")
+            raise WrongMethod("expected another method than CONNECT", allowed="GET, HEAD, POST")
         try:
             if self._refused is not None:
                 raise self._refused
@@ -232,7 +232,7 @@ class Receiver:
     def _look_at_body(self, exchange: Exchange) -> None:
         """Refuse by what the head says of the body; ask for a body that waits to be asked for."""
         waits = expects_continue(exchange.headers)
-        if exchange.method == "GET":
+        if exchange.method in ("GET", "HEAD"):
             exchange.max_body_bytes = _DISCARD_BYTES
         if declared_length(exchange.headers) > exchange.max_body_bytes:
             raise _body_too_large(exchange)
