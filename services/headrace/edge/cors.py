@@ -16,7 +16,7 @@ ANY_ORIGIN = "*"
 PREFLIGHT = "preflight"
 _ALLOWED = b"access-control-allow-origin"
 _READABLE = (
-    b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, allow, "
+    b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, x-truncated, allow, "
     b"www-authenticate, accept-encoding"
 )
 _SENDABLE = (
