@@ -117,6 +117,17 @@ async def test_an_application_that_breaks_over_one_who_left_harms_nobody(
     assert (stray, logged()) == ([], 1)
 
 
+async def test_an_application_that_breaks_over_what_stays_unanswered_harms_no_answer(
+    listener: Listener, stray: list[object], logged: Callable[[], int]
+) -> None:
+    listener.app.left = breaks  # type: ignore[assignment, method-assign]
+    caller = await listener.call()
+    await caller.send(request(b"last", "Connection: close") + request(b"behind"))
+    assert await caller.answer() == (200, b"last")
+    assert await caller.rest() == b""
+    assert stray == []
+
+
 async def test_an_error_of_the_family_is_no_surprise(listener: Listener, logged: Callable[[], int]) -> None:
     listener.app.refusal = HeadraceError("said")
     caller = await listener.call()

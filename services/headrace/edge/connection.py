@@ -87,16 +87,16 @@ class Connection(asyncio.Protocol):
         """The caller is gone: what it asked and nobody took up is dropped."""
         assert self._receiver is not None, "the connection was made"
         left = [self._begun, *self._waiting] if self._begun is not None else list(self._waiting)
+        exchanges = [whole.exchange for whole in left]
+        if self._receiver.arriving is not None:
+            exchanges.append(self._receiver.arriving)
         self._begun = None
         self._waiting.clear()
-        for whole in left:
-            self._budget.give_back(len(whole.body))
-            self._app.left(whole.exchange)
-        if self._receiver.arriving is not None:
-            self._app.left(self._receiver.arriving)
         self._receiver.drop()
+        self._budget.give_back(sum(len(whole.body) for whole in left))
+        for exchange in exchanges:
+            self._app.left(exchange)
 
-    @guarded
     def data_received(self, data: bytes) -> None:
         """Read on; with nothing, what was held back while too many requests waited."""
         if self._is_ending:
@@ -104,10 +104,11 @@ class Connection(asyncio.Protocol):
         assert self._receiver is not None, "the connection was made"
         try:
             self._receiver.feed(data)
+            self._await_caller()
         except HeadraceError as error:
             self._fail(error)
-        else:
-            self._await_caller()
+        except Exception as error:
+            self.break_off(error)
 
     def eof_received(self) -> bool:
         """A caller who sends no more is taken to be gone, and its work with it; but half a request is answered."""
@@ -204,15 +205,8 @@ class Connection(asyncio.Protocol):
             keep = False
             data = bytes_of(self._broken(whole, error), whole.exchange.method, keep=False)
         self._transport.write(data)
-        self._go_on(keep=keep)
-
-    @guarded
-    def _go_on(self, *, keep: bool) -> None:
-        """After an answer: end, or turn to what comes next."""
-        assert self._transport is not None, "it was written to"
         if not keep:
-            self._leave()
-            self._end()
+            self._last_answered()
         elif self._waiting:
             self._run_next()
         elif self._owes_continue:
@@ -220,6 +214,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(CONTINUE)
         elif self._awaited[0] == REQUEST:
             self._await(self._awaited, self._limits.keep_alive_s)
+
+    @guarded
+    def _last_answered(self) -> None:
+        try:
+            self._leave()
+        finally:
+            self._end()
 
     async def _response(self, whole: Whole) -> Response:
         """The application's response; one that breaks is answered all the same, for else the caller would wait."""
@@ -246,7 +247,7 @@ class Connection(asyncio.Protocol):
         """End after what nobody foresaw: it is logged here, and answered if anybody can still be answered."""
         log.error("a connection failed", exc_info=error)
         if self._is_ending or self._receiver is None:
-            self.abort()
+            self.close()
         else:
             self._fail(HeadraceError("the server failed on this request"))
 

@@ -14,6 +14,7 @@ __all__ = [
     "check_head",
     "declared_length",
     "expects_continue",
+    "framing_of",
     "split_target",
 ]
 
@@ -23,6 +24,7 @@ READ_HEADERS = frozenset(
     b"accept-encoding connection content-encoding content-length content-type expect host "
     b"inference-header-content-length transfer-encoding upgrade x-request-timeout".split()
 )
+_FRAMING = (b"content-length", b"transfer-encoding")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -61,6 +63,13 @@ def body_is_expected(headers: Mapping[bytes, bytes]) -> bool:
 def declared_length(headers: Mapping[bytes, bytes]) -> int:
     """Content-Length, which the parser has found to be one sound number; 0 without it."""
     return int(headers.get(b"content-length", b"0"))
+
+
+def framing_of(headers: Mapping[bytes, bytes], *, keep: bool) -> bytes:
+    """A head that says nothing but where its body ends, and whether a request may follow."""
+    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in _FRAMING if name in headers]
+    close = b"" if keep else b"connection: close\r\n"
+    return b"POST / HTTP/1.1\r\n%b%b\r\n" % (close, b"".join(lines))
 
 
 def expects_continue(headers: Mapping[bytes, bytes]) -> bool:

@@ -20,28 +20,24 @@ _LOOPBACK_NAME = "localhost"
 
 
 class Names:
-    """Refuses requests that are for another name; with ANY_NAME among `names` none is.
-
-    What a Host header is, is decided once for each that comes.
-    """
+    """Refuses requests that are for another name; with ANY_NAME among `names` none is."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(map(_plain, names))
-        self._is_own = lru_cache(maxsize=1024)(self._look)
+        self._decided = lru_cache(maxsize=1024)(self._is_anothers)  # once for each Host that comes
 
     def check(self, exchange: Exchange, target: bytes) -> None:
         """Raise Misdirected if the Host or an absolute target's own name is another's. An old caller may name none."""
-        host = exchange.headers.get(b"host")
-        if host is not None and not self._is_own(host):
+        if self._decided(exchange.headers.get(b"host")):
             raise _misdirected("Host")
-        if target[:1] != b"/" and (named := authority(target)) and not self._look(named):
+        if target[:1] != b"/" and self._is_anothers(authority(target)):
             raise _misdirected("target")
 
-    def _look(self, named: bytes) -> bool:
-        if ANY_NAME in self._names:
-            return True
+    def _is_anothers(self, named: bytes | None) -> bool:
+        if not named or ANY_NAME in self._names:
+            return False
         name = _host(named)
-        return _is_address(name) or _is_localhost(name) or name in self._names
+        return not (_is_address(name) or _is_localhost(name) or name in self._names)
 
 
 def own_names(host: str, names: Iterable[str]) -> list[str]:

@@ -6,24 +6,20 @@ is raised, and then nothing more can be read here: what would follow is nobody's
 
 import httptools
 
+from headrace import errors
 from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange
-from headrace.edge.framing import READ_HEADERS, body_is_expected, check_head, declared_length, expects_continue
+from headrace.edge.framing import (
+    READ_HEADERS,
+    body_is_expected,
+    check_head,
+    declared_length,
+    expects_continue,
+    framing_of,
+)
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.whole import Taker, Whole
-from headrace.errors import (
-    BadChunk,
-    BadFraming,
-    BadRequest,
-    BodyTooLarge,
-    BodyTruncated,
-    HeadersTooLarge,
-    HeadraceError,
-    TooManyChunks,
-    UnknownMethod,
-    UriTooLong,
-    WrongMethod,
-)
+from headrace.errors import HeadraceError
 
 __all__ = ["BODY", "HEAD", "REQUEST", "Receiver"]
 
@@ -36,7 +32,6 @@ _PIECE_BYTES = 2 << 10
 _DISCARD_BYTES = 64 << 10
 # What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
 _CHUNK_OVERHEAD_BYTES, _EXTENSIONS_BYTES = 24, 8 << 10
-_FRAMING = (b"content-length", b"transfer-encoding")
 _HEADER_PUNCTUATION = len(b": \r\n")
 
 
@@ -96,9 +91,9 @@ class Receiver:
     def end(self) -> None:
         """Nothing follows. Raises BadFraming or BodyTruncated if something should."""
         if self.is_in_head:
-            raise BadFraming("head: expected all of it, found its end")
+            raise errors.BadFraming("head: expected all of it, found its end")
         if self.arriving is not None:
-            raise BodyTruncated("body: expected all of it, found its end")
+            raise errors.BodyTruncated("body: expected all of it, found its end")
 
     def _feed(self, piece: bytes | memoryview) -> None:
         self._unparsed_bytes += len(piece)
@@ -121,9 +116,9 @@ class Receiver:
         except httptools.HttpParserCallbackError as error:
             raise error.__context__ or error from None
         except httptools.HttpParserInvalidMethodError:
-            raise UnknownMethod("expected a method of HTTP") from None
+            raise errors.UnknownMethod("expected a method of HTTP") from None
         except httptools.HttpParserError:
-            where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
+            where = errors.BadChunk if self.arriving is not None and self._is_chunked else errors.BadFraming
             raise where("expected a request as HTTP/1.1 has it, found something else") from None
         return None
 
@@ -133,11 +128,10 @@ class Receiver:
         The parser passes over the body of such a request. So another one goes on, which is told only where the body
         ends, and whether anything may follow it; the head has been judged as it came.
         """
-        framing = [b"%b: %b\r\n" % (name, self._headers[name]) for name in _FRAMING if name in self._headers]
-        close = b"" if self._parser.should_keep_alive() else b"connection: close\r\n"
+        framing = framing_of(self._headers, keep=self._parser.should_keep_alive())
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
-        self._parse(b"POST / HTTP/1.1\r\n%b%b\r\n" % (close, b"".join(framing)))
+        self._parse(framing)
 
     def on_message_begin(self) -> None:
         if self._is_upgrade:
@@ -153,7 +147,7 @@ class Receiver:
         self._unparsed_bytes = 0
         self._url += url
         if len(self._url) > self._limits.max_uri_bytes:
-            raise UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
+            raise errors.UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.is_in_head:
@@ -170,7 +164,7 @@ class Receiver:
         ):
             raise self._head_too_large()
         if name in READ_HEADERS and not value.isascii():
-            self._refused = BadRequest(f"{name.decode()}: expected ASCII, found other bytes")
+            self._refused = errors.BadRequest(f"{name.decode()}: expected ASCII, found other bytes")
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b", " + value
 
@@ -189,7 +183,7 @@ class Receiver:
         self._is_old = version == "1.0"
         check_head(version, headers)
         if exchange.method == "CONNECT":
-            raise WrongMethod("expected another method than CONNECT", allowed="GET, HEAD, POST")
+            raise errors.WrongMethod("expected another method than CONNECT", allowed="GET, HEAD, POST")
         try:
             if self._refused is not None:
                 raise self._refused
@@ -204,7 +198,7 @@ class Receiver:
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > self._limits.max_chunks + 1:  # the one that ends the body has no content
-            raise TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
+            raise errors.TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
         self._check_overhead(_PIECE_BYTES)
 
     def on_body(self, data: bytes) -> None:
@@ -243,15 +237,15 @@ class Receiver:
         """`slack_bytes` of what was fed may belong to what follows, and is not counted yet."""
         beside = self._fed_bytes - self._body_bytes - _CHUNK_OVERHEAD_BYTES * self._chunks - slack_bytes
         if beside > _EXTENSIONS_BYTES:
-            raise BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
+            raise errors.BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
 
-    def _head_too_large(self) -> HeadersTooLarge:
+    def _head_too_large(self) -> errors.HeadersTooLarge:
         limits = self._limits
-        return HeadersTooLarge(
+        return errors.HeadersTooLarge(
             f"headers: expected at most {limits.max_headers} of {limits.max_header_bytes} bytes, "
             f"{limits.max_head_bytes} in all"
         )
 
 
-def _body_too_large(exchange: Exchange) -> BodyTooLarge:
-    return BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")
+def _body_too_large(exchange: Exchange) -> errors.BodyTooLarge:
+    return errors.BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")
