@@ -151,6 +151,12 @@ def test_a_browser_may_ask_before_a_request_without_a_key(opened: Plain, templat
     assert int(headers["access-control-max-age"]) > 0
 
 
+def test_a_question_with_a_body_is_bounded_as_get_is(opened: Plain) -> None:
+    asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST"}
+    assert opened.ask("OPTIONS", INFER, b"a" * 65_536, asked)[0] == 204
+    assert code(opened.ask("OPTIONS", INFER, b"a" * 65_537, asked)) == (413, "body_too_large")
+
+
 def test_there_is_nothing_to_ask_before_a_path_that_is_not_there(opened: Plain) -> None:
     assert code(opened.ask("OPTIONS", "/nowhere", headers={"Origin": LISTED})) == (404, "not_found")
 

@@ -12,11 +12,11 @@ from headrace.edge.framing import body_is_expected
 from headrace.edge.kinds import refusal
 from headrace.errors import ForeignOrigin, UnsupportedMedia
 
-__all__ = ["Changes"]
+__all__ = ["KINDS", "Changes"]
 
 _JSON = ("application/json",)
 # tritonclient's asyncio client says octet-stream of whatever it sends, its other one nothing.
-_UNSAID = ("", "application/octet-stream")
+KINDS = ("", *_JSON, "application/octet-stream")
 _OWN_SITES = (b"none", b"same-origin")
 
 
@@ -35,8 +35,7 @@ class Changes:
             raise ForeignOrigin("Origin: expected this server's own or one of origins under [gateway], found another")
         if body_is_expected(headers):
             is_of_browser = origin is not None or any(name.startswith(b"sec-fetch-") for name in headers)
-            known = _JSON if is_of_browser else (*_JSON, *_UNSAID)
-            if why := _refusal(headers.get(b"content-type", b""), known):
+            if why := _refusal(headers.get(b"content-type", b""), _JSON if is_of_browser else KINDS):
                 raise UnsupportedMedia(why)
 
     def _is_welcome(self, origin: bytes | None, site: bytes | None, host: bytes) -> bool:

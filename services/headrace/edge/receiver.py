@@ -226,7 +226,7 @@ class Receiver:
     def _look_at_body(self, exchange: Exchange) -> None:
         """Refuse by what the head says of the body; ask for a body that waits to be asked for."""
         waits = expects_continue(exchange.headers)
-        if exchange.method in ("GET", "HEAD"):
+        if exchange.method != "POST":
             exchange.max_body_bytes = _DISCARD_BYTES
         if declared_length(exchange.headers) > exchange.max_body_bytes:
             raise _body_too_large(exchange)

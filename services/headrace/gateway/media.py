@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+from headrace.edge import changes
 from headrace.edge.exchange import Exchange
 from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
@@ -14,7 +15,7 @@ _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 # tritonclient's asyncio client says octet-stream of whatever it sends.
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
-    "settings": ("", "application/json", "application/octet-stream"),
+    "settings": changes.KINDS,
     "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "multipart/form-data"),
     "stream": ("", "application/octet-stream", "audio/pcm"),
 }
