@@ -1,14 +1,13 @@
 """Which pages of other sites may read answers: the headers that tell a browser so (the Fetch standard's CORS)."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route, verbs
 
-__all__ = ["ANY_ORIGIN", "PREFLIGHT", "Cors", "permission", "preflights"]
+__all__ = ["ANY_ORIGIN", "PREFLIGHT", "Cors", "preflights"]
 
-A = TypeVar("A")
 H = TypeVar("H")
 
 ANY_ORIGIN = "*"
@@ -51,20 +50,24 @@ class Cors:
         return self._of_listed.get(exchange.headers.get(b"origin"), self._of_others)
 
 
-def preflights(routes: Iterable[Route[H]], handle: Callable[[bytes], H]) -> list[Route[H]]:
-    """A route for the question before a request to each of these paths; `handle` makes its handler of their verbs."""
+def preflights(routes: Iterable[Route[H]]) -> list[Route[Callable[..., Awaitable[Response]]]]:
+    """For each path of `routes` the route of the question before a request: which verbs and headers may it have?"""
     found: dict[str, list[str]] = {}
     for route in routes:
         found.setdefault(route.template, []).append(route.method)
-    return [Route("OPTIONS", path, PREFLIGHT, handle(", ".join(verbs(m)).encode())) for path, m in found.items()]
+    return [Route("OPTIONS", path, PREFLIGHT, _permission(", ".join(verbs(m)).encode())) for path, m in found.items()]
 
 
-def permission(methods: bytes) -> Response:
-    """The answer to such a question; whose pages it is for is said by what every answer has."""
+def _permission(methods: bytes) -> Callable[..., Awaitable[Response]]:
+    """Answers such a question; whose pages the answer is for is said by the headers that every answer has."""
     headers = [
         (b"allow", methods),
         (b"access-control-allow-methods", methods),
         (b"access-control-allow-headers", _SENDABLE),
         (b"access-control-max-age", _REMEMBERED_S),
     ]
-    return Response(204, headers=headers)
+
+    async def permit(*_: object) -> Response:
+        return Response(204, headers=headers)
+
+    return permit

@@ -79,5 +79,5 @@ def _is_localhost(name: str) -> bool:
 def _misdirected(where: str) -> Misdirected:
     return Misdirected(
         f"{where}: expected an address or a name of this server, found another name; "
-        "list its names as names under [gateway] in headrace.toml"
+        "if it is this server's, add it to names under [gateway] in headrace.toml"
     )

@@ -2,13 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 
-from headrace.edge.cors import PREFLIGHT, permission, preflights
+from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
 from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
 from headrace.gateway.asking import Doors
 
-__all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler", "questions"]
+__all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
 
 Handler = Callable[[Doors, Exchange, bytes], Awaitable[Response]]
 
@@ -73,15 +73,3 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("GET", "/docs/{asset}", "docs", pages.asset),
     Route("GET", "/openapi.json", "docs", pages.openapi),
 )
-
-
-def questions() -> list[Route[Handler]]:
-    """What browsers ask before requests of pages of other sites: a route for each path of ROUTES."""
-
-    def handler(methods: bytes) -> Handler:
-        async def permit(_: Doors, __: Exchange, ___: bytes) -> Response:
-            return permission(methods)
-
-        return permit
-
-    return preflights(ROUTES, handler)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
 from headrace.edge.changes import Changes
-from headrace.edge.cors import Cors
+from headrace.edge.cors import Cors, preflights
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.names import Names, own_names
 from headrace.edge.server import listen, serve_http
@@ -21,7 +21,7 @@ from headrace.gateway.admission import Admission, DoorLimits
 from headrace.gateway.asking import Doors
 from headrace.gateway.cache import CacheLimits, ResponseCache
 from headrace.gateway.offload import Offload
-from headrace.gateway.routes import ROUTES, questions
+from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
@@ -124,7 +124,7 @@ def _application(order: GatewayOrder, doors: Doors, policy: DataPolicy) -> Route
     names = Names(own_names(order.host, order.names))
     if not order.origins:
         return RoutedApplication(ROUTES, doors, policy, names)
-    return RoutedApplication([*ROUTES, *questions()], doors, policy, names, Cors(order.origins))
+    return RoutedApplication([*ROUTES, *preflights(ROUTES)], doors, policy, names, Cors(order.origins))
 
 
 async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:
