@@ -13,7 +13,7 @@ from tests.bad_inputs.photos import png
 __all__ = ["Attack", "attacks"]
 
 _MIB = 1 << 20
-_LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+_LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _INFER, _CLASSIFY, _TEXTS, _EMBED = (
     "/v2/models/efficientnet-lite0/infer",
     "/v1/models/efficientnet-lite0:classify",
@@ -71,13 +71,20 @@ def _json(document: Mapping[str, object]) -> bytes:
 
 
 def _post(path: str, body: bytes, kind: str = "application/json", *headers: str) -> bytes:
-    lines = [f"POST {path} HTTP/1.1", "Host: here", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers]
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def _chunks(count: int) -> bytes:
     return (
-        f"POST {_INFER} HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\na\r\n" * count
+        f"POST {_INFER} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+        + b"1\r\na\r\n" * count
     )
 
 

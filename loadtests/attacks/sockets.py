@@ -10,7 +10,7 @@ from loadtests.apart import HOST, process
 
 __all__ = ["flood", "slow_sockets"]
 
-_HEAD = b"POST /v2/models/dga-lstm/infer HTTP/1.1\r\nHost: here\r\n"
+_HEAD = b"POST /v2/models/dga-lstm/infer HTTP/1.1\r\nHost: localhost\r\n"
 _BEGINNINGS = (_HEAD + b"X-Slow: ", _HEAD + b"Content-Length: 100000\r\n\r\n")
 _BYTE_S = 1.0
 _STARTED_WITHIN_S = 2.0

@@ -14,7 +14,7 @@ from loadtests.metrics import samples
 
 __all__ = ["Pinger", "lag_bound_s", "open_files", "peak_growth_bytes", "pinging", "resident_bytes"]
 
-_PING = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+_PING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _PERIOD_S = 0.002
 _TIMEOUT_S = 10.0
 _LAG = "headrace_loop_lag_seconds_bucket"

@@ -103,7 +103,7 @@ def _header(rows: int) -> bytes:
 @cache
 def _head(deadline_s: float, key: str, header_bytes: int) -> bytes:
     headers = {
-        "Host": "loadtest",
+        "Host": "localhost",
         **({"Authorization": f"Bearer {key}"} if key else {}),
         "X-Request-Timeout": f"{deadline_s:g}",
         "Content-Type": "application/octet-stream",

@@ -213,6 +213,8 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
         tls=(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None,
         labels={name: model.labels for name, model in settings.model.items()},
         bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
+        names=gateway.names,
+        origins=gateway.origins,
         caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
     )
     deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
@@ -221,10 +223,9 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
 
 def _admin(settings: Settings) -> RunTarget:
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
-    return _target(
-        ADMIN,
-        deployment.bind(AdminOrder(settings.admin.host, settings.admin.port, "", settings.gateway.keys), _is_alone()),
-    )
+    gateway, admin = settings.gateway, settings.admin
+    order = AdminOrder(admin.host, admin.port, "", gateway.keys, gateway.names)
+    return _target(ADMIN, deployment.bind(order, _is_alone()))
 
 
 def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:

@@ -1,12 +1,15 @@
 """Settings, read once: `headrace.toml`, the command line over it, and the environment, which is read here alone."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.names import ANY_NAME
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace_models.errors import BadSpec
@@ -25,6 +28,9 @@ __all__ = [
 
 CONFIG_FILE = Path("headrace.toml")
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,10 +40,29 @@ class _Frozen(BaseModel):
 OwnFile = Annotated[Path, AfterValidator(Path.absolute)]
 
 
+def _as_name(text: str) -> str:
+    if text != ANY_NAME and not _NAME.fullmatch(text):
+        raise ValueError('expected a name without scheme and port, as models.example, or "*"')
+    return text
+
+
+def _as_origin(text: str) -> str:
+    """As browsers send it: in lower case, and without the scheme's own port."""
+    if text != ANY_ORIGIN and not _ORIGIN.fullmatch(text):
+        raise ValueError('expected scheme://host or scheme://host:port, as https://app.example, or "*"')
+    return re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", text.lower())
+
+
+OwnName = Annotated[str, AfterValidator(_as_name)]
+Origin = Annotated[str, AfterValidator(_as_origin)]
+
+
 class GatewaySettings(_Frozen):
     """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers.
 
     `keys` is the key file of both ports; `insecure` lets them face a network without what `check_exposure` asks for.
+    `names` are names of both ports beside their hosts, or "*" for any. Pages of `origins` may ask here and read the
+    answers; "*" is every page.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +76,8 @@ class GatewaySettings(_Frozen):
     tls_certificate: OwnFile | None = None
     tls_key: OwnFile | None = None
     insecure: bool = False
+    names: tuple[OwnName, ...] = ()
+    origins: tuple[Origin, ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:

@@ -23,9 +23,11 @@ HeadraceError
 │       ├── DecompressedTooLarge
 │       ├── TooManyChunks
 │       └── ImageTooLarge
+├── Misdirected                for a name that is not this server's
 ├── ReceiptTimeout             the request did not arrive in the time it is given
 ├── Unauthorized               no key, or none of ours
-├── Forbidden                  a key of ours that may not do this
+├── Forbidden                  a caller of ours who may not do this
+│   └── ForeignOrigin          a page of another site that would change something
 ├── QuotaExceeded              the key's own rate or concurrency is used up
 ├── Unknown                    no such thing here
 │   ├── UnknownModel
@@ -78,10 +80,12 @@ __all__ = [
     "DecompressedTooLarge",
     "ExpectationFailed",
     "Forbidden",
+    "ForeignOrigin",
     "HeadersTooLarge",
     "HeadraceError",
     "ImageTooLarge",
     "InferenceFailed",
+    "Misdirected",
     "NonFiniteInput",
     "NotReady",
     "OutOfMemory",
@@ -219,6 +223,10 @@ class ImageTooLarge(TooLarge):
     code = "image_too_large"
 
 
+class Misdirected(HeadraceError):
+    code = "misdirected"
+
+
 class ReceiptTimeout(HeadraceError):
     code = "request_timeout"
 
@@ -229,6 +237,10 @@ class Unauthorized(HeadraceError):
 
 class Forbidden(HeadraceError):
     code = "forbidden"
+
+
+class ForeignOrigin(Forbidden):
+    code = "foreign_origin"
 
 
 class QuotaExceeded(HeadraceError):

@@ -111,7 +111,7 @@ def request(
 ) -> bytes:
     """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no such line."""
     content = build(body)
-    lines = [b"%b %b HTTP/1.1" % (method.encode(), build(path)), b"Host: here", *map(build, headers)]
+    lines = [b"%b %b HTTP/1.1" % (method.encode(), build(path)), b"Host: localhost", *map(build, headers)]
     if length != "none" and (content or method == "POST"):
         lines.append(b"Content-Length: " + (b"%d" % len(content) if length == "right" else length.encode()))
     return b"\r\n".join([*lines, b"", content])

@@ -5,17 +5,18 @@ import io
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from tests.bad_inputs.catalogue import NO_ANSWER, Then
 
-__all__ = ["Answer", "call"]
+__all__ = ["Answer", "call", "converse"]
 
 TIMEOUT_S = 5.0
 _DRIP_S = 0.02
-_AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+_AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: again\r\n\r\n"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,34 @@ def call(port: int, sent: bytes, then: Then = "listen", probe: Literal["again", 
             sender.join(TIMEOUT_S)
             if then == "reset":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def converse(port: int, sent: bytes, then: Then = "listen") -> list[Answer]:
+    """All answers to what is sent and to one request more, up to that one's or to the end of the connection."""
+    with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
+        answered = threading.Event()
+        sender = threading.Thread(target=_send, args=(sock, sent, then, answered))
+        sender.start()
+        try:
+            return list(_converse(sock, _Stream(sock), answered))
+        finally:
+            answered.set()
+            sender.join(TIMEOUT_S)
+
+
+def _converse(sock: socket.socket, stream: _Stream, answered: threading.Event) -> Iterator[Answer]:
+    with suppress(ConnectionError, http.client.RemoteDisconnected):
+        while True:
+            had_interim = stream.peek(16).startswith(b"HTTP/1.1 100")
+            status, headers, body = _answer(stream)
+            is_last = headers.get("x-request-id") == "again"
+            yield Answer(status, headers, body, had_interim, is_last, b"")
+            if is_last:
+                return
+            if not answered.is_set():
+                answered.set()
+                with suppress(OSError):
+                    sock.sendall(_AGAIN)
 
 
 _NOTHING = Answer(NO_ANSWER, {}, b"", had_interim=False, is_open=False, rest=b"")

@@ -13,7 +13,7 @@ __all__ = ["CASES", "NO_ANSWER", "Case"]
 NO_ANSWER = 0
 Connection = Literal["open", "close", "either"]
 Then = Literal["listen", "half_close", "reset", "drip"]
-Server = Literal["platform", "admin", "typed", "keys", "impatient"]
+Server = Literal["platform", "admin", "typed", "doorstep", "keys", "impatient"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Case:
     `status` holds all that are right; NO_ANSWER is an end of the connection without one. `code` holds the codes that
     an error may have. `then` says what follows the last byte: to listen, to close this half, or to reset; `drip`
     sends byte by byte. `interim` says whether "100 Continue" must come first, if that matters. `at` is the server:
-    the zoo's data or admin port, models of every datatype, a gateway with keys, or one of little patience.
+    the zoo's data or admin port, models of every datatype, a gateway before the doubler alone, one with keys, or one of
+    little patience.
     """
 
     id: str

@@ -22,6 +22,13 @@ class Doorstep:
 
 
 @pytest.fixture(scope="session")
+def doorstep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
+    """A gateway before the doubler, with the limits that it has by default."""
+    with plain(tmp_path_factory.mktemp("doorstep"), edge=EdgeLimits()) as running:
+        yield Doorstep(running.port)
+
+
+@pytest.fixture(scope="session")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler that gives a head 0.2 s, a body 0.2 s, and an idle connection 0.4 s."""
     limits = EdgeLimits(head_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.4)

@@ -63,6 +63,11 @@ def test_each_datatype_keeps_its_range(typed: Platform, case: Case) -> None:
     check(case, ask(typed.port, case))
 
 
+@pytest.mark.parametrize("case", cases("doorstep"))
+def test_a_message_has_one_reading(doorstep: Doorstep, case: Case) -> None:
+    check(case, ask(doorstep.port, case))
+
+
 @pytest.mark.parametrize("case", cases("impatient"))
 def test_what_does_not_arrive_in_time_is_answered_and_closed(impatient: Doorstep, case: Case) -> None:
     check(case, ask(impatient.port, case))

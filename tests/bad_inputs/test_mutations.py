@@ -13,7 +13,7 @@ from tests.platform.running import Platform
 
 REFUSALS = {400, 404, 413, 415}
 # A damaged head may ask for anything that HTTP has a status for.
-HEAD_REFUSALS = REFUSALS | {401, 405, 408, 414, 417, 429, 431, 501, 505}
+HEAD_REFUSALS = REFUSALS | {401, 405, 408, 414, 417, 421, 429, 431, 501, 505}
 generated = settings(
     max_examples=200,
     derandomize=True,

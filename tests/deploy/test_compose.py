@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from headrace.config import Settings
+from headrace.edge.exchange import Exchange
+from headrace.edge.names import Names, own_names
 from headrace.errors import StartFailed
 from headrace.ports import check_exposure
 from headrace_models.strict_toml import read_toml
@@ -75,6 +77,17 @@ def test_the_settings_in_the_image_are_valid_and_open_both_ports() -> None:
     settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
     assert (settings.gateway.host, settings.gateway.port) == ("0.0.0.0", 8000)
     assert (settings.admin.host, settings.admin.port) == ("0.0.0.0", 8001)
+
+
+def test_the_cluster_is_asked_by_names_that_are_its_own() -> None:
+    """By Prometheus, by the load test and by its own health check."""
+    settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
+    names = Names(own_names(settings.gateway.host, settings.gateway.names))
+    texts = [(ROOT / name).read_text() for name in ("docker-compose.yml", "deploy/prometheus/prometheus.yml")]
+    found = {host for text in texts for host in re.findall(r"http://([a-z0-9.-]+:800[01])", text)}
+    assert {"head:8000", "head:8001"} <= found
+    for host in found:
+        names.check(Exchange("GET", {b"host": host.encode()}, "", 0), b"/")
 
 
 def test_the_image_alone_refuses_a_network_and_the_cluster_says_that_its_own_is_closed() -> None:

@@ -10,8 +10,8 @@ from tests.edge.conftest import Caller, Listener, chunked, listening, request
 from headrace.edge.exchange import Response
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.problems import STATUS
-from headrace.edge.routes import RouteTable
-from headrace.errors import BadRequest, Overloaded, UnknownRoute
+from headrace.edge.routes import Route, RouteTable
+from headrace.errors import BadRequest, Overloaded, UnknownRoute, WrongMethod
 
 SMALL = EdgeLimits(
     max_uri_bytes=100, max_head_bytes=1000, max_headers=10, max_header_bytes=500, max_body_bytes=1000, max_chunks=5
@@ -240,6 +240,19 @@ async def test_a_remembered_refusal_keeps_nothing_of_the_request_that_met_it() -
             table.find("GET", b"/nowhere")
         found.append(caught.value)
     assert found[0] is not found[1]
+
+
+async def test_head_is_found_and_counted_as_get() -> None:
+    table = RouteTable([Route("GET", "/a", "health", None), Route("POST", "/b", "infer", None)])
+    assert table.find("HEAD", b"/a") == table.find("GET", b"/a")
+    for method, path, allowed in (
+        ("HEAD", b"/b", "POST"),
+        ("PUT", b"/a", "GET, HEAD"),
+        ("OPTIONS", b"*", "GET, HEAD, POST"),
+    ):
+        with pytest.raises(WrongMethod) as caught:
+            table.find(method, path)
+        assert caught.value.allowed == allowed
 
 
 async def test_a_refused_request_with_a_small_body_keeps_its_connection(listener: Listener) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange
 from headrace.errors import Overloaded, ShuttingDown
 from headrace.gateway.admission import Admission, DoorLimits
@@ -108,7 +109,7 @@ def test_who_holds_a_place_keeps_it_when_others_come() -> None:
 def test_the_data_port_counts_the_places_of_each_key() -> None:
     admission = Admission(DoorLimits(max_in_flight=4))
     issued = [issue(name, datetime(2030, 1, 1, tzinfo=UTC)) for name in ("ann", "ben")]
-    policy = DataPolicy(admission, Silent(), KeyRing([key for key, _ in issued]), {})
+    policy = DataPolicy(admission, Silent(), KeyRing([key for key, _ in issued]), {}, Changes("http"))
 
     def admitted(text: str) -> Exchange:
         exchange = Exchange("GET", {b"authorization": f"Bearer {text}".encode()}, "peer", 1000)

@@ -120,7 +120,7 @@ def test_a_long_timeout_is_cut(served: Plain, timeout: str) -> None:
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> None:
     with socket.create_connection(("127.0.0.1", served.port)) as caller:
-        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {10**9}\r\n\r\n".encode())
+        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**9}\r\n\r\n".encode())
         assert caller.recv(65536).startswith(b"HTTP/1.1 413")
 
 
@@ -169,7 +169,9 @@ def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_pat
 def _leave_one_request(running: Plain) -> None:
     body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
     with socket.create_connection(("127.0.0.1", running.port)) as caller:
-        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        caller.sendall(
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+        )
 
 
 def _family(root: type[HeadraceError]) -> Sequence[type[HeadraceError]]:

@@ -13,6 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.plain import EDGE, Gated, Plain, gated_plain, plain
 
+from headrace.gateway.routes import ROUTES
+
 INFER = "/v2/models/doubler/infer"
 BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
 
@@ -30,12 +32,12 @@ def caller(served: Plain) -> Iterator[socket.socket]:
 
 
 def post(body: bytes = BODY, *headers: str) -> bytes:
-    lines = [f"POST {INFER} HTTP/1.1", "Host: x", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {INFER} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def get(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 class _Held:
@@ -89,7 +91,7 @@ def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> Non
 
 
 def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(caller: socket.socket) -> None:
-    head = f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
     caller.sendall(head.encode() + get("/v2/health/live"))
     received = b""
     try:
@@ -109,20 +111,32 @@ def test_an_old_callers_connection_is_closed_after_its_answer(caller: socket.soc
     assert received.endswith(b'{"live":true}')
 
 
-def test_the_head_of_an_answer_has_no_body(caller: socket.socket) -> None:
-    caller.sendall(b"HEAD /v2 HTTP/1.1\r\nHost: x\r\n\r\n" + get("/v2/health/live"))
+@pytest.mark.parametrize("path", sorted({r.template for r in ROUTES if r.method == "GET"}))
+def test_head_is_get_without_its_body(served: Plain, path: str) -> None:
+    path = path.format(model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css")
+    status, _, expected = served.ask("GET", path)
+    found_status, body, found = served.ask("HEAD", path)
+    assert (found_status, body) == (status, b"")
+    assert found | {"x-request-id": ""} == expected | {"x-request-id": ""}
+
+
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/v2/models/nobody", 404), (INFER, 405)])
+def test_a_refused_head_has_no_body_either(caller: socket.socket, path: str, status: int) -> None:
+    caller.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() + get("/v2/health/live"))
     received = b""
     while b'{"live":true}' not in received:
         more = caller.recv(1 << 16)
         assert more
         received += more
     first, _, second = received.partition(b"\r\n\r\n")
-    assert first.startswith(b"HTTP/1.1 405")
+    assert first.startswith(b"HTTP/1.1 %d" % status)
     assert second.startswith(b"HTTP/1.1 200")
 
 
 def test_a_wrong_verb_is_told_the_right_one(served: Plain) -> None:
     assert served.ask("GET", INFER)[2]["allow"] == "POST"
+    assert served.ask("POST", "/v2")[2]["allow"] == "GET, HEAD"
+    assert served.ask("DELETE", "/v2/logging")[2]["allow"] == "GET, HEAD, POST"
 
 
 @pytest.mark.parametrize("field", ["name", "datatype"])

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from headrace.admin import pages, repository
 from headrace.admin.repository import Desk
+from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
 from headrace.errors import Forbidden
@@ -37,18 +38,23 @@ ROUTES: tuple[Route[Handler], ...] = (
 class AdminPolicy:
     """Once there are keys, an admin's key is needed: for all on an open address, for changes on loopback.
 
-    Prometheus and `headrace status` read the pages of a loopback port without one.
+    Prometheus and `headrace status` read the pages of a loopback port without one. Changes come from no other page.
     """
 
     def __init__(self, events: EdgeEvents, keys: KeyRing | None, *, is_loopback: bool) -> None:
         self._events = events
         self._keys = keys
         self._is_loopback = is_loopback
+        self._changes = Changes("http")
 
     def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
-        if self._keys is None or (self._is_loopback and exchange.door == READ):
-            return
-        if not self._keys.authenticate(exchange.header(b"authorization")).admin:
+        if self._keys is not None and not (self._is_loopback and exchange.door == READ):
+            self._ask_key(self._keys, exchange)
+        if exchange.method == "POST":
+            self._changes.check(exchange)
+
+    def _ask_key(self, keys: KeyRing, exchange: Exchange) -> None:
+        if not keys.authenticate(exchange.header(b"authorization")).admin:
             raise Forbidden("expected an admin's key")
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:  # noqa: ARG002 - a policy's signature

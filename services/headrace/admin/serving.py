@@ -1,7 +1,6 @@
 """The admin port as an asyncio program, from listening to drained. No Ray."""
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES, AdminPolicy
 from headrace.edge.application import RoutedApplication
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.names import Names, is_loopback, own_names
 from headrace.edge.server import listen, serve_http
 from headrace.keys import KeyRing, follow, read_keys
 from headrace.loop_thread import own
@@ -26,12 +26,16 @@ LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 @dataclass(frozen=True, slots=True)
 class AdminOrder:
-    """Where to listen; `address` is this node's, for metrics; `keys` is the key file."""
+    """Where to listen; `address` is this node's, for metrics; `keys` is the key file.
+
+    `names` are the port's own beside its host.
+    """
 
     host: str
     port: int
     address: str
     keys: Path | None = None
+    names: tuple[str, ...] = ()
 
 
 async def serve_admin(order: AdminOrder, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -42,13 +46,7 @@ async def serve_admin(order: AdminOrder, desk: Desk, ready: Callable[[str], None
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
             own(stack, follow(keys, order.keys))
-        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=_is_loopback(order.host))
+        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(order.host))
         ready(stack.enter_context(expose(registry, order.address)))
-        await serve_http(RoutedApplication(ROUTES, desk, policy), sock, stop, LIMITS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        names = Names(own_names(order.host, order.names))
+        await serve_http(RoutedApplication(ROUTES, desk, policy, names), sock, stop, LIMITS)

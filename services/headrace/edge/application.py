@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Generic, Protocol, TypeVar, cast
 
+from headrace.edge.cors import Cors
 from headrace.edge.exchange import Exchange, Response
+from headrace.edge.names import Names
 from headrace.edge.problems import problem, status_of
 from headrace.edge.routes import Route, RouteTable
 from headrace.errors import HeadraceError
@@ -36,14 +38,24 @@ class Policy(Protocol):
 
 
 class RoutedApplication(Generic[A]):
-    """The Application of a port; handlers get `at`, what they work with, the exchange and the whole body."""
+    """The Application of a port; handlers get `at`, what they work with, the exchange and the whole body.
+
+    `names` are the port's own. Without `cors` no page of another site is told anything.
+    """
 
     def __init__(
-        self, routes: Iterable[Route[Callable[[A, Exchange, bytes], Awaitable[Response]]]], at: A, policy: Policy
+        self,
+        routes: Iterable[Route[Callable[[A, Exchange, bytes], Awaitable[Response]]]],
+        at: A,
+        policy: Policy,
+        names: Names,
+        cors: Cors | None = None,
     ) -> None:
         self._routes = RouteTable(routes)
         self._at = at
         self._policy = policy
+        self._names = names
+        self._cors = cors
         self._prefix = secrets.token_hex(6)
         self._ids = itertools.count()
 
@@ -51,6 +63,7 @@ class RoutedApplication(Generic[A]):
         self._name(exchange)
         path, _, exchange.query = target.partition(b"?")
         exchange.path = path.decode("latin-1")
+        self._names.check(exchange, target)
         route, params = self._routes.find(exchange.method, target)
         exchange.params, exchange.door, exchange.handler = params, route.door, route.handler
         self._policy.admit(exchange, route.template)
@@ -63,7 +76,7 @@ class RoutedApplication(Generic[A]):
             status = response.status
         finally:
             self._policy.ended(exchange, status, code)
-        return _named(response, exchange)
+        return self._signed(response, exchange)
 
     async def _answer(self, exchange: Exchange, body: bytes) -> tuple[Response, str]:
         handler = cast(Callable[[A, Exchange, bytes], Awaitable[Response]], exchange.handler)
@@ -77,7 +90,7 @@ class RoutedApplication(Generic[A]):
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         self._name(exchange)
         self._policy.ended(exchange, status_of(error), error.code)
-        return _named(problem(error, exchange.request_id, exchange.path), exchange)
+        return self._signed(problem(error, exchange.request_id, exchange.path), exchange)
 
     def left(self, exchange: Exchange) -> None:
         self._policy.ended(exchange, LEFT, "")
@@ -86,7 +99,10 @@ class RoutedApplication(Generic[A]):
         if not exchange.request_id:
             exchange.request_id = exchange.given_id or f"{self._prefix}-{next(self._ids):x}"
 
-
-def _named(response: Response, exchange: Exchange) -> Response:
-    status, body, content_type, headers = response
-    return Response(status, body, content_type, [(b"x-request-id", exchange.request_id.encode()), *headers])
+    def _signed(self, response: Response, exchange: Exchange) -> Response:
+        """With the headers that all answers have."""
+        status, body, content_type, headers = response
+        signed = [(b"x-request-id", exchange.request_id.encode()), *headers]
+        if self._cors is not None:
+            signed += self._cors.headers(exchange)
+        return Response(status, body, content_type, signed)

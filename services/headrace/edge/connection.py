@@ -5,6 +5,7 @@ to applications costs more than the rest of a small request (DESIGN.md has the m
 """
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import suppress
 from typing import cast
@@ -12,6 +13,7 @@ from typing import cast
 from headrace.edge.answers import CONTINUE, bytes_of
 from headrace.edge.budget import Budget
 from headrace.edge.exchange import Application, Exchange, Response
+from headrace.edge.guarded import guarded
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
 from headrace.edge.problems import problem
@@ -25,6 +27,8 @@ __all__ = ["Connection"]
 # the answer would be lost with it.
 _LINGER_S = 1.0
 _END = "end"
+
+log = logging.getLogger(__name__)
 
 
 class Connection(asyncio.Protocol):
@@ -54,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._close_timer: asyncio.TimerHandle | None = None
         self._owes_continue = False
 
+    @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         address = transport.get_extra_info("peername")
@@ -66,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._is_draining = self._peers.is_draining
         self._await_caller()
 
+    @guarded
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._is_ending = True
         self._transport = None
@@ -81,14 +87,15 @@ class Connection(asyncio.Protocol):
         """The caller is gone: what it asked and nobody took up is dropped."""
         assert self._receiver is not None, "the connection was made"
         left = [self._begun, *self._waiting] if self._begun is not None else list(self._waiting)
+        exchanges = [whole.exchange for whole in left]
+        if self._receiver.arriving is not None:
+            exchanges.append(self._receiver.arriving)
         self._begun = None
         self._waiting.clear()
-        for whole in left:
-            self._budget.give_back(len(whole.body))
-            self._app.left(whole.exchange)
-        if self._receiver.arriving is not None:
-            self._app.left(self._receiver.arriving)
         self._receiver.drop()
+        self._budget.give_back(sum(len(whole.body) for whole in left))
+        for exchange in exchanges:
+            self._app.left(exchange)
 
     def data_received(self, data: bytes) -> None:
         """Read on; with nothing, what was held back while too many requests waited."""
@@ -97,27 +104,34 @@ class Connection(asyncio.Protocol):
         assert self._receiver is not None, "the connection was made"
         try:
             self._receiver.feed(data)
+            self._await_caller()
         except HeadraceError as error:
             self._fail(error)
-        else:
-            self._await_caller()
+        except Exception as error:
+            self.break_off(error)
 
     def eof_received(self) -> bool:
         """A caller who sends no more is taken to be gone, and its work with it; but half a request is answered."""
+        self._end_of_input()
+        return True
+
+    @guarded
+    def _end_of_input(self) -> None:
         assert self._receiver is not None, "the connection was made"
         if not self._is_ending and self._running is None:
             try:
                 self._receiver.end()
             except HeadraceError as error:
                 self._fail(error)
-                return True
+                return
         self.close()
-        return True
 
+    @guarded
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
         self._write_timer = self._loop.call_later(self._limits.write_timeout_s, self.abort)
 
+    @guarded
     def resume_writing(self) -> None:
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
@@ -125,6 +139,7 @@ class Connection(asyncio.Protocol):
         if self._write_timer is not None:
             self._write_timer.cancel()
 
+    @guarded
     def drain(self) -> None:
         """Answer what has begun to arrive, then close."""
         self._is_draining = True
@@ -184,10 +199,14 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         keep = whole.keep and not self._is_draining and not (self._is_ending and not self._waiting)
-        self._transport.write(bytes_of(response, whole.exchange.method, keep=keep))
+        try:
+            data = bytes_of(response, whole.exchange.method, keep=keep)
+        except Exception as error:
+            keep = False
+            data = bytes_of(self._broken(whole, error), whole.exchange.method, keep=False)
+        self._transport.write(data)
         if not keep:
-            self._leave()
-            self._end()
+            self._last_answered()
         elif self._waiting:
             self._run_next()
         elif self._owes_continue:
@@ -196,6 +215,13 @@ class Connection(asyncio.Protocol):
         elif self._awaited[0] == REQUEST:
             self._await(self._awaited, self._limits.keep_alive_s)
 
+    @guarded
+    def _last_answered(self) -> None:
+        try:
+            self._leave()
+        finally:
+            self._end()
+
     async def _response(self, whole: Whole) -> Response:
         """The application's response; one that breaks is answered all the same, for else the caller would wait."""
         try:
@@ -203,8 +229,11 @@ class Connection(asyncio.Protocol):
                 return self._app.refuse(whole.exchange, whole.error)
             return await self._app.answer(whole.exchange, whole.body)
         except Exception as error:
-            self._is_draining = True  # nothing more of this connection
-            return problem(error, whole.exchange.request_id, whole.exchange.path)
+            return self._broken(whole, error)
+
+    def _broken(self, whole: Whole, error: Exception) -> Response:
+        self._is_draining = True  # nothing more of this connection
+        return problem(error, whole.exchange.request_id, whole.exchange.path)
 
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""
@@ -213,6 +242,14 @@ class Connection(asyncio.Protocol):
         exchange = self._receiver.arriving or Exchange("", {}, self._peer, 0)
         self._receiver.drop()
         self.take(Whole(exchange, b"", error, keep=False))
+
+    def break_off(self, error: Exception) -> None:
+        """End after what nobody foresaw: it is logged here, and answered if anybody can still be answered."""
+        log.error("a connection failed", exc_info=error)
+        if self._is_ending or self._receiver is None:
+            self.close()
+        else:
+            self._fail(HeadraceError("the server failed on this request"))
 
     def _end(self) -> None:
         """Close; but what a caller still sends of a refused request is read and dropped for a moment before."""
@@ -247,6 +284,7 @@ class Connection(asyncio.Protocol):
         self._timer_s = when_s
         self._timer = self._loop.call_at(when_s, self._on_timer)
 
+    @guarded
     def _on_timer(self) -> None:
         self._timer = None
         kind = self._awaited[0]

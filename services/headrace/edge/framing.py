@@ -7,7 +7,16 @@ from urllib.parse import unquote_to_bytes
 
 from headrace.errors import AmbiguousLength, BadFraming, BadHost, BadTarget, ExpectationFailed, UnknownProtocol
 
-__all__ = ["READ_HEADERS", "body_is_expected", "check_head", "declared_length", "expects_continue", "split_target"]
+__all__ = [
+    "READ_HEADERS",
+    "authority",
+    "body_is_expected",
+    "check_head",
+    "declared_length",
+    "expects_continue",
+    "framing_of",
+    "split_target",
+]
 
 # Headers that something here reads: bytes beyond ASCII in them are refused, in others they are passed over. A key and
 # a request's id have patterns of their own.
@@ -15,8 +24,9 @@ READ_HEADERS = frozenset(
     b"accept-encoding connection content-encoding content-length content-type expect host "
     b"inference-header-content-length transfer-encoding upgrade x-request-timeout".split()
 )
+_FRAMING = (b"content-length", b"transfer-encoding")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MAX_PORT = 65_535
@@ -55,6 +65,13 @@ def declared_length(headers: Mapping[bytes, bytes]) -> int:
     return int(headers.get(b"content-length", b"0"))
 
 
+def framing_of(headers: Mapping[bytes, bytes], *, keep: bool) -> bytes:
+    """A head that says nothing but where its body ends, and whether a request may follow."""
+    lines = [b"%b: %b\r\n" % (name, headers[name]) for name in _FRAMING if name in headers]
+    close = b"" if keep else b"connection: close\r\n"
+    return b"POST / HTTP/1.1\r\n%b%b\r\n" % (close, b"".join(lines))
+
+
 def expects_continue(headers: Mapping[bytes, bytes]) -> bool:
     """True if the caller waits for a 100 before it sends its body. Raises ExpectationFailed for any other wish."""
     wish = headers.get(b"expect")
@@ -65,12 +82,20 @@ def expects_continue(headers: Mapping[bytes, bytes]) -> bool:
     return True
 
 
+def authority(target: bytes) -> bytes:
+    """The `host:port` of an absolute target; nothing for another."""
+    match = _ABSOLUTE.match(target)
+    return match[1] if match else b""
+
+
 def split_target(method: str, target: bytes) -> tuple[str, ...]:
     """The path's segments, percent-decoded each for itself, so that an encoded slash divides nothing.
 
     An absolute target counts by its path alone. Raises BadTarget for what is no path.
     """
     if match := _ABSOLUTE.match(target):
+        if not _is_host(match[1]):
+            raise BadTarget("target: expected one name or address behind http://, with a port if any")
         target = target[match.end() :] or b"/"
     path = target.partition(b"?")[0]
     if path == b"*" and method == "OPTIONS":

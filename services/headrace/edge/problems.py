@@ -26,6 +26,7 @@ STATUS: dict[type[HeadraceError], int] = {
     errors.ExpectationFailed: 417,
     errors.TooLarge: 413,
     errors.ReceiptTimeout: 408,
+    errors.Misdirected: 421,
     errors.Unauthorized: 401,
     errors.Forbidden: 403,
     errors.QuotaExceeded: 429,

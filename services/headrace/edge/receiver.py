@@ -6,24 +6,20 @@ is raised, and then nothing more can be read here: what would follow is nobody's
 
 import httptools
 
+from headrace import errors
 from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange
-from headrace.edge.framing import READ_HEADERS, body_is_expected, check_head, declared_length, expects_continue
+from headrace.edge.framing import (
+    READ_HEADERS,
+    body_is_expected,
+    check_head,
+    declared_length,
+    expects_continue,
+    framing_of,
+)
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.whole import Taker, Whole
-from headrace.errors import (
-    BadChunk,
-    BadFraming,
-    BadRequest,
-    BodyTooLarge,
-    BodyTruncated,
-    HeadersTooLarge,
-    HeadraceError,
-    TooManyChunks,
-    UnknownMethod,
-    UriTooLong,
-    WrongMethod,
-)
+from headrace.errors import HeadraceError
 
 __all__ = ["BODY", "HEAD", "REQUEST", "Receiver"]
 
@@ -36,7 +32,6 @@ _PIECE_BYTES = 2 << 10
 _DISCARD_BYTES = 64 << 10
 # What chunks may take beside their content: their sizes and line ends each, and all their extensions and trailers.
 _CHUNK_OVERHEAD_BYTES, _EXTENSIONS_BYTES = 24, 8 << 10
-_UPGRADE_HEADERS = (b"upgrade", b"connection", b"http2-settings")
 _HEADER_PUNCTUATION = len(b": \r\n")
 
 
@@ -52,13 +47,13 @@ class Receiver:
         self.requests = 0
         self.is_in_head = False
         self.arriving: Exchange | None = None  # from the end of its head to the end of its body
-        self._method = self._url = b""
+        self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = self._header_count = 0
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
         self._is_chunked = self._is_old = False
-        self._wants_upgrade = False  # it has a body, which the parser took for another protocol's
+        self._is_upgrade = False  # its head was read by a parser that takes what follows for another protocol's
         self._later = b""  # what came while the taker was full
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
@@ -96,47 +91,51 @@ class Receiver:
     def end(self) -> None:
         """Nothing follows. Raises BadFraming or BodyTruncated if something should."""
         if self.is_in_head:
-            raise BadFraming("head: expected all of it, found its end")
+            raise errors.BadFraming("head: expected all of it, found its end")
         if self.arriving is not None:
-            raise BodyTruncated("body: expected all of it, found its end")
+            raise errors.BodyTruncated("body: expected all of it, found its end")
 
     def _feed(self, piece: bytes | memoryview) -> None:
         self._unparsed_bytes += len(piece)
         self._fed_bytes += len(piece)
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, HeadraceError):
-                raise error.__context__ from None
-            raise
-        except httptools.HttpParserInvalidMethodError:
-            raise UnknownMethod("expected a method of HTTP") from None
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(piece[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            where = BadChunk if self.arriving is not None and self._is_chunked else BadFraming
-            raise where("expected a request as HTTP/1.1 has it, found something else") from None
+        rest = self._parse(piece)
+        while rest is not None:
+            self._ignore_upgrade()
+            rest = self._parse(rest)
         if self.is_in_head and self._unparsed_bytes > self._limits.max_header_bytes + _PIECE_BYTES:
             raise self._head_too_large()
         if self.arriving is not None and self._is_chunked:
             self._check_overhead(0)
 
-    def _ignore_upgrade(self, rest: bytes | memoryview) -> None:
+    def _parse(self, piece: bytes | memoryview) -> bytes | memoryview | None:
+        """What follows a head that asks for another protocol, for a new parser to read; None if there was none."""
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            return piece[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            raise error.__context__ or error from None
+        except httptools.HttpParserInvalidMethodError:
+            raise errors.UnknownMethod("expected a method of HTTP") from None
+        except httptools.HttpParserError:
+            where = errors.BadChunk if self.arriving is not None and self._is_chunked else errors.BadFraming
+            raise where("expected a request as HTTP/1.1 has it, found something else") from None
+        return None
+
+    def _ignore_upgrade(self) -> None:
         """No other protocol is spoken here: read on as if none was asked for, as RFC 9110 (7.8) has it.
 
-        The parser passes over the body of such a request; so it is given the head again, without that wish.
+        The parser passes over the body of such a request. So another one goes on, which is told only where the body
+        ends, and whether anything may follow it; the head has been judged as it came.
         """
+        framing = framing_of(self._headers, keep=self._parser.should_keep_alive())
         self._parser = httptools.HttpRequestParser(self)
-        if self._wants_upgrade:
-            self._wants_upgrade = False
-            self.requests -= 1
-            lines = [b"%b: %b\r\n" % header for header in self._headers.items() if header[0] not in _UPGRADE_HEADERS]
-            head = b"%b %b HTTP/1.1\r\n%b\r\n" % (self._method, self._url, b"".join(lines))
-            self._feed(head)
-        if rest:
-            self._feed(rest)
+        self._url = b""
+        self._parse(framing)
 
     def on_message_begin(self) -> None:
+        if self._is_upgrade:
+            return
         self.requests += 1
         self.is_in_head = True
         self._url, self._headers = b"", {}
@@ -148,7 +147,7 @@ class Receiver:
         self._unparsed_bytes = 0
         self._url += url
         if len(self._url) > self._limits.max_uri_bytes:
-            raise UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
+            raise errors.UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.is_in_head:
@@ -165,25 +164,26 @@ class Receiver:
         ):
             raise self._head_too_large()
         if name in READ_HEADERS and not value.isascii():
-            self._refused = BadRequest(f"{name.decode()}: expected ASCII, found other bytes")
+            self._refused = errors.BadRequest(f"{name.decode()}: expected ASCII, found other bytes")
         known = self._headers.get(name)
         self._headers[name] = value if known is None else known + b", " + value
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade:
+            self._is_upgrade = False
+            return
         self.is_in_head = False
         headers, parser = self._headers, self._parser
-        self._method = parser.get_method()
-        if parser.should_upgrade() and self._method != b"CONNECT" and body_is_expected(headers):
-            self._wants_upgrade = True
-            return
         self._body_bytes = self._chunks = self._fed_bytes = 0
         self._is_chunked = b"transfer-encoding" in headers
-        self.arriving = exchange = Exchange(self._method.decode(), headers, self._peer, self._limits.max_body_bytes)
+        self.arriving = exchange = Exchange(
+            parser.get_method().decode(), headers, self._peer, self._limits.max_body_bytes
+        )
         version = parser.get_http_version()
         self._is_old = version == "1.0"
         check_head(version, headers)
         if exchange.method == "CONNECT":
-            raise WrongMethod("expected another method than CONNECT", allowed="GET, POST")
+            raise errors.WrongMethod("expected another method than CONNECT", allowed="GET, HEAD, POST")
         try:
             if self._refused is not None:
                 raise self._refused
@@ -193,11 +193,12 @@ class Receiver:
             if self._is_chunked or declared_length(headers) > _DISCARD_BYTES or b"expect" in headers:
                 raise  # its body is not worth reading
             self._refused = error
+        self._is_upgrade = parser.should_upgrade()
 
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > self._limits.max_chunks + 1:  # the one that ends the body has no content
-            raise TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
+            raise errors.TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
         self._check_overhead(_PIECE_BYTES)
 
     def on_body(self, data: bytes) -> None:
@@ -211,9 +212,10 @@ class Receiver:
         self._body.append(data)
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade:
+            return  # so the parser has it, which passes over the body
         exchange, self.arriving = self.arriving, None
-        if exchange is None:
-            return  # a wish for another protocol: it is read once more
+        assert exchange is not None, "a message has a head"
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
@@ -224,7 +226,7 @@ class Receiver:
     def _look_at_body(self, exchange: Exchange) -> None:
         """Refuse by what the head says of the body; ask for a body that waits to be asked for."""
         waits = expects_continue(exchange.headers)
-        if exchange.method == "GET":
+        if exchange.method != "POST":
             exchange.max_body_bytes = _DISCARD_BYTES
         if declared_length(exchange.headers) > exchange.max_body_bytes:
             raise _body_too_large(exchange)
@@ -235,15 +237,15 @@ class Receiver:
         """`slack_bytes` of what was fed may belong to what follows, and is not counted yet."""
         beside = self._fed_bytes - self._body_bytes - _CHUNK_OVERHEAD_BYTES * self._chunks - slack_bytes
         if beside > _EXTENSIONS_BYTES:
-            raise BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
+            raise errors.BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
 
-    def _head_too_large(self) -> HeadersTooLarge:
+    def _head_too_large(self) -> errors.HeadersTooLarge:
         limits = self._limits
-        return HeadersTooLarge(
+        return errors.HeadersTooLarge(
             f"headers: expected at most {limits.max_headers} of {limits.max_header_bytes} bytes, "
             f"{limits.max_head_bytes} in all"
         )
 
 
-def _body_too_large(exchange: Exchange) -> BodyTooLarge:
-    return BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")
+def _body_too_large(exchange: Exchange) -> errors.BodyTooLarge:
+    return errors.BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")

@@ -7,7 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 from headrace.edge.framing import split_target
 from headrace.errors import HeadraceError, UnknownRoute, WrongMethod
 
-__all__ = ["Found", "Route", "RouteTable"]
+__all__ = ["Found", "Route", "RouteTable", "verbs"]
 
 H = TypeVar("H")
 
@@ -19,6 +19,7 @@ _MAX_REMEMBERED_BYTES = 256
 class Route(NamedTuple, Generic[H]):
     """`template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
 
+    A route of GET is one of HEAD too: the same answer, of which nothing but the head is sent.
     `door` labels metrics, and says to the application what a route needs.
     """
 
@@ -55,18 +56,25 @@ class RouteTable(Generic[H]):
             segments = split_target(method, target)
         except HeadraceError as error:
             return error
+        verb = "GET" if method == "HEAD" else method
         allowed: list[str] = []
         for route, template in self._routes:
             params = _match(template, segments)
             if params is None:
                 continue
-            if route.method == method:
+            if route.method == verb:
                 return Found(route, params)
             allowed.append(route.method)
         if allowed or segments == ("", "*"):
-            verbs = sorted(set(allowed)) or ["GET", "POST"]
-            return WrongMethod(f"expected {' or '.join(verbs)} for this path", allowed=", ".join(verbs))
+            names = verbs(allowed or ["GET", "POST"])
+            return WrongMethod(f"expected {' or '.join(names)} for this path", allowed=", ".join(names))
         return UnknownRoute("no such path")
+
+
+def verbs(methods: Iterable[str]) -> list[str]:
+    """All verbs that routes of these methods answer."""
+    found = set(methods)
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _match(template: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:

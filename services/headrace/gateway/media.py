@@ -2,7 +2,9 @@
 
 from functools import lru_cache
 
+from headrace.edge import changes
 from headrace.edge.exchange import Exchange
+from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
 from headrace.gateway.compression import check_encoding
 
@@ -13,18 +15,17 @@ _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 # tritonclient's asyncio client says octet-stream of whatever it sends.
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
-    "settings": (*_JSON, "application/octet-stream"),
-    "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
+    "settings": changes.KINDS,
+    "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "multipart/form-data"),
     "stream": ("", "application/octet-stream", "audio/pcm"),
 }
-_CHARSETS = ("utf-8", "us-ascii")
 
 
 def check_media(door: str, exchange: Exchange) -> None:
     """Raise UnsupportedMedia or UnsupportedEncoding for a body that the door does not read."""
     headers = exchange.headers
-    if refusal := _refusal(door, headers.get(b"content-type", b"")):
-        raise UnsupportedMedia(refusal)
+    if why := _refusal(door, headers.get(b"content-type", b"")):
+        raise UnsupportedMedia(why)
     encoding = headers.get(b"content-encoding")
     if encoding is None:
         return
@@ -35,12 +36,4 @@ def check_media(door: str, exchange: Exchange) -> None:
 
 @lru_cache(maxsize=256)
 def _refusal(door: str, content_type: bytes) -> str | None:
-    kind, _, parameters = content_type.decode("latin-1").lower().partition(";")
-    known = _DOORS.get(door, _JSON)
-    if kind.strip() not in known:
-        return f"Content-Type: expected one of {', '.join(known[1:])}"
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name == "charset" and value.strip('"') not in _CHARSETS:
-            return f"Content-Type: expected a charset of {' or '.join(_CHARSETS)}"
-    return None
+    return refusal(content_type, _DOORS.get(door, _JSON))

@@ -10,14 +10,13 @@ from headrace.edge.application import LEFT
 from headrace.edge.problems import OPENAI_PATH, STATUS, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
-from headrace.gateway import settings_routes
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
 from headrace.gateway.openapi_schemas import REF, STRING, Schema, record
 from headrace.gateway.routes import PUBLIC_PATHS, Handler
 
 __all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_of"]
 
-_OF_ALL = {400, 408, 414, 417, 429, 431, 500, 503}
+_OF_ALL = {400, 408, 414, 417, 421, 429, 431, 500, 503}
 _OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
 _SHAPES = ("Error", "OpenAIError")
 REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
@@ -72,7 +71,7 @@ def _statuses(route: Route[Handler]) -> set[int]:
         found |= _OF_MODELS
     if route.handler in TAKES_SEQUENCES:
         found |= _OF_SEQUENCES
-    return found | {403} if route.handler is settings_routes.set_logging else found
+    return found | {403} if route.method == "POST" and route.door == "settings" else found
 
 
 def _codes_by_status() -> dict[int, list[str]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
 from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
@@ -12,7 +13,7 @@ __all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
 Handler = Callable[[Doors, Exchange, bytes], Awaitable[Response]]
 
 # Health and metadata are answered however full the gateway is.
-FREE_DOORS = frozenset({"health", "metadata", "docs"})
+FREE_DOORS = frozenset({"health", "metadata", "docs", PREFLIGHT})
 # What nobody needs a key for.
 PUBLIC_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 

@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import cast
 
+from headrace.edge.changes import Changes
+from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange
 from headrace.gateway.admission import Admission
 from headrace.gateway.asking import may_use
@@ -24,20 +26,26 @@ _FREE = nullcontext()
 class DataPolicy:
     """The data port's policy. Without `keys` nobody needs one; with them, all but health does.
 
-    `bodies` are the most bytes of a body for models that have a limit of their own.
+    `bodies` are the most bytes of a body for models that have a limit of their own. `changes` are whose may be made.
     """
 
     def __init__(
-        self, admission: Admission, events: GatewayEvents, keys: KeyRing | None, bodies: Mapping[str, int]
+        self,
+        admission: Admission,
+        events: GatewayEvents,
+        keys: KeyRing | None,
+        bodies: Mapping[str, int],
+        changes: Changes,
     ) -> None:
         self._admission = admission
         self._events = events
         self._keys = keys
         self._bodies = bodies
+        self._changes = changes
         events.watch_in_flight(lambda: admission.in_flight)
 
     def admit(self, exchange: Exchange, template: str) -> None:
-        if self._keys is not None and template not in PUBLIC_PATHS:
+        if self._keys is not None and template not in PUBLIC_PATHS and exchange.door != PREFLIGHT:
             key = self._keys.authenticate(exchange.header(b"authorization"))
             self._keys.take(key)
             exchange.key = key
@@ -45,6 +53,8 @@ class DataPolicy:
             self._admission.check(_owner(exchange))
         if exchange.method == "POST":
             check_media(exchange.door, exchange)
+            if exchange.door == "settings":
+                self._changes.check(exchange)
             model = exchange.params.get("model", "")
             if model in self._bodies and may_use(exchange, model):
                 exchange.max_body_bytes = self._bodies[model]

@@ -11,7 +11,10 @@ from prometheus_client import CollectorRegistry
 
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
+from headrace.edge.changes import Changes
+from headrace.edge.cors import Cors, preflights
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.names import Names, own_names
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
@@ -37,7 +40,7 @@ class GatewayOrder:
 
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
     version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
-    answers are kept.
+    answers are kept. `names` are the port's own beside its host; pages of `origins` may ask and read answers.
     """
 
     host: str
@@ -52,6 +55,8 @@ class GatewayOrder:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     bodies: Mapping[str, int] = field(default_factory=dict)
     caches: Mapping[str, CacheLimits] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +115,16 @@ async def serve_gateway(
         cache = ResponseCache(router.ask, order.caches, events)
         most_inflated = order.edge.max_inflated_bytes
         doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, change_logging)
-        policy = DataPolicy(admission, events, keys, order.bodies)
-        await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
+        changes = Changes("https" if tls else "http", order.origins)
+        policy = DataPolicy(admission, events, keys, order.bodies, changes)
+        await serve_http(_application(order, doors, policy), sock, stop, order.edge, tls)
+
+
+def _application(order: GatewayOrder, doors: Doors, policy: DataPolicy) -> RoutedApplication[Doors]:
+    names = Names(own_names(order.host, order.names))
+    if not order.origins:
+        return RoutedApplication(ROUTES, doors, policy, names)
+    return RoutedApplication([*ROUTES, *preflights(ROUTES)], doors, policy, names, Cors(order.origins))
 
 
 async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:

@@ -1,0 +1,62 @@
+"""Every case of framing once more, with a wish for another protocol in each head: it must change nothing at all.
+
+So that limits of number and size weigh the same on both sides, the other side has headers of the same length that mean
+nothing.
+"""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from tests.bad_inputs.builders import build
+from tests.bad_inputs.caller import Answer, converse
+from tests.bad_inputs.catalogue import CASES, Case, Then
+from tests.bad_inputs.conftest import Doorstep
+
+_FIRST_LINE = re.compile(rb" HTTP/[0-9.]+\r\n")
+WISHES = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
+    "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+}
+
+
+def cases(*servers: str) -> Iterator[object]:
+    for case in CASES:
+        if case.at in servers and case.id.startswith("A") and case.then != "reset":
+            yield pytest.param(case, id=case.id)
+
+
+def both_columns(port: int, sent: bytes, then: Then, wish: bytes) -> tuple[list[Answer], list[Answer]]:
+    """The answers without and with a wish in every head."""
+    nothing = re.sub(rb"(?i)(connection|upgrade):", lambda name: b"x" * (len(name[0]) - 1) + b":", wish)
+    return answers(port, sent, then, nothing), answers(port, sent, then, wish)
+
+
+def answers(port: int, sent: bytes, then: Then, added: bytes) -> list[Answer]:
+    return converse(port, _FIRST_LINE.sub(lambda line: line[0] + added, sent), then)
+
+
+def seen(answers: list[Answer]) -> list[tuple[int, bytes, bool, bool]]:
+    """What a caller sees, but for the ids of requests."""
+    return [(a.status, re.sub(rb'"request_id":"[^"]*"', b"", a.body), a.had_interim, a.is_open) for a in answers]
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("case", cases("platform", "doorstep"))
+def test_a_wish_for_another_protocol_changes_nothing(doorstep: Doorstep, case: Case, wish: str) -> None:
+    without, with_it = both_columns(doorstep.port, build(case.send), case.then, WISHES[wish])
+    assert seen(with_it) == seen(without)
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("case", cases("impatient"))
+def test_nor_where_something_does_not_arrive_in_time(impatient: Doorstep, case: Case, wish: str) -> None:
+    without, with_it = both_columns(impatient.port, build(case.send), case.then, WISHES[wish])
+    assert seen(with_it) == seen(without)
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("case", cases("platform", "doorstep"))
+def test_nor_where_a_key_is_asked_for(keyed: Doorstep, case: Case, wish: str) -> None:
+    without, with_it = both_columns(keyed.port, build(case.send), case.then, WISHES[wish])
+    assert seen(with_it) == seen(without)
