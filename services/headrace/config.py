@@ -140,9 +140,11 @@ def prepare_ray() -> Path | None:
     the secret that opens Ray's ports, and these are on loopback. Raises StartFailed.
     """
     defaults = {
-        # Workers would run at nice 15, flush metrics that nobody reads every 100 ms, and report usage to their vendor.
+        # Workers would run at nice 15, flush metrics that nobody reads every 100 ms and give them to whoever asks, and
+        # report usage to their vendor.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+        "RAY_enable_metrics_collection": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",

@@ -71,7 +71,10 @@ def begin_run(base: Path | None = None) -> Path:
     """
     folder = own_folder(base)
     _forget_runs(folder)
-    run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    try:
+        run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    except OSError as error:
+        raise StartFailed(f"cannot make a folder in {folder}: {error.strerror}") from None
     _hold(run)
     return run
 
