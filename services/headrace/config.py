@@ -153,14 +153,13 @@ def prepare_ray() -> Path | None:
         "MALLOC_MMAP_THRESHOLD_": "1048576",
         "MALLOC_TRIM_THRESHOLD_": "8388608",
     }
-    run = None
-    if not cluster_address():
-        run = begin_run()
+    run = None if cluster_address() else begin_run()
+    if run:
         # Without clusters the node's address is 127.0.0.1, and Ray's servers listen there alone. The name is of the
         # systems for which this is the default.
         defaults["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        if not os.environ.get("RAY_AUTH_TOKEN"):
-            defaults["RAY_AUTH_TOKEN_PATH"] = str(run / "ray-token")
+        if not _names_token():
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(run / "ray-token")
             replace_private(run / "ray-token", secrets.token_hex(32).encode())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
@@ -168,12 +167,16 @@ def prepare_ray() -> Path | None:
     return run
 
 
+def _names_token() -> bool:
+    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+
+
 def _guard_token() -> None:
-    """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed if others can."""
+    """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed if others can, or nobody."""
     if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    if path.exists() and make_private(path):
+    if (path.exists() or _names_token()) and make_private(path):
         err.print(
             f"headrace: {path} was open to others, and is mode 0600 now. Who has read it can run code on the cluster: "
             "if others use this machine, make another token",

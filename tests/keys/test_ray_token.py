@@ -63,9 +63,17 @@ def test_the_operators_token_is_kept() -> None:
 
 def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file(home / "token", 0o600))
-    prepare_ray()
+    run = prepare_ray()
+    assert run is not None
+    assert list(run.iterdir()) == []
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
     assert capsys.readouterr().err == ""
+
+
+def test_a_token_file_that_is_gone_is_named(home: Path) -> None:
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(home / "gone")
+    with pytest.raises(StartFailed, match=r"cannot read .*gone: No such file or directory"):
+        prepare_ray()
 
 
 @pytest.mark.parametrize("place", ["named", "default"])

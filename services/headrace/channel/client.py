@@ -84,7 +84,7 @@ class ReplicaClient:
         self._unanswered = 0  # pings since a frame came
         self._going_away = False
         self._pinger: asyncio.TimerHandle | None = None
-        self.stream = FrameStream(self._on_greeted, self._on_lost)
+        self.stream = FrameStream(self._on_welcome, self._on_lost)
         self.on_change: Callable[[], None] = _nothing  # told when it may have become ready
         self.lost = asyncio.Event()
         self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
@@ -188,7 +188,7 @@ class ReplicaClient:
         await self._idle.wait()
         self.close()
 
-    def _on_greeted(self, frame: Frame, _: list[Tensor]) -> None:
+    def _on_welcome(self, frame: Frame, _: list[Tensor]) -> None:
         greeting = None if self._welcome.done() else self._greeting
         if not isinstance(frame, Welcome) or greeting is None or not greeting.is_answered_by(frame):
             raise BadRequest("frame: expected the welcome of a replica that has the channel's token")
