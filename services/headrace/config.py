@@ -172,7 +172,7 @@ def _names_token() -> bool:
 
 
 def _guard_token() -> None:
-    """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed if others can, or nobody."""
+    """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed then, or if nobody can."""
     if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
