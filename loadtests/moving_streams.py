@@ -84,7 +84,7 @@ class _Town:
 
 @contextmanager
 def _town(models: Path) -> Iterator[_Town]:
-    prepare_ray()
+    run = prepare_ray()
     from headrace import app as platform
 
     settings = Settings(
@@ -93,7 +93,7 @@ def _town(models: Path) -> Iterator[_Town]:
         admin=AdminSettings(host=HOST, port=free_port()),
         model={MODEL: ModelSettings(replicas=REPLICAS)},
     )
-    platform.start_ray()
+    platform.start_ray(run)
     try:
         yield _Town(settings)
     finally:

@@ -42,12 +42,14 @@ _POLL_S = 0.2
 _GONE = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
-def start_ray() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a node here."""
-    if cluster_address():
+def start_ray(run: Path | None) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a node here, whose files lie in `run`."""
+    if run is None:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(
+            address="local",  # not one that a file of another user names
+            _temp_dir=str(run),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.WARNING,

@@ -55,7 +55,7 @@ def _serve(settings: Settings) -> None:
     if warning := check_exposure(settings):
         err.print(f"headrace: {warning}", markup=False)
     versions = _servable(settings)
-    prepare_ray()
+    run = prepare_ray()
     ended = threading.Event()
     _end_on_signals(ended)
     from headrace import app as platform
@@ -65,7 +65,7 @@ def _serve(settings: Settings) -> None:
     names = [v.spec.name for v in versions]
     with progress_bar() as bar:
         task = bar.add_task("starting Ray", total=len(names) + 3)
-        platform.start_ray()
+        platform.start_ray(run)
         _end_on_signals(ended)  # once more: Ray put handlers of its own in their place, which abort
         bar.update(task, advance=1, description=f"loading {', '.join(names)}")
         try:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,6 +13,9 @@ from headrace.edge.limits import EdgeLimits
 from headrace.edge.names import ANY_NAME
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
+from headrace.keys.private import make_private, replace_private
+from headrace.own_folder import begin_run
+from headrace.terminal import err
 from headrace_models.errors import BadSpec
 from headrace_models.strict_toml import read_toml
 
@@ -156,14 +160,18 @@ def own_authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def prepare_ray() -> None:
+def prepare_ray() -> Path | None:
     """What Ray and its workers must find in their environment; a value that is set already is kept.
 
-    Workers would run at nice 15, flush metrics that nobody reads every 100 ms, and report usage to their vendor.
+    Gives the folder of this run, for Ray's files, where a node is started here: it is nobody else's to look into, has
+    the secret that opens Ray's ports, and these are on loopback. Raises StartFailed.
     """
     defaults = {
+        # Workers would run at nice 15, flush metrics that nobody reads every 100 ms and give them to whoever asks, and
+        # report usage to their vendor.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+        "RAY_enable_metrics_collection": "0",
         "RAY_SERVE_LOG_TO_STDERR": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
@@ -172,5 +180,32 @@ def prepare_ray() -> None:
         "MALLOC_MMAP_THRESHOLD_": "1048576",
         "MALLOC_TRIM_THRESHOLD_": "8388608",
     }
+    run = None if cluster_address() else begin_run()
+    if run:
+        # Without clusters the node's address is 127.0.0.1, and Ray's servers listen there alone. The name is of the
+        # systems for which this is the default.
+        defaults["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if not _names_token():
+            os.environ["RAY_AUTH_TOKEN_PATH"] = str(run / "ray-token")
+            replace_private(run / "ray-token", secrets.token_hex(32).encode())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    _guard_token()
+    return run
+
+
+def _names_token() -> bool:
+    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+
+
+def _guard_token() -> None:
+    """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed then, or if nobody can."""
+    if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if (path.exists() or _names_token()) and make_private(path):
+        err.print(
+            f"headrace: {path} was open to others, and is mode 0600 now. Who has read it can run code on the cluster: "
+            "if others use this machine, make another token",
+            markup=False,
+        )

@@ -15,7 +15,8 @@ import pytest
 from tests.channel.replicas import TIMES, TOKEN, Running, doubled, ready_client, request, running, until
 
 from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect
-from headrace.channel.frames import Adopt, Ask, Cancel, Hello, Tell, Welcome, encode, metas
+from headrace.channel.frames import Adopt, Ask, Cancel, Decoder, Hello, Tell, Welcome, encode, metas
+from headrace.channel.greeting import Greeting, answer_to
 from headrace.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -295,13 +296,19 @@ async def test_a_replica_tells_what_it_counted(replica: Running, node: str) -> N
 
 
 async def test_a_replica_that_tells_nothing_is_not_waited_for(tmp_path: Path) -> None:
+    place = str(tmp_path / "mute.sock")
+
     async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.writelines(bytes(part) for part in encode(Welcome("tiny", "1")))
+        (hello, _), *_ = Decoder().feed(await reader.read(1000))
+        assert isinstance(hello, Hello)
+        answer = answer_to(hello, Welcome("tiny", "1"), TOKEN, place)
+        assert answer is not None
+        writer.writelines(bytes(part) for part in encode(answer))
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_unix_server(welcome, tmp_path / "mute.sock") as server:
-        client = await connect(Address("here", str(tmp_path / "mute.sock"), "", 0), "here", TOKEN)
+    async with await asyncio.start_unix_server(welcome, place) as server:
+        client = await connect(Address("here", place, "", 0), "here", TOKEN)
         with pytest.raises(DeadlineExceeded):
             await client.statistics(0.01)
         telling = asyncio.create_task(client.statistics(5))
@@ -336,7 +343,7 @@ async def test_a_stranger_is_told_nothing(replica: Running) -> None:
 async def welcomed(replica: Running) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A gateway of our own making: a bare socket that said Hello."""
     reader, writer = await asyncio.open_unix_connection(replica.address.unix)
-    writer.writelines(bytes(part) for part in encode(Hello(TOKEN)))
+    writer.writelines(bytes(part) for part in encode(Greeting(TOKEN, replica.address.unix).hello))
     await asyncio.wait_for(reader.readexactly(8), 1)
     return reader, writer
 
@@ -415,7 +422,7 @@ class Deaf:
         self.replica = replica
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(replica.address.unix)
-        self.socket.sendall(b"".join(map(bytes, encode(Hello(TOKEN)))))
+        self.socket.sendall(b"".join(map(bytes, encode(Greeting(TOKEN, replica.address.unix).hello))))
 
     def _has_heard(self, count: int) -> bool:
         return len(self.replica.service.requests) == count

@@ -9,7 +9,8 @@ import pytest
 from tests.channel.replicas import TOKEN, Running, doubled, ready_client, request, running, until
 
 from headrace.channel import ReplicaClient, connect
-from headrace.channel.frames import Ask, Decoder, Frame, Hello, Started, encode, metas
+from headrace.channel.frames import Ask, Decoder, Frame, Started, encode, metas
+from headrace.channel.greeting import Greeting
 from headrace.errors import Blame, DeadlineExceeded, ReplicaLost, RunStopped
 from headrace.tensor import Answer, Request
 
@@ -111,7 +112,7 @@ async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running
     replica.service.before = start
     tensors = request(1).inputs
     ask = encode(Ask(1, 10**6, 0, "r", (), metas(tensors), is_suspect=True), tensors)
-    caller.sendall(b"".join(bytes(part) for part in [*encode(Hello(TOKEN)), *ask]))
+    caller.sendall(b"".join(bytes(part) for part in [*encode(Greeting(TOKEN, replica.address.unix).hello), *ask]))
     await until(lambda: bool(seen))
     caller.close()
     assert seen[-1] == Started(1)

@@ -24,6 +24,7 @@ NODES = ("head", "worker")
 RAY_DEFAULTS = {
     "RAY_worker_niceness": "0",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "10000",
+    "RAY_enable_metrics_collection": "0",
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "token",

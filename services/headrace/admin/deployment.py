@@ -9,6 +9,7 @@ from headrace.admin.repository import Desk
 from headrace.admin.serving import AdminOrder, serve_admin
 from headrace.fleet.calls import change_logging, give_order
 from headrace.fleet.entries import Fleet
+from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.loop_thread import LoopThread
 from headrace.telemetry import logs
@@ -23,6 +24,7 @@ class AdminReplica:
 
     def __init__(self, order: AdminOrder, is_alone: bool) -> None:
         logs.configure("admin")
+        keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         order = replace(order, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())

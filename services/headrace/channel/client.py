@@ -20,7 +20,6 @@ from headrace.channel.frames import (
     Fault,
     Frame,
     GoingAway,
-    Hello,
     Moved,
     Ping,
     Pong,
@@ -31,10 +30,11 @@ from headrace.channel.frames import (
     Welcome,
     metas,
 )
+from headrace.channel.greeting import Greeting
 from headrace.channel.handed import HandedSequence, SequenceKey, pack
 from headrace.channel.stream import Address, FrameStream
 from headrace.channel.withdrawn import Withdrawn
-from headrace.errors import Blame, DeadlineExceeded, NotReady, Overloaded, ReplicaLost, error_from
+from headrace.errors import BadRequest, Blame, DeadlineExceeded, NotReady, Overloaded, ReplicaLost, error_from
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
@@ -78,21 +78,23 @@ class ReplicaClient:
         self._alone = NOBODY  # the suspect of which the replica said last that it runs, alone
         self._telling: dict[int, asyncio.Future[Statistics]] = {}
         self._adopting: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
+        self._greeting: Greeting | None = None
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
         self._unanswered = 0  # pings since a frame came
         self._going_away = False
         self._pinger: asyncio.TimerHandle | None = None
-        self.stream = FrameStream(self._on_frame, self._on_lost)
+        self.stream = FrameStream(self._on_welcome, self._on_lost)
         self.on_change: Callable[[], None] = _nothing  # told when it may have become ready
         self.lost = asyncio.Event()
         self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def greet(self, token: str) -> Welcome:
-        """Shake hands. Raises NotReady if the replica does not welcome us in time."""
-        self.stream.send(Hello(token))
+    async def greet(self, token: str, place: str) -> Welcome:
+        """Shake hands with the replica that is called `place`. Raises NotReady if it does not welcome us in time."""
+        self._greeting = Greeting(token, place)
+        self.stream.send(self._greeting.hello)
         try:
             welcome = await asyncio.wait_for(self._welcome, CONNECT_TIMEOUT_S)
         except (TimeoutError, ReplicaLost):
@@ -186,6 +188,13 @@ class ReplicaClient:
         await self._idle.wait()
         self.close()
 
+    def _on_welcome(self, frame: Frame, _: list[Tensor]) -> None:
+        greeting = None if self._welcome.done() else self._greeting
+        if not isinstance(frame, Welcome) or greeting is None or not greeting.is_answered_by(frame):
+            raise BadRequest("frame: expected the welcome of a replica that has the channel's token")
+        self.stream.trust(self._on_frame)
+        self._welcome.set_result(frame)
+
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         if self._unanswered > _SUSPECT_PINGS:
             self._loop.call_soon(self.on_change)
@@ -222,10 +231,8 @@ class ReplicaClient:
             case Moved():
                 if self._on_moved:
                     self._on_moved(frame.heir, frame.sequences)
-            case Welcome() if not self._welcome.done():
-                self._welcome.set_result(frame)
             case _:
-                self.stream.abort()
+                raise BadRequest(f"frame: a replica sends no {type(frame).__name__} here")
 
     def _fail(self, frame: Fault) -> None:
         request = self._request_of(frame.id)
@@ -291,6 +298,7 @@ class ReplicaClient:
             self._pinger.cancel()
         if not self._welcome.done():
             self._welcome.set_exception(_lost("none"))
+            self._welcome.exception()  # heard: a gateway that gave up connecting does not ask any more
         blames = {ask_id: self._blame(ask_id) for ask_id in (*self._asked, *self._withdrawn)}
         for ask_id, blame in blames.items():
             request = self._request_of(ask_id)
@@ -342,7 +350,7 @@ async def connect(
     except OSError as error:  # TimeoutError is one
         raise NotReady("the replica cannot be reached", retry_after_s=1) from error
     try:
-        await client.greet(token)
+        await client.greet(token, address.unix)
     except BaseException:
         client.stream.abort()
         raise

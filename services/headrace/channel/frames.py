@@ -42,6 +42,8 @@ MAX_FRAME_BYTES = 80 << 20
 # No Ask has this id.
 NOBODY = 0
 _MAX_HEADER_BYTES = 1 << 20
+# Of a greeting, which has no tensors.
+_MAX_GREETING_BYTES = 1 << 10
 _PREFIX = struct.Struct("<II")
 
 
@@ -53,16 +55,18 @@ class _Meta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    """First frame of a gateway: the cluster's channel token."""
+    """First frame of a gateway: its proof for this nonce that it has the platform's channel token."""
 
-    token: str
+    nonce: bytes
+    proof: bytes
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """First frame of a replica: what it serves."""
+    """First frame of a replica: what it serves, and its own proof for the gateway's nonce."""
 
     model: str
     version: str
+    proof: bytes = b""
 
 
 class Ask(msgspec.Struct, array_like=True, tag=2, frozen=True):
@@ -202,11 +206,20 @@ def encode(frame: Frame, tensors: Sequence[Tensor] = ()) -> list[Buffer]:
 
 
 class Decoder:
-    """Bytes in, frames out. Tensors are views of the received bytes, which live as long as the tensors do."""
+    """Bytes in, frames out. Tensors are views of the received bytes, which live as long as the tensors do.
 
-    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
-        self.max_bytes = max_bytes
+    Until `trust` is called, frames may be as long as a greeting.
+    """
+
+    def __init__(self) -> None:
+        self._max_header_bytes = _MAX_GREETING_BYTES
+        self._max_body_bytes = 0
         self._rest = bytearray()
+
+    def trust(self) -> None:
+        """Take frames of any length of ours from here on, also the next one that `feed` gives."""
+        self._max_header_bytes = _MAX_HEADER_BYTES
+        self._max_body_bytes = MAX_FRAME_BYTES
 
     def feed(self, data: bytes) -> Iterator[tuple[Frame, list[Tensor]]]:
         """The frames that `data` completes. Raises BadRequest on anything that is no frame of ours."""
@@ -216,7 +229,7 @@ class Decoder:
             received = self._rest
         view, place = memoryview(received), 0
         try:
-            while end := _frame_end(view, place, self.max_bytes):
+            while end := self._frame_end(view, place):
                 yield _decode(view[place:end])
                 place = end
         finally:
@@ -224,16 +237,16 @@ class Decoder:
             if place or received is data:
                 self._rest = bytearray(view[place:])
 
-
-def _frame_end(view: memoryview, start: int, max_bytes: int) -> int:
-    """Where the frame that begins at `start` ends; 0 while it is incomplete."""
-    if len(view) - start < _PREFIX.size:
-        return 0
-    header, body = _PREFIX.unpack_from(view, start)
-    if header > _MAX_HEADER_BYTES or body > max_bytes:
-        raise BadRequest(f"frame: expected at most {max_bytes} bytes, found {header + body}")
-    end = start + _PREFIX.size + header + body
-    return end if end <= len(view) else 0
+    def _frame_end(self, view: memoryview, start: int) -> int:
+        """Where the frame that begins at `start` ends; 0 while it is incomplete."""
+        if len(view) - start < _PREFIX.size:
+            return 0
+        header, body = _PREFIX.unpack_from(view, start)
+        if header > self._max_header_bytes or body > self._max_body_bytes:
+            most = f"{self._max_header_bytes} and {self._max_body_bytes}"
+            raise BadRequest(f"frame: expected at most {most} bytes of header and body, found {header} and {body}")
+        end = start + _PREFIX.size + header + body
+        return end if end <= len(view) else 0
 
 
 def _decode(view: memoryview) -> tuple[Frame, list[Tensor]]:
@@ -241,7 +254,7 @@ def _decode(view: memoryview) -> tuple[Frame, list[Tensor]]:
     place = _PREFIX.size + header
     try:
         frame = _decode_header(view[_PREFIX.size : place])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"frame: not a header of ours: {error}") from None
     tensors = []
     for name, datatype, shape, nbytes in map(_fields, getattr(frame, "tensors", ())):

@@ -1,7 +1,6 @@
 """The replica's end of the channel: listens, runs each Ask as a task, answers or faults, drains."""
 
 import asyncio
-import hmac
 import logging
 import os
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -12,7 +11,6 @@ from time import monotonic
 from typing import NamedTuple, Protocol
 
 from headrace.channel.frames import (
-    MAX_FRAME_BYTES,
     NOBODY,
     Adopt,
     Adopted,
@@ -33,9 +31,10 @@ from headrace.channel.frames import (
     Welcome,
     metas,
 )
+from headrace.channel.greeting import answer_to
 from headrace.channel.handed import HandedSequence, SequenceKey, unpack
 from headrace.channel.stream import FrameStream
-from headrace.errors import HeadraceError, InferenceFailed, Overloaded, RunStopped, TooLarge
+from headrace.errors import BadRequest, HeadraceError, InferenceFailed, Overloaded, RunStopped, TooLarge
 from headrace.statistics import Statistics
 from headrace.tensor import Answer, Request, Tensor
 
@@ -44,6 +43,10 @@ __all__ = ["ChannelServer", "Health", "Service", "serve"]
 log = logging.getLogger(__name__)
 
 _CLOSE_S = 1.0
+# A gateway greets at once. So long others may stay, and so many: for one more the first of them is cut off. Many can
+# come in one turn of the loop, and a gateway among them is to be heard before it is the first.
+GREET_S = 5.0
+MAX_STRANGERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,23 @@ class ChannelServer:
     What it says to all of them when it goes away, it says to those that come later too.
     """
 
-    def __init__(self, service: Service, welcome: Welcome, token: str) -> None:
+    def __init__(self, service: Service, welcome: Welcome, token: str, place: str) -> None:
         self.service = service
         self.welcome = welcome
         self.token = token
+        self.place = place
         self.peers: set[_Peer] = set()
+        self.strangers: dict[_Peer, None] = {}  # the oldest first
         self.farewell: list[Frame] = []
 
     def accept(self) -> FrameStream:
-        return _Peer(self).stream
+        peer = _Peer(self)
+        self.strangers[peer] = None
+        if len(self.strangers) > MAX_STRANGERS:
+            first = next(iter(self.strangers))
+            del self.strangers[first]
+            first.stream.abort()
+        return peer.stream
 
     def say_going_away(self) -> None:
         """Ask every gateway to send nothing new; what was accepted is still answered."""
@@ -122,6 +133,8 @@ class ChannelServer:
 
     async def close(self) -> None:
         """Close every connection once what was sent is read, and cut those off that do not read it in time."""
+        for stranger in list(self.strangers):
+            stranger.stream.abort()
         for peer in list(self.peers):
             peer.stream.close()
         with suppress(TimeoutError):
@@ -137,19 +150,31 @@ class _Asked(NamedTuple):
 
 
 class _Peer:
-    """One gateway: silent until its Hello holds the token."""
+    """One gateway; a stranger, which is told nothing and is cut off soon, until its Hello proves that it is one."""
 
     def __init__(self, server: ChannelServer) -> None:
         self._server = server
         self.running: dict[int, _Asked] = {}
-        self._is_welcome = False
         self.lost = asyncio.Event()
-        self.stream = FrameStream(self._on_frame, self._on_lost)
-        self.stream.decoder.max_bytes = 0  # a stranger's only frame is a Hello, which has no body
+        self.stream = FrameStream(self._greet, self._on_lost)
+        self._patience = asyncio.get_running_loop().call_later(GREET_S, self.stream.abort)
+
+    def _greet(self, frame: Frame, _: list[Tensor]) -> None:
+        server = self._server
+        welcome = answer_to(frame, server.welcome, server.token, server.place) if isinstance(frame, Hello) else None
+        if welcome is None:
+            raise BadRequest("frame: expected a greeting from one that has the channel's token")
+        self._patience.cancel()
+        server.strangers.pop(self, None)
+        server.peers.add(self)
+        self.stream.trust(self._on_frame)
+        self.stream.send(welcome)
+        for said in server.farewell:
+            self.send(said)
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
         match frame:
-            case Ask() if self._is_welcome:
+            case Ask():
                 request = self._request(frame, tensors)
                 task = asyncio.create_task(self._answer(frame, request))
                 self.running[frame.id] = _Asked(request, task)
@@ -159,23 +184,16 @@ class _Peer:
                 if asked := self.running.get(frame.id):
                     asked.request.stopped = partial(self._fault, frame.id)  # it may be in a run already
                     asked.task.cancel()
-            case Ping() if self._is_welcome:
+            case Ping():
                 health = self._server.service.health()
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
-            case Tell() if self._is_welcome:
+            case Tell():
                 self.send(Told(frame.id, self._server.service.statistics()))
-            case Adopt() if self._is_welcome:
+            case Adopt():
                 taken = self._server.service.adopt(frame.kept, unpack(frame.sequences, tensors))
                 self.send(Adopted(frame.id, tuple(taken)))
-            case Hello() if hmac.compare_digest(frame.token.encode(), self._server.token.encode()):
-                self._is_welcome = True
-                self.stream.decoder.max_bytes = MAX_FRAME_BYTES
-                self._server.peers.add(self)
-                self.stream.send(self._server.welcome)
-                for said in self._server.farewell:
-                    self.send(said)
             case _:
-                self.stream.abort()
+                raise BadRequest(f"frame: a gateway sends no {type(frame).__name__} here")
 
     def _request(self, ask: Ask, tensors: list[Tensor]) -> Request:
         deadline_s = monotonic() + ask.budget_us / 1e6
@@ -219,6 +237,8 @@ class _Peer:
             self.stream.abort()  # a gateway that does not read is of no use to anybody
 
     def _on_lost(self) -> None:
+        self._patience.cancel()
+        self._server.strangers.pop(self, None)
         self._server.peers.discard(self)
         self.lost.set()
         for asked in self.running.values():
@@ -229,19 +249,23 @@ class _Peer:
 async def serve(
     service: Service, welcome: Welcome, token: str, unix: str, host: str
 ) -> AsyncIterator[tuple[ChannelServer, int]]:
-    """Listen on a Unix socket (mode 600) and on `host` at a free TCP port, which is given."""
+    """Listen on a Unix socket (mode 600), and on `host` at a free TCP port, which is given; 0 without a host.
+
+    `unix` is also what the replica is called in greetings.
+    """
     loop = asyncio.get_running_loop()
-    channel = ChannelServer(service, welcome, token)
+    channel = ChannelServer(service, welcome, token, unix)
     with suppress(FileNotFoundError):
         os.unlink(unix)  # noqa: PTH108 - a socket's path, not a file of ours
     on_node = await loop.create_unix_server(channel.accept, unix)
     os.chmod(unix, 0o600)  # noqa: PTH101
-    on_network = await loop.create_server(channel.accept, host, 0)
+    on_network = await loop.create_server(channel.accept, host, 0) if host else None
     try:
-        yield channel, on_network.sockets[0].getsockname()[1]
+        yield channel, on_network.sockets[0].getsockname()[1] if on_network else 0
     finally:
         on_node.close()
-        on_network.close()
+        if on_network:
+            on_network.close()
         await channel.close()
         with suppress(FileNotFoundError):
             os.unlink(unix)  # noqa: PTH108

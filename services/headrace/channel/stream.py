@@ -28,21 +28,33 @@ class Address:
 
 
 class FrameStream(asyncio.Protocol):
-    """An asyncio protocol that speaks frames. A peer that sends no frames of ours is cut off."""
+    """An asyncio protocol that speaks frames. A peer that sends no frames of ours is cut off.
+
+    `on_frame` is told of each, and raises BadRequest if the peer should not have sent it. Until `trust` is called, the
+    peer is a stranger, and frames are bounded by what a greeting needs.
+    """
 
     def __init__(self, on_frame: Callable[[Frame, list[Tensor]], None], on_lost: Callable[[], None]) -> None:
         self._on_frame = on_frame
         self._on_lost = on_lost
-        self.decoder = Decoder()
+        self._decoder = Decoder()
         self._out: list[Buffer] = []
         self._transport: asyncio.Transport | None = None
+        self._is_unwanted = False
+
+    def trust(self, on_frame: Callable[[Frame, list[Tensor]], None]) -> None:
+        """The peer has proven who it is: what it sends from here on is told to `on_frame`."""
+        self._on_frame = on_frame
+        self._decoder.trust()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        if self._is_unwanted:
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         try:
-            for frame, tensors in self.decoder.feed(data):
+            for frame, tensors in self._decoder.feed(data):
                 self._on_frame(frame, tensors)
         except BadRequest:
             self.abort()
@@ -90,6 +102,7 @@ class FrameStream(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection now."""
+        """Cut the connection now, or once it is made."""
+        self._is_unwanted = True
         if self._transport is not None:
             self._transport.abort()

@@ -8,6 +8,7 @@ from ray import serve
 
 from headrace.fleet.calls import change_logging, tell_ended
 from headrace.fleet.entries import Fleet
+from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
 from headrace.guardian import Guardian
@@ -26,6 +27,7 @@ class GatewayReplica:
 
     def __init__(self, order: GatewayOrder, is_alone: bool) -> None:
         logs.configure("gateway")
+        keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
         order = replace(order, node=node, address=address)

@@ -7,20 +7,45 @@ from pathlib import Path
 
 from headrace.errors import StartFailed
 
-__all__ = ["check_private", "read_private", "replace_private"]
+__all__ = ["check_private", "make_private", "read_private", "replace_private"]
+
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_private(path: Path) -> None:
     """Raises StartFailed unless `path` is a file that group and others can neither read nor write."""
+    mode = _mode(path)
+    if mode & _OTHERS:
+        raise StartFailed(f"{path}: expected mode 0600, its owner's alone, found {mode:04o}; chmod 600 {path}")
+
+
+def make_private(path: Path) -> bool:
+    """Take from group and others what they may do with a file; False if that was nothing.
+
+    Raises StartFailed if it is not this user's to change, but for what its group may read: so secrets are mounted.
+    """
+    mode = _mode(path)
+    if not mode & _OTHERS:
+        return False
     try:
-        status = path.stat()
+        path.chmod(mode & ~_OTHERS)
+    except OSError:
+        if mode & (_OTHERS & ~stat.S_IRGRP):
+            raise StartFailed(
+                f"{path}: expected mode 0600 or 0440, found {mode:04o} in another user's file; chmod 440 {path}"
+            ) from None
+        return False
+    return True
+
+
+def _mode(path: Path) -> int:
+    try:
+        mode = path.stat().st_mode
     except OSError as error:
         raise _cannot("read", path, error) from None
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(mode):
         raise StartFailed(f"{path}: expected a file, found something else")
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        mode = stat.S_IMODE(status.st_mode)
-        raise StartFailed(f"{path}: expected mode 0600, its owner's alone, found {mode:04o}; chmod 600 {path}")
+    return stat.S_IMODE(mode)
 
 
 def read_private(path: Path) -> bytes:

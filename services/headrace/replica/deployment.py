@@ -1,8 +1,6 @@
 """The Serve deployment around a host: Serve starts, watches and stops it; requests come by the channel."""
 
 import asyncio
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +9,11 @@ from ray import serve
 from headrace.errors import HeadraceError
 from headrace.fleet.calls import begin_start, read_fleet, tell_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry
+from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.guardian import Guardian
 from headrace.loop_thread import LoopThread
+from headrace.own_folder import own_folder
 from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
 from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
 from headrace.telemetry import logs
@@ -30,9 +30,11 @@ class ModelReplica:
 
     def __init__(self, folder: str, backend: str, token: str, is_alone: bool) -> None:
         logs.configure("replica")
+        keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
-        order = ReplicaOrder(folder, backend, node, host, _socket_path(process_id), token)
+        socket = str(own_folder() / f"{process_id}.sock")
+        order = ReplicaOrder(folder, backend, node, host, socket, token, is_alone)
         self._thread: LoopThread[Serving] = LoopThread(
             "replica", lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs)
         )
@@ -87,10 +89,3 @@ class ModelReplica:
         name, fleet = self._serving.version.spec.name, await asyncio.to_thread(read_fleet)
         others = (r for r in fleet.replicas if r.spec.name == name and r.id != self._process_id)
         return [Heir(other.id, other.address, other.spec.version) for other in others]
-
-
-def _socket_path(process_id: str) -> str:
-    """A short path, for a Unix socket's is 107 bytes at most, in a folder that is ours alone."""
-    folder = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return str(folder / f"{process_id}.sock")

@@ -26,7 +26,10 @@ DRAIN_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaOrder:
-    """What to serve and where. `unix` is the socket's path; `host` is this node's address for TCP and for metrics."""
+    """What to serve and where. `unix` is the socket's path; `host` is this node's address for TCP and for metrics.
+
+    On a lone node, `is_alone`, all gateways come by the socket, and nothing listens by TCP.
+    """
 
     folder: str
     backend: str
@@ -34,6 +37,7 @@ class ReplicaOrder:
     host: str
     unix: str
     token: str
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ async def serve_replica(
     with expose(registry, order.host) as metrics:
         async with (
             Host(version, order.backend, events, load) as host,
-            serve(host, welcome, order.token, order.unix, order.host) as (channel, port),
+            serve(host, welcome, order.token, order.unix, "" if order.is_alone else order.host) as (channel, port),
         ):
             address = Address(order.node, order.unix, order.host, port)
             go_away = partial(_go_away, host, channel, order, find_heirs)

@@ -1,0 +1,129 @@
+"""The folder that is this user's alone, and the runs in it."""
+
+import fcntl
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import StartFailed
+from headrace.own_folder import KEPT_RUNS, begin_run, own_folder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("_umask")
+def test_the_folder_is_its_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    assert mode(own_folder(tmp_path)) == 0o700
+
+
+def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path)
+    folder.chmod(0o777)
+    assert own_folder(tmp_path) == folder
+    assert mode(folder) == 0o700
+
+
+def test_the_folder_is_the_same_for_every_process_of_a_user(tmp_path: Path) -> None:
+    command = "from headrace.own_folder import own_folder; print(own_folder())"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = [
+        subprocess.run([sys.executable, "-c", command], env=environment, text=True, capture_output=True, check=True)
+        for _ in range(2)
+    ]
+    assert len({each.stdout for each in done}) == 1
+
+
+def test_a_folder_that_another_user_made_first_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, user = os.getuid(), os.getuid() + 1
+    (tmp_path / f"headrace-{user}").mkdir(mode=0o777)
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    with pytest.raises(
+        StartFailed, match=f"expected a folder of user {user}, found a folder of user {other}; remove it"
+    ):
+        own_folder(tmp_path)
+
+
+def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"headrace-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StartFailed, match="found no folder, but something of user"):
+        own_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["file", "dangling"])
+def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    place = tmp_path / f"headrace-{os.getuid()}"
+    if name == "file":
+        place.touch()
+    else:
+        place.symlink_to(tmp_path / "nothing")
+    with pytest.raises(StartFailed, match=r"cannot make .*: File exists; set TMPDIR"):
+        own_folder(tmp_path)
+
+
+def test_a_folder_where_anybody_may_rename_it_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(StartFailed, match=r"found mode 0777, where anybody may replace them; set TMPDIR"):
+        own_folder(tmp_path)
+    tmp_path.chmod(0o1777)
+    own_folder(tmp_path)
+
+
+def test_a_temporary_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StartFailed, match=r"cannot make .*: No such file or directory; set TMPDIR"):
+        own_folder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("base", ["/tmp", "/var/tmp", f"/scratch/{'long' * 20}"])
+def test_a_path_of_rays_sockets_is_never_too_long(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", base)
+    longest = own_folder() / "run-abcdefgh/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+    assert len(bytes(longest)) <= 107
+
+
+def test_every_run_has_a_folder_of_its_own_that_is_held(tmp_path: Path) -> None:
+    runs = [begin_run(tmp_path) for _ in range(KEPT_RUNS + 3)]
+    assert len(set(runs)) == len(runs)
+    for run in runs:
+        assert (mode(run.parent), mode(run)) == (0o700, 0o700)
+        descriptor = os.open(run, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+
+
+def test_of_runs_that_have_ended_the_last_few_stay_and_one_that_goes_on_always_does(tmp_path: Path) -> None:
+    goes_on = begin_run(tmp_path)
+    ended = [own_folder(tmp_path) / f"run-{n:08}" for n in range(10)]
+    for age, run in enumerate(reversed([goes_on, *ended])):
+        (run / "session_latest" / "logs").mkdir(parents=True)
+        os.utime(run, (1e9 - age, 1e9 - age))
+    begun = begin_run(tmp_path)
+    assert {*own_folder(tmp_path).iterdir()} == {goes_on, begun, *ended[-KEPT_RUNS:]}
+    assert (goes_on / "session_latest" / "logs").is_dir()
+
+
+def test_a_run_that_was_killed_is_not_held_any_more(tmp_path: Path) -> None:
+    command = (
+        "import os, sys; from pathlib import Path; from headrace.own_folder import begin_run\n"
+        "begin_run(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    )
+    for _ in range(KEPT_RUNS + 2):
+        assert subprocess.run([sys.executable, "-c", command, str(tmp_path)], check=False).returncode == -9
+    begin_run(tmp_path)
+    assert len(list(own_folder(tmp_path).iterdir())) == KEPT_RUNS + 1

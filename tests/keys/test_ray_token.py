@@ -1,0 +1,131 @@
+"""Where the secret lies that opens Ray's ports, and who can read it. Nothing of Ray runs here."""
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.config import prepare_ray
+from headrace.errors import StartFailed
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user's home, in an environment that says nothing of Ray and is put back at the end."""
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("RAY_")]:
+        del os.environ[name]
+    os.environ["HOME"] = str(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    yield tmp_path
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def token_file(path: Path, mode: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a secret", encoding="utf-8")
+    path.chmod(mode)
+    return path
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_lone_node_has_a_secret_of_its_own_for_each_run() -> None:
+    secrets = set()
+    for _ in range(2):
+        os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
+        run = prepare_ray()
+        assert run is not None
+        path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
+        assert (path.parent, mode(path), mode(run.parent)) == (run, 0o600, 0o700)
+        secrets.add(path.read_text(encoding="utf-8"))
+    assert [len(secret) for secret in secrets] == [64, 64]
+
+
+def test_a_lone_node_writes_nothing_into_the_home(home: Path) -> None:
+    prepare_ray()
+    assert list(home.iterdir()) == []
+
+
+def test_the_operators_token_is_kept() -> None:
+    os.environ["RAY_AUTH_TOKEN"] = "a secret"
+    run = prepare_ray()
+    assert run is not None
+    assert list(run.iterdir()) == []
+    assert "RAY_AUTH_TOKEN_PATH" not in os.environ
+
+
+def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file(home / "token", 0o600))
+    run = prepare_ray()
+    assert run is not None
+    assert list(run.iterdir()) == []
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_token_file_that_is_gone_is_named(home: Path) -> None:
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(home / "gone")
+    with pytest.raises(StartFailed, match=r"cannot read .*gone: No such file or directory"):
+        prepare_ray()
+
+
+@pytest.mark.parametrize("place", ["named", "default"])
+@pytest.mark.parametrize("open_mode", [0o644, 0o640, 0o604, 0o666])
+def test_a_token_file_of_a_cluster_that_others_could_read_is_closed_and_that_is_said(
+    home: Path, capsys: pytest.CaptureFixture[str], place: str, open_mode: int
+) -> None:
+    os.environ["RAY_ADDRESS"] = "10.0.0.1:6379"
+    path = token_file(home / ".ray" / "auth_token" if place == "default" else home / "token", open_mode)
+    if place == "named":
+        os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+    assert prepare_ray() is None
+    assert mode(path) == 0o600
+    assert f"{path} was open to others, and is mode 0600 now" in capsys.readouterr().err
+    prepare_ray()
+    assert capsys.readouterr().err == ""
+
+
+def not_ours(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("open_mode", [0o644, 0o444, 0o660])
+def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
+    home: Path, monkeypatch: pytest.MonkeyPatch, open_mode: int
+) -> None:
+    os.environ |= {
+        "RAY_ADDRESS": "10.0.0.1:6379",
+        "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", open_mode)),
+    }
+    monkeypatch.setattr(os, "chmod", not_ours)
+    with pytest.raises(StartFailed, match=f"mounted: expected mode 0600 or 0440, found 0{open_mode:o}.*; chmod 440"):
+        prepare_ray()
+
+
+def test_a_secret_that_is_mounted_for_a_group_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o440))}
+    monkeypatch.setattr(os, "chmod", not_ours)
+    prepare_ray()
+
+
+@pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_MODE"])
+def test_a_token_file_that_is_not_used_is_left_alone(home: Path, name: str) -> None:
+    os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", name: "disabled"}
+    path = token_file(home / ".ray" / "auth_token", 0o644)
+    prepare_ray()
+    assert mode(path) == 0o644
+
+
+def test_a_lone_nodes_servers_are_told_to_stay_on_loopback_and_a_clusters_are_not() -> None:
+    prepare_ray()
+    assert os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
+    os.environ["RAY_ADDRESS"] = "10.0.0.1:6379"
+    prepare_ray()
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
