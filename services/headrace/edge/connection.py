@@ -86,9 +86,10 @@ class Connection(asyncio.Protocol):
         for whole in left:
             self._budget.give_back(len(whole.body))
             self._app.left(whole.exchange)
-        if self._receiver.arriving is not None:
-            self._app.left(self._receiver.arriving)
+        arriving = self._receiver.arriving
         self._receiver.drop()
+        if arriving is not None:
+            self._app.left(arriving)
 
     def data_received(self, data: bytes) -> None:
         """Read on; with nothing, what was held back while too many requests waited."""

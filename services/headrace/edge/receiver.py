@@ -4,6 +4,8 @@ A request is admitted or refused when its head is whole, before any of its body 
 is raised, and then nothing more can be read here: what would follow is nobody's request.
 """
 
+from time import monotonic
+
 import httptools
 
 from headrace.edge.budget import Budget
@@ -91,6 +93,8 @@ class Receiver:
         """Give up what arrives: it will not be whole."""
         self._budget.give_back(sum(map(len, self._body)))
         self._body = []
+        if self.arriving is not None:
+            self.arriving.received_s = monotonic()
         self.arriving = None
 
     def end(self) -> None:
@@ -214,6 +218,7 @@ class Receiver:
         exchange, self.arriving = self.arriving, None
         if exchange is None:
             return  # a wish for another protocol: it is read once more
+        exchange.received_s = monotonic()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
