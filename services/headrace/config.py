@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.metrics import Readers
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace_models.errors import BadSpec
@@ -61,6 +62,10 @@ class GatewaySettings(_Frozen):
     @property
     def limits(self) -> DoorLimits:
         return DoorLimits(self.max_in_flight, self.default_timeout_s)
+
+    def readers(self, token: str) -> Readers:
+        """Who may read metrics beyond loopback. Without keys a network that is said to be closed is taken as that."""
+        return Readers(token, self.keys, is_open=self.insecure and self.keys is None)
 
     @property
     def edge(self) -> EdgeLimits:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from headrace.config import Settings
+from headrace.config import Settings, cluster_address
 from headrace.errors import StartFailed
 from headrace.keys.file import read_keys
 from headrace.keys.key import utc_now
@@ -61,6 +61,8 @@ def _lacking(settings: Settings) -> Iterator[str]:
     for name, host, lacking in (("data", gateway.host, keys + tls), ("admin", admin.host, keys)):
         if lacking and not _is_loopback(host):
             yield f"the {name} port on {host} has no {' and no '.join(lacking)}"
+    if gateway.insecure and not gateway.keys and cluster_address():
+        yield "the metrics of every process ask for no key"  # without insecure they answer the platform alone
 
 
 def _is_loopback(host: str) -> bool:

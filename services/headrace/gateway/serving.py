@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.metrics import Readers, expose
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
@@ -21,10 +22,11 @@ from headrace.gateway.offload import Offload
 from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
+from headrace.gateway.ways import WAYS
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
 from headrace.loop_thread import own
 from headrace.telemetry import logs
-from headrace.telemetry.exposition import expose
+from headrace.telemetry.exposition import render_of
 from headrace.telemetry.logs import LogSettings
 from headrace.telemetry.prometheus import PrometheusGateway
 
@@ -37,7 +39,7 @@ class GatewayOrder:
 
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
     version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
-    answers are kept.
+    answers are kept. `readers` of its metrics are asked who they are where `address` is no loopback.
     """
 
     host: str
@@ -52,6 +54,7 @@ class GatewayOrder:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     bodies: Mapping[str, int] = field(default_factory=dict)
     caches: Mapping[str, CacheLimits] = field(default_factory=dict)
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ async def serve_gateway(
     """
     sock = listen(order.host, order.port)
     registry = CollectorRegistry()
-    events = PrometheusGateway(registry)
+    events = PrometheusGateway(registry, WAYS)
     router = Router(order.node, order.token, events, max(1, order.limits.max_in_flight // 2), tell_ended)
     admission = Admission(order.limits)
     async with AsyncExitStack() as stack:
@@ -102,7 +105,7 @@ async def serve_gateway(
         tls = make_context(*order.tls) if order.tls else None
         if order.tls and tls:
             own(stack, follow_certificate(tls, *order.tls))
-        metrics = stack.enter_context(expose(registry, order.address))
+        metrics = await stack.enter_async_context(expose(render_of(registry), order.address, order.readers))
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
