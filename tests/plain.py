@@ -119,13 +119,14 @@ def plain(
     make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
     caches: Mapping[str, CacheLimits] | None = None,
+    limits: DoorLimits = LIMITS,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
+    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
     gateway_order = replace(front, caches=caches or {})
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
