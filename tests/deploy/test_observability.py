@@ -31,9 +31,10 @@ def expressions() -> list[str]:
 
 def metrics_asked_for(expression: str) -> set[str]:
     """The metric names of an expression: words that are neither functions, labels, strings nor durations."""
-    bare = re.sub(r'"[^"]*"|\[[^]]*\]|\b(?:by|without)\s*\([^)]*\)', " ", expression)
+    labels = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)"
+    bare = re.sub(rf'"[^"]*"|\[[^]]*\]|{labels}', " ", expression)
     bare = re.sub(r"\{[^}]*\}", " ", bare)
-    return {name for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()\b(?!\s*\()", bare) if name not in {"sum"}}
+    return {name for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()\b(?!\s*\()", bare) if name not in {"sum", "or"}}
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_prometheus_can_parse_every_expression(promtool: str, tmp_path: Path) ->
 
 def test_prometheus_accepts_its_configuration(promtool: str) -> None:
     assert_accepts([promtool, "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml")])
+
+
+def test_prometheus_shows_an_admins_key_everywhere_once_it_is_given_one(promtool: str, tmp_path: Path) -> None:
+    text = (
+        (DEPLOY / "prometheus" / "prometheus.yml")
+        .read_text(encoding="utf-8")
+        .replace("# authorization", "authorization")
+    )
+    key = tmp_path / "headrace.key"
+    key.write_text("hr_key.secret", encoding="utf-8")
+    file = tmp_path / "prometheus.yml"
+    file.write_text(text.replace("/etc/prometheus/headrace.key", str(key)), encoding="utf-8")
+    assert_accepts([promtool, "check", "config", str(file)])
+    job = yaml.safe_load(file.read_text(encoding="utf-8"))["scrape_configs"][0]
+    assert job["authorization"] == job["http_sd_configs"][0]["authorization"] == {"credentials_file": str(key)}
 
 
 def assert_accepts(command: list[str]) -> None:
