@@ -22,7 +22,7 @@ from ray.serve.schema import LoggingConfig
 from headrace.admin.deployment import AdminReplica
 from headrace.admin.serving import AdminOrder
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
-from headrace.edge.metrics import Readers
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
 from headrace.gateway.cache import CacheLimits

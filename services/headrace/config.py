@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from headrace.edge.limits import EdgeLimits
-from headrace.edge.metrics import Readers
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace_models.errors import BadSpec

@@ -54,7 +54,7 @@ def _check_keys(path: Path) -> None:
 
 
 def _lacking(settings: Settings) -> Iterator[str]:
-    """For each port that more than this machine can reach: what it lacks."""
+    """For each port that more than this machine can reach: what it lacks; and of metrics, if they are open for that."""
     gateway, admin = settings.gateway, settings.admin
     keys = [] if gateway.keys else ["keys (gateway.keys)"]
     tls = [] if gateway.tls_certificate else ["TLS (gateway.tls_certificate, gateway.tls_key)"]
@@ -62,7 +62,7 @@ def _lacking(settings: Settings) -> Iterator[str]:
         if lacking and not _is_loopback(host):
             yield f"the {name} port on {host} has no {' and no '.join(lacking)}"
     if gateway.insecure and not gateway.keys and cluster_address():
-        yield "the metrics of every process ask for no key"  # without insecure they answer the platform alone
+        yield "the metrics of every process ask for no key"
 
 
 def _is_loopback(host: str) -> bool:

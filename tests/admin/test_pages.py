@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry, Counter
 from headrace.admin.pages import metrics
 from headrace.admin.repository import Desk
 from headrace.edge.exchange import Exchange
-from headrace.edge.metrics import Readers, expose
+from headrace.edge.metrics import expose
+from headrace.edge.readers import Readers
 from headrace.fleet.entries import Fleet, ProcessEntry
 from headrace.fleet.orders import IndexEntry, Order
 from headrace.telemetry.exposition import Page, Render, render_of

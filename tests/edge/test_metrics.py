@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tests.edge.conftest import IN_TIME_S, Caller, request
 
-from headrace.edge.metrics import LIMITS, Readers, expose
+from headrace.edge.metrics import LIMITS, expose
+from headrace.edge.readers import Readers
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 from headrace.telemetry.exposition import Page, Render

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tests.keys.certificates import write_pair
 
 from headrace.config import AdminSettings, GatewaySettings, Settings
-from headrace.edge.metrics import Readers
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now

@@ -1,7 +1,6 @@
 """The admin port as an asyncio program, from listening to drained. No Ray."""
 
 import asyncio
-import ipaddress
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,8 +12,9 @@ from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES, AdminPolicy
 from headrace.edge.application import RoutedApplication
 from headrace.edge.limits import EdgeLimits
-from headrace.edge.metrics import Readers, expose
-from headrace.edge.server import listen, serve_http
+from headrace.edge.metrics import expose
+from headrace.edge.readers import Readers
+from headrace.edge.server import is_loopback, listen, serve_http
 from headrace.keys import KeyRing, follow, read_keys
 from headrace.loop_thread import own
 from headrace.telemetry.exposition import render_of
@@ -44,13 +44,6 @@ async def serve_admin(order: AdminOrder, desk: Desk, ready: Callable[[str], None
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
             own(stack, follow(keys, order.keys))
-        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=_is_loopback(order.host))
+        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(order.host))
         ready(await stack.enter_async_context(expose(render_of(registry), order.address, order.readers)))
         await serve_http(RoutedApplication(ROUTES, desk, policy), sock, stop, LIMITS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,25 +2,23 @@
 
 import asyncio
 import hmac
-import ipaddress
 from collections.abc import AsyncIterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 
 from headrace.edge.application import RoutedApplication
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.readers import Readers
 from headrace.edge.routes import Route
-from headrace.edge.server import listen, serve_http
+from headrace.edge.server import is_loopback, listen, serve_http
 from headrace.errors import Forbidden, Unauthorized
 from headrace.keys import KeyRing, follow
 from headrace.loop_thread import own
 from headrace.telemetry.exposition import Page, Render
 
-__all__ = ["LIMITS", "Readers", "expose"]
+__all__ = ["LIMITS", "expose"]
 
 # A scraper needs one connection. The rest is for those who hold theirs and ask nothing: they cost no thread, end soon,
 # and those of one address leave room for others.
@@ -38,25 +36,13 @@ LIMITS = EdgeLimits(
 _DRAIN_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Readers:
-    """Who may read metrics beyond loopback: who shows `token`, the platform's own, or an admin's key.
-
-    `keys` is the key file. Everybody may, if `is_open`.
-    """
-
-    token: str = ""
-    keys: Path | None = None
-    is_open: bool = False
-
-
 @asynccontextmanager
 async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[str]:
     """Serve the page that `render` makes at a free port of `host`; gives `host:port`."""
     sock, stop = listen(host, 0), asyncio.Event()
     async with AsyncExitStack() as stack:
         page = stack.enter_context(_SharedPage(render))
-        policy = _ReadersAlone(readers, is_open=readers.is_open or ipaddress.ip_address(host).is_loopback)
+        policy = _ReadersAlone(readers, is_open=readers.is_open or is_loopback(host))
         if readers.keys:
             own(stack, follow(policy.keys, readers.keys))
         app = RoutedApplication([Route("GET", "/metrics", "metrics", _metrics)], page, policy)

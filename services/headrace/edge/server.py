@@ -1,6 +1,7 @@
 """A listening socket and the connections on it, from listening to drained."""
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 from functools import partial
@@ -12,7 +13,7 @@ from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
 from headrace.errors import StartFailed
 
-__all__ = ["listen", "serve_http"]
+__all__ = ["is_loopback", "listen", "serve_http"]
 
 _BACKLOG = 2048
 # Handshakes count as connections only once they are done, so they are given little time.
@@ -35,6 +36,14 @@ def listen(host: str, port: int) -> socket.socket:
         raise StartFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
     sock.setblocking(False)
     return sock
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this machine alone can reach what listens there; a name other than localhost may lead anywhere."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def serve_http(

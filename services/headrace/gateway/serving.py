@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
 from headrace.edge.limits import EdgeLimits
-from headrace.edge.metrics import Readers, expose
+from headrace.edge.metrics import expose
+from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits

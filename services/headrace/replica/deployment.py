@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ray import serve
 
-from headrace.edge.metrics import Readers
+from headrace.edge.readers import Readers
 from headrace.errors import HeadraceError
 from headrace.fleet.calls import begin_start, read_fleet, tell_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry

@@ -12,7 +12,8 @@ from headrace import backends
 from headrace.channel import Address, serve
 from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
-from headrace.edge.metrics import Readers, expose
+from headrace.edge.metrics import expose
+from headrace.edge.readers import Readers
 from headrace.replica.handing_over import Estate, FindHeirs, hand_over, no_heirs
 from headrace.replica.host import Host, Load
 from headrace.replica.states import zeros
