@@ -40,10 +40,11 @@ _DRAIN_S = 1.0
 async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[str]:
     """Serve the page that `render` makes at a free port of `host`; gives `host:port`."""
     sock, stop = listen(host, 0), asyncio.Event()
+    is_open = readers.is_open or is_loopback(host)
     async with AsyncExitStack() as stack:
         page = stack.enter_context(_SharedPage(render))
-        policy = _ReadersAlone(readers, is_open=readers.is_open or is_loopback(host))
-        if readers.keys:
+        policy = _ReadersAlone(readers, is_open=is_open)
+        if readers.keys and not is_open:
             own(stack, follow(policy.keys, readers.keys))
         app = RoutedApplication([Route("GET", "/metrics", "metrics", _metrics)], page, policy)
         serving = asyncio.create_task(serve_http(app, sock, stop, LIMITS, drain_s=_DRAIN_S))
