@@ -1,6 +1,6 @@
 """Who may read the metrics of a process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Readers"]
@@ -13,6 +13,6 @@ class Readers:
     Everybody, if `is_open`.
     """
 
-    token: str = ""
+    token: str = field(default="", repr=False)
     keys: Path | None = None
     is_open: bool = False
