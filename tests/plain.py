@@ -121,13 +121,14 @@ def plain(
     caches: Mapping[str, CacheLimits] | None = None,
     names: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
+    limits: DoorLimits = LIMITS,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
     order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
-    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
+    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
     gateway_order = replace(front, caches=caches or {}, names=names, origins=origins)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:

@@ -22,6 +22,7 @@ from ray.serve.schema import LoggingConfig
 from headrace.admin.deployment import AdminReplica
 from headrace.admin.serving import AdminOrder
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
 from headrace.gateway.cache import CacheLimits
@@ -61,14 +62,18 @@ def start_ray(run: Path | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Applications:
-    """The applications of model versions. `token` opens the channels; once `ended`, nothing is waited for any more."""
+    """The applications of model versions. `token` opens the channels, and `readers` may read metrics.
+
+    Once `ended`, nothing is waited for any more.
+    """
 
     settings: Settings
     token: str
+    readers: Readers
     ended: threading.Event
 
     def deploy(self, version: ModelVersion) -> None:
-        _run([_model(self.settings, version, self.token)])
+        _run([_model(self.settings, version, self.token, self.readers)])
 
     def wait_until_running(self, version: ModelVersion) -> str:
         """Empty once it runs, else why it does not, in one line."""
@@ -101,10 +106,11 @@ class Applications:
 
 def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:
     """Ask Serve for every application; it starts them in the background and keeps them alive from then on."""
-    token = secrets.token_hex(32)
+    token, readers = secrets.token_hex(32), settings.gateway.readers(secrets.token_hex(32))
     start_directory([v.spec.name for v in versions])
-    _run([_gateway(settings, token), _admin(settings), *(_model(settings, v, token) for v in versions)])
-    return Applications(settings, token, ended)
+    models = [_model(settings, v, token, readers) for v in versions]
+    _run([_gateway(settings, token, readers), _admin(settings, readers), *models])
+    return Applications(settings, token, readers, ended)
 
 
 def wait_until_ready(
@@ -201,7 +207,7 @@ def _cpus(wanted: float) -> float:
     return 0 if _is_alone() else wanted
 
 
-def _gateway(settings: Settings, token: str) -> RunTarget:
+def _gateway(settings: Settings, token: str, readers: Readers) -> RunTarget:
     gateway = settings.gateway
     order = GatewayOrder(
         host=gateway.host,
@@ -218,19 +224,20 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
         names=gateway.names,
         origins=gateway.origins,
         caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
+        readers=readers,
     )
     deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
     return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 
-def _admin(settings: Settings) -> RunTarget:
+def _admin(settings: Settings, readers: Readers) -> RunTarget:
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
     gateway, admin = settings.gateway, settings.admin
-    order = AdminOrder(admin.host, admin.port, "", gateway.keys, gateway.names)
+    order = AdminOrder(admin.host, admin.port, "", gateway.keys, gateway.names, readers)
     return _target(ADMIN, deployment.bind(order, _is_alone()))
 
 
-def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
+def _model(settings: Settings, version: ModelVersion, token: str, readers: Readers) -> RunTarget:
     changes = settings.model.get(version.spec.name, ModelSettings())
     backend = changes.backend or version.spec.backend
     if backend not in version.spec.weights:
@@ -239,7 +246,8 @@ def _model(settings: Settings, version: ModelVersion, token: str) -> RunTarget:
     options = {"num_cpus": _cpus(changes.cpus or version.spec.replica.cpus), "num_gpus": gpus}
     count = changes.replicas or version.spec.replica.count
     deployment = _deployment(ModelReplica, "replica", count, options, grace_s=30)
-    return _target(_name(version), deployment.bind(str(Path(version.folder).resolve()), backend, token, _is_alone()))
+    folder = str(Path(version.folder).resolve())
+    return _target(_name(version), deployment.bind(folder, backend, token, readers, _is_alone()))
 
 
 def _deployment(kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float) -> serve.Deployment:

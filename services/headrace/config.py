@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.names import ANY_NAME
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace.keys.private import make_private, replace_private
@@ -92,6 +93,10 @@ class GatewaySettings(_Frozen):
     @property
     def limits(self) -> DoorLimits:
         return DoorLimits(self.max_in_flight, self.default_timeout_s)
+
+    def readers(self, token: str) -> Readers:
+        """Who may read metrics beyond loopback. Without keys a network that is said to be closed is taken as that."""
+        return Readers(token, self.keys, is_open=self.insecure and self.keys is None)
 
     @property
     def edge(self) -> EdgeLimits:

@@ -56,9 +56,12 @@ HeadraceError
 └── StartFailed                the platform or a part of it cannot start; for the operator
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 __all__ = [
+    "KINDS",
+    "OUTCOMES",
     "AmbiguousLength",
     "AnswerTooLarge",
     "BadChunk",
@@ -89,6 +92,7 @@ __all__ = [
     "NonFiniteInput",
     "NotReady",
     "OutOfMemory",
+    "Outcome",
     "Overloaded",
     "PoisonInput",
     "QuotaExceeded",
@@ -119,6 +123,8 @@ __all__ = [
 
 
 Blame = Literal["none", "possible", "certain"]
+# How a request ends, as metrics tell it: answered, or in an error of this one's, or its caller left.
+Outcome = Literal["answered", "caller", "state", "ours", "left"]
 
 
 class HeadraceError(Exception):
@@ -378,7 +384,34 @@ def _family(root: type[HeadraceError]) -> list[type[HeadraceError]]:
     return [root, *(kind for child in root.__subclasses__() for kind in _family(child))]
 
 
-_BY_CODE = {kind.code: kind for kind in _family(HeadraceError)}
+KINDS = tuple(_family(HeadraceError))
+_BY_CODE = {kind.code: kind for kind in KINDS}
+
+# Whose an error is; a subclass's is that of the nearest class above it that is listed. The caller's: it must ask for
+# something else, or less often by its own key's limits. The state of the fleet: the same request may be answered in a
+# moment, elsewhere, or with more time. Ours is all else: what a sound server and a sound model do not do.
+_OUTCOMES: dict[type[HeadraceError], Outcome] = {
+    HeadraceError: "ours",
+    BadRequest: "caller",
+    ReceiptTimeout: "caller",
+    Unauthorized: "caller",
+    Forbidden: "caller",
+    QuotaExceeded: "caller",
+    Unknown: "caller",
+    WrongMethod: "caller",
+    UnknownMethod: "caller",
+    UnknownProtocol: "caller",
+    UnsupportedMedia: "caller",
+    Conflict: "caller",
+    SequenceLost: "state",
+    SequenceMoved: "state",
+    Unavailable: "state",
+    DeadlineExceeded: "state",
+    ClientGone: "left",
+}
+OUTCOMES: Mapping[str, Outcome] = {
+    kind.code: next(_OUTCOMES[above] for above in kind.__mro__ if above in _OUTCOMES) for kind in KINDS
+}
 
 
 def error_from(code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> HeadraceError:

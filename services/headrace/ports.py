@@ -1,13 +1,12 @@
 """Are the ports free, and may they face whom they face? Asked before anything is started or imported that is heavy."""
 
-import ipaddress
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from headrace.config import Settings
+from headrace.config import Settings, cluster_address
+from headrace.edge.names import is_loopback
 from headrace.errors import StartFailed
 from headrace.keys.file import read_keys
 from headrace.keys.key import utc_now
@@ -54,17 +53,12 @@ def _check_keys(path: Path) -> None:
 
 
 def _lacking(settings: Settings) -> Iterator[str]:
-    """For each port that more than this machine can reach: what it lacks."""
+    """For each port that more than this machine can reach: what it lacks; and of metrics, if they are open for that."""
     gateway, admin = settings.gateway, settings.admin
     keys = [] if gateway.keys else ["keys (gateway.keys)"]
     tls = [] if gateway.tls_certificate else ["TLS (gateway.tls_certificate, gateway.tls_key)"]
     for name, host, lacking in (("data", gateway.host, keys + tls), ("admin", admin.host, keys)):
-        if lacking and not _is_loopback(host):
+        if lacking and not is_loopback(host):
             yield f"the {name} port on {host} has no {' and no '.join(lacking)}"
-
-
-def _is_loopback(host: str) -> bool:
-    """A name other than localhost may lead anywhere, and counts as the network."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+    if gateway.insecure and not gateway.keys and cluster_address():
+        yield "the metrics of every process ask for no key"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace import errors
-from headrace.edge.problems import STATUS
+from headrace.edge.problems import ENDS, STATUS, status_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
@@ -133,6 +133,23 @@ def test_every_error_is_in_the_tree_exported_numbered_and_finds_its_way_home(
     assert any(ancestor in STATUS for ancestor in kind.__mro__)
     again = errors.error_from(kind.code, "why", 2.0)
     assert (type(again), again.message, again.retry_after_s) == (kind, "why", 2.0)
+
+
+@pytest.mark.parametrize("kind", family(errors.HeadraceError))
+def test_every_error_is_somebodys_as_its_status_has_it(kind: type[errors.HeadraceError]) -> None:
+    """A client reads a status the same way: 4xx is its own, but for what was lost with a replica, and 5xx is not."""
+    status = status_of(kind("why"))
+    by_status = {
+        499: {"left"},
+        409: {"caller", "state"},
+        501: {"caller"},
+        505: {"caller"},
+        503: {"state"},
+        504: {"state"},
+    }
+    expected = by_status.get(status, {"caller"} if status < 500 else {"ours"})
+    assert errors.OUTCOMES[kind.code] in expected
+    assert (status, errors.OUTCOMES[kind.code]) in ENDS
 
 
 def test_codes_tell_the_errors_apart() -> None:

@@ -1,8 +1,11 @@
 """What one connection bears: bounds at themselves and one beyond, deadlines, order, and ends that lose no answer."""
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 
 import pytest
 from tests.edge.conftest import Caller, Listener, chunked, listening, request
@@ -292,6 +295,21 @@ async def test_a_caller_who_ends_early_is_told_and_counted_once(listener: Listen
     assert listener.app.refused == ["body_truncated"]
     await caller.rest()
     assert listener.app.gone == []
+
+
+async def test_a_body_that_is_given_up_was_being_received_until_then(listener: Listener) -> None:
+    caller = await listener.call()
+    await caller.send(request(b"abc", "Expect: 100-continue")[:-3])
+    assert (await caller.answer())[0] == 100
+    left_s = monotonic()
+    # A reset: after an end alone the caller is still answered.
+    caller.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    caller.writer.transport.abort()
+    async with asyncio.timeout(5):
+        while not listener.app.gone:
+            await asyncio.sleep(0)
+    exchange = listener.app.gone[0]
+    assert exchange.began_s < left_s < exchange.received_s
 
 
 async def test_a_caller_who_leaves_is_told_of_once() -> None:

@@ -181,7 +181,7 @@ def counted(served: Plain) -> dict[tuple[str, str, str, str], float]:
         (s.labels["model"], s.labels["version"], s.labels["door"], s.labels["code"]): s.value
         for family in text_string_to_metric_families(metrics(served))
         for s in family.samples
-        if s.name == "headrace_requests_total"
+        if s.name == "headrace_requests_total" and s.value
     }
 
 

@@ -50,6 +50,20 @@ async def test_the_newest_ready_version_answers_and_another_may_be_asked_for(tow
     assert len(nine.service.requests) == 2
 
 
+async def test_versions_are_told_when_they_join_and_leave_but_not_when_replicas_do(town: Town) -> None:
+    await town.start("1")
+    await town.start("1")
+    town.tell(town.entries[1:])
+    await town.router.settle()
+    assert town.events.versions == ["+1"]
+    await town.start("2")
+    town.tell([entry for entry in town.entries if entry.spec.version == "2"])
+    await until(lambda: len(town.events.versions) == 3)
+    town.tell([], models=())
+    await until(lambda: len(town.events.versions) == 4)
+    assert town.events.versions == ["+1", "+2", "-1", "-2"]
+
+
 async def test_what_is_not_there_is_told_apart(town: Town) -> None:
     with pytest.raises(NotReady):
         town.router.find("other", None)  # nothing is known yet

@@ -39,6 +39,13 @@ class Retries(Silent):
         self.waits: list[float] = []
         self.waiting: Callable[[], int] = lambda: 0
         self.troubled: dict[str, bool] = {}
+        self.versions: list[str] = []
+
+    def version_joined(self, spec: ModelSpec) -> None:
+        self.versions.append(f"+{spec.version}")
+
+    def version_left(self, spec: ModelSpec) -> None:
+        self.versions.append(f"-{spec.version}")
 
     def model_troubled(self, model: str, *, is_troubled: bool) -> None:
         self.troubled[model] = is_troubled

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from tests.keys.certificates import write_pair
 
 from headrace.config import AdminSettings, GatewaySettings, Settings
+from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
@@ -117,3 +118,20 @@ def test_half_of_a_certificate_is_refused(alone: str) -> None:
 def test_paths_are_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert GatewaySettings(keys=Path("keys.json")).keys == tmp_path / "keys.json"
+
+
+def test_metrics_are_open_beyond_loopback_where_a_network_is_said_to_be_closed_and_there_are_no_keys(
+    keys: dict[str, Any],
+) -> None:
+    asked = [settings(), settings(insecure=True), settings(**keys), settings(insecure=True, **keys)]
+    assert [one.gateway.readers("t").is_open for one in asked] == [False, True, False, False]
+    assert asked[2].gateway.readers("t") == Readers("t", keys["keys"])
+
+
+def test_a_cluster_that_is_insecure_says_that_its_metrics_are_open(
+    keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.1:6379")
+    assert "metrics of every process" in (check_exposure(settings(insecure=True)) or "")
+    assert check_exposure(settings()) is None
+    assert check_exposure(settings(insecure=True, **keys)) is None

@@ -1,14 +1,14 @@
 """Many processes' metrics as one page, and the names that boards and alerts know."""
 
-import http.client
+import gzip
 import math
 from dataclasses import dataclass
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.telemetry.exposition import expose, merge
+from headrace.telemetry.exposition import merge, render_of
 from headrace.telemetry.prometheus import BATCH_ROWS, SECONDS, PrometheusGateway, PrometheusReplica
 from headrace.tensor import Times
 
@@ -26,7 +26,7 @@ def gateway_page(requests: int) -> str:
     gateway = PrometheusGateway(registry)
     gateway.watch_in_flight(lambda: 3)
     for _ in range(requests):
-        gateway.request_ended("m", "1", "infer", 200, 0.02)
+        gateway.request_ended("m", "1", "infer", 200, "answered", 0.02)
     gateway.request_retried("m")
     gateway.loop_lagged(0.001)
     return generate_latest(registry).decode()
@@ -117,14 +117,32 @@ def test_buckets_grow(buckets: tuple[float, ...]) -> None:
     assert list(buckets) == sorted(set(buckets))
 
 
-def test_a_registry_is_served_with_the_processs_own_figures() -> None:
+def test_a_page_has_the_processs_own_figures() -> None:
     registry = CollectorRegistry()
     Counter("mine", "Mine.", registry=registry).inc()
-    Histogram("slow", "Slow.", registry=registry).observe(1)
-    with expose(registry, "127.0.0.1") as target:
-        connection = http.client.HTTPConnection(target, timeout=5)
-        connection.request("GET", "/metrics")
-        page = connection.getresponse().read().decode()
-        connection.close()
+    page = render_of(registry)(None, None).content.decode()
     assert total(page, "mine_total") == 1
     assert total(page, "process_open_fds") > 0
+
+
+# What Prometheus 2.42 sends with each scrape.
+_PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, "text/plain; version=0.0.4"),
+        (_PROMETHEUS, "application/openmetrics-text; version=1.0.0"),
+        ("text/plain;version=1.0.0", "text/plain; version=1.0.0"),
+    ],
+)
+def test_a_page_has_the_form_that_is_asked_for(accept: str | None, content_type: str) -> None:
+    render = render_of(CollectorRegistry())
+    assert render(accept, None).content_type.startswith(f"{content_type}; charset=utf-8")
+    compressed = render(accept, "gzip")
+    assert compressed.headers == [(b"content-encoding", b"gzip")]
+    assert b"process_open_fds" in gzip.decompress(compressed.content)

@@ -28,7 +28,7 @@ class AdminReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         order = replace(order, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())
-        desk = Desk(lambda: self._fleet, give_order, change_logging)
+        desk = Desk(lambda: self._fleet, give_order, change_logging, order.readers.token)
         self._thread: LoopThread[str] = LoopThread("admin", lambda ready, stop: serve_admin(order, desk, ready, stop))
         metrics = self._thread.start(START_TIMEOUT_S)
         self._membership = Membership(process_entry(process_id, "admin", metrics), on_change=self._update)

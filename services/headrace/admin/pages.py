@@ -28,7 +28,7 @@ async def server_metadata(_: Desk, __: Exchange, ___: bytes) -> Response:
 
 async def metrics(at: Desk, _: Exchange, __: bytes) -> Response:
     processes = at.fleet().processes
-    pages = await asyncio.gather(*(asyncio.to_thread(_scrape, p.metrics) for p in processes))
+    pages = await asyncio.gather(*(asyncio.to_thread(_scrape, p.metrics, at.metrics_token) for p in processes))
     named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
     return Response(200, await asyncio.to_thread(merge, named), CONTENT_TYPE_LATEST.encode())
 
@@ -63,14 +63,17 @@ def _labels(process: ProcessEntry) -> dict[str, str]:
     return {"role": process.role, "process": process.id, "node": process.node}
 
 
-def _scrape(target: str) -> str:
-    """A process's page; empty if it does not answer in time, for one dead process must not hide the others."""
+def _scrape(target: str, token: str) -> str:
+    """A process's page; empty if it gives none in time, for one dead process must not hide the others."""
     connection = http.client.HTTPConnection(target, timeout=_SCRAPE_TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode()
+        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        if answer.status == 200:
+            return answer.read().decode()
     except (OSError, http.client.HTTPException):
-        log.warning("%s gave no metrics", target)
-        return ""
+        pass
     finally:
         connection.close()
+    log.warning("%s gave no metrics", target)
+    return ""

@@ -26,11 +26,15 @@ _name = TypeAdapter(Name)
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What these routes work with: the fleet as it is now, and who carries out orders and changes how all log."""
+    """What these routes work with: the fleet as it is now, and who carries out orders and changes how all log.
+
+    `metrics_token` opens the metrics of all processes.
+    """
 
     fleet: Callable[[], Fleet]
     give_order: Callable[[Order], Awaitable[tuple[IndexEntry, ...]]]
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
+    metrics_token: str = ""
 
 
 class _IndexBody(StrictBody):

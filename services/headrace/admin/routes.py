@@ -62,4 +62,4 @@ class AdminPolicy:
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None:  # noqa: ARG002 - a policy's signature
         if code:
-            self._events.request_failed(exchange.door, code)
+            self._events.request_failed(code)

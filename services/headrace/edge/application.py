@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from headrace.edge.cors import Cors
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.names import Names
-from headrace.edge.problems import problem, status_of
+from headrace.edge.problems import LEFT, problem, status_of
 from headrace.edge.routes import Route, RouteTable
 from headrace.errors import HeadraceError
 from headrace.telemetry.logs import request_id
@@ -17,8 +17,6 @@ from headrace.telemetry.logs import request_id
 __all__ = ["Policy", "RoutedApplication"]
 
 A = TypeVar("A")
-# The status that a request is counted with whose caller went away; nobody is answered so.
-LEFT = 499
 
 
 class Policy(Protocol):

@@ -30,7 +30,8 @@ class Exchange:
     `headers` have lower-case names; one that came twice has its values joined by ", ", as HTTP defines. `params` are
     those of the path, percent-decoded; `query` is as it came, without its question mark. `door`, `model` and `version`
     are set by the application from what it found, never from the request: they are labels. `max_body_bytes` may be
-    lowered or raised while the head is admitted.
+    lowered or raised while the head is admitted. `began_s` is the end of the head; `received_s` the end of the body, or
+    when the rest of that was given up.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Exchange:
         "path",
         "peer",
         "query",
+        "received_s",
         "request_id",
         "version",
     )
@@ -63,7 +65,7 @@ class Exchange:
         self.request_id = ""
         self.handler: object = None
         self.key: object = None
-        self.began_s = monotonic()
+        self.began_s = self.received_s = monotonic()
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)

@@ -7,9 +7,9 @@ import orjson
 
 from headrace import errors
 from headrace.edge.exchange import Response
-from headrace.errors import HeadraceError
+from headrace.errors import KINDS, OUTCOMES, HeadraceError, Outcome
 
-__all__ = ["OPENAI_PATH", "STATUS", "problem", "status_of"]
+__all__ = ["ENDS", "LEFT", "OPENAI_PATH", "STATUS", "problem", "status_of"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,9 @@ STATUS: dict[type[HeadraceError], int] = {
     errors.StartFailed: 500,
 }
 
+# The status that a request is counted with whose caller went away; nobody is answered so.
+LEFT = STATUS[errors.ClientGone]
+
 
 def problem(error: Exception, request_id: str, path: str) -> Response:
     """The answer to a failed request. What is not of our family is logged here and named to nobody."""
@@ -61,7 +64,17 @@ def problem(error: Exception, request_id: str, path: str) -> Response:
 
 
 def status_of(error: HeadraceError) -> int:
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return _status(type(error))
+
+
+def _status(kind: type[HeadraceError]) -> int:
+    return next(STATUS[above] for above in kind.__mro__ if above in STATUS)
+
+
+# Every way in which a request may end.
+ENDS: frozenset[tuple[int, Outcome]] = frozenset(
+    {(200, "answered"), *((_status(kind), OUTCOMES[kind.code]) for kind in KINDS)}
+)
 
 
 def _headers(error: HeadraceError) -> list[tuple[bytes, bytes]]:

@@ -4,6 +4,8 @@ A request is admitted or refused when its head is whole, before any of its body 
 is raised, and then nothing more can be read here: what would follow is nobody's request.
 """
 
+from time import monotonic
+
 import httptools
 
 from headrace import errors
@@ -86,6 +88,8 @@ class Receiver:
         """Give up what arrives: it will not be whole."""
         self._budget.give_back(sum(map(len, self._body)))
         self._body = []
+        if self.arriving is not None:
+            self.arriving.received_s = monotonic()
         self.arriving = None
 
     def end(self) -> None:
@@ -216,6 +220,7 @@ class Receiver:
             return  # so the parser has it, which passes over the body
         exchange, self.arriving = self.arriving, None
         assert exchange is not None, "a message has a head"
+        exchange.received_s = monotonic()
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.

@@ -43,8 +43,9 @@ async def serve_http(
     stop: asyncio.Event,
     limits: EdgeLimits,
     tls: ssl.SSLContext | None = None,
+    drain_s: float = DRAIN_S,
 ) -> None:
-    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within DRAIN_S."""
+    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within `drain_s`."""
     peers: Peers[Connection] = Peers(limits.max_connections, limits.max_connections_per_peer)
     server = await asyncio.get_running_loop().create_server(
         partial(Connection, app, limits, Budget(limits.max_bodies_bytes), peers),
@@ -60,7 +61,7 @@ async def serve_http(
     for connection in peers:
         connection.drain()
     try:
-        async with asyncio.timeout(DRAIN_S):
+        async with asyncio.timeout(drain_s):
             await peers.empty()
     except TimeoutError:
         for connection in peers:

@@ -117,7 +117,7 @@ def _request(
     at: Doors, exchange: Exchange, inputs: Sequence[Tensor], outputs: Sequence[str], timeout_s: float = 0.0
 ) -> Request:
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
-    deadline_s = exchange.began_s + allowed_s
+    deadline_s = exchange.received_s + allowed_s
     return Request(inputs, outputs, deadline_s, exchange.request_id, owner=_owner(exchange))
 
 

@@ -46,7 +46,7 @@ _REQUEST_ID: Schema = {
 _TIMEOUT: Schema = {
     "name": "X-Request-Timeout",
     "in": "header",
-    "description": "seconds from receipt to answer",
+    "description": "seconds from the last byte of the request to its answer",
     "schema": {"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT_S},
 }
 _INFER_PARAMETERS: list[Schema] = [

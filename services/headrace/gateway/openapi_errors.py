@@ -6,8 +6,7 @@ these, and nobody is answered 499.
 
 from http import HTTPStatus
 
-from headrace.edge.application import LEFT
-from headrace.edge.problems import OPENAI_PATH, STATUS, status_of
+from headrace.edge.problems import LEFT, OPENAI_PATH, STATUS, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES

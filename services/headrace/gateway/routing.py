@@ -330,6 +330,7 @@ class Router:
         versions = self._models.setdefault(spec.name, {})
         known = versions.get(spec.version)
         if known is None or (not known.members and known.spec != spec):
+            self._events.version_joined(spec)
             versions[spec.version] = Version(spec, entry.labels, Codec(spec, entry.labels), entry.backend)
             newest_first = sorted(versions.items(), key=lambda item: version_order(item[0]), reverse=True)
             self._models[spec.name] = versions = dict(newest_first)
@@ -356,6 +357,7 @@ class Router:
             empty = empty[1:]  # the newest may come back
         for version in empty:
             del versions[version.spec.version]
+            self._events.version_left(version.spec)
             version.line.close()
             self._steps.replicas_changed()
         if not versions:

@@ -9,6 +9,8 @@ from typing import cast
 from headrace.edge.changes import Changes
 from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange
+from headrace.edge.problems import LEFT
+from headrace.errors import OUTCOMES
 from headrace.gateway.admission import Admission
 from headrace.gateway.asking import may_use
 from headrace.gateway.media import check_media
@@ -66,10 +68,13 @@ class DataPolicy:
         if self._keys is not None and exchange.key is not None:
             self._keys.give_back(cast(Key, exchange.key))
             exchange.key = None
-        seconds = monotonic() - exchange.began_s
-        self._events.request_ended(exchange.model, exchange.version, exchange.door, status, seconds)
+        events, door = self._events, exchange.door
+        outcome = OUTCOMES[code] if code else "left" if status == LEFT else "answered"
+        events.request_ended(exchange.model, exchange.version, door, status, outcome, monotonic() - exchange.received_s)
+        if exchange.method == "POST":
+            events.body_received(door, exchange.received_s - exchange.began_s)
         if code:
-            self._events.request_failed(exchange.door, code)
+            events.request_failed(code)
 
 
 def _owner(exchange: Exchange) -> str:

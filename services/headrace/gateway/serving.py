@@ -14,7 +14,9 @@ from headrace.edge.budget import Budget
 from headrace.edge.changes import Changes
 from headrace.edge.cors import Cors, preflights
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.metrics import expose
 from headrace.edge.names import Names, own_names
+from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.admission import Admission, DoorLimits
@@ -24,10 +26,11 @@ from headrace.gateway.offload import Offload
 from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
+from headrace.gateway.ways import WAYS
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
 from headrace.loop_thread import own
 from headrace.telemetry import logs
-from headrace.telemetry.exposition import expose
+from headrace.telemetry.exposition import render_of
 from headrace.telemetry.logs import LogSettings
 from headrace.telemetry.prometheus import PrometheusGateway
 
@@ -41,6 +44,7 @@ class GatewayOrder:
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
     version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
     answers are kept. `names` are the port's own beside its host; pages of `origins` may ask and read answers.
+    `readers` of its metrics are asked who they are where `address` is no loopback.
     """
 
     host: str
@@ -57,6 +61,7 @@ class GatewayOrder:
     caches: Mapping[str, CacheLimits] = field(default_factory=dict)
     names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ async def serve_gateway(
     """
     sock = listen(order.host, order.port)
     registry = CollectorRegistry()
-    events = PrometheusGateway(registry)
+    events = PrometheusGateway(registry, WAYS)
     router = Router(order.node, order.token, events, max(1, order.limits.max_in_flight // 2), tell_ended)
     admission = Admission(order.limits)
     async with AsyncExitStack() as stack:
@@ -107,7 +112,7 @@ async def serve_gateway(
         tls = make_context(*order.tls) if order.tls else None
         if order.tls and tls:
             own(stack, follow_certificate(tls, *order.tls))
-        metrics = stack.enter_context(expose(registry, order.address))
+        metrics = await stack.enter_async_context(expose(render_of(registry), order.address, order.readers))
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ray import serve
 
+from headrace.edge.readers import Readers
 from headrace.errors import HeadraceError
 from headrace.fleet.calls import begin_start, read_fleet, tell_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry
@@ -28,13 +29,13 @@ DRAIN_TIMEOUT_S = 25.0
 class ModelReplica:
     """One replica process of one model version."""
 
-    def __init__(self, folder: str, backend: str, token: str, is_alone: bool) -> None:
+    def __init__(self, folder: str, backend: str, token: str, readers: Readers, is_alone: bool) -> None:
         logs.configure("replica")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
         socket = str(own_folder() / f"{process_id}.sock")
-        order = ReplicaOrder(folder, backend, node, host, socket, token, is_alone)
+        order = ReplicaOrder(folder, backend, node, host, socket, token, is_alone, readers)
         self._thread: LoopThread[Serving] = LoopThread(
             "replica", lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs)
         )

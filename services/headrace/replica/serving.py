@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from headrace import backends
 from headrace.channel import Address, serve
 from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
+from headrace.edge.metrics import expose
+from headrace.edge.readers import Readers
 from headrace.replica.handing_over import Estate, FindHeirs, hand_over, no_heirs
 from headrace.replica.host import Host, Load
 from headrace.replica.states import zeros
-from headrace.telemetry.exposition import expose
+from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
 
@@ -29,6 +31,7 @@ class ReplicaOrder:
     """What to serve and where. `unix` is the socket's path; `host` is this node's address for TCP and for metrics.
 
     On a lone node, `is_alone`, all gateways come by the socket, and nothing listens by TCP.
+    `readers` of its metrics are asked who they are where `host` is no loopback.
     """
 
     folder: str
@@ -38,6 +41,7 @@ class ReplicaOrder:
     unix: str
     token: str
     is_alone: bool = False
+    readers: Readers = field(default_factory=Readers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +78,21 @@ async def serve_replica(
     verify(version)
     spec = version.spec
     registry = CollectorRegistry()
-    events = PrometheusReplica(registry, spec.name, spec.version)
+    events = PrometheusReplica(registry, spec.name, spec.version, has_raw_input=spec.raw is not None)
     welcome = Welcome(spec.name, spec.version)
-    with expose(registry, order.host) as metrics:
-        async with (
-            Host(version, order.backend, events, load) as host,
-            serve(host, welcome, order.token, order.unix, "" if order.is_alone else order.host) as (channel, port),
-        ):
-            address = Address(order.node, order.unix, order.host, port)
-            go_away = partial(_go_away, host, channel, order, find_heirs)
-            ready(Serving(host.version, _labels(version), address, metrics, lambda: host.health().is_ready, go_away))
-            await stop.wait()
-            await go_away()
-            async with asyncio.timeout(DRAIN_S):
-                await channel.settle()
-                await host.drain()
+    async with (
+        expose(render_of(registry), order.host, order.readers) as metrics,
+        Host(version, order.backend, events, load) as host,
+        serve(host, welcome, order.token, order.unix, "" if order.is_alone else order.host) as (channel, port),
+    ):
+        address = Address(order.node, order.unix, order.host, port)
+        go_away = partial(_go_away, host, channel, order, find_heirs)
+        ready(Serving(host.version, _labels(version), address, metrics, lambda: host.health().is_ready, go_away))
+        await stop.wait()
+        await go_away()
+        async with asyncio.timeout(DRAIN_S):
+            await channel.settle()
+            await host.drain()
 
 
 async def _go_away(host: Host, channel: ChannelServer, order: ReplicaOrder, find_heirs: FindHeirs) -> None:

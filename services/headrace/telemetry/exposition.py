@@ -1,32 +1,60 @@
-"""A process's metrics over HTTP, and many processes' metrics as one page."""
+"""A process's metrics as a page, and many processes' metrics as one page."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+    make_wsgi_app,
+)
 from prometheus_client.core import Metric
-from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-__all__ = ["expose", "merge"]
+__all__ = ["Page", "Render", "merge", "render_of"]
 
 
-@contextmanager
-def expose(registry: CollectorRegistry, host: str) -> Iterator[str]:
-    """Serve a registry, with the process's own figures, at a free port of `host`; gives `host:port`."""
+class Page(NamedTuple):
+    """A page of metrics, its Content-Type and its other headers."""
+
+    content: bytes
+    content_type: str
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+# Makes a page, in any thread, in the form that Accept and Accept-Encoding ask for.
+Render = Callable[[str | None, str | None], Page]
+
+
+def render_of(registry: CollectorRegistry) -> Render:
+    """What makes a registry's page, with the process's own figures, as prometheus_client's own server does."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    server, thread = start_http_server(0, addr=host, registry=registry)
-    try:
-        yield f"{host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(timeout=5)
+    application = make_wsgi_app(registry)
+
+    def render(accept: str | None, accept_encoding: str | None) -> Page:
+        told: dict[str, str] = {}
+        asked = {"HTTP_ACCEPT": accept, "HTTP_ACCEPT_ENCODING": accept_encoding}
+        content = application(
+            {
+                "REQUEST_METHOD": "GET",
+                "PATH_INFO": "/metrics",
+                **{name: value for name, value in asked.items() if value},
+            },
+            lambda _, headers: told.update(headers),
+        )
+        content_type = told.pop("Content-Type")
+        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        return Page(b"".join(content), content_type, headers)
+
+    return render
 
 
-class _Page:
+class _Families:
     """Families of several pages under one name each, as a collector."""
 
     def __init__(self, families: Mapping[str, Metric]) -> None:
@@ -45,5 +73,5 @@ def merge(pages: Mapping[str, str]) -> bytes:
             for sample in family.samples:
                 merged.samples.append(sample._replace(labels={**sample.labels, "process": process}))
     registry = CollectorRegistry()
-    registry.register(_Page(families))
+    registry.register(_Families(families))
     return generate_latest(registry)

@@ -1,51 +1,64 @@
-"""Prometheus listens: every metric of the project is named here, and nowhere else.
+"""Prometheus listens: every metric of the project is named here and in `endings`, and nowhere else.
 
-Labels are cached children, looked up by keys that come from specs and from fixed tables: a scrape cannot grow with
-what strangers send.
+Labels come from specs and from fixed tables: a scrape cannot grow with what strangers send. Counters are there at 0
+before they count, since Prometheus sees an increase only of what it has seen before.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from headrace.errors import OUTCOMES, Outcome
+from headrace.telemetry.endings import Endings, Ways
 from headrace.telemetry.events import Line
 from headrace.tensor import Times
+from headrace_models.spec import ModelSpec
 
 __all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusReplica"]
 
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# Up to the longest deadline that a request may have.
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+# When each child was made: a second series for each counter, of which nobody asks anything.
+disable_created_metrics()  # type: ignore[no-untyped-call] # the library's own lack of types
+
+_NO_WAYS = Ways()
 
 
 class PrometheusEdge:
     """Metrics of any port."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._errors = Counter(
-            "headrace_errors", "Requests that ended in an error, by its code.", ["door", "code"], registry=registry
+        errors = Counter(
+            "headrace_errors",
+            "Requests that ended in an error, by its code and whose it is.",
+            ["code", "outcome"],
+            registry=registry,
         )
+        self._errors = {code: errors.labels(code, outcome) for code, outcome in OUTCOMES.items()}
 
-    def request_failed(self, door: str, code: str) -> None:
-        self._errors.labels(door, code).inc()
+    def request_failed(self, code: str) -> None:
+        self._errors[code].inc()
 
 
 class PrometheusGateway(PrometheusEdge):
-    """Metrics of one gateway process."""
+    """Metrics of one gateway process; `ways` are there from the start."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, ways: Ways = _NO_WAYS) -> None:
         super().__init__(registry)
-        labels = ["model", "version", "door"]
-        self._requests = Counter(
-            "headrace_requests", "Requests answered, by HTTP status.", [*labels, "code"], registry=registry
-        )
-        self._seconds = Histogram(
-            "headrace_request_seconds",
-            "From the request's last byte to its answer.",
-            labels,
+        self._endings = Endings(registry, SECONDS, ways)
+        receipts = Histogram(
+            "headrace_receipt_seconds",
+            "From the end of a request's head to the last byte of its body.",
+            ["door"],
             buckets=SECONDS,
             registry=registry,
         )
+        self._receipts = lru_cache(maxsize=None)(receipts.labels)
+        for door in ways.body_doors:
+            self._receipts(door)
         self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
         self._retries = Counter(
             "headrace_retries",
@@ -83,15 +96,27 @@ class PrometheusGateway(PrometheusEdge):
             buckets=SECONDS,
             registry=registry,
         )
-        self._children = lru_cache(maxsize=4096)(self._labelled)
+        counters = (self._retries, self._poisoned, self._hits, self._misses, self._shared)
+        self._of_models = (*counters, self._waits, self._troubled)
 
     def watch_in_flight(self, requests: Callable[[], int]) -> None:
         self._in_flight.set_function(requests)
 
-    def request_ended(self, model: str, version: str, door: str, code: int, seconds: float) -> None:
-        requests, latency = self._children(model, version, door, code)
-        requests.inc()
-        latency.observe(seconds)
+    def version_joined(self, spec: ModelSpec) -> None:
+        self._endings.joined(spec)
+        for family in self._of_models:
+            family.labels(spec.name)
+
+    def version_left(self, spec: ModelSpec) -> None:
+        for model in self._endings.left(spec):
+            for family in self._of_models:
+                family.remove(model)
+
+    def body_received(self, door: str, seconds: float) -> None:
+        self._receipts(door).observe(seconds)
+
+    def request_ended(self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float) -> None:
+        self._endings.count(model, version, door, status, outcome, seconds)
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()
@@ -123,14 +148,14 @@ class PrometheusGateway(PrometheusEdge):
     def loop_lagged(self, seconds: float) -> None:
         self._lag.observe(seconds)
 
-    def _labelled(self, model: str, version: str, door: str, code: int) -> tuple[Counter, Histogram]:
-        return self._requests.labels(model, version, door, str(code)), self._seconds.labels(model, version, door)
-
 
 class PrometheusReplica:
-    """Metrics of one replica process, which serves one model version."""
+    """Metrics of one replica process, which serves one model version.
 
-    def __init__(self, registry: CollectorRegistry, model: str, version: str) -> None:
+    One without raw input makes no tensors, and has no figures of that.
+    """
+
+    def __init__(self, registry: CollectorRegistry, model: str, version: str, *, has_raw_input: bool = True) -> None:
         def seconds(name: str, text: str) -> Histogram:
             family = Histogram(name, text, ["model", "version"], buckets=SECONDS, registry=registry)
             return family.labels(model, version)
@@ -139,7 +164,11 @@ class PrometheusReplica:
             return Gauge(name, text, ["model", "version"], registry=registry).labels(model, version)
 
         self._queue = seconds("headrace_queue_seconds", "From joining the line to the start of the batch.")
-        self._preprocess = seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
+        self._preprocess = (
+            seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
+            if has_raw_input
+            else None
+        )
         self._compute = seconds("headrace_compute_seconds", "The batch that the request ran in.")
         self._batch_rows = Histogram(
             "headrace_batch_rows", "Rows of a batch.", ["model", "version"], buckets=BATCH_ROWS, registry=registry
@@ -175,7 +204,7 @@ class PrometheusReplica:
     def request_served(self, times: Times) -> None:
         self._queue.observe(times.queue_s)
         self._compute.observe(times.compute_s)
-        if times.preprocess_s:
+        if times.preprocess_s and self._preprocess is not None:
             self._preprocess.observe(times.preprocess_s)
 
     def watch_batcher(self, line: Line) -> None:

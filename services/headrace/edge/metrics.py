@@ -1,0 +1,119 @@
+"""A process's metrics over HTTP: on the edge, so that connections, threads and time are bounded as on any port."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from types import TracebackType
+
+from headrace.edge.application import RoutedApplication
+from headrace.edge.exchange import Exchange, Response
+from headrace.edge.limits import EdgeLimits
+from headrace.edge.names import Names, is_loopback, own_names
+from headrace.edge.readers import Readers
+from headrace.edge.routes import Route
+from headrace.edge.server import listen, serve_http
+from headrace.errors import Forbidden, Unauthorized
+from headrace.keys import KeyRing, follow
+from headrace.loop_thread import own
+from headrace.telemetry.exposition import Page, Render
+
+__all__ = ["LIMITS", "expose"]
+
+# A scraper needs one connection. The rest is for those who hold theirs and ask nothing: they cost no thread, end soon,
+# and those of one address leave room for others.
+LIMITS = EdgeLimits(
+    max_body_bytes=1024,
+    max_bodies_bytes=64 << 10,
+    head_timeout_s=5.0,
+    body_timeout_s=5.0,
+    keep_alive_s=15.0,
+    write_timeout_s=10.0,
+    max_pipelined=1,
+    max_connections=512,
+    max_connections_per_peer=384,
+)
+_DRAIN_S = 1.0
+
+
+@asynccontextmanager
+async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[str]:
+    """Serve the page that `render` makes at a free port of `host`; gives `host:port`."""
+    sock, stop = listen(host, 0), asyncio.Event()
+    is_open = readers.is_open or is_loopback(host)
+    async with AsyncExitStack() as stack:
+        page = stack.enter_context(_SharedPage(render))
+        policy = _ReadersAlone(readers, is_open=is_open)
+        if readers.keys and not is_open:
+            own(stack, follow(policy.keys, readers.keys))
+        names = Names(own_names(host, ()))
+        app = RoutedApplication([Route("GET", "/metrics", "metrics", _metrics)], page, policy, names)
+        serving = asyncio.create_task(serve_http(app, sock, stop, LIMITS, drain_s=_DRAIN_S))
+        try:
+            yield f"{host}:{sock.getsockname()[1]}"
+        finally:
+            stop.set()
+            await serving
+
+
+async def _metrics(page: "_SharedPage", exchange: Exchange, _: bytes) -> Response:
+    made = await page.get(exchange.header(b"accept"), exchange.header(b"accept-encoding"))
+    return Response(200, made.content, made.content_type.encode(), made.headers)
+
+
+class _SharedPage:
+    """Makes pages in one thread, one at a time; who comes while one waits to be made shares it."""
+
+    def __init__(self, render: Render) -> None:
+        self._render = render
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._waiting: dict[tuple[str | None, str | None], Future[Page]] = {}
+
+    def __enter__(self) -> "_SharedPage":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def get(self, accept: str | None, accept_encoding: str | None) -> Page:
+        """The page as it is from now on, in the form that is wanted."""
+        wanted = (accept, accept_encoding)
+        page = self._waiting.get(wanted)
+        if page is None:
+            page = self._waiting[wanted] = Future()
+            self._thread.submit(self._make, wanted, page)
+        return await asyncio.shield(asyncio.wrap_future(page))
+
+    def _make(self, wanted: tuple[str | None, str | None], page: Future[Page]) -> None:
+        del self._waiting[wanted]  # who comes from now on may have been counted too late for this one
+        try:
+            page.set_result(self._render(*wanted))
+        except Exception as error:
+            page.set_exception(error)
+
+
+class _ReadersAlone:
+    """The policy of a metrics port."""
+
+    def __init__(self, readers: Readers, *, is_open: bool) -> None:
+        self.keys = KeyRing(())  # filled, and kept up, by who follows the file
+        self._has_keys = readers.keys is not None
+        self._own = f"Bearer {readers.token}".encode() if readers.token else b""
+        self._is_open = is_open
+
+    def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
+        shown = exchange.header(b"authorization")
+        if self._is_open or (self._own and hmac.compare_digest((shown or "").encode(), self._own)):
+            return
+        if not self._has_keys:
+            raise Unauthorized("metrics: expected an admin's key, and there is no key file (gateway.keys)")
+        if not self.keys.authenticate(shown).admin:
+            raise Forbidden("expected an admin's key")
+
+    def place(self, exchange: Exchange) -> AbstractContextManager[None]:  # noqa: ARG002 - a policy's signature
+        return nullcontext()
+
+    def ended(self, exchange: Exchange, status: int, code: str) -> None: ...

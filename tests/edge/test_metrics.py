@@ -1,0 +1,188 @@
+"""A process's metrics port: bounded whatever connects to it, and beyond loopback for those alone who may read it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.edge.conftest import IN_TIME_S, Caller, request
+
+from headrace.edge.metrics import LIMITS, expose
+from headrace.edge.readers import Readers
+from headrace.keys.file import add_key
+from headrace.keys.key import issue, utc_now
+from headrace.telemetry.exposition import Page, Render
+
+GET = request(method="GET", target="/metrics")
+# An address of no loopback interface, which is reached by loopback all the same.
+OPEN_ADDRESS = "0.0.0.0"
+
+
+def page(accept: str | None, accept_encoding: str | None) -> Page:
+    return Page(f"{accept} {accept_encoding}".encode(), "text/plain", [])
+
+
+class Place:
+    """A metrics port, and who calls it."""
+
+    def __init__(self, target: str) -> None:
+        self._port = int(target.rpartition(":")[2])
+        self._callers: list[Caller] = []
+
+    async def call(self, own_address: str = "127.0.0.1") -> Caller:
+        opening = asyncio.open_connection("127.0.0.1", self._port, local_addr=(own_address, 0))
+        caller = Caller(*await opening)
+        self._callers.append(caller)
+        return caller
+
+    async def ask(self, *headers: str, method: str = "GET", target: str = "/metrics") -> tuple[int, bytes]:
+        return await (await self.call()).ask(request(b"", *headers, method=method, target=target))
+
+    def close(self) -> None:
+        for caller in self._callers:
+            caller.writer.close()
+
+
+@asynccontextmanager
+async def exposing(
+    render: Render = page, host: str = "127.0.0.1", readers: Readers | None = None
+) -> AsyncIterator[Place]:
+    async with asyncio.timeout(6 * IN_TIME_S), expose(render, host, readers or Readers()) as target:
+        place = Place(target)
+        try:
+            yield place
+        finally:
+            place.close()
+
+
+async def test_a_page_is_made_in_the_form_that_the_request_asks_for() -> None:
+    async with exposing() as place:
+        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (200, b"text/plain gzip")
+        assert await place.ask() == (200, b"None None")
+
+
+@pytest.mark.parametrize(("method", "target", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)])
+async def test_there_is_nothing_else(method: str, target: str, status: int) -> None:
+    async with exposing() as place:
+        assert (await place.ask(method=method, target=target))[0] == status
+
+
+async def test_idle_half_requests_cost_no_thread_and_hide_nothing_from_a_scraper() -> None:
+    async with exposing() as place:
+        await place.ask()
+        threads = threading.active_count()
+        for _ in range(300):
+            await (await place.call()).send(GET[:10])
+        for _ in range(3):
+            assert (await place.ask())[0] == 200
+        assert threading.active_count() == threads
+
+
+async def test_one_address_cannot_take_all_connections() -> None:
+    assert LIMITS.max_connections_per_peer < LIMITS.max_connections
+    async with exposing() as place:
+        for _ in range(LIMITS.max_connections_per_peer):
+            await place.call("127.0.0.2")
+        assert (await place.ask())[0] == 200
+        assert await (await place.call("127.0.0.2")).rest() == b""
+
+
+class Slow:
+    """Makes pages one by one, each when it is let go."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.going = threading.Semaphore(0)
+
+    def __call__(self, *_: object) -> Page:
+        self.begun += 1
+        number = self.begun
+        assert self.going.acquire(timeout=IN_TIME_S)
+        return Page(b"%d" % number, "text/plain", [])
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(IN_TIME_S):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
+async def test_a_page_that_takes_long_holds_nothing_else_up() -> None:
+    slow = Slow()
+    async with exposing(slow) as place:
+        scraper = await place.call()
+        await scraper.send(GET)
+        await until(lambda: slow.begun == 1)
+        assert (await place.ask(target="/elsewhere"))[0] == 404
+        slow.going.release()
+        assert await scraper.answer() == (200, b"1")
+
+
+async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_given_one_that_was_begun_before() -> None:
+    slow = Slow()
+    async with exposing(slow) as place:
+        scrapers = [await place.call() for _ in range(6)]
+        await scrapers[0].send(GET)
+        await until(lambda: slow.begun == 1)
+        for scraper in scrapers[1:]:
+            await scraper.send(GET)
+        assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
+        scrapers[5].writer.close()  # who leaves takes no one's page along
+        slow.going.release(6)
+        assert [await scraper.answer() for scraper in scrapers[:5]] == [(200, b"1"), *[(200, b"2")] * 4]
+        assert slow.begun == 2
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> tuple[Path, str, str]:
+    """A key file with an admin's key and another's, and what shows them."""
+    path = tmp_path / "keys.json"
+    texts = []
+    for name, admin in (("ops", True), ("shop", False)):
+        key, text = issue(name, utc_now(), admin=admin)
+        add_key(path, key)
+        texts.append(f"Authorization: Bearer {text}")
+    return path, texts[0], texts[1]
+
+
+async def test_beyond_loopback_an_admins_key_or_the_platforms_own_token_is_asked_for(
+    key_file: tuple[Path, str, str],
+) -> None:
+    path, admins, others = key_file
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", path)) as place:
+        async with asyncio.timeout(IN_TIME_S):
+            while (await place.ask(admins))[0] != 200:  # until the file is read
+                pass
+        expected = {
+            admins: 200,
+            "Authorization: Bearer the token": 200,
+            others: 403,
+            "X-Nothing: shown": 401,
+            "Authorization: Bearer the toke": 401,
+            "Authorization: Bearer ": 401,
+            "Authorization: Bearer \u00e9": 401,
+        }
+        assert {shown: (await place.ask(shown))[0] for shown in expected} == expected
+
+
+async def test_without_keys_beyond_loopback_the_platform_alone_may_read() -> None:
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token")) as place:
+        assert (await place.ask("Authorization: Bearer the token"))[0] == 200
+        assert (await place.ask())[0] == 401
+
+
+async def test_nobody_has_an_empty_token() -> None:
+    async with exposing(host=OPEN_ADDRESS) as place:
+        assert (await place.ask("Authorization: Bearer "))[0] == 401
+
+
+async def test_a_network_that_is_said_to_be_closed_is_asked_nothing() -> None:
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", is_open=True)) as place:
+        assert (await place.ask())[0] == 200
+
+
+async def test_on_loopback_nobody_is_asked(key_file: tuple[Path, str, str]) -> None:
+    async with exposing(readers=Readers("the token", key_file[0])) as place:
+        assert (await place.ask())[0] == 200
