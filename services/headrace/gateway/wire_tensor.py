@@ -55,15 +55,15 @@ class TensorReader:
     def is_text(self) -> bool:
         return self._spec.datatype == "BYTES"
 
-    def check(self, tensor: Tensor) -> None:
-        """Raise BadRequest for a tensor that an infer body could not have."""
-        self.from_binary(memoryview(tensor.data), self._shape(list(tensor.shape), tensor.name), tensor.name)
+    def check(self, tensor: Tensor, where: str) -> None:
+        """Raise BadRequest naming `where` for a tensor that an infer body could not have."""
+        self.from_binary(memoryview(tensor.data), self._shape(list(tensor.shape), where), where)
 
     def from_raw(self, body: bytes) -> Tensor:
         """One row of bytes without a header: its one variable axis has what length the bytes leave."""
         spec = self._spec
         if self.is_text:
-            return Tensor(spec.name, spec.datatype, (1,), pack_bytes([body]))
+            return self._raw_text(body)
         fixed = math.prod(axis for axis in spec.shape if axis != -1)
         length, rest = divmod(len(body), max(1, fixed * self._width))
         if rest or (self._fixed and length != 1) or spec.shape.count(-1) > 1:
@@ -74,6 +74,17 @@ class TensorReader:
         own = [length if axis == -1 else axis for axis in spec.shape]
         shape = self._shape([1, *own] if spec.has_rows else own, "body")
         return self.from_binary(memoryview(body), shape, "body")
+
+    def _raw_text(self, body: bytes) -> Tensor:
+        """One row of one element, whatever its axes."""
+        own = [1 if axis == -1 else axis for axis in self._spec.shape]
+        if math.prod(own) != 1:
+            raise BadRequest(
+                "Inference-Header-Content-Length: expected a JSON part, "
+                f"as {'a row of ' * self._first}the input has {math.prod(own)} elements"
+            )
+        shape = self._shape([1] * self._first + own, "body")
+        return Tensor(self._spec.name, self._spec.datatype, shape, pack_bytes([body]))
 
     def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
         values = elements(data, self._spec.datatype, shape, f"{where}.data")
