@@ -84,7 +84,7 @@ async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
 def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
     document = parse(body)
     as_infer, tail = infer_document(document, version.spec)
-    return "instances" in document, version.codec.read(as_infer, memoryview(tail))
+    return document.get("instances") is not None, version.codec.read(as_infer, memoryview(tail))
 
 
 async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
@@ -136,9 +136,9 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
 
 def _embed_requests(version: Version, asked: doors.EmbeddingsBody, raw: TextSpec) -> list[list[Tensor]]:
     requests = asked.tensors(raw)
-    for request in requests:
-        version.codec.check(request)
-    return requests
+    for place, tensors in requests.items():
+        version.codec.check(tensors, place)
+    return list(requests.values())
 
 
 def _embedded(
