@@ -4,6 +4,7 @@ from functools import lru_cache
 
 from headrace.edge.exchange import Exchange
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
+from headrace.gateway.audio_files import WAV_TYPES
 from headrace.gateway.compression import check_encoding
 
 __all__ = ["check_media"]
@@ -15,7 +16,7 @@ _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
     "settings": (*_JSON, "application/octet-stream"),
     "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
-    "stream": ("", "application/octet-stream", "audio/pcm"),
+    "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),
 }
 _CHARSETS = ("utf-8", "us-ascii")
 

@@ -96,7 +96,7 @@ MEDIA: dict[Handler, Media] = {
     v1.predict: Media(_PREDICT, _json("PredictAnswer"), headers=_TIMING),
     v1.classify: Media({**_CLASSIFY, **_PHOTOS}, _json("ClassifyAnswer"), headers=_TIMING),
     stream.listen: Media(
-        {"application/octet-stream": _BINARY, "audio/pcm": _BINARY},
+        {"application/octet-stream": _BINARY, "audio/pcm": _BINARY, "audio/wav": _BINARY},
         _json("StreamAnswer"),
         body_required=False,
         headers=_TIMING,
