@@ -152,7 +152,7 @@ def test_a_wav_file_is_heard_as_the_sound_in_it(listener: Plain, kind: str) -> N
 
 @pytest.mark.parametrize("rate_hz", RATES)
 def test_a_wav_file_has_its_own_rate(listener: Plain, rate_hz: int) -> None:
-    for query in ({}, {"sample_rate": rate_hz}):
+    for query in ({}, {"sample_rate": str(rate_hz)}):
         assert heard(say(listener, wav(rate_hz=rate_hz), **query, **START | END))["sample_rate"] == rate_hz
     said = say(listener, wav(rate_hz=rate_hz), sample_rate=24_000 - rate_hz, **START)
     assert refused(said, 400, "bad_request")

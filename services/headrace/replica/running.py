@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.backends import Backend
+from headrace.backends import Backend, refuses_inputs
 from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory, RunStopped
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.replica.counters import Execution
@@ -55,6 +55,8 @@ class Runner:
         self._backend = backend
         self._spec = spec
         self._is_batched = spec.is_batched
+        names = [f'"{name}"' for name in spec.required_inputs]
+        self._named_inputs = f"input{'s' * (len(names) > 1)} {', '.join(names)}"
         self.safe_cells = inf
 
     def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
@@ -70,7 +72,7 @@ class Runner:
         ran = self._try(parts, budget)
         if not isinstance(ran, Exception):
             return ran
-        return [_as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
+        return [self._as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
 
     def _try(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception] | Exception:
         """What becomes of each part, or the error that they failed with together."""
@@ -102,7 +104,7 @@ class Runner:
             elif len(few) > 1:
                 suspects, others = few, rest + others
             else:
-                results[few[0]] = _as_ours(ran, parts[few[0]])
+                results[few[0]] = self._as_ours(ran, parts[few[0]])
                 suspects, others = [], rest + others
         if others:
             results.update(zip(others, self._run([parts[n] for n in others], budget), strict=True))
@@ -127,7 +129,7 @@ class Runner:
             return OutOfMemory("the device has no room for this request")
         except Exception as error:
             budget.check()
-            return _as_ours(error, part)
+            return self._as_ours(error, part)
         return Ran(outputs, Execution(1, 0, monotonic_ns() - started_ns, 0))
 
     def _run_together(self, parts: Sequence[Part]) -> list[Ran]:
@@ -144,6 +146,17 @@ class Runner:
         execution = Execution(rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
         return [Ran(rows, execution) for rows in taken]
 
+    def _as_ours(self, error: Exception, part: Part) -> HeadraceError:
+        """What to tell whoever sent a part that failed alone."""
+        if isinstance(error, BadRequest):
+            return error
+        shapes = {name: array.shape for name, array in part.items()}
+        if refuses_inputs(error):  # in words of the runtime's, which are for the log alone
+            log.info("inputs of the shapes %s were refused: %s", shapes, str(error)[:500])
+            return BadRequest(f"{self._named_inputs}: expected values and lengths that the model takes, found others")
+        log.error("inputs of the shapes %s failed", shapes, exc_info=error)
+        return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
+
 
 def _share_of(suspects: int) -> int:
     """How many of them to try at once: less than half, since those who fail cost their time for nothing.
@@ -156,13 +169,6 @@ def _share_of(suspects: int) -> int:
 def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
     """What a batch of these parts costs: all its rows at the length of the longest."""
     return sum(map(rows_of, parts)) * max(length_of(part, spec) for part in parts)
-
-
-def _as_ours(error: Exception, part: Part) -> HeadraceError:
-    if isinstance(error, BadRequest):
-        return error
-    log.error("inputs of the shapes %s failed", {name: a.shape for name, a in part.items()}, exc_info=error)
-    return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
 
 
 def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:
