@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 
 import orjson
 
@@ -9,12 +10,12 @@ from headrace import errors
 from headrace.edge.exchange import Response
 from headrace.errors import HeadraceError
 
-__all__ = ["OPENAI_PATH", "STATUS", "problem", "status_of"]
+__all__ = ["STATUS", "problem", "speaks_openai", "status_of"]
 
 log = logging.getLogger(__name__)
 
-# The one door whose clients expect OpenAI's shape of an error.
-OPENAI_PATH = "/v1/embeddings"
+# Where OpenAI's clients ask, which read nothing but their own shape of an error.
+_OPENAI_PATHS = re.compile(r"/v1/(embeddings|models(/[^/:]+)?)/?")
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 # A subclass answers as the nearest class above it that is listed.
@@ -51,12 +52,17 @@ def problem(error: Exception, request_id: str, path: str) -> Response:
     status = status_of(error)
     message = error.message[:200]
     body: dict[str, object]
-    if path.removesuffix("/") == OPENAI_PATH:
+    if speaks_openai(path):
         kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
         body = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}
     return Response(status, orjson.dumps(body), headers=_headers(error))
+
+
+def speaks_openai(path: str) -> bool:
+    """Whether errors have OpenAI's shape under a path or a template of paths."""
+    return _OPENAI_PATHS.fullmatch(path) is not None
 
 
 def status_of(error: HeadraceError) -> int:

@@ -14,6 +14,7 @@ _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 # tritonclient's asyncio client says octet-stream of whatever it sends.
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
+    "metadata": (*_JSON, "application/octet-stream"),
     "settings": (*_JSON, "application/octet-stream"),
     "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
     "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
+from headrace.gateway import generate, oip, pages, repository, settings_routes, stream, v1
 from headrace.gateway.openapi_schemas import REF, Schema, record
 from headrace.gateway.routes import Handler
 
@@ -107,6 +107,7 @@ MEDIA: dict[Handler, Media] = {
     oip.ready: _answer("Ready"),
     oip.server_metadata: _answer("Server"),
     oip.models: _answer("ModelNames"),
+    repository.index: Media(_json("IndexRequest", all={}, ready={"ready": True}), _json("Index"), body_required=False),
     oip.model_metadata: _answer("ModelMetadata"),
     oip.model_ready: _answer("ModelReady"),
     oip.model_config: _answer("ModelConfig"),

@@ -7,7 +7,7 @@ these, and nobody is answered 499.
 from http import HTTPStatus
 
 from headrace.edge.application import LEFT
-from headrace.edge.problems import OPENAI_PATH, STATUS, status_of
+from headrace.edge.problems import STATUS, speaks_openai, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
 from headrace.gateway import settings_routes
@@ -31,7 +31,7 @@ _HEADERS: dict[int, Schema] = {
 
 
 def error_schemas() -> dict[str, Schema]:
-    """The bodies of errors: ours, and OpenAI's for its one door; each status has the codes that it is answered with."""
+    """The bodies of errors: ours, and OpenAI's for its doors; each status has the codes that it is answered with."""
     found: dict[str, Schema] = {}
     message: Schema = {**STRING, "maxLength": 200}
     for status, codes in _codes_by_status().items():
@@ -56,7 +56,7 @@ def error_responses() -> dict[str, Schema]:
 
 def responses_of(route: Route[Handler]) -> dict[str, object]:
     """The errors that a route can end in, by status."""
-    shape = _SHAPES[route.template == OPENAI_PATH]
+    shape = _SHAPES[speaks_openai(route.template)]
     return {str(status): {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(_statuses(route))}
 
 
@@ -66,7 +66,7 @@ def _statuses(route: Route[Handler]) -> set[int]:
         found |= _OF_BODIES
     if route.template not in PUBLIC_PATHS:
         found |= _OF_KEYS
-    if "{" in route.template or route.template == OPENAI_PATH:
+    if "{" in route.template or route.door == "embeddings":
         found |= _OF_NAMES
     if route.handler in ASKS_A_MODEL:
         found |= _OF_MODELS
