@@ -23,6 +23,7 @@ from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_ar
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = [
+    "MAX_TOP_K",
     "ClassifyBody",
     "EmbeddingsBody",
     "a_row_each",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from headrace.gateway import generate, oip, pages, repository, settings_routes, stream, v1
-from headrace.gateway.openapi_schemas import REF, Schema, record
+from headrace.gateway.openapi_schemas import REF, TOP_K, Schema, record
 from headrace.gateway.routes import Handler
 
 __all__ = ["ASKS_A_MODEL", "EXAMPLE_PARAMS", "MEDIA", "TAKES_SEQUENCES", "Content", "Media"]
@@ -71,7 +71,7 @@ _EMBED = _json(
 _PHOTOS: Content = {
     "image/jpeg": _BINARY,
     "image/png": _BINARY,
-    "multipart/form-data": {"schema": record("file", file={"type": "string", "format": "binary"})},
+    "multipart/form-data": {"schema": record("file", file={"type": "string", "format": "binary"}, top_k=TOP_K)},
 }
 _TIMING: Mapping[str, Schema] = {
     "Server-Timing": {"description": "where the time went, in milliseconds", "schema": {"type": "string"}}

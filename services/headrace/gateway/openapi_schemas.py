@@ -3,10 +3,10 @@
 import orjson
 
 from headrace.fleet.settings import tracing_document
-from headrace.gateway.doors import ClassifyBody, EmbeddingsBody
+from headrace.gateway.doors import MAX_TOP_K, ClassifyBody, EmbeddingsBody
 from headrace_models.spec import DTYPES
 
-__all__ = ["COUNT", "NUMBER", "REF", "STRING", "Schema", "array", "record", "schemas"]
+__all__ = ["COUNT", "NUMBER", "REF", "STRING", "TOP_K", "Schema", "array", "record", "schemas"]
 
 Schema = dict[str, object]
 REF = "#/components/schemas/"
@@ -25,6 +25,7 @@ def array(items: Schema, **limits: int) -> Schema:
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
+TOP_K: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K}
 BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 ANYTHING: Schema = {}
@@ -99,7 +100,7 @@ def _changes(settings: dict[str, Schema]) -> Schema:
 
 _SCHEMAS: dict[str, Schema] = {
     "Live": record("live", live=BOOLEAN),
-    "IndexRequest": {"type": "object", "properties": {"ready": BOOLEAN}},
+    "IndexRequest": {"type": "object", "properties": {"ready": BOOLEAN}, "additionalProperties": False},
     "Index": array(
         record(
             "name version state reason",

@@ -1,7 +1,7 @@
 """One input tensor of an infer body: its shape, datatype and data checked against the spec, then its raw bytes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import simdjson
@@ -96,10 +96,10 @@ class TensorReader:
                 f"{where}.data: expected {math.prod(shape)} elements for shape {list(shape)}, found {values.size}"
             )
         if self._has_range:
-            _check_range(values, self._spec, where)
+            _check_range(values, self._spec, where, shape)
         # Only a document with bare NaN or Infinity tokens, which is read as plain lists, can hold any.
         if self._checks_finite and not isinstance(data, simdjson.Array):
-            _check_finite(values, where)
+            _check_finite(values, where, shape)
         return values.view("u1").data
 
     def from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
@@ -114,9 +114,9 @@ class TensorReader:
                 f"{where}.parameters.binary_data_size: expected {expected} for shape {list(shape)}, found {len(data)}"
             )
         if self._has_range:
-            _check_range(np.frombuffer(data, DTYPES[tensor.datatype]), self._spec, where)
+            _check_range(np.frombuffer(data, DTYPES[tensor.datatype]), self._spec, where, shape)
         elif self._checks_finite:
-            _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where)
+            _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where, shape)
         elif tensor.datatype == "BOOL" and np.frombuffer(data, "u1").max(initial=0) > 1:
             raise BadRequest(f"{where}: expected bytes 0 or 1 for BOOL")
         return tensor
@@ -156,12 +156,20 @@ class TensorReader:
             raise BadRequest(f"{where}: expected 1 to {spec.max_length or 'any length'}, found {found}")
 
 
-def _check_finite(values: "np.ndarray", where: str) -> None:
-    if not np.isfinite(values).all():
-        raise NonFiniteInput(f"{where}: expected finite numbers, found NaN or infinity")
+def _check_finite(values: "np.ndarray", where: str, shape: Sequence[int]) -> None:
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        raise NonFiniteInput(
+            f"{where}: expected finite numbers, found NaN or infinity{_in_row(int(is_finite.argmin()), shape)}"
+        )
 
 
-def _check_range(values: "np.ndarray", spec: InputSpec, where: str) -> None:
+def _in_row(place: int, shape: Sequence[int]) -> str:
+    """Of several rows, which one has the element at this place of all of them."""
+    return f" in row {place // math.prod(shape[1:])}" if shape and shape[0] > 1 else ""
+
+
+def _check_range(values: "np.ndarray", spec: InputSpec, where: str, shape: Sequence[int]) -> None:
     """What is looked up by these integers is there: native code would read whatever lies beside its table."""
     if not values.size:
         return
@@ -169,4 +177,5 @@ def _check_range(values: "np.ndarray", spec: InputSpec, where: str) -> None:
     is_low = spec.minimum is not None and least < spec.minimum
     if is_low or (spec.maximum is not None and most > spec.maximum):
         low, high = ("any" if limit is None else limit for limit in (spec.minimum, spec.maximum))
-        raise BadRequest(f"{where}: expected values from {low} to {high}, found {least if is_low else most}")
+        place = int(values.argmin() if is_low else values.argmax())
+        raise BadRequest(f"{where}: expected values from {low} to {high}, found {values[place]}{_in_row(place, shape)}")
