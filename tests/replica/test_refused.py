@@ -8,6 +8,8 @@ from time import monotonic
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from headrace.backends import refuses_inputs
@@ -123,6 +125,42 @@ def outcomes(error: Exception, numbers: Sequence[int]) -> list[object]:
 
 def test_only_who_fails_alone_is_refused() -> None:
     assert outcomes(RuntimeError("2 : INVALID_ARGUMENT : of the batch"), [5, 7, 6]) == [[5], BadRequest, [6]]
+
+
+class Table:
+    """Knows fifty words; `runs` counts how often it was asked."""
+
+    device = "cpu"
+    lanes = 1
+
+    def __init__(self, complaint: str = "INVALID_ARGUMENT") -> None:
+        self._complaint = complaint
+        self.runs = 0
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        self.runs += 1
+        if (inputs["x"] >= WORDS).any():
+            raise RuntimeError(self._complaint)
+        return {"y": inputs["x"]}
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=160))
+def test_however_many_are_refused_the_others_are_answered(are_right: list[bool]) -> None:
+    table = Table()
+    parts = [
+        {"x": np.array([n % WORDS if is_right else WORDS]), "z": np.array([0])} for n, is_right in enumerate(are_right)
+    ]
+    ran = Runner(table, SPEC).run(parts)
+    told = [one.outputs["y"].tolist() if isinstance(one, Ran) else type(one) for one in ran]
+    assert told == [[n % WORDS] if is_right else BadRequest for n, is_right in enumerate(are_right)]
+    assert table.runs <= 8 + 4 * len(parts).bit_length() + len(parts)
+
+
+def test_the_model_s_own_failures_are_sought_no_longer_than_before() -> None:
+    table = Table("a fault")
+    ran = Runner(table, SPEC).run([{"x": np.array([WORDS]), "z": np.array([0])}] * 64)
+    assert {type(one) for one in ran} == {InferenceFailed}
+    assert table.runs == 8 + 4 * 7
 
 
 def test_any_other_error_is_the_model_s() -> None:

@@ -32,12 +32,14 @@ class Ran(NamedTuple):
 class _Budget:
     """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part.
 
-    None at all once it `is_stopped`: what does not end would not end in a smaller batch either.
+    None at all once it `is_stopped`: what does not end would not end in a smaller batch either. `are_refusals`: all
+    that failed was inputs that do not fit, which callers may send as often as they like, and which fail soon.
     """
 
     def __init__(self, parts: int, is_stopped: Callable[[], bool]) -> None:
         self._is_stopped = is_stopped
         self._runs = 8 + 4 * parts.bit_length()
+        self.are_refusals = True
 
     def check(self) -> None:
         if self._is_stopped():
@@ -62,7 +64,8 @@ class Runner:
     def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
         """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
-        With one part at fault that takes about the time of two more such batches. A request of a model that is served
+        With one part at fault that takes about the time of two more such batches. Where very many are refused for what
+        they hold, the rest is run one by one. A request of a model that is served
         unbatched is a batch as it is. Raises RunStopped if it `is_stopped`.
         """
         budget = _Budget(len(parts), is_stopped)
@@ -78,6 +81,8 @@ class Runner:
         """What becomes of each part, or the error that they failed with together."""
         budget.check()
         if not budget.take():
+            if budget.are_refusals:
+                return [self._run_one(part, budget) for part in parts]
             return [InferenceFailed("the model failed on this batch")] * len(parts)
         try:
             return list(self._run_together(parts))
@@ -85,7 +90,16 @@ class Runner:
             return self._run_smaller(parts, budget)
         except Exception as error:
             budget.check()
+            budget.are_refusals &= refuses_inputs(error)
             return error
+
+    def _run_one(self, part: Part, budget: _Budget) -> Ran | Exception:
+        budget.check()
+        try:
+            return self._run_together([part])[0]
+        except Exception as error:
+            budget.check()
+            return self._as_ours(error, part)
 
     def _search(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
         """What becomes of parts that failed together: one at fault is sought, and then the others run in one batch.
