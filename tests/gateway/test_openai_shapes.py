@@ -6,7 +6,7 @@ import openai
 import pytest
 from tests.plain import Plain, plain
 
-from headrace.edge.problems import speaks_openai
+from headrace.edge.problems import shapes_of
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +40,41 @@ def test_a_model_that_is_not_there_is_told_in_the_client_s_words(client: openai.
     assert (caught.value.code, caught.value.type) == ("model_not_found", "not_found_error")
 
 
+async def test_the_asyncio_client_is_told_in_its_words_too(served: Plain) -> None:
+    url = f"http://127.0.0.1:{served.port}/v1"
+    async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with pytest.raises(openai.NotFoundError, match="no such model"):
+            await client.models.retrieve("nobody")
+
+
+@pytest.mark.parametrize("agent", ["curl/8", "python-httpx/0.28", "tensorflow", ""])
+def test_all_others_read_a_sentence_at_the_same_path(served: Plain, agent: str) -> None:
+    status, document, _ = served.ask("GET", "/v1/models/nobody", headers={"User-Agent": agent})
+    assert (status, document["error"], document["code"]) == (404, "no such model", "model_not_found")
+
+
 @pytest.mark.parametrize(
-    ("path", "is_openai_s"),
+    ("path", "shapes"),
     [
-        ("/v1/embeddings", True),
-        ("/v1/models", True),
-        ("/v1/models/nobody", True),
-        ("/v1/models/nobody/", True),
-        ("/v1/models/{model}", True),
-        ("/v1/models/nobody:predict", False),
-        ("/v1/models/nobody:classify", False),
-        ("/v1/models/nobody:stream", False),
-        ("/v1/models/nobody/versions/1", False),
-        ("/v1/models/nobody/labels/stable", False),
-        ("/v1/models/nobody/metadata", False),
-        ("/v2/models/nobody", False),
-        ("/v1/other", False),
-        ("", False),
+        ("/v1/embeddings", {"openai"}),
+        ("/v1/embeddings/", {"openai"}),
+        ("/v1/models", {"own", "openai"}),
+        ("/v1/models/nobody", {"own", "openai"}),
+        ("/v1/models/nobody/", {"own", "openai"}),
+        ("/v1/models/{model}", {"own", "openai"}),
+        ("/v1/models/nobody:predict", {"own"}),
+        ("/v1/models/nobody:classify", {"own"}),
+        ("/v1/models/nobody:stream", {"own"}),
+        ("/v1/models/nobody/versions/1", {"own"}),
+        ("/v1/models/nobody/labels/stable", {"own"}),
+        ("/v1/models/nobody/metadata", {"own"}),
+        ("/v2/models/nobody", {"own"}),
+        ("/v1/other", {"own"}),
+        ("", {"own"}),
     ],
 )
-def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, *, is_openai_s: bool) -> None:
-    assert speaks_openai(path) == is_openai_s
+def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, shapes: set[str]) -> None:
+    assert shapes_of(path) == shapes
 
 
 @pytest.mark.parametrize("path", ["/v1/models/nobody:predict", "/v1/models/nobody/versions/1", "/v2/models/nobody"])

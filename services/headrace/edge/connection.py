@@ -204,7 +204,7 @@ class Connection(asyncio.Protocol):
             return await self._app.answer(whole.exchange, whole.body)
         except Exception as error:
             self._is_draining = True  # nothing more of this connection
-            return problem(error, whole.exchange.request_id, whole.exchange.path)
+            return problem(error, whole.exchange.request_id, whole.exchange.path, whole.exchange.headers)
 
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""

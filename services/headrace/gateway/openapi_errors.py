@@ -4,10 +4,11 @@ What no operation of the document can end in is left out of all: 405, 501 and 50
 these, and nobody is answered 499.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from headrace.edge.application import LEFT
-from headrace.edge.problems import STATUS, speaks_openai, status_of
+from headrace.edge.problems import STATUS, shapes_of, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
 from headrace.gateway import settings_routes
@@ -19,7 +20,9 @@ __all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_o
 
 _OF_ALL = {400, 408, 414, 417, 429, 431, 500, 503}
 _OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
-_SHAPES = ("Error", "OpenAIError")
+# The schemas of each shape, and the name of a response that may have either.
+_SHAPES = {"own": "Error", "openai": "OpenAIError"}
+_EITHER = "AnyError"
 REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
 _RETRY_AFTER: Schema = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 _HEADERS: dict[int, Schema] = {
@@ -43,21 +46,24 @@ def error_schemas() -> dict[str, Schema]:
 
 
 def error_responses() -> dict[str, Schema]:
+    schemas: dict[str, Sequence[str]] = {shape: [shape] for shape in _SHAPES.values()}
+    schemas[_EITHER] = list(_SHAPES.values())
     return {
-        f"{shape}{status}": {
+        f"{name}{status}": {
             "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
             "headers": REQUEST_ID_HEADER | _HEADERS.get(status, {}),
-            "content": {"application/json": {"schema": {"$ref": f"{REF}{shape}{status}"}}},
+            "content": {"application/json": {"schema": {"anyOf": [{"$ref": f"{REF}{s}{status}"} for s in shapes]}}},
         }
         for status, codes in _codes_by_status().items()
-        for shape in _SHAPES
+        for name, shapes in schemas.items()
     }
 
 
 def responses_of(route: Route[Handler]) -> dict[str, object]:
     """The errors that a route can end in, by status."""
-    shape = _SHAPES[speaks_openai(route.template)]
-    return {str(status): {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(_statuses(route))}
+    shapes = shapes_of(route.template)
+    name = _EITHER if len(shapes) > 1 else _SHAPES[next(iter(shapes))]
+    return {str(status): {"$ref": f"#/components/responses/{name}{status}"} for status in sorted(_statuses(route))}
 
 
 def _statuses(route: Route[Handler]) -> set[int]:
