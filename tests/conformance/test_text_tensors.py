@@ -2,15 +2,22 @@
 
 import base64
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.conformance.small_models import make_table, make_wide
 from tests.conformance.talk import post, refused, tensor
 from tests.plain import Plain, plain
 
 from headrace.errors import BadRequest
+from headrace.gateway.json_document import parse
+from headrace.gateway.predict import infer_document
 from headrace.gateway.wire import Codec
+from headrace.tensor import to_array
 from headrace_models.spec import ModelSpec
 
 PREDICT = "/v1/models/table:predict"
@@ -150,3 +157,23 @@ def test_a_text_of_one_axis_more_is_taken_for_one(tmp_path_factory: pytest.TempP
         assert read.shape == (2,)
     with pytest.raises(BadRequest, match=r"inputs\[0\].shape: expected 1 axes \[n\], found 2"):
         Codec(spec).read({"inputs": [tensor("word", [1, 2], ["ant", "bee"], "BYTES")]}, memoryview(b""))
+
+
+ANY: st.SearchStrategy[object] = st.recursive(
+    st.sampled_from([None, True, 1, 1.5, "ant", b64("ant"), {"b64": "?"}, {"b64": 1}, {}, []]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["word", "b64", "x"]), inner, max_size=2)
+    ),
+    max_leaves=8,
+)
+
+
+@given(values=ANY, form=st.sampled_from(["instances", "inputs"]), is_parsed=st.booleans())
+def test_whatever_values_are_given_they_are_read_or_refused(values: object, form: str, *, is_parsed: bool) -> None:
+    """As simdjson's arrays and as Python's lists, which a body with NaN in it is read as."""
+    spec = word_alone((-1,))
+    document = parse(orjson.dumps({form: values})) if is_parsed else {form: values}
+    with suppress(BadRequest):
+        infer, tail = infer_document(document, spec)
+        (word,) = Codec(spec).read(infer, memoryview(tail)).inputs
+        assert to_array(word).shape == word.shape
