@@ -123,6 +123,12 @@ class OutputSpec(_Tensor):
     labels: FileName | None = None
     activation: Activation = "none"
 
+    @model_validator(mode="after")
+    def _has_classes(self) -> "OutputSpec":
+        if self.labels and self.datatype == "BYTES":
+            raise ValueError("labels: expected an output of numbers, found BYTES")
+        return self
+
 
 class ImageSpec(_Frozen):
     """Photo bytes (JPEG, PNG) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
@@ -304,6 +310,12 @@ class ModelSpec(_Frozen):
         for pair in self.state:
             if pair.input not in self.input_names or pair.output not in self.output_names:
                 raise ValueError(f'state: "{pair.input}" -> "{pair.output}" names no input or no output')
+        return self
+
+    @model_validator(mode="after")
+    def _embeds(self) -> "ModelSpec":
+        if self.task == "embed" and self.outputs[0].datatype == "BYTES":
+            raise ValueError(f'task: expected numbers of a model that embeds, found BYTES for "{self.outputs[0].name}"')
         return self
 
     @model_validator(mode="after")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from headrace_models.add import add
 from headrace_models.repository import SPEC_FILE
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
-__all__ = ["DATATYPES", "make_accumulator", "make_finite", "make_listener", "make_typed", "make_wide"]
+__all__ = ["DATATYPES", "make_accumulator", "make_finite", "make_listener", "make_table", "make_typed", "make_wide"]
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -50,6 +50,29 @@ def make_wide(folder: Path, repository: Path) -> Path:
     nodes = [helper.make_node("Add", ["x", "x"], ["twice"]), helper.make_node("Mul", ["x", "x"], ["square"])]
     x, *outputs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", "m"]) for n in ("x", "twice", "square"))
     return _add(helper.make_graph(nodes, "wide", [x], outputs), folder, repository)
+
+
+def make_table(folder: Path, repository: Path) -> Path:
+    """A model `table` of the columns `word` BYTES [n, 1] and `age` FP32 [n, 1], as trees of columns are exported.
+
+    `twice` FP32 [n, 1] is the age, `pair` BYTES [n, 2] and `pair_bytes` the word twice, `plain` BYTES [n] the word.
+    """
+    word, twice = TensorProto.STRING, TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Add", ["age", "age"], ["twice"]),
+        helper.make_node("Concat", ["word", "word"], ["pair"], axis=1),
+        helper.make_node("Identity", ["pair"], ["pair_bytes"]),
+        helper.make_node("Squeeze", ["word", "axis"], ["plain"]),
+    ]
+    inputs = [helper.make_tensor_value_info(n, kind, ["n", 1]) for n, kind in (("word", word), ("age", twice))]
+    outputs = [
+        helper.make_tensor_value_info("twice", twice, ["n", 1]),
+        helper.make_tensor_value_info("pair", word, ["n", 2]),
+        helper.make_tensor_value_info("pair_bytes", word, ["n", 2]),
+        helper.make_tensor_value_info("plain", word, ["n"]),
+    ]
+    axis = numpy_helper.from_array(np.array([1]), "axis")
+    return _add(helper.make_graph(nodes, "table", inputs, outputs, [axis]), folder, repository)
 
 
 def make_accumulator(folder: Path, repository: Path, version: str = "1", **more: object) -> Path:

@@ -119,12 +119,21 @@ def test_a_query_that_does_not_say_which_stream_it_is_is_refused(listener: Plain
     assert complaint in said.json["error"]
 
 
-def test_half_a_sample_is_refused_and_changes_nothing(listener: Plain) -> None:
-    assert heard(say(listener, LOUD, "half", **START))["first_frame"] == 0
-    said = say(listener, b"\0" * 7, "half")
+def test_half_a_sample_waits_for_its_other_half(listener: Plain) -> None:
+    sound = np.concatenate([LOUD, QUIET]).tobytes()
+    expected = heard(say(listener, sound, "whole", **WHOLE))
+    first = heard(say(listener, sound[:9], "half", **START))
+    last = heard(say(listener, sound[9:], "half", **END))
+    assert first["probabilities"] + last["probabilities"] == expected["probabilities"]
+    assert last["segments"] == expected["segments"]
+
+
+def test_a_byte_left_over_at_the_end_is_told_and_changes_nothing(listener: Plain) -> None:
+    assert heard(say(listener, LOUD.tobytes() + b"\1", "left", **START))["first_frame"] == 0
+    said = say(listener, b"", "left", **END)
     assert refused(said, 400, "bad_request")
-    assert said.json["error"] == "body: expected 16-bit samples, an even number of bytes, found 7"
-    assert heard(say(listener, b"", "half", **END))["first_frame"] == 1
+    assert said.json["error"] == "body: expected whole 16-bit samples when the stream ends, found one byte left over"
+    assert heard(say(listener, b"\0", "left", **END))["first_frame"] == 1
 
 
 def test_more_than_a_minute_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ with atheris.instrument_imports(include=["headrace"]):
 
 def read(data: bytes) -> object:
     content_type, _, body = data.partition(b"\n")
-    return _FORM.file_part(content_type.decode("latin-1"), body)
+    return _FORM.file_and_field(content_type.decode("latin-1"), body, "top_k")
 
 
 if __name__ == "__main__":

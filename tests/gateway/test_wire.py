@@ -105,9 +105,11 @@ def test_a_remembered_header_does_not_let_nan_past_a_model_of_finite_numbers() -
         ({"inputs": [tensor(shape=[2**62, 2, 2])]}, "inputs[0].shape: the tensor is too large"),
         ({"inputs": [tensor([1, 2, 3])]}, "inputs[0].data: expected 4 elements for shape [1, 2, 2], found 3"),
         ({"inputs": [tensor("text")]}, "inputs[0].data: expected an array, found a string"),
-        ({"inputs": [tensor([1, 2, "3", 4])]}, "inputs[0].data: expected numbers only"),
-        ({"inputs": [tensor([1, 2, True, 4])]}, "inputs[0].data: expected numbers only"),
-        ({"inputs": [tensor([1, 2, 1e39, 4])]}, "inputs[0].data: a value is out of range for FP32"),
+        ({"inputs": [tensor([1, 2, "3", 4])]}, "inputs[0].data[2]: expected numbers only"),
+        ({"inputs": [tensor([1, 2, True, 4])]}, "inputs[0].data[2]: expected numbers only"),
+        ({"inputs": [tensor([[[1, 2], [3, None]]])]}, "inputs[0].data[3]: expected numbers only"),
+        ({"inputs": [tensor([1, 2, 1e39, 4])]}, "inputs[0].data[2]: a value is out of range for FP32"),
+        ({"inputs": [tensor([1, float("nan"), -1e39, 4])]}, "inputs[0].data[1]: expected numbers only"),
         ({"inputs": [tensor(None)]}, "inputs[0]: expected data or parameters.binary_data_size, found neither"),
         ({"inputs": [tensor(parameters={"binary_data_size": 4})]}, "inputs[0]: expected data or parameters.binary"),
         ({"inputs": [tensor(parameters=[])]}, "inputs[0].parameters: expected an object"),
@@ -161,6 +163,20 @@ def test_an_integer_outside_what_a_model_can_look_up_is_refused_in_json_and_in_b
         decode_binary(np.array([[[0, 9], [1, 2]]]), the, codec)
         with pytest.raises(BadRequest, match=says):
             decode_binary(np.array([[[0, 9], [1, wrong]]]), the, codec)
+
+
+def test_of_several_rows_the_wrong_one_is_named() -> None:
+    ids = np.zeros((3, 2, 2), np.int64)
+    ids[1, 1, 0] = 10
+    says = r"expected values from 0 to 9, found 10 in row 1$"
+    with pytest.raises(BadRequest, match=says):
+        decode({"inputs": [tensor(ids.tolist(), shape=[3, 2, 2], datatype="INT64")]}, spec(inputs=IDS))
+    with pytest.raises(BadRequest, match=says):
+        decode_binary(ids, spec(inputs=IDS))
+    floats = np.zeros((3, 2, 2), np.float32)
+    floats[2, 0, 1] = np.inf
+    with pytest.raises(NonFiniteInput, match=r"found NaN or infinity in row 2$"):
+        decode_binary(floats, spec(finite=True))
 
 
 def test_a_range_may_have_one_end() -> None:

@@ -85,7 +85,7 @@ def test_the_model_s_own_dimensions_may_be_named(client: openai.OpenAI) -> None:
         ({"input": TEXTS, "dimensions": 100}, "dimensions: expected 384, found 100"),
         ({"input": []}, "input"),
         ({"input": ""}, "empty"),
-        ({"input": [40_000]}, "input_ids"),
+        ({"input": [40_000]}, "input: expected values from 0 to 30521"),
         ({"input": TEXTS, "model": "dga-lstm"}, "model: expected a model that embeds text"),
     ],
     ids=["dimensions", "no-texts", "empty-text", "token-out-of-range", "no-embedder"],

@@ -10,7 +10,9 @@ import pytest
 from tests.conformance.small_models import make_listener
 
 from headrace.batching import Settled
+from headrace.channel import HandedSequence, SequenceKey
 from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
+from headrace.channel.handed import pack, unpack
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
@@ -48,9 +50,9 @@ class Stream:
         self.fails_at = -1
 
     async def take(
-        self, pcm: "np.ndarray", rate_hz: int = NO_RATE, *, starts: bool = False, ends: bool = False
+        self, pcm: "np.ndarray | bytes", rate_hz: int = NO_RATE, *, starts: bool = False, ends: bool = False
     ) -> Heard:
-        step, chunk = SequenceStep("7", starts, ends), chunk_tensors("pcm", pcm.tobytes(), rate_hz)
+        step, chunk = SequenceStep("7", starts, ends), chunk_tensors("pcm", bytes(pcm), rate_hz)
         came = await advance(self._spec, step, chunk, zeros(self._spec) if starts else self.state, self._run)
         self.state = came.state
         heard = read_heard(came.outputs)
@@ -64,7 +66,7 @@ class Stream:
         score = np.abs(part["frame"]).max(axis=1, keepdims=True) * 0.9 + part["sum"] * 0.1
         return Settled(Ran({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1)
 
-    async def take_all(self, sound: "np.ndarray", size: int, rate_hz: int) -> tuple[list[float], Heard]:
+    async def take_all(self, sound: "np.ndarray | bytes", size: int, rate_hz: int) -> tuple[list[float], Heard]:
         """All probabilities of a sound in chunks of a size, and what was heard at the end."""
         found: list[float] = []
         for start in range(0, len(sound), size):
@@ -84,6 +86,34 @@ async def test_what_is_heard_is_the_same_whatever_the_size_of_the_chunks(
     assert found == expected
     assert len(found) == -(-len(SOUND) // (4 if rate_hz == 16000 else 2))
     assert heard.segments.tolist() == last.segments.tolist()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 101])
+async def test_chunks_may_end_in_the_middle_of_a_sample(spec: ModelSpec, size: int) -> None:
+    expected, found = [await Stream(spec).take_all(SOUND.tobytes(), n, NO_RATE) for n in (2 * len(SOUND), size)]
+    assert found[0] == expected[0]
+    assert found[1].segments.tolist() == expected[1].segments.tolist()
+
+
+async def test_the_half_of_a_sample_outlasts_empty_and_failed_chunks(spec: ModelSpec) -> None:
+    sound, stream = SOUND[:8].tobytes(), Stream(spec)
+    (expected, _), found = await Stream(spec).take_all(sound, len(sound), NO_RATE), list[float]()
+    found += (await stream.take(sound[:7], starts=True)).probabilities.tolist()
+    found += (await stream.take(b"")).probabilities.tolist()
+    stream.fails_at = stream.ran
+    with pytest.raises(InferenceFailed):
+        await stream.take(sound[7:])
+    stream.fails_at = -1
+    found += (await stream.take(sound[7:], ends=True)).probabilities.tolist()
+    assert found == expected
+
+
+async def test_a_stream_cannot_end_in_half_a_sample(spec: ModelSpec) -> None:
+    stream = Stream(spec)
+    await stream.take(SOUND[:4].tobytes() + b"\1", starts=True)
+    with pytest.raises(BadRequest, match="expected whole 16-bit samples when the stream ends, found one byte left"):
+        await stream.take(b"", ends=True)
+    assert len((await stream.take(b"\2", ends=True)).probabilities) == 1
 
 
 async def test_a_chunk_that_completes_no_frame_runs_none(spec: ModelSpec) -> None:
@@ -118,12 +148,12 @@ async def test_a_failed_chunk_leaves_the_stream_where_it_was(spec: ModelSpec) ->
     assert again.probabilities.tolist() == expected.probabilities.tolist()
 
 
-async def test_a_stream_goes_on_from_the_bytes_of_its_arrays(spec: ModelSpec) -> None:
-    first = Stream(spec)
-    await first.take(SOUND[:77], starts=True)
-    second = Stream(spec)
-    second.state = {n: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape) for n, a in first.state.items()}
-    assert {array.dtype.kind for array in second.state.values()} <= set("if")
+@pytest.mark.parametrize("half", [b"", b"\7"])
+async def test_a_stream_goes_on_where_it_is_handed_to(spec: ModelSpec, half: bytes) -> None:
+    first, second = Stream(spec), Stream(spec)
+    await first.take(SOUND[:77].tobytes() + half, starts=True)
+    (handed,) = unpack(*pack([HandedSequence(SequenceKey("", "7"), first.state)]))
+    second.state = handed.state
     there, here = await second.take(SOUND[77:]), await first.take(SOUND[77:])
     assert there.probabilities.tolist() == here.probabilities.tolist()
     assert there.segments.tolist() == here.segments.tolist()

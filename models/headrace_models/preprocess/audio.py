@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from headrace_models.spec import AudioRate
 
-__all__ = ["MAX_SEGMENTS", "OPEN", "Samples", "Segmenter", "cut", "padded"]
+__all__ = ["MAX_SEGMENTS", "OPEN", "Octets", "Samples", "Segmenter", "cut", "padded", "whole_samples"]
 
+Octets = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.int16]
 Frame = npt.NDArray[np.float32]
 
@@ -22,6 +23,12 @@ _MIN_SILENCE_MS = 100
 _PAD_MS = 30
 # Full scale is 1.0. A power of two, so that the product is exact.
 _STEP = np.float32(1 / 32768)
+
+
+def whole_samples(octets: Octets) -> tuple[Samples, Octets]:
+    """16-bit little-endian PCM as samples, a view, and a copy of the byte that is half of the next one, if there is."""
+    whole = len(octets) // 2 * 2
+    return octets[:whole].view("<i2"), octets[whole:].copy()
 
 
 def cut(samples: Samples, rate: AudioRate) -> tuple[list[Frame], Samples]:

@@ -14,7 +14,7 @@ from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
-from headrace.fleet.orders import IndexEntry, Order
+from headrace.fleet.orders import IndexBody, IndexEntry, Order
 from headrace.fleet.settings import changed_logging, logging_document
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import Name
@@ -37,10 +37,6 @@ class Desk:
     metrics_token: str = ""
 
 
-class _IndexBody(StrictBody):
-    ready: bool = False
-
-
 class _LoadBody(StrictBody):
     parameters: dict[str, object] = Field(default_factory=dict)
 
@@ -55,7 +51,7 @@ class _UnloadBody(StrictBody):
 
 async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
     """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer now."""
-    wanted = read_body(_IndexBody, body or b"{}")
+    wanted = read_body(IndexBody, body or b"{}")
     entries = await at.give_order(Order("index"))
     return Response(200, orjson.dumps([asdict(e) for e in entries if e.state == "READY" or not wanted.ready]))
 

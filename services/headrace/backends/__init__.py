@@ -1,9 +1,10 @@
 """Backends run a loaded model; each runtime is imported when a model asks for it."""
 
 from headrace.backends.contract import Backend, Stoppable
+from headrace.backends.refused import refuses_inputs
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Backend", "Stoppable", "load"]
+__all__ = ["Backend", "Stoppable", "load", "refuses_inputs"]
 
 
 def load(version: ModelVersion, name: str) -> Backend:

@@ -28,12 +28,12 @@ class Heard(NamedTuple):
 
 
 def chunk_tensors(name: str, pcm: Buffer, rate_hz: int) -> list[Tensor]:
-    """`pcm` are whole 16-bit little-endian samples."""
-    return [Tensor(name, "INT16", (1, len(pcm) // 2), pcm), from_array(_RATE, np.array([rate_hz], np.int64))]
+    """`pcm` are bytes of 16-bit little-endian samples, which need not be whole."""
+    return [Tensor(name, "UINT8", (1, len(pcm)), pcm), from_array(_RATE, np.array([rate_hz], np.int64))]
 
 
 def read_chunk(inputs: Sequence[Tensor]) -> tuple[Array, int]:
-    """The samples INT16 [n], and their rate or NO_RATE."""
+    """The bytes UINT8 [n] of a chunk, and its rate or NO_RATE."""
     pcm, rate = inputs
     return to_array(pcm)[0], int(to_array(rate)[0])
 

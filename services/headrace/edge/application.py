@@ -83,12 +83,12 @@ class RoutedApplication(Generic[A]):
                 return await handler(self._at, exchange, body), ""
         except Exception as error:
             code = error.code if isinstance(error, HeadraceError) else HeadraceError.code
-            return problem(error, exchange.request_id, exchange.path), code
+            return problem(error, exchange.request_id, exchange.path, exchange.headers), code
 
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         self._name(exchange)
         self._policy.ended(exchange, status_of(error), error.code)
-        return self._signed(problem(error, exchange.request_id, exchange.path), exchange)
+        return self._signed(problem(error, exchange.request_id, exchange.path, exchange.headers), exchange)
 
     def left(self, exchange: Exchange) -> None:
         self._policy.ended(exchange, LEFT, "")

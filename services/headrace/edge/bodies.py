@@ -1,15 +1,21 @@
 """Small JSON bodies, read strictly by their pydantic models and refused with the field, never with the value."""
 
+import re
 from typing import TypeVar
 
+import orjson
 import simdjson
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from headrace.errors import BadJson, BadRequest
 
 __all__ = ["StrictBody", "printable", "read_body"]
 
 T = TypeVar("T", bound=BaseModel)
+
+# The name of a field in an object; names of kinds are written otherwise.
+_INNER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class StrictBody(BaseModel):
@@ -19,16 +25,34 @@ class StrictBody(BaseModel):
 
 
 def read_body(kind: type[T], body: bytes) -> T:
-    """A body as `kind`. Raises BadJson, or BadRequest with the first field that is wrong and what was expected."""
+    """A body as `kind`. Raises BadJson, or BadRequest with the first field that is wrong and what was expected.
+
+    A member that is null is as if it was not there: so many clients write what is not set.
+    """
     _check_keys(body)
+    if b"null" in body:
+        body = _without_nulls(body)
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        found = max(error.errors(include_url=False, include_input=False, include_context=False), key=_how_far)
     if found["type"] == "json_invalid":
         raise BadJson("body: expected a JSON object, found something else")
-    place = printable(".".join(map(str, found["loc"]))) if found["loc"] else "body"
-    raise BadRequest(f"{place}: {found['msg'][:1].lower()}{found['msg'][1:]}")
+    raise BadRequest(f"{_place(found['loc'])}: {found['msg'][:1].lower()}{found['msg'][1:]}")
+
+
+def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
+    """How far into its arrays a value was read: of the kinds that it may be of, the one that read most knows best."""
+    return [part for part in error["loc"] if isinstance(part, int)], not error["type"].endswith("_type")
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """A field as callers write it, `input[1].b64`; the kinds that it may be of, which pydantic lists, are left out."""
+    if not loc:
+        return "body"
+    field, *others = loc
+    inner = (f"[{part}]" if isinstance(part, int) else f".{part}" if _INNER.fullmatch(part) else "" for part in others)
+    return printable("".join([str(field), *inner]))
 
 
 def _check_keys(body: bytes) -> None:
@@ -39,6 +63,21 @@ def _check_keys(body: bytes) -> None:
         return
     if isinstance(document, simdjson.Object) and len(set(document)) != len(document):
         raise BadJson("body: a key is there twice in one object")
+
+
+def _without_nulls(body: bytes) -> bytes:
+    """A body without the members that are null, and those of its members; any other body as it is."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body
+    if not isinstance(document, dict):
+        return body
+    return orjson.dumps({name: _given(value) for name, value in document.items() if value is not None})
+
+
+def _given(value: object) -> object:
+    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
 def printable(name: str) -> str:

@@ -233,7 +233,7 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, whole: Whole, error: Exception) -> Response:
         self._is_draining = True  # nothing more of this connection
-        return problem(error, whole.exchange.request_id, whole.exchange.path)
+        return problem(error, whole.exchange.request_id, whole.exchange.path, whole.exchange.headers)
 
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""

@@ -2,6 +2,10 @@
 
 import logging
 import math
+import re
+from collections.abc import Mapping, Set
+from types import MappingProxyType
+from typing import Literal
 
 import orjson
 
@@ -9,12 +13,18 @@ from headrace import errors
 from headrace.edge.exchange import Response
 from headrace.errors import KINDS, OUTCOMES, HeadraceError, Outcome
 
-__all__ = ["ENDS", "LEFT", "OPENAI_PATH", "STATUS", "problem", "status_of"]
+__all__ = ["ENDS", "LEFT", "STATUS", "problem", "shapes_of", "status_of"]
+
+Shape = Literal["own", "openai"]
 
 log = logging.getLogger(__name__)
 
-# The one door whose clients expect OpenAI's shape of an error.
-OPENAI_PATH = "/v1/embeddings"
+# Where OpenAI's clients alone ask, and where others do too: these read a sentence, and OpenAI's nothing but their own
+# shape of an error.
+_OPENAI_PATH = re.compile(r"/v1/embeddings/?")
+_SHARED_PATH = re.compile(r"/v1/models(/[^/:]+)?/?")
+# OpenAI/Python, AsyncOpenAI/Python, OpenAI/JS, OpenAI/2.1.0 (.NET ...)
+_OPENAI_CLIENT = b"OpenAI/"
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 # A subclass answers as the nearest class above it that is listed.
@@ -47,20 +57,30 @@ STATUS: dict[type[HeadraceError], int] = {
 LEFT = STATUS[errors.ClientGone]
 
 
-def problem(error: Exception, request_id: str, path: str) -> Response:
-    """The answer to a failed request. What is not of our family is logged here and named to nobody."""
+def problem(
+    error: Exception, request_id: str, path: str, headers: Mapping[bytes, bytes] = MappingProxyType({})
+) -> Response:
+    """The answer to a failed request with these `headers`. What is not of our family is logged and named to nobody."""
     if not isinstance(error, HeadraceError):
         log.error("request failed", exc_info=error)
         error = HeadraceError("the server failed on this request")
     status = status_of(error)
     message = error.message[:200]
     body: dict[str, object]
-    if path.removesuffix("/") == OPENAI_PATH:
+    shapes = shapes_of(path)
+    if shapes == {"openai"} or ("openai" in shapes and _OPENAI_CLIENT in headers.get(b"user-agent", b"")):
         kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
         body = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}
     return Response(status, orjson.dumps(body), headers=_headers(error))
+
+
+def shapes_of(path: str) -> Set[Shape]:
+    """The shapes that errors have under a path or a template of paths; where both, by who asks."""
+    if _OPENAI_PATH.fullmatch(path):
+        return {"openai"}
+    return {"own", "openai"} if _SHARED_PATH.fullmatch(path) else {"own"}
 
 
 def status_of(error: HeadraceError) -> int:

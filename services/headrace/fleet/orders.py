@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from headrace.edge.bodies import StrictBody
 from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, ShuttingDown, Unavailable, error_from
 
-__all__ = ["MAX_WAITING", "IndexEntry", "Lane", "Order", "Orders", "Outcome"]
+__all__ = ["MAX_WAITING", "IndexBody", "IndexEntry", "Lane", "Order", "Orders", "Outcome"]
 
 MAX_WAITING = 16
 # An operator that has not asked for orders this long is gone. It asks again after every order and every few seconds.
@@ -31,6 +32,12 @@ class Order:
     def lane(self) -> Lane:
         """Changes wait for each other; a look at the index does not wait for changes."""
         return "look" if self.kind == "index" else "change"
+
+
+class IndexBody(StrictBody):
+    """What is asked of an index: all versions, or with `ready` those that can answer now."""
+
+    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)

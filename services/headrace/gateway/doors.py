@@ -1,14 +1,16 @@
 """The other doors: classify and embeddings. Each makes the same tensor request and reads its answer in its own way."""
 
 import base64
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
+from urllib.parse import parse_qsl
 
 import numpy as np
 import orjson
 from pydantic import Field
 
-from headrace.edge.bodies import StrictBody, read_body
+from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest, InferenceFailed, UnsupportedMedia
 from headrace.gateway.base64_text import from_base64
@@ -16,11 +18,12 @@ from headrace.gateway.classification import MAX_CLASSES, best_of
 from headrace.gateway.json_document import LARGE_BYTES
 from headrace.gateway.json_pieces import rows_in_pieces
 from headrace.gateway.json_scan import scan
-from headrace.gateway.multipart import file_part
+from headrace.gateway.multipart import file_and_field
 from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_array
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = [
+    "MAX_TOP_K",
     "ClassifyBody",
     "EmbeddingsBody",
     "a_row_each",
@@ -34,7 +37,8 @@ __all__ = [
 _PHOTO_TYPES = ("image/jpeg", "image/png")
 _FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
-DEFAULT_TOP_K = 5
+DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
+_NUMBER = re.compile(r"[1-9][0-9]{0,2}|1000")
 # What a large body may have: as many elements as the embeddings door's usual most of token ids, and texts to spare.
 MAX_ELEMENTS = 300_000
 MAX_TEXTS = 4 * MAX_ITEMS
@@ -59,7 +63,7 @@ class ClassifyBody(StrictBody):
     """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG or PNG, or a list of either."""
 
     input: Text | Base64 | Texts | Annotated[list[Base64], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
-    top_k: int = Field(default=5, ge=1, le=1000)
+    top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K)
 
     @property
     def is_binary(self) -> bool:
@@ -84,32 +88,50 @@ class EmbeddingsBody(StrictBody):
     dimensions: int | None = None
     user: str | None = None
 
-    def tensors(self, raw: TextSpec) -> list[list[Tensor]]:
-        """What to ask: all texts at once, or each list of token ids by itself, since their lengths differ."""
+    def tensors(self, raw: TextSpec) -> dict[str, list[Tensor]]:
+        """What to ask, by its place in the body: all texts at once, or each list of token ids by itself, since their
+        lengths differ.
+        """
         if isinstance(self.input, str):
-            return [[raw_tensor(raw, [self.input.encode()])]]
+            return {"input": [raw_tensor(raw, [self.input.encode()])]}
         if isinstance(self.input[0], str):
-            return [[raw_tensor(raw, [str(text).encode() for text in self.input])]]
-        lists = [self.input] if isinstance(self.input[0], int) else self.input
-        return [_token_tensors(raw, ids) for ids in lists]
+            return {"input": [raw_tensor(raw, [str(text).encode() for text in self.input])]}
+        if isinstance(self.input[0], int):
+            return {"input": _token_tensors(raw, self.input, "input")}
+        return {f"input[{n}]": _token_tensors(raw, ids, f"input[{n}]") for n, ids in enumerate(self.input)}
 
 
 def classify_body(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[list[bytes], int]:
     """The photos or texts of a body, and how many classes are wanted. Raises BadRequest or UnsupportedMedia.
 
-    `raw` is what the model takes. A photo may be the whole body, or the part of a form that is called `file`.
+    `raw` is what the model takes. A photo may be the whole body, or the part of a form that is called `file`; how many
+    classes may be said in JSON, in the form or in the query.
     """
     takes_photos = isinstance(raw, ImageSpec)
     kind = exchange.content_type
     if kind in _PHOTO_TYPES or kind == _FORM_TYPE:
         if not takes_photos:
             raise UnsupportedMedia(f"Content-Type: expected application/json, as the model takes text, found {kind}")
-        return [file_part(exchange.header(b"content-type") or "", body) if kind == _FORM_TYPE else body], DEFAULT_TOP_K
+        if kind != _FORM_TYPE:
+            return [body], _top_k(exchange, None)
+        photo, top_k = file_and_field(exchange.header(b"content-type") or "", body, "top_k")
+        return [photo], _top_k(exchange, top_k)
     parsed = read_json(ClassifyBody, body, None if takes_photos else MAX_TEXT_BYTES)
     if parsed.is_binary != takes_photos:
         expected = '{"b64": ...} with a photo, or several' if takes_photos else "a text or a list of texts"
         raise BadRequest(f"input: expected {expected}, as the model takes it")
-    return parsed.items(), parsed.top_k
+    return parsed.items(), _top_k(exchange, str(parsed.top_k) if "top_k" in parsed.model_fields_set else None)
+
+
+def _top_k(exchange: Exchange, in_body: str | None) -> int:
+    """How many classes the query or the body wishes for. Raises BadRequest for another number, or if both say it."""
+    given = [value for name, value in parse_qsl(exchange.query.decode("latin-1"), True) if name == "top_k"]
+    given += [] if in_body is None else [in_body]
+    if len(given) > 1:
+        raise BadRequest(f"top_k: expected once, in the query or in the body, found {len(given)} of them")
+    if given and not _NUMBER.fullmatch(given[0]):
+        raise BadRequest(f"top_k: expected 1 to {MAX_TOP_K}, found {printable(given[0])}")
+    return int(given[0]) if given else DEFAULT_TOP_K
 
 
 def read_json(kind: type[B], body: bytes, max_text_bytes: int | None = MAX_TEXT_BYTES) -> B:
@@ -133,10 +155,10 @@ def raw_tensor(raw: RawSpec, items: Sequence[bytes]) -> Tensor:
     return Tensor(raw.input, "BYTES", (len(items),), pack_bytes(items))
 
 
-def _token_tensors(raw: TextSpec, ids: list[int]) -> list[Tensor]:
+def _token_tensors(raw: TextSpec, ids: list[int], place: str) -> list[Tensor]:
     """One row of token ids that the caller made, all of them to be looked at."""
     if len(ids) > raw.max_tokens:
-        raise BadRequest(f"input: expected at most {raw.max_tokens} token ids, found {len(ids)}")
+        raise BadRequest(f"{place}: expected at most {raw.max_tokens} token ids, found {len(ids)}")
     return [from_array(raw.ids, np.array([ids], np.int64)), from_array(raw.mask, np.ones((1, len(ids)), np.int64))]
 
 

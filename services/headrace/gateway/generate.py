@@ -50,10 +50,11 @@ async def generate_stream(at: Doors, exchange: Exchange, body: bytes) -> Respons
 
 def _read(version: Version, body: bytes) -> InferBody:
     document = parse(body)
-    inputs = [_input(version.spec, name, value) for name, value in document.items() if name not in _OTHERS]
+    given = {name: value for name, value in document.items() if name not in _OTHERS and value is not None}
+    inputs = [_input(version.spec, name, value) for name, value in given.items()]
     infer: dict[str, object] = {"inputs": inputs, "parameters": parameters_of(document, "parameters")}
-    if given := text(document.get("id"), "id"):
-        infer["id"] = given
+    if given_id := text(document.get("id"), "id"):
+        infer["id"] = given_id
     return version.codec.read(infer, memoryview(b""))
 
 

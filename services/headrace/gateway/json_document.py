@@ -137,6 +137,7 @@ def objects(value: object, place: str) -> Sequence[Mapping[str, object]]:
 
 
 def parameters_of(item: Mapping[str, object], place: str) -> Mapping[str, object]:
+    """An item's `parameters` without those that are null, as many clients write what is not set. Raises BadRequest."""
     value = item.get("parameters")
     if value is None:
         return {}
@@ -146,11 +147,11 @@ def parameters_of(item: Mapping[str, object], place: str) -> Mapping[str, object
         raise BadRequest(f"{place}: expected at most {MAX_PARAMETERS} parameters, found {len(value)}")
     parameters = mapping_of(value, place)
     for name, given in parameters.items():
-        if not isinstance(given, str | int | float | bool):
+        if not isinstance(given, str | int | float | bool | None):
             raise BadRequest(
                 f"{place}: {printable(name)}: expected a string, number or boolean, found {kind_of(given)}"
             )
-    return parameters
+    return {name: given for name, given in parameters.items() if given is not None}
 
 
 def flag(value: object, place: str) -> bool:

@@ -79,8 +79,9 @@ def _buffer(data: "simdjson.Array", kind: str, place: str) -> Array:
     try:
         buffer = data.as_buffer(of_type=_BUFFER_KINDS[kind])
     except TypeError:
-        expected = "numbers" if kind == "f" else "integers"
-        raise BadRequest(f"{place}: expected {expected} only") from None
+        expected, kinds = ("numbers", {int, float}) if kind == "f" else ("integers", {int})
+        wrong = (f"[{n}]" for n, value in enumerate(_flat(data)) if type(value) not in kinds)
+        raise BadRequest(f"{place}{next(wrong, '')}: expected {expected} only") from None
     except ValueError:
         raise BadRequest(f"{place}: an integer is out of range") from None
     return np.frombuffer(buffer, _WIDEST[kind])
@@ -102,7 +103,8 @@ def _slow(data: object, dtype: "np.dtype[np.generic]", place: str) -> Array:
 def _in_range(values: Array, dtype: "np.dtype[np.generic]", datatype: str, place: str) -> Array:
     if values.dtype == dtype:
         return values
-    if _kind_of_dtype(dtype) == "f":
+    is_float = _kind_of_dtype(dtype) == "f"
+    if is_float:
         with np.errstate(over="ignore"):
             narrow = values.astype(dtype)
         fits = bool(np.isfinite(narrow).all()) or bool(np.array_equal(np.isfinite(narrow), np.isfinite(values)))
@@ -111,7 +113,8 @@ def _in_range(values: Array, dtype: "np.dtype[np.generic]", datatype: str, place
         fits = not values.size or bool(values.min() >= limits.min and values.max() <= limits.max)
         narrow = values.astype(dtype)
     if not fits:
-        raise BadRequest(f"{place}: a value is out of range for {datatype}")
+        is_wrong = np.isfinite(values) & ~np.isfinite(narrow) if is_float else narrow != values
+        raise BadRequest(f"{place}[{is_wrong.argmax()}]: a value is out of range for {datatype}")
     return narrow
 
 

@@ -6,6 +6,7 @@ from headrace.edge import changes
 from headrace.edge.exchange import Exchange
 from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
+from headrace.gateway.audio_files import WAV_TYPES
 from headrace.gateway.compression import check_encoding
 
 __all__ = ["check_media"]
@@ -15,9 +16,10 @@ _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 # tritonclient's asyncio client says octet-stream of whatever it sends.
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
+    "metadata": (*_JSON, "application/octet-stream"),
     "settings": changes.KINDS,
     "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "multipart/form-data"),
-    "stream": ("", "application/octet-stream", "audio/pcm"),
+    "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),
 }
 
 

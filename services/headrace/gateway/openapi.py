@@ -8,10 +8,10 @@ from re import findall
 from headrace import __version__
 from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.edge.routes import Route
-from headrace.gateway import oip, pages, stream
+from headrace.gateway import oip, pages, stream, v1
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, EXAMPLE_PARAMS, MEDIA
 from headrace.gateway.openapi_errors import REQUEST_ID_HEADER, error_responses, error_schemas, responses_of
-from headrace.gateway.openapi_schemas import Schema, schemas
+from headrace.gateway.openapi_schemas import TOP_K, Schema, schemas
 from headrace.gateway.openapi_stream import STREAM_PARAMETERS, stream_schemas
 from headrace.gateway.routes import PUBLIC_PATHS, ROUTES, Handler
 
@@ -68,8 +68,18 @@ _INFER_PARAMETERS: list[Schema] = [
         "schema": {"type": "string", "enum": ["gzip", "deflate"]},
     },
 ]
+_TOP_K: Schema = {
+    "name": "top_k",
+    "in": "query",
+    "description": "the most classes of each item, if the body does not say it",
+    "schema": TOP_K,
+}
 # What a handler reads beside the parameters that many have.
-_OF_HANDLERS: dict[Handler, list[Schema]] = {oip.infer: _INFER_PARAMETERS, stream.listen: STREAM_PARAMETERS}
+_OF_HANDLERS: dict[Handler, list[Schema]] = {
+    oip.infer: _INFER_PARAMETERS,
+    stream.listen: STREAM_PARAMETERS,
+    v1.classify: [_TOP_K],
+}
 
 
 @cache

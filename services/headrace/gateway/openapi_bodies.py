@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
-from headrace.gateway.openapi_schemas import REF, Schema, record
+from headrace.gateway import generate, oip, pages, repository, settings_routes, stream, v1
+from headrace.gateway.openapi_schemas import REF, TOP_K, Schema, record
 from headrace.gateway.routes import Handler
 
 __all__ = ["ASKS_A_MODEL", "EXAMPLE_PARAMS", "MEDIA", "TAKES_SEQUENCES", "Content", "Media"]
@@ -71,7 +71,7 @@ _EMBED = _json(
 _PHOTOS: Content = {
     "image/jpeg": _BINARY,
     "image/png": _BINARY,
-    "multipart/form-data": {"schema": record("file", file={"type": "string", "format": "binary"})},
+    "multipart/form-data": {"schema": record("file", file={"type": "string", "format": "binary"}, top_k=TOP_K)},
 }
 _TIMING: Mapping[str, Schema] = {
     "Server-Timing": {"description": "where the time went, in milliseconds", "schema": {"type": "string"}}
@@ -96,7 +96,7 @@ MEDIA: dict[Handler, Media] = {
     v1.predict: Media(_PREDICT, _json("PredictAnswer"), headers=_TIMING),
     v1.classify: Media({**_CLASSIFY, **_PHOTOS}, _json("ClassifyAnswer"), headers=_TIMING),
     stream.listen: Media(
-        {"application/octet-stream": _BINARY, "audio/pcm": _BINARY},
+        {"application/octet-stream": _BINARY, "audio/pcm": _BINARY, "audio/wav": _BINARY},
         _json("StreamAnswer"),
         body_required=False,
         headers=_TIMING,
@@ -107,6 +107,7 @@ MEDIA: dict[Handler, Media] = {
     oip.ready: _answer("Ready"),
     oip.server_metadata: _answer("Server"),
     oip.models: _answer("ModelNames"),
+    repository.index: Media(_json("IndexRequest", all={}, ready={"ready": True}), _json("Index"), body_required=False),
     oip.model_metadata: _answer("ModelMetadata"),
     oip.model_ready: _answer("ModelReady"),
     oip.model_config: _answer("ModelConfig"),

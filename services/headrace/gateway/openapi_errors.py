@@ -4,9 +4,10 @@ What no operation of the document can end in is left out of all: 405, 501 and 50
 these, and nobody is answered 499.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from headrace.edge.problems import LEFT, OPENAI_PATH, STATUS, status_of
+from headrace.edge.problems import LEFT, STATUS, shapes_of, status_of
 from headrace.edge.routes import Route
 from headrace.errors import HeadraceError
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
@@ -17,7 +18,9 @@ __all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_o
 
 _OF_ALL = {400, 408, 414, 417, 421, 429, 431, 500, 503}
 _OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
-_SHAPES = ("Error", "OpenAIError")
+# The schemas of each shape, and the name of a response that may have either.
+_SHAPES = {"own": "Error", "openai": "OpenAIError"}
+_EITHER = "AnyError"
 REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
 _RETRY_AFTER: Schema = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}
 _HEADERS: dict[int, Schema] = {
@@ -29,7 +32,7 @@ _HEADERS: dict[int, Schema] = {
 
 
 def error_schemas() -> dict[str, Schema]:
-    """The bodies of errors: ours, and OpenAI's for its one door; each status has the codes that it is answered with."""
+    """The bodies of errors: ours, and OpenAI's for its doors; each status has the codes that it is answered with."""
     found: dict[str, Schema] = {}
     message: Schema = {**STRING, "maxLength": 200}
     for status, codes in _codes_by_status().items():
@@ -41,21 +44,24 @@ def error_schemas() -> dict[str, Schema]:
 
 
 def error_responses() -> dict[str, Schema]:
+    schemas: dict[str, Sequence[str]] = {shape: [shape] for shape in _SHAPES.values()}
+    schemas[_EITHER] = list(_SHAPES.values())
     return {
-        f"{shape}{status}": {
+        f"{name}{status}": {
             "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
             "headers": REQUEST_ID_HEADER | _HEADERS.get(status, {}),
-            "content": {"application/json": {"schema": {"$ref": f"{REF}{shape}{status}"}}},
+            "content": {"application/json": {"schema": {"anyOf": [{"$ref": f"{REF}{s}{status}"} for s in shapes]}}},
         }
         for status, codes in _codes_by_status().items()
-        for shape in _SHAPES
+        for name, shapes in schemas.items()
     }
 
 
 def responses_of(route: Route[Handler]) -> dict[str, object]:
     """The errors that a route can end in, by status."""
-    shape = _SHAPES[route.template == OPENAI_PATH]
-    return {str(status): {"$ref": f"#/components/responses/{shape}{status}"} for status in sorted(_statuses(route))}
+    shapes = shapes_of(route.template)
+    name = _EITHER if len(shapes) > 1 else _SHAPES[next(iter(shapes))]
+    return {str(status): {"$ref": f"#/components/responses/{name}{status}"} for status in sorted(_statuses(route))}
 
 
 def _statuses(route: Route[Handler]) -> set[int]:
@@ -64,7 +70,7 @@ def _statuses(route: Route[Handler]) -> set[int]:
         found |= _OF_BODIES
     if route.template not in PUBLIC_PATHS:
         found |= _OF_KEYS
-    if "{" in route.template or route.template == OPENAI_PATH:
+    if "{" in route.template or route.door == "embeddings":
         found |= _OF_NAMES
     if route.handler in ASKS_A_MODEL:
         found |= _OF_MODELS

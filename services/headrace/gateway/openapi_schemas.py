@@ -3,10 +3,10 @@
 import orjson
 
 from headrace.fleet.settings import tracing_document
-from headrace.gateway.doors import ClassifyBody, EmbeddingsBody
+from headrace.gateway.doors import MAX_TOP_K, ClassifyBody, EmbeddingsBody
 from headrace_models.spec import DTYPES
 
-__all__ = ["COUNT", "NUMBER", "REF", "STRING", "Schema", "array", "record", "schemas"]
+__all__ = ["COUNT", "NUMBER", "REF", "STRING", "TOP_K", "Schema", "array", "record", "schemas"]
 
 Schema = dict[str, object]
 REF = "#/components/schemas/"
@@ -25,6 +25,7 @@ def array(items: Schema, **limits: int) -> Schema:
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
+TOP_K: Schema = {"type": "integer", "minimum": 1, "maximum": MAX_TOP_K}
 BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number"}
 ANYTHING: Schema = {}
@@ -34,7 +35,7 @@ _SCALARS: Schema = {"anyOf": [_SCALAR, array(_SCALAR)]}
 _ID: Schema = {"type": "string", "maxLength": 1024, "pattern": r"^[^\u0000-\u001f\u007f]*$"}
 _PARAMETERS: Schema = {
     "type": "object",
-    "additionalProperties": {"type": ["string", "number", "boolean"]},
+    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
     "maxProperties": 64,
 }
 _SHAPE = array(COUNT)
@@ -68,6 +69,12 @@ _OUTPUT_PARAMETERS: Schema = {
     "properties": {"binary_data": BOOLEAN, "classification": {"type": "integer", "minimum": 1}},
 }
 _SIGNATURE = record("dtype tensor_shape name", dtype=STRING, tensor_shape={"type": "object"}, name=STRING)
+_OPENAI_MODEL: dict[str, Schema] = {
+    "id": STRING,
+    "object": {"const": "model"},
+    "created": INTEGER,
+    "owned_by": STRING,
+}
 _LOG_SETTINGS: dict[str, Schema] = {
     "log_file": STRING,
     "log_info": BOOLEAN,
@@ -93,6 +100,16 @@ def _changes(settings: dict[str, Schema]) -> Schema:
 
 _SCHEMAS: dict[str, Schema] = {
     "Live": record("live", live=BOOLEAN),
+    "IndexRequest": {"type": "object", "properties": {"ready": BOOLEAN}, "additionalProperties": False},
+    "Index": array(
+        record(
+            "name version state reason",
+            name=STRING,
+            version=STRING,
+            state={"enum": ["READY", "UNAVAILABLE"]},
+            reason={**STRING, "description": "why it is not ready"},
+        )
+    ),
     "Ready": record("ready", ready=BOOLEAN),
     "ModelReady": record("name ready", name=STRING, ready=BOOLEAN),
     "Alive": record("status", status={"const": "alive"}),
@@ -144,7 +161,7 @@ _SCHEMAS: dict[str, Schema] = {
         id=_ID,
         parameters=_INFER_PARAMETERS,
         inputs=array(_INPUT, minItems=1, maxItems=64),
-        outputs=array(record("name", name=STRING, parameters=_OUTPUT_PARAMETERS), minItems=1, maxItems=64),
+        outputs=array(record("name", name=STRING, parameters=_OUTPUT_PARAMETERS), maxItems=64),
     ),
     "InferAnswer": record(
         "model_name model_version outputs",
@@ -206,13 +223,12 @@ _SCHEMAS: dict[str, Schema] = {
     "Models": record(
         "object data models",
         object={"const": "list"},
-        data=array(
-            record("id object created owned_by", id=STRING, object={"const": "model"}, created=INTEGER, owned_by=STRING)
-        ),
+        data=array(record(" ".join(_OPENAI_MODEL), **_OPENAI_MODEL)),
         models=array(STRING),
     ),
     "ModelStatus": record(
-        "name ready model_version_status",
+        " ".join(["name ready model_version_status", *_OPENAI_MODEL]),
+        **_OPENAI_MODEL,
         name=STRING,
         ready=BOOLEAN,
         model_version_status=array(

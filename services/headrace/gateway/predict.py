@@ -2,13 +2,15 @@
 
 Source: TensorFlow Serving's REST page. One named input: items are its values; several: items are objects by name; the
 same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose names end in `_bytes` are written so.
+Values have the axes that their nesting says, in and out: `["a", "b"]` is `[2]`, `[["a"], ["b"]]` is `[2, 1]`.
 """
 
 import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
 import simdjson
 
 from headrace.edge.bodies import printable
@@ -52,8 +54,9 @@ def _datatype(spec: ModelSpec, name: str) -> str:
     return known.get(name, "BYTES")  # the raw input, or one that the infer body's own checks refuse
 
 
-def _single(spec: ModelSpec, first: object) -> str:
+def _single(spec: ModelSpec, values: object) -> str:
     """The input that values without a name are for: the raw one for texts and binary values, else the only one."""
+    first = _first_of(values)
     if spec.raw and (isinstance(first, str) or _is_base64(first)):
         return spec.raw.input
     if len(spec.required_inputs) != 1:
@@ -61,28 +64,40 @@ def _single(spec: ModelSpec, first: object) -> str:
     return spec.required_inputs[0]
 
 
+def _first_of(values: object) -> object:
+    """The first element of an array, however deep it is nested; what is no array is its own."""
+    while _is_array(values):
+        values = values[0] if len(values) else None
+    return values
+
+
 def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
     if isinstance(rows, Lifted):
-        return [(_single(spec, None), rows)]
+        return [(_single(spec, rows), rows)]
     if not _is_array(rows) or not len(rows):
         raise BadRequest(f"instances: expected a non-empty array, found {kind_of(rows)}")
     first = rows[0]
     if not _is_object(first) or _is_base64(first):
-        return [(_single(spec, first), rows)]
-    names = list(first)
-    columns: dict[str, list[object]] = {name: [] for name in names}
+        return [(_single(spec, rows), rows)]
+    columns: dict[str, list[object]] = {name: [] for name in _given(first, "instances[0]")}
     for n, row in enumerate(rows):
-        if not _is_object(row) or set(row) != columns.keys():
-            raise BadRequest(f"instances[{n}]: expected an object with {len(names)} names, those of the first row")
-        for name, value in mapping_of(row, f"instances[{n}]").items():
+        given = _given(row, f"instances[{n}]") if _is_object(row) else {}
+        if given.keys() != columns.keys():
+            raise BadRequest(f"instances[{n}]: expected an object with {len(columns)} names, those of the first row")
+        for name, value in given.items():
             columns[name].append(plain(value))
     return list(columns.items())
 
 
+def _given(item: Mapping[str, object], place: str) -> dict[str, object]:
+    """An object's values by name; null says that there is none."""
+    return {name: value for name, value in mapping_of(item, place).items() if value is not None}
+
+
 def _by_column(columns: object, spec: ModelSpec) -> list[tuple[str, object]]:
     if _is_object(columns) and not _is_base64(columns):
-        return list(mapping_of(columns, "inputs").items())
-    return [(_single(spec, columns[0] if _is_array(columns) and len(columns) else columns), columns)]
+        return list(_given(columns, "inputs").items())
+    return [(_single(spec, columns), columns)]
 
 
 def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[str, object], bytes]:
@@ -97,7 +112,8 @@ def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[st
     if datatype != "BYTES":
         shape, raw = _stacked(datatype, value, where)
     else:
-        shape, raw = [len(value)], pack_bytes([_bytes_of(item, f"{where}[{n}]") for n, item in enumerate(value)])
+        shape = _shape_of(value)
+        raw = pack_bytes(list(_texts(value, shape, where)))
     return entry | {"shape": shape, "parameters": {"binary_data_size": len(raw)}}, raw
 
 
@@ -115,6 +131,18 @@ def _stacked(datatype: str, rows: Sequence[object], where: str) -> tuple[list[in
         values = elements(row, datatype, shape, f"{where}[{n}]")
         raw.append(values if isinstance(values, bytes) else values.tobytes())
     return [len(rows), *shape], b"".join(raw)
+
+
+def _texts(value: object, shape: Sequence[int], where: str) -> Iterator[bytes]:
+    """All texts and binary values of an array that must be nested as `shape` says. Raises BadRequest."""
+    if not shape:
+        yield _bytes_of(value, where)
+        return
+    if not _is_array(value) or len(value) != shape[0]:
+        found = len(value) if _is_array(value) else kind_of(value)
+        raise BadRequest(f"{where}: expected an array of {shape[0]} elements, as the first one has, found {found}")
+    for n, item in enumerate(value):
+        yield from _texts(item, shape[1:], f"{where}[{n}]")
 
 
 def _bytes_of(item: object, where: str) -> bytes:
@@ -178,8 +206,9 @@ def _values(tensor: Tensor) -> object:
         array = to_array(tensor)
         array = array.astype("<f4") if tensor.datatype == "BF16" else array
         return array if array.ndim else array.item()
-    texts = [_text_of(item, tensor.name) for item in to_array(tensor).ravel().tolist()]
-    return texts if tensor.shape else texts[0]
+    elements = to_array(tensor)
+    texts = [_text_of(item, tensor.name) for item in elements.ravel().tolist()]
+    return np.array(texts, object).reshape(elements.shape).tolist()
 
 
 def _text_of(item: bytes, name: str) -> object:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.routes import Route
-from headrace.gateway import generate, oip, pages, settings_routes, stream, v1
+from headrace.gateway import generate, oip, pages, repository, settings_routes, stream, v1
 from headrace.gateway.asking import Doors
 
 __all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
@@ -48,6 +48,7 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("GET", "/v2/health/live", "health", oip.live),
     Route("GET", "/v2/health/ready", "health", oip.ready),
     Route("GET", "/v2/models", "metadata", oip.models),
+    Route("POST", "/v2/repository/index", "metadata", repository.index),
     Route("GET", "/v2/models/stats", "metadata", oip.all_statistics),
     *_of_versions("GET", _V2, "", "metadata", oip.model_metadata),
     *_of_versions("GET", _V2, "/ready", "metadata", oip.model_ready),

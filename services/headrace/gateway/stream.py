@@ -9,10 +9,11 @@ from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
+from headrace.gateway.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
 from headrace.gateway.wire_sequence import step_of
-from headrace.tensor import SequenceStep
+from headrace.tensor import Buffer, SequenceStep
 from headrace_models.preprocess.audio import OPEN
 from headrace_models.spec import AudioSpec
 
@@ -38,8 +39,9 @@ class _Wishes(NamedTuple):
 async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
     """One chunk of a stream of audio: how likely each frame that it completes is speech, and the segments so far.
 
-    The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames do: what is
-    left over waits for the next one. With `sequence_end` the last frame is filled up with zeros.
+    The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames or samples do:
+    what is left over waits for the next one. With `sequence_end` the last frame is filled up with zeros. As `audio/wav`
+    the first chunk begins with the header of a WAV file, which says the rate.
     """
     version = version_of(at, exchange)
     audio = version.spec.audio
@@ -47,12 +49,25 @@ async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
         raise BadRequest("the model takes no stream of audio; use /v2/models/{model}/infer")
     asked = _read(exchange.query)
     _check_rate(audio, asked.rate_hz)
-    if len(body) % 2:
-        raise BadRequest(f"body: expected 16-bit samples, an even number of bytes, found {len(body)}")
-    inputs = chunk_tensors(audio.input, body, asked.rate_hz)
+    pcm, rate_hz = _sound(exchange, audio, asked, body)
+    inputs = chunk_tensors(audio.input, pcm, rate_hz)
     found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
     document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
     return json_response(document, server_timing(answer))
+
+
+def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) -> tuple[Buffer, int]:
+    """The PCM of a chunk, and its rate or NO_RATE. A WAV file's header may be before each of a stream's chunks."""
+    if exchange.content_type not in WAV_TYPES:
+        if asked.step.starts:
+            check_no_file(body)
+        return body, asked.rate_hz
+    if not asked.step.starts and not begins_as_wav(body):
+        return body, asked.rate_hz
+    wav = read_wav(body, [rate.rate_hz for rate in audio.rates])
+    if asked.rate_hz not in (NO_RATE, wav.rate_hz):
+        raise BadRequest(f"sample_rate: expected {wav.rate_hz}, as the WAV file has, found {asked.rate_hz}")
+    return wav.pcm, wav.rate_hz
 
 
 def _read(query: bytes) -> _Wishes:

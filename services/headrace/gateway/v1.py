@@ -25,12 +25,15 @@ _ENTRY_BYTES = 64
 async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
     """Both shapes that clients know: OpenAI's `data` and KServe's `models`."""
     names = visible(at, exchange)
-    data = [{"id": name, "object": "model", "created": 0, "owned_by": "headrace"} for name in names]
-    return json_response({"object": "list", "data": data, "models": names})
+    return json_response({"object": "list", "data": [_as_openai_has_it(name) for name in names], "models": names})
+
+
+def _as_openai_has_it(model: str) -> dict[str, object]:
+    return {"id": model, "object": "model", "created": 0, "owned_by": "headrace"}
 
 
 async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
-    """TensorFlow's status of each version, and KServe's `name` and `ready` beside it."""
+    """TensorFlow's status of each version, KServe's `name` and `ready` and OpenAI's model beside it."""
     version = version_of(at, exchange)
     is_named = exchange.params.keys() & {"version", "label"}
     found = [version] if is_named else list(at.router.models()[version.spec.name].values())
@@ -43,7 +46,9 @@ async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
         for v in sorted(found, key=lambda v: version_order(v.spec.version), reverse=True)
     ]
     ready = any(v.is_sound for v in found)
-    return json_response({"name": version.spec.name, "ready": ready, "model_version_status": states})
+    name = version.spec.name
+    status = {"name": name, "ready": ready, "model_version_status": states}
+    return json_response(_as_openai_has_it(name) | status)
 
 
 async def signatures(at: Doors, exchange: Exchange, _: bytes) -> Response:
@@ -84,7 +89,7 @@ async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
 def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
     document = parse(body)
     as_infer, tail = infer_document(document, version.spec)
-    return "instances" in document, version.codec.read(as_infer, memoryview(tail))
+    return document.get("instances") is not None, version.codec.read(as_infer, memoryview(tail))
 
 
 async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
@@ -136,9 +141,9 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
 
 def _embed_requests(version: Version, asked: doors.EmbeddingsBody, raw: TextSpec) -> list[list[Tensor]]:
     requests = asked.tensors(raw)
-    for request in requests:
-        version.codec.check(request)
-    return requests
+    for place, tensors in requests.items():
+        version.codec.check(tensors, place)
+    return list(requests.values())
 
 
 def _embedded(

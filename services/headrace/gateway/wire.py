@@ -81,6 +81,7 @@ class Codec:
         self._without_rows = frozenset(o.name for o in spec.outputs if not o.has_rows)
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)
+        self._texts = frozenset(o.name for o in spec.outputs if o.datatype == "BYTES")
         self._has_texts = any(reader.is_text for reader in self._readers.values())
         self._plans: dict[bytes, _Plan] = {}
 
@@ -143,7 +144,7 @@ class Codec:
         step = step_of(parameters)
         if step is not None:
             check_step(inputs, self._states, of_one_row=self._is_batched or inputs[0].name == self._raw)
-        outputs, binary, classes = read_outputs(document, parameters, self._outputs)
+        outputs, binary, classes = read_outputs(document, parameters, self._outputs, self._texts)
         return InferBody(
             id=given_id,
             inputs=inputs,
@@ -155,11 +156,11 @@ class Codec:
             sequence=step,
         )
 
-    def check(self, tensors: Sequence[Tensor]) -> None:
-        """Hold tensors that a door made itself to what an infer body is held to. Raises BadRequest."""
+    def check(self, tensors: Sequence[Tensor], where: str) -> None:
+        """Hold tensors that a door made itself to what an infer body is held to. Raises BadRequest naming `where`."""
         for tensor in tensors:
             if tensor.name != self._raw:
-                self._readers[tensor.name].check(tensor)
+                self._readers[tensor.name].check(tensor, where)
 
     def writing_cost(self, answer: Answer, asked: InferBody) -> int:
         """About how many bytes `encode` looks at one by one."""

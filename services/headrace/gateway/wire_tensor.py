@@ -1,7 +1,7 @@
 """One input tensor of an infer body: its shape, datatype and data checked against the spec, then its raw bytes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import simdjson
@@ -55,15 +55,15 @@ class TensorReader:
     def is_text(self) -> bool:
         return self._spec.datatype == "BYTES"
 
-    def check(self, tensor: Tensor) -> None:
-        """Raise BadRequest for a tensor that an infer body could not have."""
-        self.from_binary(memoryview(tensor.data), self._shape(list(tensor.shape), tensor.name), tensor.name)
+    def check(self, tensor: Tensor, where: str) -> None:
+        """Raise BadRequest naming `where` for a tensor that an infer body could not have."""
+        self.from_binary(memoryview(tensor.data), self._shape(list(tensor.shape), where), where)
 
     def from_raw(self, body: bytes) -> Tensor:
         """One row of bytes without a header: its one variable axis has what length the bytes leave."""
         spec = self._spec
         if self.is_text:
-            return Tensor(spec.name, spec.datatype, (1,), pack_bytes([body]))
+            return self._raw_text(body)
         fixed = math.prod(axis for axis in spec.shape if axis != -1)
         length, rest = divmod(len(body), max(1, fixed * self._width))
         if rest or (self._fixed and length != 1) or spec.shape.count(-1) > 1:
@@ -75,6 +75,17 @@ class TensorReader:
         shape = self._shape([1, *own] if spec.has_rows else own, "body")
         return self.from_binary(memoryview(body), shape, "body")
 
+    def _raw_text(self, body: bytes) -> Tensor:
+        """One row of one element, whatever its axes."""
+        own = [1 if axis == -1 else axis for axis in self._spec.shape]
+        if math.prod(own) != 1:
+            raise BadRequest(
+                "Inference-Header-Content-Length: expected a JSON part, "
+                f"as {'a row of ' * self._first}the input has {math.prod(own)} elements"
+            )
+        shape = self._shape([1] * self._first + own, "body")
+        return Tensor(self._spec.name, self._spec.datatype, shape, pack_bytes([body]))
+
     def _from_json(self, data: object, shape: tuple[int, ...], where: str) -> Buffer:
         values = elements(data, self._spec.datatype, shape, f"{where}.data")
         if isinstance(values, bytes):
@@ -85,10 +96,10 @@ class TensorReader:
                 f"{where}.data: expected {math.prod(shape)} elements for shape {list(shape)}, found {values.size}"
             )
         if self._has_range:
-            _check_range(values, self._spec, where)
+            _check_range(values, self._spec, where, shape)
         # Only a document with bare NaN or Infinity tokens, which is read as plain lists, can hold any.
         if self._checks_finite and not isinstance(data, simdjson.Array):
-            _check_finite(values, where)
+            _check_finite(values, where, shape)
         return values.view("u1").data
 
     def from_binary(self, data: memoryview, shape: tuple[int, ...], where: str) -> Tensor:
@@ -103,9 +114,9 @@ class TensorReader:
                 f"{where}.parameters.binary_data_size: expected {expected} for shape {list(shape)}, found {len(data)}"
             )
         if self._has_range:
-            _check_range(np.frombuffer(data, DTYPES[tensor.datatype]), self._spec, where)
+            _check_range(np.frombuffer(data, DTYPES[tensor.datatype]), self._spec, where, shape)
         elif self._checks_finite:
-            _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where)
+            _check_finite(np.frombuffer(data, DTYPES[tensor.datatype]), where, shape)
         elif tensor.datatype == "BOOL" and np.frombuffer(data, "u1").max(initial=0) > 1:
             raise BadRequest(f"{where}: expected bytes 0 or 1 for BOOL")
         return tensor
@@ -145,12 +156,20 @@ class TensorReader:
             raise BadRequest(f"{where}: expected 1 to {spec.max_length or 'any length'}, found {found}")
 
 
-def _check_finite(values: "np.ndarray", where: str) -> None:
-    if not np.isfinite(values).all():
-        raise NonFiniteInput(f"{where}: expected finite numbers, found NaN or infinity")
+def _check_finite(values: "np.ndarray", where: str, shape: Sequence[int]) -> None:
+    is_finite = np.isfinite(values)
+    if not is_finite.all():
+        raise NonFiniteInput(
+            f"{where}: expected finite numbers, found NaN or infinity{_in_row(int(is_finite.argmin()), shape)}"
+        )
 
 
-def _check_range(values: "np.ndarray", spec: InputSpec, where: str) -> None:
+def _in_row(place: int, shape: Sequence[int]) -> str:
+    """Of several rows, which one has the element at this place of all of them."""
+    return f" in row {place // math.prod(shape[1:])}" if shape and shape[0] > 1 else ""
+
+
+def _check_range(values: "np.ndarray", spec: InputSpec, where: str, shape: Sequence[int]) -> None:
     """What is looked up by these integers is there: native code would read whatever lies beside its table."""
     if not values.size:
         return
@@ -158,4 +177,5 @@ def _check_range(values: "np.ndarray", spec: InputSpec, where: str) -> None:
     is_low = spec.minimum is not None and least < spec.minimum
     if is_low or (spec.maximum is not None and most > spec.maximum):
         low, high = ("any" if limit is None else limit for limit in (spec.minimum, spec.maximum))
-        raise BadRequest(f"{where}: expected values from {low} to {high}, found {least if is_low else most}")
+        place = int(values.argmin() if is_low else values.argmax())
+        raise BadRequest(f"{where}: expected values from {low} to {high}, found {values[place]}{_in_row(place, shape)}")

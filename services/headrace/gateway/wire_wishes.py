@@ -1,6 +1,8 @@
 """What an infer body wishes beside its inputs: its parameters, and which outputs in which form."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import simdjson
 
 from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest
@@ -13,15 +15,19 @@ MAX_PRIORITY = 100
 
 
 def read_outputs(
-    document: Mapping[str, object], parameters: Mapping[str, object], known: Sequence[str]
+    document: Mapping[str, object],
+    parameters: Mapping[str, object],
+    known: Sequence[str],
+    texts: Collection[str] = (),
 ) -> tuple[Sequence[str], frozenset[str], Mapping[str, int]]:
     """The outputs asked for, in order, those of them that are wanted binary, and those wanted as so many classes.
 
-    Without a list of them they are all of those `known`. Raises BadRequest.
+    Without a list of them, or with an empty one, they are all of those `known`; those among the `texts` have no
+    classes. Raises BadRequest.
     """
     wants_binary = flag(parameters.get("binary_data_output", False), "parameters.binary_data_output")
     listed = document.get("outputs")
-    if listed is None:
+    if listed is None or (isinstance(listed, simdjson.Array | list) and not len(listed)):
         return known, frozenset(known if wants_binary else ()), {}
     names: list[str] = []
     binary: set[str] = set()
@@ -40,6 +46,8 @@ def read_outputs(
             binary.add(name)
         if "classification" in wishes:
             classes[name] = _count_of(wishes["classification"], f"{place}.classification")
+            if name in texts:
+                raise BadRequest(f'{place}.classification: expected an output of numbers, found "{name}" of BYTES')
     return names, frozenset(binary), classes
 
 

@@ -15,17 +15,22 @@ __all__ = ["preprocessing"]
 _REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {UnreadableImage: BadImage, OversizedImage: ImageTooLarge}
 
 
-def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[bytes, Part]:
-    """Making each element of `raw` a part of one row; it raises BadRequest or one of its kind for a bad one."""
+def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Part]:
+    """Making each element of `raw` a part of one row; it raises BadRequest or one of its kind for a bad one.
 
-    def items() -> list[bytes]:
-        elements: list[bytes] = to_array(raw).ravel().tolist()
-        return elements
+    Of several, the error says which: as all doors call them, `input[2]`, counted from 0.
+    """
+    count = math.prod(raw.shape)
 
-    def one(item: bytes) -> Part:
+    def items() -> list[tuple[int, bytes]]:
+        return list(enumerate(to_array(raw).ravel().tolist()))
+
+    def one(item: tuple[int, bytes]) -> Part:
+        place, content = item
         try:
-            return preprocess(item)
+            return preprocess(content)
         except BadInput as error:
-            raise _REFUSALS.get(type(error), BadRequest)(f'input "{raw.name}": {error}') from None
+            where = f"input[{place}]" if count > 1 else f'input "{raw.name}"'
+            raise _REFUSALS.get(type(error), BadRequest)(f"{where}: {error}") from None
 
-    return Work(items, one, math.prod(raw.shape), len(raw.data))
+    return Work(items, one, count, len(raw.data))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.backends import Backend
+from headrace.backends import Backend, refuses_inputs
 from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory, RunStopped
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.replica.counters import Execution
@@ -32,12 +32,14 @@ class Ran(NamedTuple):
 class _Budget:
     """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part.
 
-    None at all once it `is_stopped`: what does not end would not end in a smaller batch either.
+    None at all once it `is_stopped`: what does not end would not end in a smaller batch either. `are_refusals`: all
+    that failed was inputs that do not fit, which callers may send as often as they like, and which fail soon.
     """
 
     def __init__(self, parts: int, is_stopped: Callable[[], bool]) -> None:
         self._is_stopped = is_stopped
         self._runs = 8 + 4 * parts.bit_length()
+        self.are_refusals = True
 
     def check(self) -> None:
         if self._is_stopped():
@@ -55,12 +57,15 @@ class Runner:
         self._backend = backend
         self._spec = spec
         self._is_batched = spec.is_batched
+        names = [f'"{name}"' for name in spec.required_inputs]
+        self._named_inputs = f"input{'s' * (len(names) > 1)} {', '.join(names)}"
         self.safe_cells = inf
 
     def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
         """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
-        With one part at fault that takes about the time of two more such batches. A request of a model that is served
+        With one part at fault that takes about the time of two more such batches. Where very many are refused for what
+        they hold, the rest is run one by one. A request of a model that is served
         unbatched is a batch as it is. Raises RunStopped if it `is_stopped`.
         """
         budget = _Budget(len(parts), is_stopped)
@@ -70,12 +75,14 @@ class Runner:
         ran = self._try(parts, budget)
         if not isinstance(ran, Exception):
             return ran
-        return [_as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
+        return [self._as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
 
     def _try(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception] | Exception:
         """What becomes of each part, or the error that they failed with together."""
         budget.check()
         if not budget.take():
+            if budget.are_refusals:
+                return [self._run_one(part, budget) for part in parts]
             return [InferenceFailed("the model failed on this batch")] * len(parts)
         try:
             return list(self._run_together(parts))
@@ -83,7 +90,16 @@ class Runner:
             return self._run_smaller(parts, budget)
         except Exception as error:
             budget.check()
+            budget.are_refusals &= refuses_inputs(error)
             return error
+
+    def _run_one(self, part: Part, budget: _Budget) -> Ran | Exception:
+        budget.check()
+        try:
+            return self._run_together([part])[0]
+        except Exception as error:
+            budget.check()
+            return self._as_ours(error, part)
 
     def _search(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
         """What becomes of parts that failed together: one at fault is sought, and then the others run in one batch.
@@ -102,7 +118,7 @@ class Runner:
             elif len(few) > 1:
                 suspects, others = few, rest + others
             else:
-                results[few[0]] = _as_ours(ran, parts[few[0]])
+                results[few[0]] = self._as_ours(ran, parts[few[0]])
                 suspects, others = [], rest + others
         if others:
             results.update(zip(others, self._run([parts[n] for n in others], budget), strict=True))
@@ -127,7 +143,7 @@ class Runner:
             return OutOfMemory("the device has no room for this request")
         except Exception as error:
             budget.check()
-            return _as_ours(error, part)
+            return self._as_ours(error, part)
         return Ran(outputs, Execution(1, 0, monotonic_ns() - started_ns, 0))
 
     def _run_together(self, parts: Sequence[Part]) -> list[Ran]:
@@ -144,6 +160,17 @@ class Runner:
         execution = Execution(rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
         return [Ran(rows, execution) for rows in taken]
 
+    def _as_ours(self, error: Exception, part: Part) -> HeadraceError:
+        """What to tell whoever sent a part that failed alone."""
+        if isinstance(error, BadRequest):
+            return error
+        shapes = {name: array.shape for name, array in part.items()}
+        if refuses_inputs(error):  # in words of the runtime's, which are for the log alone
+            log.info("inputs of the shapes %s were refused: %s", shapes, str(error)[:500])
+            return BadRequest(f"{self._named_inputs}: expected values and lengths that the model takes, found others")
+        log.error("inputs of the shapes %s failed", shapes, exc_info=error)
+        return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
+
 
 def _share_of(suspects: int) -> int:
     """How many of them to try at once: less than half, since those who fail cost their time for nothing.
@@ -156,13 +183,6 @@ def _share_of(suspects: int) -> int:
 def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
     """What a batch of these parts costs: all its rows at the length of the longest."""
     return sum(map(rows_of, parts)) * max(length_of(part, spec) for part in parts)
-
-
-def _as_ours(error: Exception, part: Part) -> HeadraceError:
-    if isinstance(error, BadRequest):
-        return error
-    log.error("inputs of the shapes %s failed", {name: a.shape for name, a in part.items()}, exc_info=error)
-    return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
 
 
 def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:

@@ -17,16 +17,16 @@ from headrace.replica.counters import Execution
 from headrace.replica.running import Ran
 from headrace.replica.sequences import State, next_state
 from headrace.tensor import Array, Request, SequenceStep, Tensor, Times
-from headrace_models.preprocess.audio import Segmenter, cut, padded
+from headrace_models.preprocess.audio import Segmenter, cut, padded, whole_samples
 from headrace_models.spec import AudioRate, AudioSpec, ModelSpec
 
 __all__ = ["MAX_CHUNK_S", "Advance", "advance", "is_chunk", "not_a_stream"]
 
 MAX_CHUNK_S = 60
 
-# INT16 [context + less than a hop]: what the next frame begins with; then [rate, frames, silent_from, dropped] and
-# the segments [n, 2].
-_SAMPLES, _MARKS, _SEGMENTS = "stream.samples", "stream.marks", "stream.segments"
+# INT16 [context + less than a hop]: what the next frame begins with; UINT8 [0 or 1]: the first half of the next sample;
+# then [rate, frames, silent_from, dropped] and the segments [n, 2].
+_SAMPLES, _HALF, _MARKS, _SEGMENTS = "stream.samples", "stream.half", "stream.marks", "stream.segments"
 
 Run = Callable[[Part], Awaitable[Settled[Ran]]]
 
@@ -71,9 +71,12 @@ async def advance(spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor],
     audio = spec.audio
     assert audio is not None, "only a model that takes audio has streams"
     chunk, rate_hz = read_chunk(inputs)
-    kept, heard = _resume(audio, state, rate_hz, starts=step.starts)
+    kept, half, heard = _resume(audio, state, rate_hz, starts=step.starts)
     _check_length(chunk, heard.rate)
-    first, samples = heard.frames, np.concatenate((kept, chunk))
+    new, half = whole_samples(np.concatenate((half, chunk)) if len(half) else chunk)
+    if step.ends and len(half):
+        raise BadRequest("body: expected whole 16-bit samples when the stream ends, found one byte left over")
+    first, samples = heard.frames, np.concatenate((kept, new))
     frames, rest = cut(padded(samples, heard.rate) if step.ends else samples, heard.rate)
     ran = await _run_frames(spec, audio, frames, state, run)
     for probability in ran.probabilities:
@@ -83,7 +86,9 @@ async def advance(spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor],
     segments = np.array(heard.segments, np.int64).reshape(-1, 2)
     probabilities = np.array(ran.probabilities, np.float32)
     answer = Heard(heard.rate.rate_hz, first, heard.dropped, probabilities, segments)
-    return Advance(heard_tensors(answer), {**ran.state, **_kept(rest, heard, segments)}, ran.times, ran.executions)
+    return Advance(
+        heard_tensors(answer), {**ran.state, **_kept(rest, half, heard, segments)}, ran.times, ran.executions
+    )
 
 
 async def _run_frames(spec: ModelSpec, audio: AudioSpec, frames: Sequence[Array], state: State, run: Run) -> _Course:
@@ -105,22 +110,26 @@ async def _run_frames(spec: ModelSpec, audio: AudioSpec, frames: Sequence[Array]
     return _Course(left, probabilities, Times(queue_s, 0.0, compute_s, batch_rows), executions)
 
 
-def _resume(audio: AudioSpec, state: State, rate_hz: int, *, starts: bool) -> tuple[Array, Segmenter]:
-    """The samples that the next frame begins with, and the segmenter as it was. Raises BadRequest."""
+def _resume(audio: AudioSpec, state: State, rate_hz: int, *, starts: bool) -> tuple[Array, Array, Segmenter]:
+    """The samples that the next frame begins with, half of the next one, and the segmenter as it was.
+
+    Raises BadRequest.
+    """
     if starts:
         rate = _rate(audio, rate_hz or audio.rates[0].rate_hz)
-        return np.zeros(rate.context, np.int16), Segmenter(rate)
+        return np.zeros(rate.context, np.int16), np.zeros(0, np.uint8), Segmenter(rate)
     if _SAMPLES not in state:
         raise BadRequest("sequence_id: expected a stream of audio, found a sequence of infer requests")
     began_hz, frames, silent_from, dropped = state[_MARKS].tolist()
     if rate_hz not in (NO_RATE, began_hz):
         raise BadRequest(f"sample_rate: expected {began_hz}, as when the stream began, found {rate_hz}")
-    return state[_SAMPLES], Segmenter(_rate(audio, began_hz), frames, silent_from, dropped, state[_SEGMENTS].tolist())
+    segmenter = Segmenter(_rate(audio, began_hz), frames, silent_from, dropped, state[_SEGMENTS].tolist())
+    return state[_SAMPLES], state[_HALF], segmenter
 
 
-def _kept(rest: Array, heard: Segmenter, segments: Array) -> State:
+def _kept(rest: Array, half: Array, heard: Segmenter, segments: Array) -> State:
     marks = np.array([heard.rate.rate_hz, heard.frames, heard.silent_from, heard.dropped], np.int64)
-    return {_SAMPLES: rest, _MARKS: marks, _SEGMENTS: segments}
+    return {_SAMPLES: rest, _HALF: half, _MARKS: marks, _SEGMENTS: segments}
 
 
 def _rate(audio: AudioSpec, rate_hz: int) -> AudioRate:
@@ -130,10 +139,10 @@ def _rate(audio: AudioSpec, rate_hz: int) -> AudioRate:
     raise BadRequest(f"sample_rate: expected one of {[rate.rate_hz for rate in audio.rates]}, found {rate_hz}")
 
 
-def _check_length(samples: Array, rate: AudioRate) -> None:
-    most = MAX_CHUNK_S * rate.rate_hz
-    if len(samples) > most:
+def _check_length(chunk: Array, rate: AudioRate) -> None:
+    most = 2 * MAX_CHUNK_S * rate.rate_hz
+    if len(chunk) > most:
         raise TooLarge(
-            f"body: expected at most {MAX_CHUNK_S} s of audio, {2 * most} bytes at {rate.rate_hz} Hz, "
-            f"found {2 * len(samples)} bytes"
+            f"body: expected at most {MAX_CHUNK_S} s of audio, {most} bytes at {rate.rate_hz} Hz, "
+            f"found {len(chunk)} bytes"
         )
