@@ -1,13 +1,12 @@
 """A text -> token ids and their mask, with the model's own tokenizer."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from headrace_models.errors import BadInput, BadSpec
+from headrace_models.preprocess import Prepared
 from headrace_models.preprocess.plain_text import EMPTY, read_text
 from headrace_models.spec import TextSpec
 
@@ -15,23 +14,32 @@ __all__ = ["TextPreprocessor"]
 
 
 class TextPreprocessor:
-    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], cut to `max_tokens`, never padded, never without a token."""
+    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], never padded, never without a token.
+
+    Longer than `max_tokens` it is cut or refused, as the spec's `truncate` says.
+    """
 
     def __init__(self, spec: TextSpec, folder: Path) -> None:
         self._spec = spec
         self._tokenizer = _read_tokenizer(folder / spec.tokenizer)
         # Set once, before any thread encodes: a tokenizer's settings must not change under a running encode.
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(spec.max_tokens)
+        if spec.truncate == "error":
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(spec.max_tokens)
 
-    def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, raw: bytes) -> Prepared:
         encoding = self._tokenizer.encode(read_text(raw, self._spec.max_chars))
         if all(encoding.special_tokens_mask):  # marks of no width, say, of which the tokenizer leaves nothing
             raise BadInput(EMPTY)
-        return {
+        if len(encoding.ids) > self._spec.max_tokens:
+            raise BadInput(f"text too long (limit {self._spec.max_tokens} tokens): found {len(encoding.ids)}")
+        tensors = {
             self._spec.ids: np.array([encoding.ids], np.int64),
             self._spec.mask: np.array([encoding.attention_mask], np.int64),
         }
+        return Prepared(tensors, is_cut=bool(encoding.overflowing))
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:

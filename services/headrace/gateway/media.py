@@ -14,7 +14,7 @@ _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
     "settings": (*_JSON, "application/octet-stream"),
-    "classify": (*_JSON, "image/jpeg", "image/png", "multipart/form-data"),
+    "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "image/webp", "multipart/form-data"),
     "stream": ("", "application/octet-stream", "audio/pcm"),
 }
 _CHARSETS = ("utf-8", "us-ascii")

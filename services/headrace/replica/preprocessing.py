@@ -4,25 +4,24 @@ import math
 from collections.abc import Mapping
 
 from headrace.errors import BadImage, BadRequest, ImageTooLarge
-from headrace.replica.assembly import Part
 from headrace.replica.pool import Work
 from headrace.tensor import Tensor, to_array
 from headrace_models.errors import BadInput, OversizedImage, UnreadableImage
-from headrace_models.preprocess import Preprocessor
+from headrace_models.preprocess import Prepared, Preprocessor
 
 __all__ = ["preprocessing"]
 
 _REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {UnreadableImage: BadImage, OversizedImage: ImageTooLarge}
 
 
-def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[bytes, Part]:
-    """Making each element of `raw` a part of one row; it raises BadRequest or one of its kind for a bad one."""
+def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[bytes, Prepared]:
+    """Making each element of `raw` the tensors of one row; it raises BadRequest or one of its kind for a bad one."""
 
     def items() -> list[bytes]:
         elements: list[bytes] = to_array(raw).ravel().tolist()
         return elements
 
-    def one(item: bytes) -> Part:
+    def one(item: bytes) -> Prepared:
         try:
             return preprocess(item)
         except BadInput as error:
