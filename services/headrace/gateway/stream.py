@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
+from headrace.gateway.asking import Doors, answer_headers, ask_as, json_response, version_of
 from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
 from headrace.gateway.wire_sequence import step_of
@@ -52,7 +52,7 @@ async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
     inputs = chunk_tensors(audio.input, body, asked.rate_hz)
     found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
     document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
-    return json_response(document, server_timing(answer))
+    return json_response(document, *answer_headers(answer))
 
 
 def _read(query: bytes) -> _Wishes:
