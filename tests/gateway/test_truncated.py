@@ -1,6 +1,6 @@
 """Texts that are longer than a model reads: every door says which of them were cut, or refuses them by their spec."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,7 +26,7 @@ def infer(texts: list[str], **more: Any) -> Any:
     return {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}], **more}
 
 
-DOORS = {
+DOORS: dict[str, Callable[[list[str]], Any]] = {
     "/v1/embeddings": lambda texts: {"model": "reader", "input": texts},
     "/v1/models/reader:classify": lambda texts: {"input": texts},
     "/v1/models/reader:predict": lambda texts: {"instances": texts},
