@@ -99,7 +99,12 @@ def lossless_header(width: int, height: int) -> bytes:
         (jpeg_header(1, 8_193), "limit 8192 pixels a side"),
         (webp(lossy_header(16_383, 16_383)), "limit 16 megapixels): found 16383x16383"),
         (webp(lossless_header(16_384, 1)), "limit 8192 pixels a side): found 16384x1"),
-        (webp(lossless_header(4_000, 4_000)), "limit 48 MiB decoded): found 4000x4000 of 4 bytes each"),
+        (webp(lossy_header(4_000, 4_000)), "limit 48 MiB decoded): found 4000x4000 of 4 bytes each"),
+        (webp(lossless_header(3_000, 3_000)), "limit 48 MiB decoded): found 3000x3000 of 8 bytes each"),
+        (
+            webp(webp_chunk(b"ALPH", b""), lossy_header(3_000, 3_000)),
+            "limit 48 MiB decoded): found 3000x3000 of 8 bytes",
+        ),
         (webp(webp_chunk(b"VP8L", WEBP_LOSSLESS + bytes(5 << 20))), "limit 4 MiB as WebP): found 524"),
     ],
 )

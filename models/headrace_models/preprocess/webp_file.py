@@ -14,10 +14,10 @@ _HEAD = struct.Struct("<4sI")
 _ANIMATED, _HAS_ALPHA = 0x02, 0x10
 _LOSSY_START, _LOSSLESS_START = b"\x9d\x01\x2a", b"\x2f"
 _MAX_CHUNKS = 1024
-# A decoder makes four bytes of each pixel, whatever the file holds.
-_PIXEL_BYTES = 4
-# A photo of 12 megapixels has one to three MiB. Each takes a decoder up to a tenth of a second, and lossless ones may
-# describe up to 65,536 sets of code tables, of 5 KiB each and more, the more is said of them.
+# A decoder makes four bytes of each pixel, whatever the file holds. What is coded without loss, transparency too, may
+# describe up to 65,536 sets of code tables, of 5 KiB and more, which take as long to make as some megapixels.
+_LOSSY_BYTES, _LOSSLESS_BYTES = 4, 8
+# A photo of 12 megapixels has one to three MiB, and each takes a decoder up to a tenth of a second.
 _MAX_CODED_BYTES = 4 << 20
 
 
@@ -40,7 +40,8 @@ def webp_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
     if image is None:
         raise UnreadableImage(f"{CORRUPT}: it has no pixels")
     size = _size_of(image, found[image])
-    check_size(*size, _PIXEL_BYTES, max_pixels)
+    is_lossy = image == b"VP8 " and b"ALPH" not in found
+    check_size(*size, _LOSSY_BYTES if is_lossy else _LOSSLESS_BYTES, max_pixels)
     kept = [_chunk(image, found[image])]
     if b"VP8X" in found:
         alpha = [_chunk(b"ALPH", found[b"ALPH"])] if b"ALPH" in found else []
