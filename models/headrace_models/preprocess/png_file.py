@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from headrace_models.errors import UnreadableImage
-from headrace_models.preprocess.exif import orientation_of
+from headrace_models.preprocess.exif import UPRIGHT, orientation_of
 from headrace_models.preprocess.image_size import CORRUPT, check_size
 
 __all__ = ["SIGNATURE", "png_pixels"]
@@ -63,21 +63,22 @@ def png_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
     """
     chunks = _chunks(memoryview(raw))
     header = _header(*next(chunks), max_pixels)
-    kept, data, exif = [raw[: len(SIGNATURE) + _HEADER.size + 12]], list[memoryview](), b""
+    kept, data = [raw[: len(SIGNATURE) + _HEADER.size + 12]], list[memoryview]()
+    orientation = UPRIGHT
     for kind, chunk in chunks:
         if kind == b"acTL":
             raise UnreadableImage("animated images are not supported")
         if kind == b"tRNS":
             kept.append(_transparency(chunk[8:-4], header))
         elif kind == b"eXIf":
-            exif = exif or bytes(chunk[8:-4])
+            orientation = orientation_of(chunk[8:-4])
         elif kind in _MAKES_PIXELS:
             kept.append(bytes(chunk))
             data += [chunk[8:-4]] if kind == b"IDAT" else []
         elif not kind[0] & 0x20:  # an upper-case letter: a decoder must know it
             raise UnreadableImage(f"{CORRUPT}: it has a chunk that PNG does not have")
     _check_data(data, header)
-    return b"".join(kept), orientation_of(exif)
+    return b"".join(kept), orientation
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
