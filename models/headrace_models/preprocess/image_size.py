@@ -7,7 +7,7 @@ __all__ = ["CORRUPT", "check_size"]
 CORRUPT = "the image is corrupt"
 
 _MAX_SIDE = 8192
-# A PNG of so much takes a third of a second, if its filters are those that take longest.
+# A PNG of so much takes up to half a second of a shared core, if its filters are those that take longest.
 _MAX_DECODED_BYTES = 48 << 20
 
 
