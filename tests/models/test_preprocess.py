@@ -226,6 +226,16 @@ def test_a_text_may_have_as_many_characters_as_the_limit_says_and_no_more(text: 
         prepare("é".encode() * 32_001)
 
 
+@pytest.mark.parametrize("truncate", ["end", "error"])
+def test_texts_of_every_length_are_read_alike(text: Callable[..., Preprocessor], truncate: str) -> None:
+    prepare = text(max_tokens=4096, truncate=truncate)
+    for words in (1, 498, 499, 500, 501, 2000):
+        prepared = prepare(b"one " * words)
+        assert prepared.tensors["input_ids"].tolist() == [[1, *[3] * words, 2]]
+        assert prepared.tensors["attention_mask"].tolist() == [[1] * (words + 2)]
+        assert not prepared.is_cut
+
+
 def test_odd_characters_are_data(text: Callable[..., Preprocessor]) -> None:
     for odd in ("a\0b", "\u202eone", "one\u200d", "\U0001f469\u200d\U0001f467", "a" + "\u0301" * 1000):
         assert text()(odd.encode()).tensors["input_ids"].shape[1] >= 3

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from headrace_models.errors import BadInput, BadSpec
 from headrace_models.preprocess import Prepared
@@ -11,6 +11,10 @@ from headrace_models.preprocess.plain_text import EMPTY, read_text
 from headrace_models.spec import TextSpec
 
 __all__ = ["TextPreprocessor"]
+
+# The tokenizer keeps the interpreter while it reads one text, 2 us a character at worst, but not while it reads a list.
+# For short texts that is better so: whoever lets go of the interpreter waits to have it back.
+_LONG_CHARS = 2_000
 
 
 class TextPreprocessor:
@@ -30,7 +34,7 @@ class TextPreprocessor:
             self._tokenizer.enable_truncation(spec.max_tokens)
 
     def __call__(self, raw: bytes) -> Prepared:
-        encoding = self._tokenizer.encode(read_text(raw, self._spec.max_chars))
+        encoding = self._encode(read_text(raw, self._spec.max_chars))
         if all(encoding.special_tokens_mask):  # marks of no width, say, of which the tokenizer leaves nothing
             raise BadInput(EMPTY)
         if len(encoding.ids) > self._spec.max_tokens:
@@ -40,6 +44,11 @@ class TextPreprocessor:
             self._spec.mask: np.array([encoding.attention_mask], np.int64),
         }
         return Prepared(tensors, is_cut=bool(encoding.overflowing))
+
+    def _encode(self, text: str) -> Encoding:
+        if len(text) < _LONG_CHARS:
+            return self._tokenizer.encode(text)
+        return self._tokenizer.encode_batch_fast([text])[0]
 
 
 def _read_tokenizer(path: Path) -> Tokenizer:
