@@ -102,7 +102,7 @@ def lossless_header(width: int, height: int) -> bytes:
         (webp(lossy_header(4_000, 4_000)), "limit 48 MiB decoded): found 4000x4000 of 4 bytes each"),
         (webp(lossless_header(3_000, 3_000)), "limit 48 MiB decoded): found 3000x3000 of 8 bytes each"),
         (
-            webp(webp_chunk(b"ALPH", b""), lossy_header(3_000, 3_000)),
+            webp(webp_chunk(b"VP8X", bytes(10)), webp_chunk(b"ALPH", b""), lossy_header(3_000, 3_000)),
             "limit 48 MiB decoded): found 3000x3000 of 8 bytes",
         ),
         (webp(webp_chunk(b"VP8L", WEBP_LOSSLESS + bytes(5 << 20))), "limit 4 MiB as WebP): found 524"),

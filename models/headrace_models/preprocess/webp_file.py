@@ -40,17 +40,18 @@ def webp_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
     if image is None:
         raise UnreadableImage(f"{CORRUPT}: it has no pixels")
     size = _size_of(image, found[image])
-    is_lossy = image == b"VP8 " and b"ALPH" not in found
-    check_size(*size, _LOSSY_BYTES if is_lossy else _LOSSLESS_BYTES, max_pixels)
-    kept = [_chunk(image, found[image])]
-    if b"VP8X" in found:
-        alpha = [_chunk(b"ALPH", found[b"ALPH"])] if b"ALPH" in found else []
-        kept = [_extended(found[b"VP8X"], size), *alpha, *kept]
-    body = b"".join((b"WEBP", *kept))
-    if len(body) > _MAX_CODED_BYTES:
-        limit = f"limit {_MAX_CODED_BYTES >> 20} MiB as WebP"
-        raise OversizedImage(f"image too large ({limit}): found {len(body)} bytes without metadata")
+    kinds = [b"ALPH", image] if {b"VP8X", b"ALPH"} <= found.keys() else [image]
+    check_size(*size, _LOSSY_BYTES if kinds == [b"VP8 "] else _LOSSLESS_BYTES, max_pixels)
+    _check_coded(sum(len(found[kind]) for kind in kinds))
+    extended = _extended(found[b"VP8X"], size) if b"VP8X" in found else b""
+    body = b"".join((b"WEBP", extended, *(_chunk(kind, found[kind]) for kind in kinds)))
     return _HEAD.pack(b"RIFF", len(body)) + body, orientation_of(found.get(b"EXIF", b""))
+
+
+def _check_coded(nbytes: int) -> None:
+    if nbytes > _MAX_CODED_BYTES:
+        limit = f"limit {_MAX_CODED_BYTES >> 20} MiB as WebP"
+        raise OversizedImage(f"image too large ({limit}): found {nbytes} bytes without metadata")
 
 
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview]]:
