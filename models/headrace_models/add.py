@@ -2,35 +2,63 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace_models.candidate import Candidate, first_line
+from headrace_models.candidate import Candidate
 from headrace_models.errors import BadSpec
+from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
 from headrace_models.precision import rows_tolerance
-from headrace_models.repository import read_version, sha256_of, verify
+from headrace_models.reasons import sentence
+from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
 from headrace_models.spec import Batching
-from headrace_models.trials import DATATYPES
-from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
+from headrace_models.trials import DATATYPES, is_setting
+from headrace_models.zoo.draft import GOLDEN_FILE, ONNX_FILE, Draft, write_version
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnx import GraphProto
+    from onnxruntime import InferenceSession, NodeArg
 
 __all__ = ["add"]
 
 _MAX_ROWS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
+# The way out for weights that cannot be taken from where they are; torch.onnx.export has such an option.
+_INSIDE = "export it with external_data=False"
+_OURS = (ONNX_FILE, GOLDEN_FILE, SPEC_FILE)
 
 
 def _silent(_: str) -> None:
     """Nobody is told."""
 
 
-def add(onnx_file: Path, name: str, root: Path, version: str = "1", tell: Callable[[str], None] = _silent) -> Path:
+@dataclass(frozen=True)
+class _Given:
+    """A user's file: its graph, if that can be read, and by name in the repository the files that are to be there."""
+
+    file: Path
+    graph: "GraphProto | None"
+    files: dict[str, Path]
+
+    @property
+    def place(self) -> str:
+        return str(self.file)
+
+
+def add(
+    onnx_file: Path,
+    name: str,
+    root: Path,
+    version: str = "1",
+    tell: Callable[[str], None] = _silent,
+    outputs: Sequence[str] = (),
+) -> Path:
     """Copy `onnx_file` to `root/name/version`, with a spec made from it; returns that folder.
 
+    Weights that it keeps in other files of its folder come along. Of its outputs those of `outputs` are served, or all.
     Requests share batches if the model's rows are shown to be independent; else they are served one at a time, and
     `tell` is given the reason in a sentence. The same file may be added again; another one under a version that exists
     is refused.
@@ -41,49 +69,94 @@ def add(onnx_file: Path, name: str, root: Path, version: str = "1", tell: Callab
             raise BadSpec(str(onnx_file), f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"')
     if not onnx_file.is_file():
         raise BadSpec(str(onnx_file), "expected an ONNX file, found none")
+    given = _read(onnx_file)
     folder = root / name / version
     if folder.exists():
-        return _already_there(folder, onnx_file)
-    return write_version(root, name, version, lambda making: _draft(onnx_file, name, version, making, tell))
+        return _already_there(folder, given, outputs)
+    return write_version(root, name, version, lambda making: _draft(given, name, version, making, tell, outputs))
 
 
-def _already_there(folder: Path, onnx_file: Path) -> Path:
+def _read(onnx_file: Path) -> _Given:
+    graph = read_graph(onnx_file)
+    beside = {name: _beside(onnx_file, name) for name in weight_files(graph)} if graph else {}
+    return _Given(onnx_file, graph, {ONNX_FILE: onnx_file, **beside})
+
+
+def _beside(onnx_file: Path, name: str) -> Path:
+    """The file of weights that the ONNX file names: one of the same folder, also where that is full of links."""
+    file = onnx_file.parent / name
+    if not _NAME.fullmatch(name) or name in _OURS or file.resolve().parent != onnx_file.resolve().parent:
+        reason = f'expected weights inside or in a file beside it, found them in "{name}"; {_INSIDE}'
+        raise BadSpec(str(onnx_file), reason)
+    if not file.is_file():
+        raise BadSpec(str(onnx_file), f'expected its weights in "{name}" beside it, found no such file; {_INSIDE}')
+    return file
+
+
+def _already_there(folder: Path, given: _Given, outputs: Sequence[str]) -> Path:
     found = read_version(folder)
     verify(found)
-    expected = sha256_of(onnx_file)
-    if found.spec.files.get(ONNX_FILE) != expected:
-        held = found.spec.files.get(ONNX_FILE, "none")
-        reason = f"this version exists: expected SHA-256 {expected[:12]}… of {onnx_file}, found {held[:12]}…"
+    for name, file in given.files.items():
+        expected, held = sha256_of(file), found.spec.files.get(name, "none")
+        if held != expected:
+            reason = f"this version exists: expected SHA-256 {expected[:12]}… of {file}, found {held[:12]}…"
+            raise BadSpec(str(folder), f"{reason}; choose another version")
+    if outputs and set(outputs) != set(found.spec.output_names):
+        reason = f"this version exists: expected the outputs {list(outputs)}, found {list(found.spec.output_names)}"
         raise BadSpec(str(folder), f"{reason}; choose another version")
     return folder
 
 
-def _draft(onnx_file: Path, name: str, version: str, folder: Path, tell: Callable[[str], None]) -> Draft:
-    shutil.copyfile(onnx_file, folder / ONNX_FILE)
-    # The copy is opened, not the file: weights that lie beside the file were left behind, and that must show here.
-    session = _open(folder / ONNX_FILE, str(onnx_file))
-    _check_types(session, str(onnx_file))
-    candidate = Candidate(session, str(onnx_file))
+def _draft(
+    given: _Given, name: str, version: str, folder: Path, tell: Callable[[str], None], wanted: Sequence[str]
+) -> Draft:
+    for held, file in given.files.items():
+        shutil.copyfile(file, folder / held)
+    # The copy is opened, not the file: weights that were left behind must show here.
+    session = _open(folder / ONNX_FILE, given.place)
+    outputs = _outputs(session, wanted, given.place)
+    _check_inputs(session, given)
+    _check_types(session, outputs, given.place)
+    candidate = Candidate(session, outputs, given.place)
     found = candidate.find()
-    inputs, outputs = candidate.describe_inputs(found), candidate.describe_outputs(found)
-    tolerance = rows_tolerance(folder / ONNX_FILE)
+    document: dict[str, object] = {
+        "name": name,
+        "version": version,
+        "source": given.file.name,
+        "backend": "onnx",
+        "weights": {"onnx": ONNX_FILE},
+        "inputs": candidate.describe_inputs(found),
+        "outputs": candidate.describe_outputs(found),
+    }
+    tolerance = rows_tolerance(given.graph)
     batching: dict[str, object] = {"max_rows": _MAX_ROWS}
     if tolerance != Batching().tolerance:
         batching["tolerance"] = tolerance
     if reason := candidate.why_unbatched(found, tolerance, tell):
         tell(f"{reason}; served one request at a time")
         batching["rows"] = "none"
-    document: dict[str, object] = {
-        "name": name,
-        "version": version,
-        "source": onnx_file.name,
-        "backend": "onnx",
-        "weights": {"onnx": ONNX_FILE},
-        "inputs": inputs,
-        "outputs": outputs,
-        "batching": batching,
-    }
-    return Draft(document, candidate.golden_inputs(found))
+    if hint := _hint(candidate.inputs):
+        tell(hint)
+    return Draft({**document, "batching": batching}, candidate.golden_inputs(found), [o.name for o in outputs])
+
+
+def _outputs(session: "InferenceSession", wanted: Sequence[str], place: str) -> "list[NodeArg]":
+    outputs = {value.name: value for value in session.get_outputs()}
+    for name in wanted:
+        if name not in outputs:
+            raise BadSpec(place, f'outputs: expected some of {list(outputs)}, found "{name}"')
+    return [value for name, value in outputs.items() if not wanted or name in wanted]
+
+
+def _hint(inputs: "Sequence[NodeArg]") -> str:
+    """What only the user can say of integers: which of them the model has something for."""
+    names = [v.name for v in inputs if DATATYPES[v.type] in ("INT32", "INT64") and not is_setting(v)]
+    if not names:
+        return ""
+    listed = ", ".join(f'"{name}"' for name in names)
+    return (
+        f"if the model looks up {listed} in a table, say `maximum`, and `max_length` of positions, in its {SPEC_FILE}"
+    )
 
 
 def _open(path: Path, place: str) -> "InferenceSession":
@@ -95,19 +168,20 @@ def _open(path: Path, place: str) -> "InferenceSession":
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
-        if "external data" in str(error).lower():
-            reason = "expected one file with its weights inside, found weights kept in other files"
-        else:
-            reason = (
-                f"expected a model that ONNX Runtime can open, found: {first_line(error).replace(str(path), place)}"
-            )
-        raise BadSpec(place, reason) from None
+        reason = f"expected a model that ONNX Runtime can open, found: {sentence(str(error))}"
+        raise BadSpec(place, f"{reason}; {_INSIDE}" if "external data" in reason.lower() else reason) from None
 
 
-def _check_types(session: "InferenceSession", place: str) -> None:
+def _check_inputs(session: "InferenceSession", given: _Given) -> None:
     if not session.get_inputs():
-        raise BadSpec(place, "expected inputs, found none")
-    for side, values in (("input", session.get_inputs()), ("output", session.get_outputs())):
+        raise BadSpec(given.place, "expected inputs, found none")
+    if given.graph and (shapeless := shapeless_inputs(given.graph)):
+        reason = "expected a shape, but the file does not say how many axes it has"
+        raise BadSpec(given.place, f'input "{shapeless[0]}": {reason}')
+
+
+def _check_types(session: "InferenceSession", outputs: "Sequence[NodeArg]", place: str) -> None:
+    for side, values in (("input", session.get_inputs()), ("output", outputs)):
         for value in values:
             if value.type not in DATATYPES:
                 raise BadSpec(place, f'{side} "{value.name}": {_unfit(value.type)}')

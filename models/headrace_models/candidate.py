@@ -14,12 +14,13 @@ from headrace_models.errors import BadSpec
 from headrace_models.golden import difference
 from headrace_models.independence import SIZES, SLOW_S, dependence
 from headrace_models.onnx_run import runner
+from headrace_models.reasons import sentence
 from headrace_models.trials import DATATYPES, FILLINGS, LENGTHS, Arrays, Filling, Trial, axes_of, filled, trials
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
 
-__all__ = ["Candidate", "Found", "first_line"]
+__all__ = ["Candidate", "Found"]
 
 _REPEATS_WITHIN = 1e-6
 # Looking for sizes that a model bears, and proving that its rows are independent, end after this; one try is made.
@@ -47,9 +48,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An opened model that may or may not be fit to serve; every method raises BadSpec at `place` if it is not."""
+    """An opened model that may or may not be fit to serve; every method raises BadSpec at `place` if it is not.
+
+    `outputs` are those that are wanted.
+    """
 
     session: "InferenceSession"
+    outputs: "Sequence[NodeArg]"
     place: str
 
     @cached_property
@@ -80,7 +85,7 @@ class Candidate:
             answered = answered or trial
         if answered is None:
             assert failed is not None
-            reason = f"expected an answer to zeros or noise of some length, found: {first_line(failed)}"
+            reason = f"expected an answer to zeros or noise of some length, found: {sentence(str(failed))}"
             raise BadSpec(self.place, reason)
         answers = self._run(filled(self.inputs, answered, "zeros"))
         name = next((name for name, values in answers.items() if not _finite(values)), next(iter(answers)))
@@ -122,7 +127,7 @@ class Candidate:
                 yield other
 
     def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
-        return runner(self.session)(inputs)
+        return runner(self.session, [value.name for value in self.outputs])(inputs)
 
     def rows_axes(self) -> dict[str, str | None]:
         """Input -> the axis that may be its rows; None where its first one has a fixed size, or there is none."""
@@ -145,7 +150,7 @@ class Candidate:
         """Why its requests cannot share batches; None if its rows were shown to be independent."""
         for value, axis in zip(self.inputs, self.rows_axes().values(), strict=True):
             if axis is None and not value.shape:
-                return f'input "{value.name}" is a scalar'
+                return f'input "{value.name}" is a scalar, or the file does not say how many axes it has'
             if axis is None:
                 return f'input "{value.name}" has a first axis of {value.shape[0]}, not one of any size for rows'
             if axis in found.fixed:
@@ -214,7 +219,7 @@ class Candidate:
                 self._output_axes(value, found, [golden[value.name], *(answer[value.name] for _, answer in came)]),
                 has_rows=len(came) > 1 and all(np.shape(answer[value.name])[:1] == (rows,) for rows, answer in came),
             )
-            for value in self.session.get_outputs()
+            for value in self.outputs
         ]
 
     def _answer(self, found: Found, rows: int) -> Arrays | None:
@@ -246,7 +251,3 @@ def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str
 
 def _finite(values: npt.NDArray[Any]) -> bool:
     return values.dtype.kind == "O" or bool(np.isfinite(values).all())
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:300]

@@ -3,7 +3,7 @@
 ModelError             the family
 ├── BadSpec            a `model.toml` or a file it names is wrong; `place` is "file:line"
 └── BadInput           a caller's photo or text cannot become tensors
-    ├── UnreadableImage    no JPEG or PNG, or a broken one
+    ├── UnreadableImage    no JPEG, PNG or WebP, or a broken one
     └── OversizedImage     larger than a limit that the message names
 """
 

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from headrace_models.reasons import sentence
+
 __all__ = ["SIZES", "SLOW_S", "Array", "Arrays", "answers_alike", "dependence"]
 
 Array = npt.NDArray[Any]
@@ -45,7 +47,7 @@ def dependence(run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] 
     most = min(_rows_of(inputs), _FEW_ROWS if is_slow else _MOST_ROWS)
     alone += [_try(run, _taken(inputs, [n])) for n in range(1, most)]
     if failed := next((a for a in alone if isinstance(a, Exception)), None):
-        return f"one row alone fails where several are answered ({_line(failed)})"
+        return f"one row alone fails where several are answered ({sentence(str(failed))})"
     answers = [a for a in alone if not isinstance(a, Exception)]
     if reason := _no_rows(answers):
         return reason
@@ -104,7 +106,7 @@ def _unlike(rows: Array) -> Array:
 def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str | None:
     found, rows = _try(run, batch.inputs), _rows_of(batch.inputs)
     if isinstance(found, Exception):
-        return None if batch.may_fail else f"{rows} rows at once fail where one is answered ({_line(found)})"
+        return None if batch.may_fail else f"{rows} rows at once fail where one is answered ({sentence(str(found))})"
     for name, answers in expected.items():
         shape = np.shape(found[name])
         if shape[:1] != (rows,):
@@ -163,7 +165,3 @@ def _taken(inputs: Arrays, rows: Sequence[int]) -> Arrays:
 
 def _joined(*parts: Arrays) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0][:200]

@@ -1,8 +1,11 @@
 """How exactly rows may be asked to repeat beside others: weights of few bits round to other numbers."""
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace_models.spec import Batching
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 __all__ = ["rows_tolerance"]
 
@@ -15,20 +18,19 @@ _SCALED_BY_THE_BATCH = frozenset(
 )
 
 
-def rows_tolerance(onnx_file: Path) -> float:
+def rows_tolerance(graph: "GraphProto | None") -> float:
     """A wider tolerance for a graph of half precision or of fixed quantisation, else the usual one.
 
-    Without the `onnx` package, which reads graphs, it is the usual one.
+    Of a graph that could not be read it is the usual one.
     """
-    try:
-        import onnx
-    except ImportError:
+    if graph is None:
         return _EXACT
-    graph = onnx.load(str(onnx_file), load_external_data=False).graph
+    from onnx import TensorProto
+
     kinds = {node.op_type for node in graph.node}
     if kinds & _SCALED_BY_THE_BATCH:
         return _EXACT
-    half = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+    half = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
     types = {held.data_type for held in graph.initializer}
     types |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
     is_coarse = bool(types & half) or any(kind == "QuantizeLinear" or kind.startswith("QLinear") for kind in kinds)

@@ -131,10 +131,10 @@ class OutputSpec(_Tensor):
 
 
 class ImageSpec(_Frozen):
-    """Photo bytes (JPEG, PNG) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
+    """Photo bytes (JPEG, PNG, WebP) -> `output` FP32 [1, 3, size, size]: centre square of side `short * crop`, bicubic.
 
     Each channel becomes `(value - mean) / scale`, value in 0..255. A photo of more than `max_pixels`, of a side beyond
-    8,192 or of more than 64 MiB decoded is refused from its header, before it is decoded.
+    8,192 or of more than 48 MiB decoded is refused from its header, before it is decoded.
     """
 
     kind: Literal["image"]
@@ -148,7 +148,11 @@ class ImageSpec(_Frozen):
 
 
 class TextSpec(_Frozen):
-    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], cut to `max_tokens`; longer than `max_chars` is refused."""
+    """UTF-8 text -> `ids` and `mask` INT64 [1, tokens]; longer than `max_chars` is refused.
+
+    Of more than `max_tokens` the end is cut off, and callers are told of which texts; with `truncate = "error"` it is
+    refused.
+    """
 
     kind: Literal["text"]
     input: TensorName = "text"
@@ -156,6 +160,7 @@ class TextSpec(_Frozen):
     ids: TensorName = "input_ids"
     mask: TensorName = "attention_mask"
     max_tokens: int = Field(ge=1, le=8192)
+    truncate: Literal["end", "error"] = "end"
     max_chars: int = Field(default=32_000, ge=1)
 
 

@@ -72,9 +72,10 @@ def check_models(models: ModelsDir = REPOSITORY) -> None:
 
 @app.command("add")
 def add_model(
-    file: Annotated[Path, typer.Argument(help="An ONNX file with its weights inside.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX file; weights may be in other files of its folder.")],
     name: Annotated[str, typer.Option(help="What to call the model.")],
     version: Annotated[str, typer.Option(help="The version to add.")] = "1",
+    outputs: Annotated[str, typer.Option(help="The outputs to serve, by commas; all if none is named.")] = "",
     models: ModelsDir = REPOSITORY,
 ) -> None:
     """Add your own ONNX model: its spec is read from the file, and it is run to see whether requests may share batches.
@@ -85,5 +86,6 @@ def add_model(
     """
     from headrace_models.add import add
 
-    folder = or_fail(lambda: add(file, name, models, version, lambda said: out.print(said, markup=False)))
+    wanted = [output.strip() for output in outputs.split(",") if output.strip()]
+    folder = or_fail(lambda: add(file, name, models, version, lambda said: out.print(said, markup=False), wanted))
     out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)

@@ -98,11 +98,15 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """`tokens` is how many tokens a text model read, 0 for others; `is_kept`: no model ran for this, it was kept."""
+    """`tokens` is how many tokens a text model read, 0 for others; `is_kept`: no model ran for this, it was kept.
+
+    `truncated` are the places, in the request's own order, of the texts that were cut.
+    """
 
     outputs: Sequence[Tensor]
     times: Times
     tokens: int = 0
+    truncated: tuple[int, ...] = ()
     is_kept: bool = False
 
 

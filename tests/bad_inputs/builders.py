@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tests.bad_inputs import photos
+from tests.bad_inputs.lossless_webp import code_tables
 
 __all__ = ["Node", "build"]
 
@@ -215,6 +216,16 @@ def png(**wanted: Any) -> bytes:
     return photos.png(**built)
 
 
+def webp(chunks: Sequence[tuple[str, Node]], size: int | None = None) -> bytes:
+    """A WebP of chunks, each its kind and a node."""
+    return photos.webp([(kind, build(data)) for kind, data in chunks], size)
+
+
+def scans(of: Node, times: int) -> bytes:
+    """A progressive JPEG whose pixels are its first scan so many times."""
+    return photos.scans(build(of), times)
+
+
 _BUILDERS: Mapping[str, Callable[..., bytes]] = {
     "repeat": repeat,
     "hex": hexadecimal,
@@ -238,4 +249,7 @@ _BUILDERS: Mapping[str, Callable[..., bytes]] = {
     "multipart": multipart,
     "png": png,
     "photo": photos.photo,
+    "webp": webp,
+    "scans": scans,
+    "code_tables": code_tables,
 }

@@ -7,7 +7,7 @@ from io import BytesIO
 
 from PIL import Image
 
-__all__ = ["chunk", "photo", "png"]
+__all__ = ["chunk", "photo", "png", "scans", "webp"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -32,19 +32,22 @@ def png(
     after: bytes = b"",
     broken: Sequence[str] = (),
     without: Sequence[str] = (),
+    pieces: int = 1,
+    interlaced: bool = False,
 ) -> bytes:
     """A grey PNG of `width` x `height`: `pixels` instead of its own, `extra` in chunks before them, `after` behind it.
 
-    The chunks of `broken` have wrong checksums, those of `without` are left out.
+    The pixels are in so many `pieces`. The chunks of `broken` have wrong checksums, those of `without` are left out.
     """
     if pixels is None:
         row = 1 + (width * _CHANNELS[colour] * depth + 7) // 8
         packer = zlib.compressobj(9)
         pixels = b"".join(packer.compress(bytes(row)) for _ in range(height)) + packer.flush()
-    chunks = [("IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))]
+    chunks = [("IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))]
     chunks += [("PLTE", bytes(3))] if colour == 3 else []
     chunks += [(extra_kind, extra)] * extra_times if extra else []
-    chunks += [("IDAT", pixels), ("IEND", b"")]
+    size = -(-len(pixels) // pieces) or 1
+    chunks += [("IDAT", pixels[start : start + size]) for start in range(0, len(pixels) or 1, size)] + [("IEND", b"")]
     written = [chunk(kind, data, is_sound=kind not in broken) for kind, data in chunks if kind not in without]
     return _SIGNATURE + b"".join(written) + after
 
@@ -72,3 +75,17 @@ def photo(
     saved = BytesIO()
     shades[0].save(saved, format_, **more)
     return saved.getvalue()
+
+
+def scans(of: bytes, times: int) -> bytes:
+    """A progressive JPEG whose pixels are its first scan so many times."""
+    start = of.index(b"\xff\xda")
+    end = min(place for kind in (b"\xff\xc4", b"\xff\xda") if (place := of.find(kind, start + 2)) > 0)
+    return of[:start] + of[start:end] * times + b"\xff\xd9"
+
+
+def webp(chunks: Sequence[tuple[str, bytes]], size: int | None = None) -> bytes:
+    """A WebP of these chunks, which says that it has `size` bytes behind its first eight, right if not given."""
+    written = [kind.encode() + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks]
+    body = b"WEBP" + b"".join(written)
+    return b"RIFF" + struct.pack("<I", len(body) if size is None else size) + body

@@ -55,7 +55,7 @@ def step(number: int, name: str, owner: str) -> Sent:
 
 
 def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
-    return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors)), list(tensors)
+    return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors), (0, number)), list(tensors)
 
 
 def told(number: int, count: int) -> Told:

@@ -5,12 +5,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from headrace_models.add import add
 from headrace_models.repository import SPEC_FILE
 from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
-__all__ = ["DATATYPES", "make_accumulator", "make_finite", "make_listener", "make_table", "make_typed", "make_wide"]
+__all__ = [
+    "DATATYPES",
+    "make_accumulator",
+    "make_finite",
+    "make_listener",
+    "make_reader",
+    "make_table",
+    "make_typed",
+    "make_wide",
+]
 
 DATATYPES = {
     "BOOL": TensorProto.BOOL,
@@ -136,6 +146,51 @@ def make_listener(folder: Path, repository: Path) -> Path:
         return Draft(document, golden)
 
     return write_version(repository, "listener", "1", make)
+
+
+def make_reader(folder: Path, repository: Path, **text: object) -> Path:
+    """A model `reader` of texts of at most 4 tokens, 2 of them marks: `y` FP32 [n, 2], sums of ids and of tokens.
+
+    It embeds and has the classes "ids" and "tokens". It knows the words one and two, ids 3 and 4.
+    """
+    nodes = [
+        helper.make_node("ReduceSum", ["input_ids", "axes"], ["ids"], keepdims=1),
+        helper.make_node("ReduceSum", ["attention_mask", "axes"], ["tokens"], keepdims=1),
+        helper.make_node("Concat", ["ids", "tokens"], ["both"], axis=1),
+        helper.make_node("Cast", ["both"], ["y"], to=TensorProto.FLOAT),
+    ]
+    names = ("input_ids", "attention_mask")
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["n", "m"]) for n in names]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    axes = numpy_helper.from_array(np.array([1]), "axes")
+    graph = helper.make_graph(nodes, "reader", inputs, [output], [axes])
+    document: dict[str, object] = {
+        "name": "reader",
+        "version": "1",
+        "task": "embed",
+        "weights": {"onnx": ONNX_FILE},
+        "inputs": [{"name": n, "datatype": "INT64", "shape": [-1], "pad": 0.0} for n in names],
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}],
+        "preprocess": {"kind": "text", "tokenizer": "tokenizer.json", "max_tokens": 4, **text},
+        "batching": {"max_rows": 2},
+    }
+
+    def make(making: Path) -> Draft:
+        _save(graph, making / ONNX_FILE)
+        _tokenizer().save(str(making / "tokenizer.json"))
+        (making / "labels.txt").write_text("ids\ntokens\n", encoding="utf-8")
+        return Draft(document, dict.fromkeys(names, np.ones((2, 4), np.int64)))
+
+    return write_version(repository, "reader", "1", make)
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "one": 3, "two": 4}, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
 
 
 def _add(graph: onnx.GraphProto, folder: Path, repository: Path) -> Path:

@@ -26,7 +26,7 @@ def asked(served: Platform) -> Callable[[str], Asked]:
         version = scan(REPOSITORY, [model])[0][0]
         item = TEXTS.get(model) or data.photo("coffee.png")
         assert version.spec.raw is not None
-        arrays = preprocess.load(version.spec.raw, version.folder)(item)
+        arrays = preprocess.load(version.spec.raw, version.folder)(item).tensors
         return Asked(served.port, version.spec, item, arrays)
 
     return asked

@@ -1,11 +1,11 @@
 """Versions that fail again and again: pauses, declared trouble and the way back. On a clock that is set."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from headrace.fleet.troubles import DECLARED_AFTER, MAX_PAUSE_S, SOUND_S, Troubles, sentence
+from headrace.fleet.troubles import DECLARED_AFTER, MAX_PAUSE_S, SOUND_S, Troubles
 
 KEY = ("m", "1")
 CRASH = "its process ended unexpectedly"
@@ -120,21 +120,6 @@ def test_models_that_are_not_expected_any_more_are_forgotten(troubles: Troubles,
     assert troubles.declared()
     troubles.keep(["other"])
     assert troubles.declared() == ()
-
-
-def test_a_reason_is_one_sentence_without_paths() -> None:
-    text = "it does not start: /data/models/m/1/model.toml:3: expected a number\n  File /x/y.py, line 3"
-    assert sentence(text) == "it does not start: model.toml:3: expected a number"
-    assert sentence("") == ""
-    assert len(sentence("x" * 10_000)) <= 200
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_whatever_is_said_becomes_one_short_line(text: str) -> None:
-    told = sentence(text)
-    assert len(told.splitlines()) <= 1
-    assert len(told) <= 200
 
 
 class History(RuleBasedStateMachine):

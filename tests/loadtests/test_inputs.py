@@ -32,7 +32,7 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
     version = built(model)
     assert version.spec.raw is not None
     prepare, backend = preprocess.load(version.spec.raw, version.folder), backends.load(version, "onnx")
-    return lambda raw: backend.run(prepare(raw))
+    return lambda raw: backend.run(prepare(raw).tensors)
 
 
 def classified(version: ModelVersion, shot: Shot) -> bytes:

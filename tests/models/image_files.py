@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["chunk", "encoded", "header", "png"]
+__all__ = ["chunk", "encoded", "header", "oriented", "png", "webp", "webp_chunk"]
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -27,3 +27,20 @@ def header(width: int, height: int, *, depth: int = 8, colour: int = 0, interlac
 def png(*chunks: bytes) -> bytes:
     """These chunks as a file: what every PNG begins and ends with is put around them."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND")
+
+
+def webp(*chunks: bytes) -> bytes:
+    """These chunks as a file."""
+    body = b"WEBP" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def webp_chunk(kind: bytes, data: bytes) -> bytes:
+    return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+
+
+def oriented(orientation: int) -> Image.Exif:
+    """EXIF that says how a photo is to be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif

@@ -1,3 +1,4 @@
+import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from onnx import TensorProto
 from tests.models import graphs
 from tests.models.graphs import FLOAT_X, FLOAT_Y, Value, node
 
+from headrace import backends
 from headrace_models.add import add
 from headrace_models.errors import BadSpec
 from headrace_models.repository import read_version, verify
@@ -141,19 +143,160 @@ def test_a_model_that_fails_on_zeros_is_refused(save: Save, root: Path) -> None:
         add(file, "mine", root)
 
 
-def test_weights_left_in_another_file_are_missed(save: Save, root: Path) -> None:
-    file = save([node("Add", "x big")], big=np.ones((64, 3), np.float32)[:1])
-    model = onnx.load(file)
-    onnx.save(model, file, save_as_external_data=True, size_threshold=0, location="weights.bin")
-    assert (file.parent / "weights.bin").is_file()
-    with pytest.raises(BadSpec, match="expected one file with its weights inside, found weights kept in other files"):
+@pytest.fixture
+def apart(save: Save) -> Callable[..., Path]:
+    """A model that adds ones to its input, kept in a file beside it that is called so, or as its graph says."""
+
+    def apart(location: str = "given.onnx.data", said: str = "") -> Path:
+        file = save([node("Add", "x big")], big=np.ones((1, 3), np.float32))
+        model = onnx.load(file)
+        onnx.save(model, file, save_as_external_data=True, size_threshold=0, location=location)
+        if said:
+            model = onnx.load(file, load_external_data=False)
+            model.graph.initializer[0].external_data[0].value = said
+            onnx.save(model, file)
+        return file
+
+    return apart
+
+
+def test_weights_in_a_file_beside_it_come_along(apart: Callable[..., Path], root: Path) -> None:
+    folder = add(apart(), "mine", root)
+    version = read_version(folder)
+    verify(version)
+    assert {"model.onnx", "given.onnx.data"} <= version.spec.files.keys()
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.ones((2, 3), np.float32)})[0].tolist() == [[2.0] * 3] * 2
+
+
+def test_weights_that_are_changed_in_the_repository_are_refused(apart: Callable[..., Path], root: Path) -> None:
+    folder = add(apart(), "mine", root)
+    (folder / "given.onnx.data").write_bytes(bytes(12))
+    with pytest.raises(BadSpec, match=r'"given\.onnx\.data": expected SHA-256'):
+        verify(read_version(folder))
+
+
+def test_the_same_file_with_other_weights_is_another_one(apart: Callable[..., Path], root: Path) -> None:
+    file = apart()
+    assert add(file, "mine", root) == add(file, "mine", root)
+    (file.parent / "given.onnx.data").write_bytes(np.full(3, 7, np.float32).tobytes())
+    with pytest.raises(BadSpec, match=r"this version exists: expected SHA-256 .* of .*given\.onnx\.data"):
         add(file, "mine", root)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["../given.onnx.data", "/etc/passwd", "sub/given.onnx.data", "model.toml", "golden.npz", "model.onnx", ".data", ""],
+)
+def test_weights_are_taken_from_nowhere_else(apart: Callable[..., Path], root: Path, said: str) -> None:
+    file = apart(said=said or " ")
+    with pytest.raises(BadSpec, match=r"expected weights inside or in a file beside it, .* external_data=False"):
+        add(file, "mine", root)
+    assert not root.exists()
+
+
+def test_weights_behind_a_link_out_of_the_folder_are_not_taken(
+    apart: Callable[..., Path], root: Path, tmp_path: Path
+) -> None:
+    file, secret = apart(), tmp_path / "elsewhere" / "secret"
+    secret.parent.mkdir()
+    (file.parent / "given.onnx.data").rename(secret)
+    (file.parent / "given.onnx.data").symlink_to(secret)
+    with pytest.raises(BadSpec, match="expected weights inside or in a file beside it"):
+        add(file, "mine", root)
+
+
+def test_a_folder_of_links_to_one_other_folder_is_as_good(
+    apart: Callable[..., Path], root: Path, tmp_path: Path
+) -> None:
+    """As caches of downloads have it."""
+    file, linked = apart(), tmp_path / "linked"
+    linked.mkdir()
+    for name in ("given.onnx", "given.onnx.data"):
+        (linked / name).symlink_to(file.parent / name)
+    assert "given.onnx.data" in read_version(add(linked / "given.onnx", "mine", root)).spec.files
+
+
+def test_weights_that_are_not_there_are_named_with_the_way_out(apart: Callable[..., Path], root: Path) -> None:
+    file = apart()
+    (file.parent / "given.onnx.data").unlink()
+    says = (
+        r'expected its weights in "given\.onnx\.data" beside it, found no such file; export it with external_data=False'
+    )
+    with pytest.raises(BadSpec, match=says):
+        add(file, "mine", root)
+
+
+def test_without_the_package_that_reads_graphs_the_way_out_is_told(
+    apart: Callable[..., Path], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = apart()
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(BadSpec, match=r"External data path does not exist: .*; export it with external_data=False"):
+        add(file, "mine", root)
+
+
+def test_weights_that_are_too_short_are_refused(apart: Callable[..., Path], root: Path) -> None:
+    file = apart()
+    (file.parent / "given.onnx.data").write_bytes(b"1234")
+    with pytest.raises(BadSpec, match="expected a model that ONNX Runtime can open"):
+        add(file, "mine", root)
+    assert list(root.iterdir()) == []
+
+
+def test_outputs_may_be_left_out(save: Save, root: Path) -> None:
+    nodes = [node("Relu"), node("SplitToSequence", "x", "parts", axis=1), node("ReduceSum", "x", "loss", keepdims=0)]
+    file = save(nodes, outputs=[FLOAT_Y, ("parts", None, None), ("loss", graphs.FLOAT, [])])
+    with pytest.raises(BadSpec, match='output "parts": expected a tensor'):
+        add(file, "mine", root)
+    version = read_version(add(file, "mine", root, outputs=["y"]))
+    assert (version.spec.output_names, version.spec.is_batched) == (("y",), True)
+    backend = backends.load(version, "onnx")
+    assert list(backend.run({"x": np.ones((2, 3), np.float32)})) == ["y"]
+
+
+def test_outputs_that_the_model_lacks_or_that_were_left_out_before_are_refused(save: Save, root: Path) -> None:
+    file = save([node("Relu"), node("Tanh", "x", "z")], outputs=[FLOAT_Y, ("z", graphs.FLOAT, ["n", 3])])
+    with pytest.raises(BadSpec, match=r"outputs: expected some of \['y', 'z'\], found \"w\""):
+        add(file, "mine", root, outputs=["w"])
+    add(file, "mine", root, outputs=["y"])
+    assert add(file, "mine", root, outputs=["y"]) == add(file, "mine", root)
+    with pytest.raises(BadSpec, match=r"this version exists: expected the outputs \['y', 'z'\], found \['y'\]"):
+        add(file, "mine", root, outputs=["y", "z"])
+
+
+def test_an_input_whose_axes_the_file_does_not_count_is_refused(save: Save, root: Path) -> None:
+    file = save([node("Relu")], [("x", graphs.FLOAT, None)], [("y", graphs.FLOAT, None)])
+    with pytest.raises(BadSpec, match='input "x": expected a shape, but the file does not say how many axes it has'):
+        add(file, "mine", root)
+
+
+@pytest.mark.parametrize(
+    ("version", "opset", "reason"),
+    [(99, 17, "found: Unsupported model IR version: 99, max"), (10, 99, "found: ONNX Runtime only .* Opset 99 is")],
+)
+def test_the_runtimes_own_reason_is_told(save: Save, root: Path, version: int, opset: int, reason: str) -> None:
+    file = save([node("Relu")])
+    model = onnx.load(file)
+    model.ir_version, model.opset_import[0].version = version, opset
+    onnx.save(model, file)
+    with pytest.raises(BadSpec, match=reason):
+        add(file, "mine", root)
+
+
+def test_integers_that_may_be_looked_up_are_hinted_at(save: Save, root: Path) -> None:
+    said: list[str] = []
+    file = save([node("Gather", "table ids", "y")], [("ids", graphs.INT64, ["n", "m"])], table=np.ones(100, np.float32))
+    add(file, "mine", root, tell=said.append)
+    assert said[-1].startswith('if the model looks up "ids" in a table, say `maximum`, and `max_length`')
+    add(save([node("Relu")]), "numbers", root, tell=said.append)
+    assert len(said) == 1
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, root: Path) -> None:
     file = tmp_path / "given.onnx"
     file.write_bytes(b"not a model")
-    with pytest.raises(BadSpec, match=r"expected a model that ONNX Runtime can open, found: .*given"):
+    with pytest.raises(BadSpec, match=r"expected a model that ONNX Runtime can open, found: Protobuf parsing failed"):
         add(file, "mine", root)
     with pytest.raises(BadSpec, match="expected an ONNX file, found none"):
         add(tmp_path / "nowhere.onnx", "mine", root)

@@ -61,7 +61,7 @@ def batch(version: ModelVersion, raws: Sequence[bytes]) -> dict[str, npt.NDArray
     """Raw inputs, preprocessed as the version says and padded with zeros to the longest."""
     assert version.spec.raw is not None
     prepare = load(version.spec.raw, version.folder)
-    rows = [prepare(raw) for raw in raws]
+    rows = [prepare(raw).tensors for raw in raws]
     return {name: _stacked([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -229,7 +229,7 @@ def test_minilms_tokenizer_leaves_no_text_without_a_token(built: Built) -> None:
         with pytest.raises(BadInput, match="the text is empty"):
             prepare(nothing.encode())
     for long in ("a" * 32_000, "a" + "\u0301" * 31_999):
-        assert prepare(long.encode())["input_ids"].shape[1] == 3
+        assert prepare(long.encode()).tensors["input_ids"].shape[1] == 3
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torch"])

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from tests.operation.repository import Shelf
 
-from headrace.fleet.troubles import without_paths
 from headrace.operation.catalogue import model_names, versions_of
 
 
@@ -63,8 +62,3 @@ def test_a_name_that_the_listing_does_not_give_has_no_versions(shelf: Shelf, nam
 
 def test_a_repository_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert model_names(tmp_path / "nowhere") == []
-
-
-def test_paths_are_cut_to_their_last_name() -> None:
-    text = "BadSpec: /srv/models/m/1/model.toml:12: expected 1/2, not '/tmp/x/y.onnx'"
-    assert without_paths(text) == "BadSpec: model.toml:12: expected 1/2, not 'y.onnx'"

@@ -38,7 +38,7 @@ def ids() -> list[list[int]]:
     version = scan(REPOSITORY, [MODEL])[0][0]
     assert version.spec.raw is not None
     tokenize = preprocess.load(version.spec.raw, version.folder)
-    return [tokenize(text.encode())["input_ids"][0].tolist() for text in TEXTS]
+    return [tokenize(text.encode()).tensors["input_ids"][0].tolist() for text in TEXTS]
 
 
 def vectors(client: openai.OpenAI, given: Any, **more: Any) -> np.ndarray:

@@ -1,20 +1,27 @@
 """Raw bytes from a caller -> the tensors a model takes."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
 from headrace_models.spec import CharactersSpec, ImageSpec, RawSpec, TextSpec
 
-__all__ = ["Preprocessor", "load"]
+__all__ = ["Prepared", "Preprocessor", "load"]
+
+
+class Prepared(NamedTuple):
+    """What became of a raw input: tensors by input name, each [1, *shape]; `is_cut`: of a text longer than fits."""
+
+    tensors: dict[str, npt.NDArray[Any]]
+    is_cut: bool = False
 
 
 class Preprocessor(Protocol):
     """Safe to call from several threads at once."""
 
-    def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
-        """One raw input -> tensors by input name, each [1, *shape]. Raises BadInput if `raw` cannot become them."""
+    def __call__(self, raw: bytes) -> Prepared:
+        """Make tensors of one raw input. Raises BadInput if it cannot become them."""
         ...
 
 

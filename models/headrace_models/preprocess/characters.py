@@ -1,10 +1,8 @@
 """A short string -> the place of each character in a model's alphabet."""
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from headrace_models.preprocess import Prepared
 from headrace_models.preprocess.plain_text import check_length, read_text
 from headrace_models.spec import CharactersSpec
 
@@ -18,8 +16,8 @@ class CharactersPreprocessor:
         self._spec = spec
         self._places = {character: place for place, character in enumerate(spec.alphabet)}
 
-    def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, raw: bytes) -> Prepared:
         text = read_text(raw, self._spec.max_chars).lower()
         check_length(text, self._spec.max_chars)  # a letter may become two
         places = [self._places.get(character, self._spec.unknown) for character in text]
-        return {self._spec.output: np.array([places], np.int64)}
+        return Prepared({self._spec.output: np.array([places], np.int64)})

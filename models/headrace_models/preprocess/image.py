@@ -2,35 +2,49 @@
 
 import math
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 # The plugins by name: Image.open would import them at the first photo, in whichever thread it comes.
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from headrace_models.errors import BadInput, UnreadableImage
-from headrace_models.preprocess import jpeg_file, png_file
+from headrace_models.preprocess import Prepared, jpeg_file, png_file, webp_file
 from headrace_models.preprocess.image_size import CORRUPT
 from headrace_models.spec import ImageSpec
 
 __all__ = ["ImagePreprocessor"]
 
-_FORMATS = (JpegImagePlugin.JpegImageFile.format, PngImagePlugin.PngImageFile.format)
+_FORMATS = tuple(
+    plugin.format
+    for plugin in (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile)
+)
+# EXIF's orientation -> what turns the stored pixels so that they are seen as they were taken; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Those whose left or upper side is stored as the right or lower one: there half a pixel of the middle goes.
+_FROM_RIGHT, _FROM_BELOW = (2, 3, 7, 8), (3, 4, 6, 7)
 
 
 class ImagePreprocessor:
-    """JPEG or PNG bytes -> `output` FP32 [1, 3, size, size], channels in the order red, green, blue.
+    """JPEG, PNG or WebP bytes -> `output` FP32 [1, 3, size, size], channels in the order red, green, blue.
 
-    Pixels are read as the file stores them: orientation tags, colour profiles and gamma are ignored, and so is
-    transparency. Samples of 16 bits lose their lower eight; palettes, greys and CMYK become RGB.
+    The photo is seen as people see it: turned as its EXIF says, and on white where it is transparent. Colour profiles
+    and gamma are ignored. Samples of 16 bits lose their lower eight; palettes, greys and CMYK become RGB.
     """
 
     def __init__(self, spec: ImageSpec) -> None:
         self._spec = spec
 
-    def __call__(self, raw: bytes) -> dict[str, npt.NDArray[Any]]:
+    def __call__(self, raw: bytes) -> Prepared:
         try:
             pixels = self._pixels(raw)
         except BadInput:
@@ -38,40 +52,59 @@ class ImagePreprocessor:
         except Exception:  # a decoder meeting a stranger's bytes raises whatever its parser hits
             raise UnreadableImage(CORRUPT) from None
         scaled = (pixels - np.float32(self._spec.mean)) / np.float32(self._spec.scale)
-        return {self._spec.output: np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])}
+        return Prepared({self._spec.output: np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])})
 
     def _pixels(self, raw: bytes) -> npt.NDArray[np.float32]:
         """[size, size, 3], values in 0..255."""
         spec = self._spec
-        with Image.open(BytesIO(_pixels_only(raw, spec.max_pixels)), formats=_FORMATS) as photo:
+        image, orientation = _pixels_only(raw, spec.max_pixels)
+        with Image.open(BytesIO(image), formats=_FORMATS) as photo:
             # A JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time. Twice the wanted side is left, from where
             # the bicubic filter gives what it would have given from the whole photo, to about a grey level.
             enough = math.ceil(2 * spec.size / spec.crop)
             photo.draft(None, (enough, enough))
-            square = _in_colour(_centre_square(photo, spec.crop))
+            square = _in_colour(_centre_square(photo, spec.crop, orientation))
+        if orientation in _TURNS:
+            square = square.transpose(_TURNS[orientation])
         return np.asarray(square.resize((spec.size, spec.size), Image.Resampling.BICUBIC), np.float32)
 
 
-def _pixels_only(raw: bytes, max_pixels: int) -> bytes:
-    """The image without all that makes no pixels, so that the decoder never meets it. Its size is checked."""
+def _pixels_only(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
+    """The image without all that makes no pixels, so that the decoder never meets it; its orientation, 1 to 8.
+
+    Its size is checked.
+    """
     if raw.startswith(png_file.SIGNATURE):
         return png_file.png_pixels(raw, max_pixels)
     if raw.startswith(jpeg_file.SIGNATURE):
         return jpeg_file.jpeg_pixels(raw, max_pixels)
-    raise UnreadableImage("unsupported image format: expected JPEG or PNG")
+    if webp_file.is_webp(raw):
+        return webp_file.webp_pixels(raw, max_pixels)
+    raise UnreadableImage("unsupported image format: expected JPEG, PNG or WebP")
 
 
-def _centre_square(photo: Image.Image, share: float) -> Image.Image:
-    """The square in the middle whose side is `share` of the photo's shorter side."""
+def _centre_square(photo: Image.Image, share: float, orientation: int) -> Image.Image:
+    """The square in the middle whose side is `share` of the photo's shorter side, as the photo is seen."""
     side = max(1, int(min(photo.size) * share))
-    left, top = (photo.width - side) // 2, (photo.height - side) // 2
+    left = (photo.width - side + (orientation in _FROM_RIGHT)) // 2
+    top = (photo.height - side + (orientation in _FROM_BELOW)) // 2
     return photo.crop((left, top, left + side, top + side))
 
 
 def _in_colour(photo: Image.Image) -> Image.Image:
+    """As RGB; what is transparent lies on white, as people and browsers see it."""
     if photo.mode.startswith("I;16"):
-        # Pillow's own conversion would clip 16-bit greys at 255 instead of scaling them.
-        return Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8)).convert("RGB")
-    if photo.mode == "P" and "transparency" in photo.info:
-        return photo.convert("RGBA").convert("RGB")
-    return photo.convert("RGB")
+        photo = _of_8_bits(photo)
+    if not photo.has_transparency_data:
+        return photo.convert("RGB")
+    seen = photo.convert("RGBA")
+    paper = Image.new("RGBA", seen.size, "white")
+    paper.paste(seen, mask=seen)
+    return paper.convert("RGB")
+
+
+def _of_8_bits(photo: Image.Image) -> Image.Image:
+    """Greys of 16 bits; Pillow's own conversion would clip them at 255 instead of scaling them."""
+    grey = Image.fromarray((np.asarray(photo) >> 8).astype(np.uint8))
+    grey.info = photo.info
+    return grey

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 
 from headrace_models.errors import UnreadableImage
+from headrace_models.preprocess.exif import orientation_of
 from headrace_models.preprocess.image_size import CORRUPT, check_size
 
 __all__ = ["SIGNATURE", "jpeg_pixels"]
@@ -11,7 +12,8 @@ __all__ = ["SIGNATURE", "jpeg_pixels"]
 SIGNATURE = b"\xff\xd8\xff"
 
 _SOF_BASELINE, _SOF_EXTENDED, _SOF_PROGRESSIVE, _DHT = 0xC0, 0xC1, 0xC2, 0xC4
-_EOI, _SOS, _APP0, _APP14, _APP15, _COM = 0xD9, 0xDA, 0xE0, 0xEE, 0xEF, 0xFE
+_EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+_EXIF = b"Exif\0\0"
 # C3 to CF but for the Huffman tables: lossless, hierarchical and arithmetic-coded images.
 _OTHER_PROCESSES = frozenset(range(0xC3, 0xD0)) - {_DHT}
 # What ends a scan: any marker but a stuffed zero byte, a restart, and fill bytes.
@@ -20,16 +22,16 @@ _NO_FILL = re.compile(rb"[^\xff]")
 _MAX_SEGMENTS = 1024
 # A progressive photo has about ten scans. Each is a pass over all pixels, of which a hostile file says little.
 _MAX_SCANS = 100
-_MAX_SCANNED_PIXELS = 500_000_000
+_MAX_SCANNED_PIXELS = 200_000_000
 
 
-def jpeg_pixels(raw: bytes, max_pixels: int) -> bytes:
-    """The same image, of nothing but the segments that make its pixels.
+def jpeg_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
+    """The same image, of nothing but the segments that make its pixels, and its orientation.
 
     What follows the image's end is left out, as is metadata: cameras append previews and films to photos.
     Raises OversizedImage from the header alone, and UnreadableImage for what is no whole and sound JPEG.
     """
-    kept, pixels, scans = [raw[:2]], 0, 0
+    kept, pixels, scans, exif = [raw[:2]], 0, 0, b""
     for marker, start, end in _segments(raw):
         if marker in (_SOF_BASELINE, _SOF_EXTENDED, _SOF_PROGRESSIVE):
             if pixels:
@@ -39,15 +41,14 @@ def jpeg_pixels(raw: bytes, max_pixels: int) -> bytes:
             raise UnreadableImage("unsupported image format: expected a baseline or progressive JPEG")
         elif marker == _SOS:
             scans += 1
-            if not pixels:
-                raise UnreadableImage(f"{CORRUPT}: its pixels come before its header")
-            if scans > min(_MAX_SCANS, _MAX_SCANNED_PIXELS // pixels):
-                raise UnreadableImage(f"the image has too many scans (limit {scans - 1} for its size)")
+            _check_scans(scans, pixels)
         if not _is_metadata(marker):
             kept.append(raw[start:end])
+        elif marker == _APP1:
+            exif = exif or _exif_of(raw[start:end])
     if not scans:
         raise UnreadableImage(f"{CORRUPT}: it has no pixels")
-    return b"".join(kept)
+    return b"".join(kept), orientation_of(exif)
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
@@ -74,6 +75,13 @@ def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
     raise UnreadableImage(f"the image has too many segments (limit {_MAX_SEGMENTS})")
 
 
+def _check_scans(scans: int, pixels: int) -> None:
+    if not pixels:
+        raise UnreadableImage(f"{CORRUPT}: its pixels come before its header")
+    if scans > min(_MAX_SCANS, _MAX_SCANNED_PIXELS // pixels):
+        raise UnreadableImage(f"the image has too many scans (limit {scans - 1} for its size)")
+
+
 def _read_header(segment: bytes, max_pixels: int) -> int:
     """The number of pixels. The segment: marker, length, bits a sample, height, width, components."""
     if len(segment) < 10:
@@ -83,6 +91,11 @@ def _read_header(segment: bytes, max_pixels: int) -> int:
     height, width, components = int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big"), segment[9]
     check_size(width, height, components, max_pixels)
     return width * height
+
+
+def _exif_of(segment: bytes) -> bytes:
+    """What an APP1 segment says behind its marker and length, if it is EXIF; XMP is one too."""
+    return segment[4:] if segment[4:].startswith(_EXIF) else b""
 
 
 def _is_metadata(marker: int) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from headrace_models.errors import UnreadableImage
+from headrace_models.preprocess.exif import UPRIGHT, orientation_of
 from headrace_models.preprocess.image_size import CORRUPT, check_size
 
 __all__ = ["SIGNATURE", "png_pixels"]
@@ -23,11 +24,10 @@ _COLOURS: Mapping[int, tuple[int, tuple[int, ...]]] = {
 }
 # Adam7: the first column and row of each pass, and the steps.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_MAKES_PIXELS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_PALETTE, _HAVE_ALPHA, _RGBA_BYTES = 3, (4, 6), 4
+_MAKES_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # A 16 MiB file in libpng's usual pieces of 8 KiB has 2,048.
 _MAX_CHUNKS = 8192
-_MAX_METADATA_BYTES = 512 << 10
-_MAX_PADDING_BYTES = 64
 # Inflating an image's data twice costs about half as much again as decoding it: for small images that is nothing,
 # and for large ones more than it is worth, since a decoder stops at the last pixel anyway.
 _INFLATE_UP_TO_BYTES = 256 << 10
@@ -37,6 +37,8 @@ _INFLATE_UP_TO_BYTES = 256 << 10
 class _Header:
     width: int
     height: int
+    depth: int
+    colour: int
     pixel_bits: int
     is_interlaced: bool
 
@@ -53,30 +55,30 @@ class _Header:
         return height * (1 + -(-width * self.pixel_bits // 8)) if width > 0 and height > 0 else 0
 
 
-def png_pixels(raw: bytes, max_pixels: int) -> bytes:
-    """The same image, of nothing but the chunks that make its pixels.
+def png_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
+    """The same image, of nothing but the chunks that make its pixels, and its orientation.
 
-    Raises OversizedImage from the header alone, and UnreadableImage for what is no whole and sound PNG, is animated,
-    has more metadata than a photo needs, or is followed by something else.
+    Metadata and what follows the image's end are left out unread, as they are of a JPEG. Raises OversizedImage from the
+    header alone, and UnreadableImage for what is no whole and sound PNG or is animated.
     """
     chunks = _chunks(memoryview(raw))
     header = _header(*next(chunks), max_pixels)
-    kept, data, metadata_bytes = [raw[: len(SIGNATURE) + _HEADER.size + 12]], [], 0
+    kept, data = [raw[: len(SIGNATURE) + _HEADER.size + 12]], list[memoryview]()
+    orientation = UPRIGHT
     for kind, chunk in chunks:
         if kind == b"acTL":
             raise UnreadableImage("animated images are not supported")
-        if kind in _MAKES_PIXELS:
+        if kind == b"tRNS":
+            kept.append(_transparency(chunk[8:-4], header))
+        elif kind == b"eXIf":
+            orientation = orientation_of(chunk[8:-4])
+        elif kind in _MAKES_PIXELS:
             kept.append(bytes(chunk))
-            if kind == b"IDAT":
-                data.append(chunk[8:-4])
-            continue
-        if not kind[0] & 0x20:  # an upper-case letter: a decoder must know it
+            data += [chunk[8:-4]] if kind == b"IDAT" else []
+        elif not kind[0] & 0x20:  # an upper-case letter: a decoder must know it
             raise UnreadableImage(f"{CORRUPT}: it has a chunk that PNG does not have")
-        metadata_bytes += _metadata_bytes(kind, chunk[8:-4])
-        if metadata_bytes > _MAX_METADATA_BYTES:
-            raise UnreadableImage(f"the image has too much metadata (limit {_MAX_METADATA_BYTES >> 10} KiB)")
     _check_data(data, header)
-    return b"".join(kept)
+    return b"".join(kept), orientation
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -92,13 +94,8 @@ def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         yield kind, view[place:end]
         place = end
         if kind == b"IEND":
-            return _check_end(view[place:])
+            return
     raise UnreadableImage(f"the image has too many chunks (limit {_MAX_CHUNKS})")
-
-
-def _check_end(rest: memoryview) -> None:
-    if len(rest) > _MAX_PADDING_BYTES or bytes(rest).strip(b"\0 \t\r\n"):
-        raise UnreadableImage(f"{CORRUPT}: expected nothing behind its end, found {len(rest)} bytes")
 
 
 def _header(kind: bytes, chunk: memoryview, max_pixels: int) -> _Header:
@@ -108,23 +105,28 @@ def _header(kind: bytes, chunk: memoryview, max_pixels: int) -> _Header:
     channels, depths = _COLOURS.get(colour, (0, ()))
     if depth not in depths or packing or filtering or interlacing > 1:
         raise UnreadableImage(f"{CORRUPT}: its header says what PNG does not have")
-    check_size(width, height, channels * -(-depth // 8), max_pixels)
-    return _Header(width, height, channels * depth, bool(interlacing))
+    decoded = _RGBA_BYTES if colour in _HAVE_ALPHA else 0  # before it is laid on white
+    check_size(width, height, max(decoded, channels * -(-depth // 8)), max_pixels)
+    return _Header(width, height, depth, colour, channels * depth, bool(interlacing))
 
 
-def _metadata_bytes(kind: bytes, data: memoryview) -> int:
-    """What a chunk of metadata takes, inflated where it is compressed, but never inflated beyond the limit."""
-    name, _, rest = bytes(data).partition(b"\0")
-    if kind == b"iTXt" and rest[:1] == b"\1":
-        packed = rest[2:].split(b"\0", 2)[-1]
-    elif kind in (b"iCCP", b"zTXt"):
-        packed = rest[1:]
-    else:
-        return len(data)
-    try:
-        return len(name) + len(zlib.decompressobj().decompress(packed, _MAX_METADATA_BYTES + 1))
-    except zlib.error:
-        raise UnreadableImage(f"{CORRUPT}: its metadata does not inflate") from None
+def _transparency(data: memoryview, header: _Header) -> bytes:
+    """The chunk as it is for a palette; else the one transparent colour in eight bits a sample, as pixels become.
+
+    Pillow compares it with its own pixels, but reads it as the file has it. One of another length says nothing.
+    """
+    if header.colour == _PALETTE:
+        return _chunk(b"tRNS", bytes(data))
+    if len(data) != 2 * _COLOURS[header.colour][0] or header.colour in _HAVE_ALPHA:
+        return b""
+    most = (1 << header.depth) - 1
+    samples = [sample & most for (sample,) in struct.iter_unpack(">H", data)]
+    scaled = [sample >> 8 if header.depth == 16 else sample * 255 // most for sample in samples]
+    return _chunk(b"tRNS", struct.pack(f">{len(scaled)}H", *scaled))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def _check_data(data: list[memoryview], header: _Header) -> None:

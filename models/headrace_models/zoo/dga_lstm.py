@@ -70,7 +70,7 @@ def recipe(folder: Path, cache: Path) -> Draft:
     export(network, (torch.zeros(2, 12, dtype=torch.int64),), ["ids"], ["probabilities"], folder, with_length=True)
     (folder / "labels.txt").write_text(_LABELS, encoding="utf-8")
     prepare = CharactersPreprocessor(CharactersSpec.model_validate(PREPROCESS))
-    rows = [prepare(domain.encode())["ids"] for domain in _GOLDEN]
+    rows = [prepare(domain.encode()).tensors["ids"] for domain in _GOLDEN]
     longest = max(row.shape[1] for row in rows)
     return Draft(_document(), {"ids": np.concatenate([np.pad(r, ((0, 0), (0, longest - r.shape[1]))) for r in rows])})
 

@@ -1,7 +1,7 @@
 """A model version on its way to disk: files made in a hidden folder, described, checked, then renamed into place."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,12 @@ class Draft:
     """`document` is the `model.toml` to be, without `golden` and `files`.
 
     The files themselves lie in the folder already, ONNX_FILE among them. `golden_inputs` hold [n, *shape] by input
-    name; `write_version` adds what the ONNX weights answer to them.
+    name; `write_version` adds what the ONNX weights answer to them, by `outputs` or all of them.
     """
 
     document: dict[str, object]
     golden_inputs: Arrays
+    outputs: Sequence[str] = ()
 
 
 def write_version(root: Path, name: str, version: str, make: Callable[[Path], Draft]) -> Path:
@@ -55,7 +56,8 @@ def write_version(root: Path, name: str, version: str, make: Callable[[Path], Dr
 
 def _describe(folder: Path, draft: Draft) -> None:
     document = dict(draft.document)
-    save_golden(folder / GOLDEN_FILE, draft.golden_inputs, answers(folder / ONNX_FILE, draft.golden_inputs))
+    golden = answers(folder / ONNX_FILE, draft.golden_inputs, draft.outputs)
+    save_golden(folder / GOLDEN_FILE, draft.golden_inputs, golden)
     document["golden"] = GOLDEN_FILE
     for path in folder.iterdir():
         # safetensors writes for its owner only, but a server may run as another user.
@@ -64,12 +66,12 @@ def _describe(folder: Path, draft: Draft) -> None:
     (folder / SPEC_FILE).write_text(to_toml(document), encoding="utf-8")
 
 
-def answers(onnx_file: Path, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """Every output, by name, that the ONNX file gives to `inputs`."""
+def answers(onnx_file: Path, inputs: Arrays, outputs: Sequence[str] = ()) -> dict[str, npt.NDArray[Any]]:
+    """The `outputs`, or all of them, by name, that the ONNX file gives to `inputs`."""
     # Here, not above: whoever only reads drafts needs no runtime.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-    return runner(session)(inputs)
+    return runner(session, outputs)(inputs)

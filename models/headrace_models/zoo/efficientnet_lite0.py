@@ -136,7 +136,7 @@ def recipe(folder: Path, cache: Path) -> Draft:
     (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     prepare = ImagePreprocessor(ImageSpec.model_validate(PREPROCESS))
     photos = fetch(PHOTOS_PACKAGE, cache)
-    rows = [prepare(read_member(photos, f"skimage/data/{name}.png"))["image"] for name in ("coffee", "chelsea")]
+    rows = [prepare(read_member(photos, f"skimage/data/{name}.png")).tensors["image"] for name in ("coffee", "chelsea")]
     return Draft(_document(), {"image": np.concatenate(rows)})
 
 

@@ -139,7 +139,7 @@ def write_tokenizer(folder: Path, cache: Path) -> None:
 def golden_inputs(texts: tuple[str, ...], max_tokens: int, folder: Path) -> Arrays:
     """The texts as one padded batch: ids and mask INT64 [texts, longest]."""
     prepare = TextPreprocessor(TextSpec.model_validate(preprocess_document(max_tokens)), folder)
-    rows = [prepare(text.encode()) for text in texts]
+    rows = [prepare(text.encode()).tensors for text in texts]
     longest = max(row["input_ids"].shape[1] for row in rows)
     return {
         name: np.concatenate([np.pad(row[name], ((0, 0), (0, longest - row[name].shape[1]))) for row in rows])

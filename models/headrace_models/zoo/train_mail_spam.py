@@ -44,7 +44,7 @@ class Embedder:
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
 
     def __call__(self, texts: Sequence[str], advance: Callable[[int], None]) -> npt.NDArray[np.float32]:
-        rows = [self._prepare(text.encode())["input_ids"][0] for text in texts]
+        rows = [self._prepare(text.encode()).tensors["input_ids"][0] for text in texts]
         # Rows of like length together: padding is most of the work otherwise.
         order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
         result: npt.NDArray[np.float32] = np.zeros((len(rows), 384), np.float32)

@@ -205,7 +205,7 @@ class ReplicaClient:
                 if frame.id == self._alone:
                     self._alone = NOBODY
                 if future := self._take(frame.id):
-                    future.set_result(Answer(tensors, frame.times, frame.tokens))
+                    future.set_result(Answer(tensors, frame.times, frame.tokens, frame.truncated))
             case Fault():
                 self._fail(frame)
             case Started():

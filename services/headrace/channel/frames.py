@@ -88,6 +88,7 @@ class Reply(msgspec.Struct, array_like=True, tag=3, frozen=True):
     times: Times
     tokens: int
     tensors: tuple[_Meta, ...] = ()
+    truncated: tuple[int, ...] = ()
 
 
 class Fault(msgspec.Struct, array_like=True, tag=4, frozen=True):

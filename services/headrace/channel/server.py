@@ -220,7 +220,9 @@ class _Peer:
 
     def _reply(self, ask: Ask, answer: Answer) -> None:
         try:
-            self.send(Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs)), answer.outputs)
+            self.send(
+                Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs), answer.truncated), answer.outputs
+            )
         except TooLarge:
             raise InferenceFailed("the model's answer is larger than a frame of the channel may be") from None
 

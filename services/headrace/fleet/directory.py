@@ -14,8 +14,9 @@ from pydantic import TypeAdapter
 from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry, Trouble
 from headrace.fleet.orders import Lane, Order, Orders, Outcome
-from headrace.fleet.troubles import Key, Troubles, sentence
+from headrace.fleet.troubles import Key, Troubles
 from headrace.telemetry.logs import LogSettings
+from headrace_models.reasons import sentence
 
 __all__ = [
     "REPORT_PERIOD_S",

@@ -5,13 +5,12 @@ little: it is mended at once. Each further one doubles the pause before the next
 without a replica several times is in trouble, until it has served soundly for minutes. Plain values, without Ray.
 """
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from headrace.fleet.entries import Trouble
 
-__all__ = ["DECLARED_AFTER", "MAX_PAUSE_S", "SOUND_S", "Key", "Troubles", "sentence", "without_paths"]
+__all__ = ["DECLARED_AFTER", "MAX_PAUSE_S", "SOUND_S", "Key", "Troubles"]
 
 Key = tuple[str, str]  # name and version
 
@@ -23,19 +22,6 @@ MAX_PAUSE_S = 60.0
 _MAX_DOUBLINGS = 6  # then it is longer than that already, and no number of ends overflows
 # Ends that come together have one cause, as when a node is lost.
 _TOGETHER_S = 1.0
-_MAX_REASON = 200
-_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:\"']+/)+")
-
-
-def without_paths(text: str) -> str:
-    """The text with every absolute path cut to its last name."""
-    return _PATH.sub("", text)
-
-
-def sentence(text: str) -> str:
-    """What may be told of an error's text: its first line, without paths, and not too long."""
-    lines = text.strip().splitlines() or [""]
-    return without_paths(lines[0])[:_MAX_REASON]
 
 
 @dataclass(slots=True)

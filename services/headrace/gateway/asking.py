@@ -24,13 +24,14 @@ from headrace_models.spec import ModelSpec
 
 __all__ = [
     "Doors",
+    "answer_headers",
     "ask",
     "ask_all",
     "ask_as",
     "find",
     "json_response",
     "may_use",
-    "server_timing",
+    "truncated",
     "version_for",
     "version_of",
     "visible",
@@ -170,7 +171,18 @@ def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:
     return Answer([Tensor(name, *shapes[name], b"") for name in outputs or spec.output_names], Times(0.0, 0.0, 0.0, 0))
 
 
-def server_timing(answer: Answer) -> tuple[bytes, bytes]:
+def truncated(answer: Answer) -> dict[str, object]:
+    """The member of a JSON answer that tells which texts were cut; none if all were read to their end."""
+    return {"truncated": answer.truncated} if answer.truncated else {}
+
+
+def answer_headers(answer: Answer) -> list[tuple[bytes, bytes]]:
+    """Where the time went, and of how many texts the end was cut off, if of any."""
+    timing = _server_timing(answer)
+    return [timing, (b"x-truncated", b"%d" % len(answer.truncated))] if answer.truncated else [timing]
+
+
+def _server_timing(answer: Answer) -> tuple[bytes, bytes]:
     times = answer.times
     text = (
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "

@@ -34,7 +34,7 @@ __all__ = [
     "read_json",
 ]
 
-_PHOTO_TYPES = ("image/jpeg", "image/png")
+_PHOTO_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
 _FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
@@ -60,7 +60,7 @@ class Base64(StrictBody):
 
 
 class ClassifyBody(StrictBody):
-    """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG or PNG, or a list of either."""
+    """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG, PNG or WebP, or a list of either."""
 
     input: Text | Base64 | Texts | Annotated[list[Base64], Field(fail_fast=True, min_length=1, max_length=MAX_ITEMS)]
     top_k: int = Field(default=DEFAULT_TOP_K, ge=1, le=MAX_TOP_K)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from headrace.edge.bodies import printable
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_for, version_of
+from headrace.gateway.asking import Doors, answer_headers, ask_as, json_response, truncated, version_for, version_of
 from headrace.gateway.json_document import parameters_of, parse, text
 from headrace.gateway.json_elements import plain
 from headrace.gateway.json_lifted import Lifted
@@ -37,8 +37,9 @@ async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
     document: dict[str, object] = {"model_name": version.spec.name, "model_version": version.spec.version}
     if asked.id:
         document["id"] = asked.id
+    document |= truncated(answer)
     document |= {tensor.name: _flat(tensor) for tensor in answer.outputs}
-    return json_response(document, server_timing(answer))
+    return json_response(document, *answer_headers(answer))
 
 
 async def generate_stream(at: Doors, exchange: Exchange, body: bytes) -> Response:

@@ -18,7 +18,7 @@ _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
     "metadata": (*_JSON, "application/octet-stream"),
     "settings": changes.KINDS,
-    "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "multipart/form-data"),
+    "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "image/webp", "multipart/form-data"),
     "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),
 }
 

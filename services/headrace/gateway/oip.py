@@ -5,7 +5,7 @@ import asyncio
 from headrace import __version__
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import HeadraceError, NotReady
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_for, version_of, visible
+from headrace.gateway.asking import Doors, answer_headers, ask_as, json_response, version_for, version_of, visible
 from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
 from headrace.statistics import Statistics, merge, statistics_document
@@ -219,7 +219,7 @@ async def _infer(at: Doors, exchange: Exchange, version: Version, body: bytes) -
     version, answer = await ask_as(at, exchange, version, asked)
     codec = version.codec
     encoded, json_bytes = await at.offload(codec.writing_cost(answer, asked), codec.encode, answer, asked)
-    headers = [server_timing(answer)]
+    headers = answer_headers(answer)
     if encoding := wanted_encoding(exchange.header(b"accept-encoding")):
         encoded = await at.offload(len(encoded), deflate, encoded, encoding)
         headers.append((b"content-encoding", encoding.encode()))

@@ -71,13 +71,21 @@ _EMBED = _json(
 _PHOTOS: Content = {
     "image/jpeg": _BINARY,
     "image/png": _BINARY,
+    "image/webp": _BINARY,
     "multipart/form-data": {"schema": record("file", file={"type": "string", "format": "binary"}, top_k=TOP_K)},
 }
 _TIMING: Mapping[str, Schema] = {
     "Server-Timing": {"description": "where the time went, in milliseconds", "schema": {"type": "string"}}
 }
-_INFER_HEADERS: Mapping[str, Schema] = {
+_READ: Mapping[str, Schema] = {
     **_TIMING,
+    "X-Truncated": {
+        "description": "how many texts were longer than the model reads, so that their end was cut off",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+}
+_INFER_HEADERS: Mapping[str, Schema] = {
+    **_READ,
     "Inference-Header-Content-Length": {
         "description": "bytes of the JSON part, where binary tensors follow it",
         "schema": {"type": "integer", "minimum": 1},
@@ -91,17 +99,17 @@ MEDIA: dict[Handler, Media] = {
         {**_json("InferAnswer"), "application/octet-stream": _BINARY},
         headers=_INFER_HEADERS,
     ),
-    generate.generate: Media(_GENERATE, _json("GenerateAnswer"), headers=_TIMING),
-    generate.generate_stream: Media(_GENERATE, {"text/event-stream": _EVENTS}, headers=_TIMING),
-    v1.predict: Media(_PREDICT, _json("PredictAnswer"), headers=_TIMING),
-    v1.classify: Media({**_CLASSIFY, **_PHOTOS}, _json("ClassifyAnswer"), headers=_TIMING),
+    generate.generate: Media(_GENERATE, _json("GenerateAnswer"), headers=_READ),
+    generate.generate_stream: Media(_GENERATE, {"text/event-stream": _EVENTS}, headers=_READ),
+    v1.predict: Media(_PREDICT, _json("PredictAnswer"), headers=_READ),
+    v1.classify: Media({**_CLASSIFY, **_PHOTOS}, _json("ClassifyAnswer"), headers=_READ),
     stream.listen: Media(
         {"application/octet-stream": _BINARY, "audio/pcm": _BINARY, "audio/wav": _BINARY},
         _json("StreamAnswer"),
         body_required=False,
         headers=_TIMING,
     ),
-    v1.embed: Media(_EMBED, _json("EmbeddingsAnswer"), headers=_TIMING),
+    v1.embed: Media(_EMBED, _json("EmbeddingsAnswer"), headers=_READ),
     oip.alive: _answer("Alive"),
     oip.live: _answer("Live"),
     oip.ready: _answer("Ready"),

@@ -68,6 +68,7 @@ _OUTPUT_PARAMETERS: Schema = {
     **_PARAMETERS,
     "properties": {"binary_data": BOOLEAN, "classification": {"type": "integer", "minimum": 1}},
 }
+_TRUNCATED: Schema = {**array(COUNT), "description": "the places of the texts whose end was cut off, if any was"}
 _SIGNATURE = record("dtype tensor_shape name", dtype=STRING, tensor_shape={"type": "object"}, name=STRING)
 _OPENAI_MODEL: dict[str, Schema] = {
     "id": STRING,
@@ -168,6 +169,7 @@ _SCHEMAS: dict[str, Schema] = {
         model_name=STRING,
         model_version=STRING,
         id=STRING,
+        parameters=record("", truncated={**STRING, "description": "the places of the texts that were cut: 2,5"}),
         outputs=array(
             record(
                 "name shape datatype",
@@ -196,8 +198,8 @@ _SCHEMAS: dict[str, Schema] = {
     },
     "PredictAnswer": {
         "oneOf": [
-            record("predictions", predictions=array(ANYTHING)),
-            record("outputs", outputs={"type": ["array", "object"]}),
+            record("predictions", predictions=array(ANYTHING), truncated=_TRUNCATED),
+            record("outputs", outputs={"type": ["array", "object"]}, truncated=_TRUNCATED),
         ]
     },
     "ClassifyAnswer": record(
@@ -205,6 +207,7 @@ _SCHEMAS: dict[str, Schema] = {
         model=STRING,
         version=STRING,
         results=array(array(record("label index score", label=STRING, index=COUNT, score=_FLOAT))),
+        truncated=_TRUNCATED,
     ),
     "EmbeddingsAnswer": record(
         "object data model usage",
@@ -219,6 +222,7 @@ _SCHEMAS: dict[str, Schema] = {
         ),
         model=STRING,
         usage=record("prompt_tokens total_tokens", prompt_tokens=COUNT, total_tokens=COUNT),
+        truncated=_TRUNCATED,
     ),
     "Models": record(
         "object data models",

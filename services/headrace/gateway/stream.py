@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.asking import Doors, ask_as, json_response, server_timing, version_of
+from headrace.gateway.asking import Doors, answer_headers, ask_as, json_response, version_of
 from headrace.gateway.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.routing import Version
 from headrace.gateway.wire import InferBody
@@ -53,7 +53,7 @@ async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
     found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
     document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
-    return json_response(document, server_timing(answer))
+    return json_response(document, *answer_headers(answer))
 
 
 def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) -> tuple[Buffer, int]:

@@ -7,7 +7,17 @@ import numpy as np
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway import doors
-from headrace.gateway.asking import Doors, ask, ask_all, find, json_response, server_timing, version_of, visible
+from headrace.gateway.asking import (
+    Doors,
+    answer_headers,
+    ask,
+    ask_all,
+    find,
+    json_response,
+    truncated,
+    version_of,
+    visible,
+)
 from headrace.gateway.json_document import parse
 from headrace.gateway.predict import infer_document, predictions
 from headrace.gateway.routing import Version
@@ -82,8 +92,8 @@ async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
     is_rows, asked = await at.offload(len(body), _read_predict, version, body)
     answer = await ask(at, exchange, version, asked.inputs, asked.outputs)
     size = sum(len(tensor.data) for tensor in answer.outputs)
-    response = await at.offload(size, lambda: json_response(predictions(answer, is_rows=is_rows)))
-    return response._replace(headers=[server_timing(answer)])
+    response = await at.offload(size, lambda: json_response(predictions(answer, is_rows=is_rows) | truncated(answer)))
+    return response._replace(headers=answer_headers(answer))
 
 
 def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
@@ -115,7 +125,7 @@ def _read_classify(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tenso
 def _classified(version: Version, answer: Answer, output: OutputSpec, items: int, top_k: int) -> Response:
     results = doors.classify_results(answer, output, items, version.labels, top_k)
     document = {"model": version.spec.name, "version": version.spec.version, "results": results}
-    return json_response(document, server_timing(answer))
+    return json_response(document | truncated(answer), *answer_headers(answer))
 
 
 async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
@@ -156,4 +166,6 @@ def _embedded(
     vectors = np.concatenate(
         [doors.a_row_each(answer, request[0].rows) for answer, request in zip(answers, requests, strict=True)]
     )
-    return json_response(doors.embeddings(vectors, tokens, asked, spec), server_timing(answers[0]))
+    document = doors.embeddings(vectors, tokens, asked, spec)
+    first = answers[0]  # the only one, where texts were asked
+    return json_response(document | truncated(first), *answer_headers(first))

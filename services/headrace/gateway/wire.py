@@ -65,7 +65,7 @@ class Codec:
 
     def __init__(self, spec: ModelSpec, labels: Sequence[str] = ()) -> None:
         self._labels = {spec.classes.name: labels} if spec.classes else {}
-        self._head = {"model_name": spec.name, "model_version": spec.version}
+        self._head: dict[str, object] = {"model_name": spec.name, "model_version": spec.version}
         self._raw = spec.raw.input if spec.raw else None
         known = {i.name: i for i in spec.inputs}
         if self._raw:
@@ -169,6 +169,8 @@ class Codec:
     def encode(self, answer: Answer, asked: InferBody) -> tuple[bytes, int]:
         """The body of an infer response, and the length of its JSON part: 0 when no binary part follows."""
         head = {**self._head, "id": asked.id} if asked.id else self._head
+        if answer.truncated:  # a parameter is no list
+            head = {**head, "parameters": {"truncated": ",".join(map(str, answer.truncated))}}
         return encode(answer, head, asked.binary, asked.classes, self._labels, self._without_rows)
 
     def _read_inputs(self, document: Mapping[str, object], tail: memoryview) -> list[Tensor]:

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.fleet.troubles import without_paths
 from headrace_models.errors import BadSpec
+from headrace_models.reasons import without_paths
 from headrace_models.repository import SPEC_FILE, ModelVersion, read_version, sha256_of, verify, version_order
 
 __all__ = ["Found", "digest_of", "model_names", "versions_of"]

@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
 from headrace.fleet.orders import IndexEntry, Order, Outcome
-from headrace.fleet.troubles import without_paths
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
+from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
 
 __all__ = ["Applications", "Members", "Operator"]

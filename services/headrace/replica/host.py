@@ -37,11 +37,18 @@ Load = Callable[[ModelVersion, str], Backend]
 
 
 class _Served(NamedTuple):
-    """What a request became: its parts, the seconds that preprocessing took, and how each piece was settled."""
+    """What a request became: its rows, and how each piece was settled."""
+
+    rows: "_Rows"
+    settled: list[Settled[Ran]]
+
+
+class _Rows(NamedTuple):
+    """A request's rows as tensors; if it was preprocessed, the seconds that took, and which texts were cut."""
 
     parts: list[Part]
-    preprocess_s: float
-    settled: list[Settled[Ran]]
+    preprocess_s: float = 0.0
+    truncated: tuple[int, ...] = ()
 
 
 class Host:
@@ -171,11 +178,14 @@ class Host:
         step = request.sequence
         if step and is_chunk(self.spec, request):
             return await self._listen(request, step, started_ns)
-        parts, preprocess_s, settled = await (self._step(request, step) if step else self._run(request, {}))
+        (parts, preprocess_s, truncated), settled = await (
+            self._step(request, step) if step else self._run(request, {})
+        )
         times = _times(settled, preprocess_s)
         self._events.request_served(times)
         settled_ns = monotonic_ns()
-        answer = Answer(self._outputs(request, settled), times, self._tokens(parts) if preprocess_s else 0)
+        tokens = self._tokens(parts) if preprocess_s else 0
+        answer = Answer(self._outputs(request, settled), times, tokens, truncated)
         ended_ns = monotonic_ns()
         rows = request.inputs[0].rows if self._is_batched else len(settled)
         self._counters.request_served(rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns)
@@ -205,11 +215,11 @@ class Host:
         return Answer(came.outputs, came.times)
 
     async def _run(self, request: Request, state: State) -> _Served:
-        parts, preprocess_s = await self._parts_of(request, state)
+        rows = await self._rows_of(request, state)
         most = self.spec.batching.max_rows
-        pieces = [p for part in parts for p in split_rows(part, most)] if self._is_batched else parts
+        pieces = [p for part in rows.parts for p in split_rows(part, most)] if self._is_batched else rows.parts
         settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
-        return _Served(parts, preprocess_s, settled)
+        return _Served(rows, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
         rows, length = rows_of(part) if self._is_batched else 1, self._length_of(part)
@@ -253,14 +263,15 @@ class Host:
         names = request.outputs or self._tensors
         return [from_array(n, _joined([s.result.outputs[n] for s in settled], self._tensors[n])) for n in names]
 
-    async def _parts_of(self, request: Request, state: State) -> tuple[list[Part], float]:
-        """The request's rows as tensors, and the seconds that preprocessing took (0 when there was none)."""
+    async def _rows_of(self, request: Request, state: State) -> _Rows:
         raw = self.spec.raw
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
-            return [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})], 0.0
+            return _Rows([self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})])
         started_s = monotonic()
-        parts = await self._pool.do(preprocessing(self._preprocess, request.inputs[0]), request.deadline_s)
-        return [self._with_state({**part, **state}) for part in parts], monotonic() - started_s
+        prepared = await self._pool.do(preprocessing(self._preprocess, request.inputs[0]), request.deadline_s)
+        parts = [self._with_state({**tensors, **state}) for tensors, _ in prepared]
+        truncated = tuple(place for place, (_, is_cut) in enumerate(prepared) if is_cut)
+        return _Rows(parts, monotonic() - started_s, truncated)
 
     def _with_state(self, part: dict[str, Array]) -> Part:
         """A recurrent state that nobody gives starts from zeros."""

@@ -4,19 +4,18 @@ import math
 from collections.abc import Mapping
 
 from headrace.errors import BadImage, BadRequest, ImageTooLarge
-from headrace.replica.assembly import Part
 from headrace.replica.pool import Work
 from headrace.tensor import Tensor, to_array
 from headrace_models.errors import BadInput, OversizedImage, UnreadableImage
-from headrace_models.preprocess import Preprocessor
+from headrace_models.preprocess import Prepared, Preprocessor
 
 __all__ = ["preprocessing"]
 
 _REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {UnreadableImage: BadImage, OversizedImage: ImageTooLarge}
 
 
-def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Part]:
-    """Making each element of `raw` a part of one row; it raises BadRequest or one of its kind for a bad one.
+def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Prepared]:
+    """Making each element of `raw` the tensors of one row; it raises BadRequest or one of its kind for a bad one.
 
     Of several, the error says which: as all doors call them, `input[2]`, counted from 0.
     """
@@ -25,7 +24,7 @@ def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, byte
     def items() -> list[tuple[int, bytes]]:
         return list(enumerate(to_array(raw).ravel().tolist()))
 
-    def one(item: tuple[int, bytes]) -> Part:
+    def one(item: tuple[int, bytes]) -> Prepared:
         place, content = item
         try:
             return preprocess(content)
