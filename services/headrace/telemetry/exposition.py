@@ -8,6 +8,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.telemetry.prometheus import PrometheusLogs
+
 __all__ = ["expose", "merge"]
 
 
@@ -17,6 +19,7 @@ def expose(registry: CollectorRegistry, host: str) -> Iterator[str]:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    registry.register(PrometheusLogs())
     server, thread = start_http_server(0, addr=host, registry=registry)
     try:
         yield f"{host}:{server.server_port}"

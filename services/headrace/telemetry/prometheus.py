@@ -4,15 +4,18 @@ Labels are cached children, looked up by keys that come from specs and from fixe
 what strangers send.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from headrace.telemetry.events import Line
+from headrace.telemetry.logs import dropped_lines
 from headrace.tensor import Times
 
-__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusReplica"]
+__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusLogs", "PrometheusReplica"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -196,3 +199,11 @@ class PrometheusReplica:
 
     def sequences_moved(self, number: int) -> None:
         self._moved.inc(number)
+
+
+class PrometheusLogs(Collector):
+    """Metrics of any process's logs."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Lines missing in the log, since its disk was full or nobody read it."
+        yield CounterMetricFamily("headrace_log_lines_dropped", text, value=dropped_lines())
