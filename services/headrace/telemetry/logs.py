@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal
+from typing import Literal, TextIO
 
 import orjson
 
@@ -89,18 +89,17 @@ class _Handler(logging.Handler):
         return f"{self.format(record)}\n".encode()
 
 
-def configure(role: str, write: Write | None = None) -> None:
-    """Make all of this process's logs JSON lines of `role`, by the settings applied last; `write` is stderr's."""
-    logging.basicConfig(handlers=[_Handler(role, write or _write_to_stderr())], force=True)
+def configure(role: str, stream: TextIO | None = None) -> None:
+    """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
+    logging.basicConfig(handlers=[_Handler(role, _writing_to(stream))], force=True)
     apply(_wanted.settings)
 
 
-def _write_to_stderr() -> Write:
-    """To the process's own stderr: what Serve puts in its place writes a text of its own before every line.
-
-    Past Python's buffer, whose lock a blocked write would keep until the process ends, and then abort it.
-    """
-    return partial(os.write, sys.__stderr__.fileno()) if sys.__stderr__ else len
+def _writing_to(stream: TextIO | None) -> Write:
+    """Straight to the file: a blocked write would hold the lock of Python's buffer, and so abort the process's end."""
+    # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
+    file = stream or sys.__stderr__
+    return partial(os.write, file.fileno()) if file else len
 
 
 def dropped_lines() -> int:
