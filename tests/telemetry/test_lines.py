@@ -41,7 +41,7 @@ def writer(write: Write) -> Iterator[LineWriter]:
 
 
 def line(number: int) -> bytes:
-    return b"line %04d, whole\n" % number
+    return b"line %05d, whole\n" % number
 
 
 def whole(numbers: range) -> list[str]:
