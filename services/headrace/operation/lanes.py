@@ -9,6 +9,7 @@ from headrace.errors import HeadraceError
 from headrace.fleet import calls
 from headrace.fleet.orders import Lane
 from headrace.operation.operator import Key, Operator
+from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
 
 __all__ = ["FleetMembers", "operating"]
@@ -57,9 +58,13 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
 
 
 def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
+    clock = WallClock()
     while not ended.is_set():
         try:
             if lane == "change":
+                if clock.was_set_back():
+                    log.warning("the wall clock was set back, by which Serve goes: its controller starts anew")
+                    calls.restart_controller()
                 calls.expect_models(operator.models)  # said again, for a directory that died has forgotten it
                 logs.apply(calls.read_fleet().logging)
                 operator.mend()
