@@ -1,4 +1,4 @@
-"""The operator's threads: one takes changes, one looks at the index, each in its lane."""
+"""The operator's threads: one takes changes, one looks at the index, each in its lane; one looks at the clock."""
 
 import logging
 import threading
@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _TAKE_S = 5.0
 _END_S = 5.0
+_LOOK_S = 1.0
 
 
 class FleetMembers:
@@ -45,6 +46,7 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     logs.configure("operator")
     lanes: tuple[Lane, ...] = ("look", "change")
     threads = [threading.Thread(target=_work, args=(operator, lane, ended), name=lane, daemon=True) for lane in lanes]
+    threads.append(threading.Thread(target=_watch_clock, args=(ended,), name="clock", daemon=True))
     for thread in threads:
         thread.start()
     try:
@@ -58,13 +60,9 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
 
 
 def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
-    clock = WallClock()
     while not ended.is_set():
         try:
             if lane == "change":
-                if clock.was_set_back():
-                    log.warning("the wall clock was set back, by which Serve goes: its controller starts anew")
-                    calls.restart_controller()
                 calls.expect_models(operator.models)  # said again, for a directory that died has forgotten it
                 logs.apply(calls.read_fleet().logging)
                 operator.mend()
@@ -77,3 +75,14 @@ def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
         except Exception:  # Ray's errors share no base but Exception, and nobody else takes this lane's orders
             log.exception("the %s lane failed and goes on", lane)
             ended.wait(1.0)
+
+
+def _watch_clock(ended: threading.Event) -> None:
+    """Restart Serve's controller each time that the wall clock was set back, as soon as Ray lets us."""
+    clock, is_due = WallClock(), False
+    while not ended.wait(_LOOK_S):
+        if clock.was_set_back():
+            log.warning("the wall clock was set back, by which Serve goes: its controller is started anew")
+            is_due = True
+        if is_due:
+            is_due = not calls.restart_controller()
