@@ -1,6 +1,8 @@
 """The wall clock of a platform jumps by an hour, ahead and back: what it says changes, and nothing else."""
 
+import os
 import shutil
+import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +18,7 @@ from loadtests.apart import Platform, Replica, platform
 from loadtests.http_client import HttpClient
 from loadtests.inputs import Shot
 from tests.plain import make_doubler
+from tests.platform.running import platform as running_platform
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
@@ -101,3 +104,17 @@ def test_an_hour_ahead_or_back_fails_no_request_and_refills_no_quota(
         brief = 401 if ahead_s == HOUR_S else 200
         assert uvloop.run(statuses(at.url, keys["brief"], 1)) == [brief], "a key ends when the wall clock says so"
         assert uvloop.run(statuses(at.url, keys["rare"], 1)) == [429]
+
+
+@pytest.mark.ray
+def test_a_killed_replica_is_replaced_though_the_clock_was_set_back_by_an_hour(tmp_path: Path, clock: Clock) -> None:
+    repository = tmp_path / "repository"
+    make_doubler(tmp_path, repository)
+    with running_platform("--models", str(repository)) as running:
+        clock.set(-HOUR_S)
+        replica = next(p["pid"] for p in running.health()["processes"] if p["role"] == "replica")
+        os.kill(replica, signal.SIGKILL)
+        one = shot("none is asked for")
+        status, answer = running.ask("POST", one.path, one.body, {**one.headers, "X-Request-Timeout": "90"})
+    assert status == 200, answer
+    assert one.accepts(answer)
