@@ -73,5 +73,5 @@ class LineWriter:
         left = b"\n" + line if self._is_mid_line else line
         while left:
             written = self._write(left)
-            self._is_mid_line = written < len(left) if written else self._is_mid_line
+            self._is_mid_line = left[:written][-1:] != b"\n"
             left = left[written:]
