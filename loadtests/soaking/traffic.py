@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -85,18 +85,23 @@ class Traffic:
         self._chance = np.random.default_rng(seed)
         weights = np.array([WEIGHTS[name] for name in shots], float)
         self._models, self._weights = list(shots), weights / weights.sum()
-        self._cases = [(case, build(case.send)) for case in CASES if case.at == "platform"]
+        self._cases = self._again_and_again([(case, build(case.send)) for case in CASES if case.at == "platform"])
         self._leaving = 0
 
     def next(self) -> Callable[[], Awaitable[Outcome]]:
         """The next request, to be awaited when it is due: it gives an Outcome and raises nothing."""
         share = self._chance.random()
         if share < MALFORMED:
-            return partial(self._malformed, *self._cases[int(self._chance.integers(0, len(self._cases)))])
+            return partial(self._malformed, *next(self._cases))
         if share < MALFORMED + DISCONNECTS:
             self._leaving += 1
             return partial(self._leave, self._shot(), PHASES[self._leaving % len(PHASES)])
         return partial(self._good, self._shot())
+
+    def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
+        """All of them before any comes a second time, in another order each time: so the first minutes have them all."""
+        while True:
+            yield from (cases[n] for n in self._chance.permutation(len(cases)))
 
     def _shot(self) -> Shot:
         shots = self._shots[str(self._chance.choice(self._models, p=self._weights))]
