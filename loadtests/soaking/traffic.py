@@ -99,7 +99,7 @@ class Traffic:
         return partial(self._good, self._shot())
 
     def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
-        """All of them before any comes a second time, in another order each time: so the first minutes have them all."""
+        """All of them before any comes again, in another order each time: so the first minutes have them all."""
         while True:
             yield from (cases[n] for n in self._chance.permutation(len(cases)))
 
