@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated
 
-import orjson
 import typer
 import uvloop
 from rich.console import Console
@@ -208,10 +207,7 @@ def _told(at: Platform, attack: Attack) -> str:
         return "no answer"
     if answer.status < 400:
         return "" if answer.status else "no answer"
-    document = orjson.loads(answer.body)
-    of_openai = document["error"]
-    code: str = of_openai["code"] if isinstance(of_openai, dict) else document["code"]
-    return code
+    return answer.code
 
 
 def show_rows(rows: list[Row]) -> None:

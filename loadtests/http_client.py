@@ -111,7 +111,7 @@ class HttpClient:
         try:
             async with asyncio.timeout(self._patience_s):
                 connection = self._take() or await self._connected()
-                reply = await connection.ask(self._bytes_of(shot))
+                reply = await connection.ask(self.encoded(shot))
         except TimeoutError:
             if connection is not None:
                 connection.close()
@@ -122,6 +122,14 @@ class HttpClient:
             self._idle.append(connection)
         return reply
 
+    def encoded(self, shot: Shot) -> bytes:
+        """The request as it goes over the wire."""
+        if (encoded := self._encoded.get(shot)) is None:
+            headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}
+            lines = [f"POST {self._path}{shot.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+            encoded = self._encoded[shot] = "\r\n".join([*lines, "", ""]).encode() + shot.body
+        return encoded
+
     def _take(self) -> _Connection | None:
         while self._idle:
             if (connection := self._idle.pop()).is_open:
@@ -131,10 +139,3 @@ class HttpClient:
     async def _connected(self) -> _Connection:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
         return connection
-
-    def _bytes_of(self, shot: Shot) -> bytes:
-        if (encoded := self._encoded.get(shot)) is None:
-            headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}
-            lines = [f"POST {self._path}{shot.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-            encoded = self._encoded[shot] = "\r\n".join([*lines, "", ""]).encode() + shot.body
-        return encoded

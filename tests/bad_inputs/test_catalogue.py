@@ -49,7 +49,7 @@ def test_it_is_refused_as_it_should_be_and_harms_nothing(
     answer = ask(served.admin_port if case.at == "admin" else served.port, case)
     record_property("live_ms", live_s(served) * 1e3)
     check(case, answer)
-    expected = Counter(before.errors) + Counter([_code(answer)] if answer.status >= 400 else [])
+    expected = Counter(before.errors) + Counter([answer.code] if answer.status >= 400 else [])
     assert until(lambda: errors(served) == expected), f"counted {errors(served)} after {before.errors}"
     after = take(served)
     assert (after.pids, after.golden) == (before.pids, before.golden)
@@ -92,7 +92,7 @@ def check(case: Case, answer: Answer) -> None:
     if answer.status != NO_ANSWER:
         assert REQUEST_ID.fullmatch(answer.headers["x-request-id"])
     if answer.status >= 400:
-        assert _code(answer) in case.code, answer
+        assert answer.code in case.code, answer
         assert _sentence(answer)
         assert OWED.get(answer.status, "x-request-id") in answer.headers
     if case.interim is not None:
@@ -110,12 +110,6 @@ def _sentence(answer: Answer) -> bool:
     else:
         message, named = document["error"], document["request_id"]
     return 0 < len(message) <= 200 and named == answer.headers["x-request-id"]
-
-
-def _code(answer: Answer) -> str:
-    document = orjson.loads(answer.body)
-    code: str = (document["error"] if isinstance(document["error"], dict) else document)["code"]
-    return code
 
 
 def _status(error: HeadraceError) -> int:

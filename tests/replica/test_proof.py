@@ -14,6 +14,7 @@ from onnx import helper
 from tests.models.graphs import FLOAT, INT64, Value, node, save
 
 from headrace import backends
+from headrace.errors import OutOfMemory
 from headrace.replica.host import Host
 from headrace.replica.proof import warm_up
 from headrace.telemetry.events import Silent
@@ -102,16 +103,17 @@ def test_what_shows_only_in_a_full_batch_is_seen(tmp_path: Path) -> None:
 class Counting:
     """A backend that remembers how many rows it ran at once, and bears `most`."""
 
-    def __init__(self, backend: backends.Backend, most: int = 64) -> None:
+    def __init__(self, backend: backends.Backend, most: int = 64, error: type[Exception] = RuntimeError) -> None:
         self._backend = backend
         self._most = most
+        self._error = error
         self.device, self.lanes = backend.device, backend.lanes
         self.rows: list[int] = []
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         self.rows.append(len(inputs["x"]))
         if len(inputs["x"]) > self._most:
-            raise RuntimeError("too many rows")
+            raise self._error("too many rows")
         return self._backend.run(inputs)
 
 
@@ -142,6 +144,29 @@ def test_a_slow_model_that_bears_no_full_batch_is_served_one_request_at_a_time(
     assert warm_up(backend, version).version.spec.is_batched == (most == 10)
     assert set(backend.rows) == {1, 2, 3, 10}
     assert backend.rows.count(10) == 1
+
+
+@pytest.mark.parametrize("error", [OutOfMemory, MemoryError])
+@pytest.mark.parametrize("rows", [None, "independent"])
+@pytest.mark.parametrize(("room", "most"), [(64, 64), (63, 32), (32, 32), (20, 16), (5, 4), (1, 1)])
+def test_where_a_full_batch_finds_no_room_a_smaller_one_is_full(
+    tmp_path: Path, rows: str | None, room: int, most: int, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    batching: dict[str, object] = {"max_rows": 64} | ({"rows": rows} if rows else {})
+    version = made(tmp_path, SOUND, {"x": NOISE["x"][:1]}, batching=batching)
+    with caplog.at_level(logging.WARNING):
+        proof = warm_up(Counting(backends.load(version, "onnx"), room, error), version)
+    spec = proof.version.spec
+    assert (spec.is_batched, spec.batching.max_rows) == (True, most)
+    assert max(cells for cells, _ in proof.seen) == most
+    assert ("too little memory" in caplog.text) == (most < 64)
+    assert "one request at a time" not in caplog.text
+
+
+def test_a_model_without_room_for_one_row_is_not_served(tmp_path: Path) -> None:
+    version = made(tmp_path, SOUND, {"x": NOISE["x"][:1]})
+    with pytest.raises(OutOfMemory):
+        warm_up(Counting(backends.load(version, "onnx"), 0, OutOfMemory), version)
 
 
 async def test_rows_that_interact_do_not_meet_where_a_batch_has_one_row(tmp_path: Path) -> None:

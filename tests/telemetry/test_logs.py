@@ -1,38 +1,61 @@
 """Logs as their readers need them: one JSON object a line, whatever is said, and as much as was asked for."""
 
-import io
 import logging
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from headrace.telemetry.logs import LogSettings, apply, configure, request_id
+from headrace.telemetry.logs import LogSettings, apply, configure, dropped_lines, request_id
 
 log = logging.getLogger("headrace.test")
 
 
 @pytest.fixture
-def written() -> Iterator[io.StringIO]:
+def own_logging() -> Iterator[None]:
+    """Whatever a test configures is undone."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers.clear()  # pytest's own, which configure would close
-    stream = io.StringIO()
-    configure("tester", stream)
-    yield stream
+    yield
     apply(LogSettings())
+    for handler in root.handlers:
+        handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
 
 
-def lines(written: io.StringIO) -> list[dict[str, Any]]:
-    return [orjson.loads(line) for line in written.getvalue().splitlines()]
+@pytest.fixture
+def written(own_logging: None, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """What was logged so far."""
+    path = tmp_path / "log"
+
+    def read() -> str:
+        flush()
+        return path.read_text(encoding="utf-8")
+
+    with path.open("w", encoding="utf-8") as file:
+        configure("tester", file)
+        yield read
 
 
-def test_a_line_says_when_where_and_what(written: io.StringIO) -> None:
+def flush() -> None:
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def lines(written: Callable[[], str]) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in written().splitlines()]
+
+
+def test_a_line_says_when_where_and_what(written: Callable[[], str]) -> None:
     log.warning("replica %s left", "seven")
     (line,) = lines(written)
     assert (line["level"], line["role"], line["logger"]) == ("warning", "tester", "headrace.test")
@@ -54,18 +77,18 @@ def test_a_line_says_when_where_and_what(written: io.StringIO) -> None:
     ],
     ids=["newline", "json", "ansi", "unicode", "invalid"],
 )
-def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(written: io.StringIO, hostile: str) -> None:
+def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(written: Callable[[], str], hostile: str) -> None:
     log.info("name %s", hostile)
     token = request_id.set(hostile)
     log.info("again")
     request_id.reset(token)
-    text = written.getvalue()
+    text = written()
     assert [line["message"] for line in lines(written)] == [f"name {hostile}".replace("\udc80", r"\udc80"), "again"]
     assert text.count("\n") == 2
     assert all(32 <= ord(c) < 127 for c in text.replace("\n", ""))
 
 
-def test_a_line_names_the_request_that_its_task_works_on_and_no_other(written: io.StringIO) -> None:
+def test_a_line_names_the_request_that_its_task_works_on_and_no_other(written: Callable[[], str]) -> None:
     here = copy_context()
     here.run(request_id.set, "abc-1")
     here.run(log.info, "inside")
@@ -75,7 +98,7 @@ def test_a_line_names_the_request_that_its_task_works_on_and_no_other(written: i
     assert "request_id" not in outside
 
 
-def test_an_exception_and_its_cause_stay_on_one_line(written: io.StringIO) -> None:
+def test_an_exception_and_its_cause_stay_on_one_line(written: Callable[[], str]) -> None:
     try:
         try:
             raise KeyError("first")
@@ -90,9 +113,9 @@ def test_an_exception_and_its_cause_stay_on_one_line(written: io.StringIO) -> No
     assert "xxxxx" not in line["traceback"]
 
 
-def test_a_very_long_message_is_cut(written: io.StringIO) -> None:
+def test_a_very_long_message_is_cut(written: Callable[[], str]) -> None:
     log.info("x" * 1_000_000)
-    assert len(written.getvalue()) < 10_000
+    assert len(written()) < 10_000
 
 
 @pytest.mark.parametrize(
@@ -106,8 +129,29 @@ def test_a_very_long_message_is_cut(written: io.StringIO) -> None:
         (LogSettings(log_info=False, log_warning=False, log_error=False), []),
     ],
 )
-def test_what_is_switched_off_is_not_heard(written: io.StringIO, settings: LogSettings, heard: list[str]) -> None:
+def test_what_is_switched_off_is_not_heard(written: Callable[[], str], settings: LogSettings, heard: list[str]) -> None:
     apply(settings)
     for say in (log.debug, log.info, log.warning, log.error):
         say("something")
     assert [line["level"] for line in lines(written)] == heard
+
+
+def test_nobody_who_logs_hears_of_an_stderr_that_is_gone(own_logging: None) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        configure("tester", stream)
+        log.info("to nobody")
+        flush()
+        assert dropped_lines() == 1
+
+
+def test_a_process_whose_stderr_is_blocked_ends(tmp_path: Path) -> None:
+    code = "import logging; from headrace.telemetry.logs import configure; configure('t')\n"
+    code += "for n in range(5000): logging.getLogger('x').warning('a long line %s', 'x' * 1000)\n"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, cwd=tmp_path)
+    with process:
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from headrace_models.errors import told_in_a_sentence
 from headrace_models.golden import save_golden
 from headrace_models.onnx_run import runner
 from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
@@ -37,20 +38,22 @@ class Draft:
 def write_version(root: Path, name: str, version: str, make: Callable[[Path], Draft]) -> Path:
     """Let `make` fill a folder, then describe it, check it as a server would, and move it to `root/name/version`.
 
-    Readers see the old version or the new one, never half of it. Raises BadSpec if what was made cannot be served.
+    Readers see the old version or the new one, never half of it. Raises BadSpec if what was made cannot be served, and
+    ModelError if it cannot be written; the repository is as it was then.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    # A dot keeps the repository's readers away; below `root`, so that the rename stays on one file system.
-    with tempfile.TemporaryDirectory(dir=root, prefix=".making-") as making:
-        folder = Path(making) / name / version
-        folder.mkdir(parents=True)
-        _describe(folder, make(folder))
-        verify(read_version(folder))
-        target = root / name / version
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            target.rename(Path(making) / "replaced")
-        folder.rename(target)
+    with told_in_a_sentence(root):
+        root.mkdir(parents=True, exist_ok=True)
+        # A dot keeps the repository's readers away; below `root`, so that the rename stays on one file system.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".making-") as making:
+            folder = Path(making) / name / version
+            folder.mkdir(parents=True)
+            _describe(folder, make(folder))
+            verify(read_version(folder))
+            target = root / name / version
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                target.rename(Path(making) / "replaced")
+            folder.rename(target)
     return target
 
 

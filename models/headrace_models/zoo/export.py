@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from headrace_models.zoo.draft import ONNX_FILE
 
@@ -29,7 +29,8 @@ def export(
 
     Axis 0 of every input and output is the row axis; `with_length` makes axis 1 of every input variable as well.
     """
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, folder / TORCH_FILE)
+    weights = save({name: value.contiguous() for name, value in network.state_dict().items()})
+    (folder / TORCH_FILE).write_bytes(weights)
     axes = {name: {0: "rows", 1: "length"} if with_length else {0: "rows"} for name in inputs}
     axes |= {name: {0: "rows"} for name in outputs}
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 
 from headrace.errors import HeadraceError, Unavailable
 from headrace.fleet.directory import (
@@ -38,6 +39,7 @@ __all__ = [
     "give_order",
     "is_served",
     "read_fleet",
+    "restart_controller",
     "settle_order",
     "start_directory",
     "take_order",
@@ -157,3 +159,16 @@ def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bo
 
 def read_fleet() -> Fleet:
     return as_fleet.validate_json(ask_directory("follow", 0, 0.0))
+
+
+def restart_controller() -> bool:
+    """End Serve's controller, which Ray starts again with all that it knew; what it looks after goes on meanwhile.
+
+    False if there is none now.
+    """
+    try:
+        ray.kill(ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE), no_restart=False)
+    except (RayError, ValueError) as error:
+        log.warning("Serve's controller could not be restarted: %s", type(error).__name__)
+        return False
+    return True

@@ -3,6 +3,7 @@
 Names come from listings of folders; a name from elsewhere is only ever compared with these.
 """
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from headrace_models.reasons import without_paths
 from headrace_models.repository import SPEC_FILE, ModelVersion, read_version, sha256_of, verify, version_order
 
 __all__ = ["Found", "digest_of", "model_names", "versions_of"]
+
+log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -42,10 +45,12 @@ def digest_of(version: ModelVersion) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """The folders in it that a model or a version may be called, in order; no links."""
-    if not parent.is_dir():
+    """The folders in it that a model or a version may be called, in order; no links. None if it cannot be read."""
+    try:
+        return sorted(p for p in parent.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
+    except OSError as error:
+        log.warning("a folder of the repository cannot be read: %s", error)
         return []
-    return sorted(p for p in parent.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
 
 
 def _found(folder: Path) -> Found:

@@ -1,4 +1,4 @@
-"""The operator's threads: one takes changes, one looks at the index, each in its lane."""
+"""The operator's threads: one takes changes, one looks at the index, each in its lane; one looks at the clock."""
 
 import logging
 import threading
@@ -9,6 +9,7 @@ from headrace.errors import HeadraceError
 from headrace.fleet import calls
 from headrace.fleet.orders import Lane
 from headrace.operation.operator import Key, Operator
+from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
 
 __all__ = ["FleetMembers", "operating"]
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 
 _TAKE_S = 5.0
 _END_S = 5.0
+_LOOK_S = 1.0
 
 
 class FleetMembers:
@@ -44,6 +46,7 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     logs.configure("operator")
     lanes: tuple[Lane, ...] = ("look", "change")
     threads = [threading.Thread(target=_work, args=(operator, lane, ended), name=lane, daemon=True) for lane in lanes]
+    threads.append(threading.Thread(target=_watch_clock, args=(ended,), name="clock", daemon=True))
     for thread in threads:
         thread.start()
     try:
@@ -72,3 +75,14 @@ def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
         except Exception:  # Ray's errors share no base but Exception, and nobody else takes this lane's orders
             log.exception("the %s lane failed and goes on", lane)
             ended.wait(1.0)
+
+
+def _watch_clock(ended: threading.Event) -> None:
+    """Restart Serve's controller each time that the wall clock was set back, as soon as Ray lets us."""
+    clock, is_due = WallClock(), False
+    while not ended.wait(_LOOK_S):
+        if clock.was_set_back():
+            log.warning("the wall clock was set back, by which Serve goes: its controller is started anew")
+            is_due = True
+        if is_due:
+            is_due = not calls.restart_controller()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.backends import Backend
-from headrace.errors import StartFailed
+from headrace.errors import OutOfMemory, StartFailed
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.tensor import Array
 from headrace_models.golden import difference, read_golden
@@ -40,20 +40,61 @@ def warm_up(backend: Backend, version: ModelVersion) -> Proved:
 
     Unless the spec says whether rows are independent, they are compared with the same rows beside others: up to a full
     batch, or a few if the model is slow. If that changes an answer, requests are to be run one at a time. A `pad` that
-    changes answers is not used. What was not compared is run once more before it is timed.
+    changes answers is not used. What was not compared is run once more before it is timed. Where memory has no room for
+    a full batch, half of it is one from now on.
     """
     inputs, expected = read_golden(version)
     _compare(backend.run(inputs), expected, version.spec)
-    spec = _as_it_batches(backend, inputs, version.spec)
-    try:
-        seen = _timed(backend, inputs, spec)
-    except Exception as error:  # a runtime's errors share no base but Exception
-        if not _is_to_be_compared(spec):
+    spec = version.spec
+    while True:
+        narrow = _Narrow(backend)
+        found = _as_it_runs(narrow, inputs, spec)
+        if not (narrow.lacked_rows and spec.is_batched and spec.batching.max_rows > 1):
+            return Proved(replace(version, spec=found.spec), inputs, found.seen)
+        spec = spec.with_max_rows(max(1, narrow.lacked_rows // 2))
+        most = spec.batching.max_rows
+        log.warning("%s %s: too little memory for a full batch: at most %d rows", spec.name, spec.version, most)
+
+
+class _Narrow:
+    """A backend that remembers the fewest rows which memory had no room for; 0 if there was always room."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.device, self.lanes = backend.device, backend.lanes
+        self.lacked_rows = 0
+
+    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        try:
+            return self._backend.run(inputs)
+        except (OutOfMemory, MemoryError):
+            self.lacked_rows = min(self.lacked_rows or rows_of(inputs), rows_of(inputs))
             raise
-        log.warning("%s %s: a full batch fails (%s); served one request at a time", spec.name, spec.version, error)
-        spec = spec.unbatched()
-        seen = _timed(backend, inputs, spec)
-    return Proved(replace(version, spec=spec), inputs, seen)
+
+
+class _Running(NamedTuple):
+    """A spec that the model keeps to, and the cells and seconds of some of its batches."""
+
+    spec: ModelSpec
+    seen: list[tuple[int, float]]
+
+
+def _as_it_runs(backend: _Narrow, inputs: Part, spec: ModelSpec) -> _Running:
+    spec = _as_it_batches(backend, inputs, spec)
+    try:
+        return _Running(spec, _timed(backend, inputs, spec))
+    except Exception as error:  # a runtime's errors share no base but Exception
+        if not (_is_to_be_compared(spec) or backend.lacked_rows):
+            raise
+        spec = _one_at_a_time(backend, spec, f"a full batch fails ({error})")
+        return _Running(spec, _timed(backend, inputs, spec))
+
+
+def _one_at_a_time(backend: _Narrow, spec: ModelSpec, reason: str) -> ModelSpec:
+    """The spec unbatched. Where memory lacked room that is no last word: smaller batches are tried."""
+    if not backend.lacked_rows:
+        log.warning("%s %s: %s; served one request at a time", spec.name, spec.version, reason)
+    return spec.unbatched()
 
 
 def _timed(backend: Backend, inputs: Part, spec: ModelSpec) -> list[tuple[int, float]]:
@@ -69,15 +110,14 @@ def _timed(backend: Backend, inputs: Part, spec: ModelSpec) -> list[tuple[int, f
     return seen
 
 
-def _as_it_batches(backend: Backend, inputs: Part, spec: ModelSpec) -> ModelSpec:
+def _as_it_batches(backend: _Narrow, inputs: Part, spec: ModelSpec) -> ModelSpec:
     """The spec, with what it promises of rows and of padding taken back where the model does not keep it."""
     if not spec.is_batched:
         return spec
     if _is_to_be_compared(spec):
         sizes = sorted({min(size, spec.batching.max_rows) for size in (*SIZES, spec.batching.max_rows)})
         if reason := dependence(backend.run, inputs, _tolerance(backend, spec), sizes):
-            log.warning("%s %s: %s; served one request at a time", spec.name, spec.version, reason)
-            return spec.unbatched()
+            return _one_at_a_time(backend, spec, reason)
     if any(i.pad is not None for i in spec.inputs) and (reason := _pad_changes(backend, inputs, spec)):
         log.warning("%s %s: %s; only rows of equal shape share a batch", spec.name, spec.version, reason)
         return spec.unpadded()

@@ -14,6 +14,8 @@ from prometheus_client import (
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.telemetry.prometheus import PrometheusLogs
+
 __all__ = ["Page", "Render", "merge", "render_of"]
 
 
@@ -34,6 +36,7 @@ def render_of(registry: CollectorRegistry) -> Render:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
+    registry.register(PrometheusLogs())
     application = make_wsgi_app(registry)
 
     def render(accept: str | None, accept_encoding: str | None) -> Page:

@@ -1,5 +1,6 @@
 """Logs: one JSON object a line on stderr, whatever the message holds, and settings that change while a process runs.
 
+Who logs does not wait for stderr: a disk that is full, or a pipe that nobody reads, costs lines, which are counted.
 Bodies, tensors and headers are never logged; an error's own message is cut, since libraries quote their input in it.
 """
 
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, TextIO
 
 import orjson
 
-__all__ = ["LogSettings", "apply", "configure", "current", "request_id"]
+from headrace.telemetry.lines import LineWriter, Write
+
+__all__ = ["LogSettings", "apply", "configure", "current", "dropped_lines", "request_id"]
 
 # The request that this task works on; empty outside of one.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -58,14 +62,49 @@ class _Wanted(logging.Filter):
 _wanted = _Wanted()
 
 
+class _Handler(logging.Handler):
+    """Formats records where they are logged, for their context is there, and leaves their lines to a LineWriter."""
+
+    def __init__(self, role: str, write: Write) -> None:
+        super().__init__()
+        self.setFormatter(_JsonLines(role))
+        self.addFilter(_wanted)
+        self.lines = LineWriter(write, self._notice)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.put(self._line(record))
+
+    def flush(self) -> None:
+        self.lines.flush()
+
+    def close(self) -> None:
+        self.lines.close()
+        super().close()
+
+    def _notice(self, dropped: int) -> bytes:
+        text = "dropped lines: %d, which found no room where the log is written"
+        return self._line(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (dropped,), None))
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return f"{self.format(record)}\n".encode()
+
+
 def configure(role: str, stream: TextIO | None = None) -> None:
     """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
-    # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
-    handler = logging.StreamHandler(stream or sys.__stderr__)
-    handler.setFormatter(_JsonLines(role))
-    handler.addFilter(_wanted)
-    logging.basicConfig(handlers=[handler], force=True)
+    logging.basicConfig(handlers=[_Handler(role, _writing_to(stream))], force=True)
     apply(_wanted.settings)
+
+
+def _writing_to(stream: TextIO | None) -> Write:
+    """Straight to the file: a blocked write would hold the lock of Python's buffer, and so abort the process's end."""
+    # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
+    file = stream or sys.__stderr__
+    return partial(os.write, file.fileno()) if file else len
+
+
+def dropped_lines() -> int:
+    """How many lines this process's logs lack."""
+    return sum(handler.lines.dropped for handler in logging.getLogger().handlers if isinstance(handler, _Handler))
 
 
 def apply(settings: LogSettings) -> None:

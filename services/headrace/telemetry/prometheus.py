@@ -4,18 +4,21 @@ Labels come from specs and from fixed tables: a scrape cannot grow with what str
 before they count, since Prometheus sees an increase only of what it has seen before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from headrace.errors import OUTCOMES, Outcome
 from headrace.telemetry.endings import Endings, Ways
 from headrace.telemetry.events import Line
+from headrace.telemetry.logs import dropped_lines
 from headrace.tensor import Times
 from headrace_models.spec import ModelSpec
 
-__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusReplica"]
+__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusLogs", "PrometheusReplica"]
 
 # Up to the longest deadline that a request may have.
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0)
@@ -225,3 +228,11 @@ class PrometheusReplica:
 
     def sequences_moved(self, number: int) -> None:
         self._moved.inc(number)
+
+
+class PrometheusLogs(Collector):
+    """Metrics of any process's logs."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Lines missing in the log, since its disk was full or nobody read it."
+        yield CounterMetricFamily("headrace_log_lines_dropped", text, value=dropped_lines())

@@ -1,0 +1,139 @@
+"""What a soak sends: good requests, malformed ones, and callers who leave in every phase of theirs."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from loadtests.http_client import BROKEN, GIVEN_UP, HttpClient
+from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
+from tests.bad_inputs.builders import build
+from tests.bad_inputs.caller import call
+from tests.bad_inputs.catalogue import CASES, Case
+
+from headrace_models.repository import scan
+
+__all__ = ["DISCONNECTS", "GOOD", "MALFORMED", "Kind", "Outcome", "Traffic", "cut", "good_shots"]
+
+Kind = Literal["good", "malformed", "disconnect"]
+Phase = Literal["head", "body", "waiting"]
+# The share of each kind, and the phases in which callers leave.
+GOOD, MALFORMED, DISCONNECTS = 0.75, 0.15, 0.10
+PHASES: tuple[Phase, ...] = ("head", "body", "waiting")
+_LEAVES_WITHIN_S = 0.02
+_CONNECTED_WITHIN_S = 10.0
+_RESET = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one request. `what` is a model, a case of the catalogue, or a phase; `is_wrong`: a false 200."""
+
+    kind: Kind
+    what: str
+    status: int
+    is_expected: bool
+    is_wrong: bool = False
+
+
+def good_shots(models: Sequence[str], repository: Path = REPOSITORY) -> Mapping[str, Sequence[Shot]]:
+    """What users send to each of these models, and the golden rows of each, which are answered as they were."""
+    found = {name: [*shots_for(name, repository)] for name in models if name in MODELS}
+    for version in scan(repository, found)[0]:
+        with np.load(version.path(version.spec.golden), allow_pickle=False) as golden:
+            sides = {side: _side(golden, side) for side in ("input", "output")}
+        output, expected = next(iter(sides["output"].items()))
+        for n in range(len(expected)):
+            row = {name: array[n : n + 1] for name, array in sides["input"].items()}
+            found[version.spec.name].append(infer_shot(version.spec.name, row, output, expected[n : n + 1]))
+    return found
+
+
+def _side(golden: Mapping[str, Any], side: str) -> Mapping[str, Any]:
+    return {name.removeprefix(f"{side}:"): golden[name] for name in golden if name.startswith(f"{side}:")}
+
+
+def cut(request: bytes, phase: Phase, chance: np.random.Generator) -> bytes:
+    """What its caller sends before leaving: some of the head, all of that and some of the body, or everything."""
+    head = request.index(b"\r\n\r\n") + 4
+    if phase == "waiting":
+        return request
+    return request[: chance.integers(1, head)] if phase == "head" else request[: chance.integers(head, len(request))]
+
+
+class Traffic:
+    """Makes one request after another, each of a kind that chance picks by the shares.
+
+    `malformed` and whatever blocks is sent by the threads of `callers`.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        address: tuple[str, int],
+        shots: Mapping[str, Sequence[Shot]],
+        callers: Executor,
+        seed: int,
+    ) -> None:
+        self._client, self._address, self._shots, self._callers = client, address, shots, callers
+        self._chance = np.random.default_rng(seed)
+        weights = np.array([WEIGHTS[name] for name in shots], float)
+        self._models, self._weights = list(shots), weights / weights.sum()
+        self._cases = self._again_and_again([(case, build(case.send)) for case in CASES if case.at == "platform"])
+        self._leaving = 0
+
+    def next(self) -> Callable[[], Awaitable[Outcome]]:
+        """The next request, to be awaited when it is due: it gives an Outcome and raises nothing."""
+        share = self._chance.random()
+        if share < MALFORMED:
+            return partial(self._malformed, *next(self._cases))
+        if share < MALFORMED + DISCONNECTS:
+            self._leaving += 1
+            return partial(self._leave, self._shot(), PHASES[self._leaving % len(PHASES)])
+        return partial(self._good, self._shot())
+
+    def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
+        """All of them before any comes again, in another order each time: so the first minutes have them all."""
+        while True:
+            yield from (cases[n] for n in self._chance.permutation(len(cases)))
+
+    def _shot(self) -> Shot:
+        shots = self._shots[str(self._chance.choice(self._models, p=self._weights))]
+        return shots[int(self._chance.integers(0, len(shots)))]
+
+    async def _good(self, shot: Shot) -> Outcome:
+        reply = await self._client.send(shot)
+        is_right = reply.status == 200 and shot.accepts(reply.body)
+        return Outcome("good", shot.model, reply.status, is_right, is_wrong=reply.status == 200 and not is_right)
+
+    async def _malformed(self, case: Case, sent: bytes) -> Outcome:
+        loop = asyncio.get_running_loop()
+        try:
+            answer = await loop.run_in_executor(self._callers, call, self._address[1], sent, case.then)
+        except TimeoutError:
+            return Outcome("malformed", case.id, GIVEN_UP, is_expected=False)
+        except OSError:
+            return Outcome("malformed", case.id, BROKEN, is_expected=False)
+        is_expected = answer.status in case.status and (answer.status < 400 or answer.code in case.code)
+        return Outcome("malformed", case.id, answer.status, is_expected)
+
+    async def _leave(self, shot: Shot, phase: Phase) -> Outcome:
+        """Expected is only that the connection is taken: there is nobody to be answered."""
+        try:
+            async with asyncio.timeout(_CONNECTED_WITHIN_S):
+                _, writer = await asyncio.open_connection(*self._address)
+        except OSError:  # a timeout is one, too
+            return Outcome("disconnect", phase, BROKEN, is_expected=False)
+        sock: socket.socket = writer.get_extra_info("socket")
+        if self._chance.random() < 0.5:  # the others end in order
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        writer.write(cut(self._client.encoded(shot), phase, self._chance))
+        await asyncio.sleep(self._chance.random() * _LEAVES_WITHIN_S)
+        writer.transport.abort()
+        return Outcome("disconnect", phase, BROKEN, is_expected=True)

@@ -1,0 +1,30 @@
+"""A gateway whose event loop logs much: prints what requests get, and whether lines are missing.
+
+python -m tests.faults.chatty FOLDER
+"""
+
+import logging
+import sys
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tests.plain import plain
+
+from headrace.telemetry import logs
+
+LINES, REQUESTS = 4000, 20
+
+
+def main(folder: Path) -> None:
+    logs.configure("gateway")
+    with plain(folder) as at:
+        for n in range(LINES):
+            at.front.call(partial(logging.warning, "line %d: %s", n, "much " * 100))
+        found = Counter(at.infer(np.ones((1, 4), np.float32))[0] for _ in range(REQUESTS))
+        print(dict(found), logs.dropped_lines() > 0)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
