@@ -98,6 +98,7 @@ def _town(models: Path) -> Iterator[_Town]:
         yield _Town(settings)
     finally:
         platform.stop()
+        platform.stop_ray()
 
 
 def _through(town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console) -> bool:

@@ -30,7 +30,7 @@ from headrace.gateway.serving import GatewayOrder
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Applications", "deploy", "start_ray", "stop", "wait_for_gateway", "wait_until_ready"]
+__all__ = ["Applications", "deploy", "start_ray", "stop", "stop_ray", "wait_for_gateway", "wait_until_ready"]
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,6 @@ def start_ray() -> None:
             logging_level=logging.WARNING,
             object_store_memory=100 << 20,
         )
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +95,18 @@ class Applications:
         return [v for v in versions if _name(v) not in status or status[_name(v)].status == "DEPLOY_FAILED"]
 
 
-def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:
-    """Ask Serve for every application; it starts them in the background and keeps them alive from then on."""
+def deploy(
+    settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event, lifeline: Path | None = None
+) -> Applications:
+    """Ask Serve for every application; it starts them in the background and keeps them alive from then on.
+
+    `lifeline` is the socket that the gateways of a lone node hold.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="Disabled")
     token = secrets.token_hex(32)
     start_directory([v.spec.name for v in versions])
-    _run([_gateway(settings, token), _admin(settings), *(_model(settings, v, token) for v in versions)])
+    _run([_gateway(settings, token, lifeline), _admin(settings), *(_model(settings, v, token) for v in versions)])
     return Applications(settings, token, ended)
 
 
@@ -171,10 +176,14 @@ def _is_ready(gateway: GatewaySettings) -> bool:
 
 
 def stop() -> None:
-    """Drain: first the gateways, then everything behind them; then the node, if it was started here."""
+    """Drain: first the gateways, then everything behind them."""
     for name in (GATEWAY, ADMIN):
         serve.delete(name)
     serve.shutdown()  # type: ignore[no-untyped-call] # Ray's own lack of types
+
+
+def stop_ray() -> None:
+    """Leave the cluster, or end the node if it was started here."""
     ray.shutdown()
 
 
@@ -199,7 +208,7 @@ def _cpus(wanted: float) -> float:
     return 0 if _is_alone() else wanted
 
 
-def _gateway(settings: Settings, token: str) -> RunTarget:
+def _gateway(settings: Settings, token: str, lifeline: Path | None) -> RunTarget:
     gateway = settings.gateway
     order = GatewayOrder(
         host=gateway.host,
@@ -214,8 +223,11 @@ def _gateway(settings: Settings, token: str) -> RunTarget:
         labels={name: model.labels for name, model in settings.model.items()},
         bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
         caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
+        shutdown_delay_s=gateway.shutdown_delay_s,
+        lifeline=lifeline,
     )
-    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
+    grace_s = gateway.shutdown_delay_s + 30
+    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s)
     return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 

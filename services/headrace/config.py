@@ -1,10 +1,11 @@
 """Settings, read once: `headrace.toml`, the command line over it, and the environment, which is read here alone."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.edge.limits import EdgeLimits
 from headrace.errors import StartFailed
@@ -21,6 +22,7 @@ __all__ = [
     "own_authorization",
     "prepare_ray",
     "read_settings",
+    "with_options",
 ]
 
 CONFIG_FILE = Path("headrace.toml")
@@ -37,6 +39,8 @@ OwnFile = Annotated[Path, AfterValidator(Path.absolute)]
 class GatewaySettings(_Frozen):
     """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers.
 
+    At the end they say that they are not ready for `shutdown_delay_s`, still answering, so that balancers send no more.
+
     `keys` is the key file of both ports; `insecure` lets them face a network without what `check_exposure` asks for.
     """
 
@@ -47,6 +51,7 @@ class GatewaySettings(_Frozen):
     max_in_flight: int = Field(default=1024, ge=1)
     max_connections: int = Field(default=1024, ge=1)
     default_timeout_s: float = Field(default=30.0, gt=0, le=300)
+    shutdown_delay_s: float = Field(default=0.0, ge=0, le=30)
     keys: OwnFile | None = None
     tls_certificate: OwnFile | None = None
     tls_key: OwnFile | None = None
@@ -116,6 +121,28 @@ def read_settings(path: Path | None) -> Settings:
         return read_toml(Settings, path or CONFIG_FILE)
     except BadSpec as error:
         raise StartFailed(str(error)) from None
+
+
+def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) -> Settings:
+    """The settings with the command line's over them: a place (`("gateway", "port")`) -> a value, None if not given.
+
+    The bounds are the same as in the file. Raises StartFailed, naming the option.
+    """
+    document = settings.model_dump()
+    for place, value in options.items():
+        table = document[place[0]] if len(place) == 2 else document
+        if value is not None:
+            table[place[-1]] = value
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise StartFailed(f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _option(place: tuple[int | str, ...]) -> str:
+    """As it is typed: of the gateway's the last name alone, of the admin port's both."""
+    return "--" + "-".join(str(step).replace("_", "-") for step in place if step != "gateway")
 
 
 def cluster_address() -> str | None:

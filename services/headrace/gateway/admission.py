@@ -28,12 +28,14 @@ class DoorLimits:
 class Admission:
     """Counts the requests in flight: each holds a place while it is answered. An `owner` is a key's id, empty if none.
 
-    For one event loop.
+    From `is_ending` on the gateway says that it is not ready, and answers as ever; from `is_draining` on it takes
+    nothing new. For one event loop.
     """
 
     def __init__(self, limits: DoorLimits, clock: Callable[[], float] = monotonic) -> None:
         self.limits = limits
         self.in_flight = 0
+        self.is_ending = False
         self.is_draining = False
         self._clock = clock
         self._held: dict[str, int] = {}  # by owner; who holds none is not in it

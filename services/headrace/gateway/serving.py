@@ -22,6 +22,7 @@ from headrace.gateway.routes import ROUTES
 from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
+from headrace.lifeline import hold
 from headrace.loop_thread import own
 from headrace.telemetry import logs
 from headrace.telemetry.exposition import expose
@@ -37,7 +38,8 @@ class GatewayOrder:
 
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
     version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
-    answers are kept.
+    answers are kept. For `shutdown_delay_s` the gateway goes on answering when it has said that it is not ready.
+    `lifeline` is the socket of the process that started the platform, where that is on this machine.
     """
 
     host: str
@@ -52,6 +54,8 @@ class GatewayOrder:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     bodies: Mapping[str, int] = field(default_factory=dict)
     caches: Mapping[str, CacheLimits] = field(default_factory=dict)
+    shutdown_delay_s: float = 0.0
+    lifeline: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ async def serve_gateway(
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
     tell_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Listen and serve until `stop`; then answer what is in flight and end.
+    """Listen and serve until `stop` or the platform's end; then say "not ready", answer what is in flight and end.
 
     `tell_ended` is told the ids of replicas whose processes have ended, and must not block.
 
@@ -95,7 +99,10 @@ async def serve_gateway(
         stack.push_async_callback(router.close)
         offload = stack.enter_context(Offload())
         own(stack, watch_loop(events))
-        own(stack, _drain_on(stop, admission))
+        close = asyncio.Event()
+        own(stack, _end_on(stop, admission, order.shutdown_delay_s, close))
+        if order.lifeline:
+            own(stack, hold(order.lifeline, stop))
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
             own(stack, follow(keys, order.keys))
@@ -111,10 +118,13 @@ async def serve_gateway(
         most_inflated = order.edge.max_inflated_bytes
         doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, change_logging)
         policy = DataPolicy(admission, events, keys, order.bodies)
-        await serve_http(RoutedApplication(ROUTES, doors, policy), sock, stop, order.edge, tls)
+        await serve_http(RoutedApplication(ROUTES, doors, policy), sock, close, order.edge, tls)
 
 
-async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:
-    """Say "not ready" from the moment that the end is asked for."""
+async def _end_on(stop: asyncio.Event, admission: Admission, delay_s: float, close: asyncio.Event) -> None:
+    """Say "not ready" from the moment that the end is asked for; close when balancers had the time to see it."""
     await stop.wait()
+    admission.is_ending = True
+    await asyncio.sleep(delay_s)
     admission.is_draining = True
+    close.set()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 import orjson
 
@@ -58,7 +58,7 @@ class _Wanted(logging.Filter):
 _wanted = _Wanted()
 
 
-def configure(role: str, stream: TextIO | None = None) -> None:
+def configure(role: str, stream: IO[str] | None = None) -> None:
     """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
     # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
     handler = logging.StreamHandler(stream or sys.__stderr__)

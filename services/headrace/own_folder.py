@@ -1,0 +1,106 @@
+"""This user's own folder in the temporary one: the channels' sockets, and a folder for each run of a platform.
+
+What lies in it nobody else may read, rename or put in its place, whatever modes Ray gives to its own.
+"""
+
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from headrace.errors import StartFailed
+
+__all__ = ["begin_run", "own_folder"]
+
+# Runs that have ended and whose logs stay; older ones go when the next run begins.
+KEPT_RUNS = 4
+# A Unix socket's path has 107 bytes at most, of which the longest of Ray's takes these within a run's folder.
+_RAYS_PART = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
+_MAX_RUN = 107 - _RAYS_PART
+
+
+def own_folder(base: Path | None = None) -> Path:
+    """The folder, of mode 0700, in `base`: the temporary folder, or /tmp where a socket's path would be too long.
+
+    Raises StartFailed if it is not this user's alone: another may have made it first.
+    """
+    base = base or _base()
+    folder = base / _name()
+    try:
+        _check_base(base)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise StartFailed(
+                f"{folder}: expected a folder of user {os.getuid()}, found "
+                f"{'one' if stat.S_ISDIR(status.st_mode) else 'something else'} of user {status.st_uid}; "
+                "remove it, or set TMPDIR to another folder"
+            )
+        folder.chmod(0o700)
+    except OSError as error:
+        raise StartFailed(f"cannot make {folder}: {error.strerror}; set TMPDIR to another folder") from None
+    return folder
+
+
+def _name() -> str:
+    return f"headrace-{os.getuid()}"
+
+
+def _base() -> Path:
+    base = Path(tempfile.gettempdir())
+    longest = base / _name() / "run-abcdefgh"
+    return base if len(os.fsencode(longest)) <= _MAX_RUN else Path("/tmp")  # noqa: S108 - it is looked at
+
+
+def _check_base(base: Path) -> None:
+    mode = base.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise StartFailed(
+            f"{base}: expected a folder whose entries are their owners' (chmod +t), found mode "
+            f"{stat.S_IMODE(mode):04o}, where anybody may replace them; set TMPDIR to another folder"
+        )
+
+
+def begin_run(base: Path | None = None) -> Path:
+    """A new folder for one run of a platform, held until this process ends. Raises StartFailed.
+
+    Being held keeps it from whoever cleans up: from the next run's beginning, and from systemd-tmpfiles. Ray will give
+    it mode 0777; that it lies in a folder of 0700 is what protects it.
+    """
+    folder = own_folder(base)
+    _forget_runs(folder)
+    run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    _hold(run)
+    return run
+
+
+def _forget_runs(folder: Path) -> None:
+    """Remove the runs that have ended, but for the last few, of which one may just begin and is not held yet."""
+    runs = sorted(folder.glob("run-*"), key=_changed_s, reverse=True)
+    for run in runs[KEPT_RUNS:]:
+        if (held := _hold(run)) is not None:
+            shutil.rmtree(run, ignore_errors=True)
+            os.close(held)
+
+
+def _changed_s(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except OSError:  # another run's beginning has removed it
+        return 0.0
+
+
+def _hold(run: Path) -> int | None:
+    """Lock a folder for as long as the descriptor given is open; None if a process that lives holds it."""
+    try:
+        descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
