@@ -119,6 +119,7 @@ def plain(
     make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
     caches: Mapping[str, CacheLimits] | None = None,
+    shutdown_delay_s: float = 0.0,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
@@ -126,7 +127,7 @@ def plain(
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
     front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, LIMITS, edge, keys, tls)
-    gateway_order = replace(front, caches=caches or {})
+    gateway_order = replace(front, caches=caches or {}, shutdown_delay_s=shutdown_delay_s)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)

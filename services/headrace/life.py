@@ -92,7 +92,7 @@ class Life:
         if select.select([self._signals], [], [], _LOOK_S)[0]:
             for number in self._signals.recv(64):
                 self._signalled(number)
-        if self._lifeline:
+        if self._lifeline and not self._is_lost:
             self._lifeline.keep()
             if self.watches and (reason := self._vital.lost()):
                 self.watches = False

@@ -1,5 +1,6 @@
 """At the door: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,12 @@ class Admission:
         self._held: dict[str, int] = {}  # by owner; who holds none is not in it
         self._mean_s = 0.0
         self._entries_s = 0.0  # the sum of when those in flight came
+
+    async def wind_down(self, delay_s: float) -> None:
+        """Say "not ready", and take nothing new once balancers had `delay_s` to see that."""
+        self.is_ending = True
+        await asyncio.sleep(delay_s)
+        self.is_draining = True
 
     def check(self, owner: str = "") -> None:
         """Raises Overloaded or ShuttingDown at once if no request may come in now."""

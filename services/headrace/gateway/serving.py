@@ -122,9 +122,6 @@ async def serve_gateway(
 
 
 async def _end_on(stop: asyncio.Event, admission: Admission, delay_s: float, close: asyncio.Event) -> None:
-    """Say "not ready" from the moment that the end is asked for; close when balancers had the time to see it."""
     await stop.wait()
-    admission.is_ending = True
-    await asyncio.sleep(delay_s)
-    admission.is_draining = True
+    await admission.wind_down(delay_s)
     close.set()
