@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from headrace.lifeline import Lifeline
-from headrace.processes import Vital, descendants, kill_all
+from headrace.processes import Vital, kill_below
 from headrace.terminal import err
 
 __all__ = ["NODE_LOST", "Life"]
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 NODE_LOST = 75
 
 _LOOK_S = 0.5
-_KILL_S = 10.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -77,7 +76,7 @@ class Life:
     def end_now(self, code: int) -> None:
         """End this process and all below it, whatever they do."""
         if self._lifeline:
-            kill_all(descendants(), _KILL_S)
+            kill_below(os.getpid())
         err.show_cursor()
         self._exit_now(code)
 

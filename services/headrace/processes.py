@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["Vital", "descendants", "kill_all"]
+__all__ = ["Vital", "descendants", "kill_below"]
 
+KILL_S = 10.0
 _LOOK_S = 0.05
 # So many looks in a row must find a vital process stopped: one that is continued soon is left alone.
 _STOPPED_LOOKS = 7
@@ -40,23 +41,24 @@ class Vital:
         return ""
 
 
-def descendants() -> set[int]:
-    """This process's children, their children, and so on."""
+def descendants(pid: int) -> set[int]:
+    """Children, their children, and so on."""
     found: set[int] = set()
     parents = {child: parent for child, _, parent in _all()}
-    level = {os.getpid()}
+    level = {pid}
     while level := {child for child, parent in parents.items() if parent in level} - found:
         found |= level
     return found
 
 
-def kill_all(pids: Collection[int], timeout_s: float) -> None:
-    """Kill processes, and wait until they are gone."""
-    for pid in pids:
+def kill_below(pid: int) -> None:
+    """Kill all descendants, and wait until they are gone, or for KILL_S."""
+    below = descendants(pid)
+    for one in below:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
-    deadline_s = monotonic() + timeout_s
-    while any(_state(pid) not in "ZX" for pid in pids) and monotonic() < deadline_s:
+            os.kill(one, signal.SIGKILL)
+    deadline_s = monotonic() + KILL_S
+    while any(_state(one) not in "ZX" for one in below) and monotonic() < deadline_s:
         threading.Event().wait(_LOOK_S)
 
 

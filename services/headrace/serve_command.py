@@ -1,5 +1,6 @@
 """`headrace serve`, from settings to a platform that has ended."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from headrace.errors import StartFailed
 from headrace.life import Life
 from headrace.own_folder import begin_run
 from headrace.ports import check_exposure, check_ports
-from headrace.processes import descendants, kill_all
+from headrace.processes import kill_below
 from headrace.terminal import divert, err, log_traceback, out, progress_bar
 from headrace_models.repository import ModelVersion, scan
 
@@ -19,7 +20,6 @@ LOG = "headrace.log"
 Wait = Callable[[Sequence[ModelVersion], Callable[[str], None], threading.Event], dict[str, str]]
 # The gateways' own limit for what is in flight, and some time to be heard of.
 _DRAIN_S = 28.0
-_KILL_S = 10.0
 
 
 def serve(settings: Settings) -> int:
@@ -45,7 +45,7 @@ def _live(settings: Settings, versions: list[ModelVersion], life: Life, lifeline
 
     with progress_bar() as bar:
         bar.add_task("starting Ray", total=None)
-        start_ray(platform.start_ray, tries=1 if lifeline is None else 2)
+        start_ray(platform.start_ray, lambda: kill_below(os.getpid()), tries=1 if lifeline is None else 2)
     life.take_signals()
     life.watches = lifeline is not None
     try:
@@ -85,15 +85,18 @@ def _stop(stop: Callable[[], None], life: Life) -> None:
         life.watches = False  # from here on Ray's processes are to end
 
 
-def start_ray(start: Callable[[], None], tries: int) -> None:
-    """Start Ray's node, and once more if a busy machine was too slow for it. Raises StartFailed."""
+def start_ray(start: Callable[[], None], tidy: Callable[[], None], tries: int) -> None:
+    """Start Ray's node, and once more if a busy machine was too slow for it; `tidy` ends what a failed start left.
+
+    Raises StartFailed.
+    """
     for left in reversed(range(tries)):
         try:
             start()
             return
         except Exception as error:  # Ray's errors share no base
             log = log_traceback(error)
-            kill_all(descendants(), _KILL_S)
+            tidy()
             if not left:
                 first = str(error).strip().partition("\n")[0]
                 raise StartFailed(f"Ray did not start: {first} (more is in {log})") from None

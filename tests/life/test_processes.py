@@ -11,7 +11,7 @@ from time import monotonic
 
 import pytest
 
-from headrace.processes import Vital, descendants, kill_all
+from headrace.processes import Vital, descendants, kill_below
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 
@@ -36,7 +36,8 @@ def parent() -> Iterator[Process]:
         try:
             yield process
         finally:
-            kill_all(descendants(), SOON_S)
+            kill_below(process.pid)
+            process.kill()
 
 
 @pytest.fixture
@@ -60,18 +61,17 @@ def until_state(pid: int, wanted: str) -> None:
 
 
 def test_all_below_are_found_and_ended(parent: Process) -> None:
-    found = descendants()
-    assert parent.pid in found
-    assert len(found) >= 2
-    kill_all(found, SOON_S)
-    assert {state(pid) for pid in found} <= {"Z", "gone"}
-    assert os.getpid() not in found
+    (child,) = descendants(parent.pid)
+    assert {parent.pid, child} <= descendants(os.getpid())
+    kill_below(parent.pid)
+    assert state(child) in ("Z", "gone")
+    assert parent.wait(SOON_S) == 0  # it was waiting for its child
 
 
-def test_processes_that_are_gone_already_are_no_trouble(parent: Process) -> None:
-    found = descendants()
-    kill_all(found, SOON_S)
-    kill_all(found, SOON_S)
+def test_where_nobody_is_left_there_is_no_trouble(parent: Process) -> None:
+    kill_below(parent.pid)
+    parent.wait(SOON_S)
+    kill_below(parent.pid)
 
 
 def test_one_that_lives_is_not_lost(vital: Vital) -> None:
