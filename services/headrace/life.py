@@ -10,9 +10,8 @@ import select
 import signal
 import socket
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from headrace.lifeline import Lifeline
 from headrace.processes import Vital, kill_below
@@ -41,13 +40,7 @@ class Life:
     `code` is the exit code of an end in order. Where nodes are not this process's own, no signal ends them.
     """
 
-    def __init__(
-        self,
-        lifeline: Path | None,
-        drain_s: float,
-        vital: Watched | None = None,
-        exit_now: Callable[[int], None] = os._exit,
-    ) -> None:
+    def __init__(self, lifeline: Path | None, drain_s: float, vital: Watched | None = None) -> None:
         """In the main thread. `lifeline` is the socket's path on a lone node, and None on a cluster.
 
         Gateways have `drain_s` to drain when the node is lost.
@@ -59,7 +52,6 @@ class Life:
         self._lifeline = Lifeline(lifeline) if lifeline else None
         self._drain_s = drain_s
         self._vital = vital or Vital(("gcs_server", "raylet"))
-        self._exit_now = exit_now
         self._is_lost = False
         self._signals, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
@@ -73,12 +65,12 @@ class Life:
         for number in _SIGNALS:
             signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
 
-    def end_now(self, code: int) -> None:
-        """End this process and all below it, whatever they do."""
+    def _end_now(self, code: int) -> NoReturn:
+        """End this process and, on a lone node, all below it, whatever they do."""
         if self._lifeline:
             kill_below(os.getpid())
         err.show_cursor()
-        self._exit_now(code)
+        os._exit(code)
 
     def _run(self) -> None:
         while True:
@@ -106,12 +98,12 @@ class Life:
         is_ending = self.ended.is_set() or self._is_lost
         if is_ending or (self._lifeline and not self.serves):
             err.print(f"headrace: ended {'at once' if is_ending else 'before it was ready'}")
-            self.end_now(128 + number)
+            self._end_now(128 + number)
         self.ended.set()
 
     def _lose(self, reason: str) -> None:
         assert self._lifeline
         err.print(f"headrace: Ray's node is lost: {reason}; draining, to end with exit code {NODE_LOST}", markup=False)
         if late := self._lifeline.end(self._drain_s):
-            err.print(f"headrace: {late} gateways had not answered all that they accepted in {self._drain_s:g} s")
-        self.end_now(NODE_LOST)
+            err.print(f"headrace: gateways that had not answered all they accepted in {self._drain_s:g} s: {late}")
+        self._end_now(NODE_LOST)

@@ -91,15 +91,18 @@ def ask(port: int, method: str = "POST", path: str = PATH, body: bytes = BODY) -
 def test_a_lost_node_is_said_and_what_was_accepted_is_answered_and_nobody_is_left(
     name: str, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    by_ray = (name, number) == ("raylet", signal.SIGKILL)  # its workers end by themselves then, whatever they do
     with platform("--model", "dga-lstm") as running:
         processes = below(running.process.pid)
         with asked_in_part(running.port) as caller:
             os.kill(named(running, name), number)
-            if (name, number) != ("raylet", signal.SIGKILL):  # with the raylet its processes end at once, by Ray's will
+            if not by_ray:
                 until(lambda: not accepts(running.port), "it takes nothing new")
                 caller.sendall(BODY[5:])
                 assert caller.recv(65536).startswith(b"HTTP/1.1 200 OK")
         assert running.process.wait(END_S) == NODE_LOST
+        if by_ray:
+            until(lambda: not any(map(lives, processes)), "all end with their raylet")
         assert [(pid, name) for pid, name in processes.items() if lives(pid)] == []
     said = capfd.readouterr().err
     assert len(re.findall(f"headrace: Ray's node is lost: {name} .*draining", said)) == 1
