@@ -33,6 +33,9 @@ class Commands(TyperGroup):
             fail(error)
         except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
             raise  # Typer's own ways to end, and a reader who has seen enough
+        except KeyboardInterrupt:
+            err.print("headrace: interrupted")
+            raise SystemExit(130) from None
         except Exception as error:
             fail_unexpectedly(error)
 

@@ -74,7 +74,7 @@ def test_a_file_of_settings_that_is_wrong_is_one_sentence(elsewhere: Path, comma
     assert sentence(typed(*command)).startswith("headrace.toml:2: gateway.port:")
 
 
-def test_what_nobody_foresaw_is_one_sentence_with_the_place_of_the_traceback() -> None:
+def test_what_nobody_foresaw_is_one_line_with_the_place_of_the_traceback_and_so_is_an_interrupt() -> None:
     other = typer.Typer(cls=Commands)
 
     @other.command()
@@ -82,8 +82,11 @@ def test_what_nobody_foresaw_is_one_sentence_with_the_place_of_the_traceback() -
         raise RuntimeError("the disk\nis on fire")
 
     @other.command()
-    def idle() -> None: ...
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
+    interrupted = CliRunner().invoke(other, ["interrupt"])
+    assert (interrupted.exit_code, interrupted.stderr) == (130, "headrace: interrupted\n")
     said = sentence(CliRunner().invoke(other, ["burn"]))
     assert said.startswith("unexpected RuntimeError: the disk (the traceback is in ")
     place = Path(said.rpartition(" ")[2].removesuffix(")"))
