@@ -28,6 +28,7 @@ from loadtests.inputs import REPOSITORY
 from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
 
 from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
+from headrace.own_folder import begin_run
 from headrace_models.repository import scan
 
 STREAMS, REPLICAS = 50, 2
@@ -84,7 +85,8 @@ class _Town:
 
 @contextmanager
 def _town(models: Path) -> Iterator[_Town]:
-    run = prepare_ray()
+    run = begin_run()
+    prepare_ray(run)
     from headrace import app as platform
 
     settings = Settings(
@@ -98,6 +100,7 @@ def _town(models: Path) -> Iterator[_Town]:
         yield _Town(settings)
     finally:
         platform.stop()
+        platform.stop_ray()
 
 
 def _through(town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console) -> bool:

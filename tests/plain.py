@@ -122,6 +122,7 @@ def plain(
     names: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     limits: DoorLimits = LIMITS,
+    shutdown_delay_s: float = 0.0,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
@@ -129,7 +130,7 @@ def plain(
     replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
     port = free_port()
     front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
-    gateway_order = replace(front, caches=caches or {}, names=names, origins=origins)
+    gateway_order = replace(front, caches=caches or {}, names=names, origins=origins, shutdown_delay_s=shutdown_delay_s)
     gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
     try:
         served = replica.start(60)

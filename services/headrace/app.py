@@ -31,7 +31,7 @@ from headrace.gateway.serving import GatewayOrder
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Applications", "deploy", "start_ray", "stop", "wait_for_gateway", "wait_until_ready"]
+__all__ = ["Applications", "deploy", "start_ray", "stop", "stop_ray", "wait_for_gateway", "wait_until_ready"]
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +43,9 @@ _POLL_S = 0.2
 _GONE = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
-def start_ray(run: Path | None) -> None:
+def start_ray(run: Path) -> None:
     """Join the cluster that RAY_ADDRESS names, or start a node here, whose files lie in `run`."""
-    if run is None:
+    if cluster_address():
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(
@@ -56,8 +56,6 @@ def start_ray(run: Path | None) -> None:
             logging_level=logging.WARNING,
             object_store_memory=100 << 20,
         )
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location="Disabled")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +102,19 @@ class Applications:
         return [v for v in versions if _name(v) not in status or status[_name(v)].status == "DEPLOY_FAILED"]
 
 
-def deploy(settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event) -> Applications:
-    """Ask Serve for every application; it starts them in the background and keeps them alive from then on."""
+def deploy(
+    settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event, lifeline: Path | None = None
+) -> Applications:
+    """Ask Serve for every application; it starts them in the background and keeps them alive from then on.
+
+    `lifeline` is the socket that the gateways of a lone node hold.
+    """
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(proxy_location="Disabled")
     token, readers = secrets.token_hex(32), settings.gateway.readers(secrets.token_hex(32))
     start_directory([v.spec.name for v in versions])
     models = [_model(settings, v, token, readers) for v in versions]
-    _run([_gateway(settings, token, readers), _admin(settings, readers), *models])
+    _run([_gateway(settings, token, readers, lifeline), _admin(settings, readers), *models])
     return Applications(settings, token, readers, ended)
 
 
@@ -179,10 +184,14 @@ def _is_ready(gateway: GatewaySettings) -> bool:
 
 
 def stop() -> None:
-    """Drain: first the gateways, then everything behind them; then the node, if it was started here."""
+    """Drain: first the gateways, then everything behind them."""
     for name in (GATEWAY, ADMIN):
         serve.delete(name)
     serve.shutdown()  # type: ignore[no-untyped-call] # Ray's own lack of types
+
+
+def stop_ray() -> None:
+    """Leave the cluster, or end the node if it was started here."""
     ray.shutdown()
 
 
@@ -207,7 +216,7 @@ def _cpus(wanted: float) -> float:
     return 0 if _is_alone() else wanted
 
 
-def _gateway(settings: Settings, token: str, readers: Readers) -> RunTarget:
+def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | None) -> RunTarget:
     gateway = settings.gateway
     order = GatewayOrder(
         host=gateway.host,
@@ -225,8 +234,11 @@ def _gateway(settings: Settings, token: str, readers: Readers) -> RunTarget:
         origins=gateway.origins,
         caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
         readers=readers,
+        shutdown_delay_s=gateway.shutdown_delay_s,
+        lifeline=lifeline,
     )
-    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s=30)
+    grace_s = gateway.shutdown_delay_s + 30
+    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s)
     return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 

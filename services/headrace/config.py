@@ -3,10 +3,11 @@
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.limits import EdgeLimits
@@ -15,7 +16,6 @@ from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace.keys.private import make_private, replace_private
-from headrace.own_folder import begin_run
 from headrace.terminal import err
 from headrace_models.errors import BadSpec
 from headrace_models.strict_toml import read_toml
@@ -29,6 +29,7 @@ __all__ = [
     "own_authorization",
     "prepare_ray",
     "read_settings",
+    "with_options",
 ]
 
 CONFIG_FILE = Path("headrace.toml")
@@ -65,6 +66,8 @@ Origin = Annotated[str, AfterValidator(_as_origin)]
 class GatewaySettings(_Frozen):
     """The data port. `replicas` gateway processes share it: two, so that one may die and the port still answers.
 
+    At the end they say that they are not ready for `shutdown_delay_s`, still answering, so that balancers send no more.
+
     `keys` is the key file of both ports; `insecure` lets them face a network without what `check_exposure` asks for.
     `names` are names of both ports beside their hosts, or "*" for any. Pages of `origins` may ask here and read the
     answers; "*" is every page.
@@ -77,6 +80,7 @@ class GatewaySettings(_Frozen):
     max_in_flight: int = Field(default=1024, ge=1)
     max_connections: int = Field(default=1024, ge=1)
     default_timeout_s: float = Field(default=30.0, gt=0, le=300)
+    shutdown_delay_s: float = Field(default=0.0, ge=0, le=30)
     keys: OwnFile | None = None
     tls_certificate: OwnFile | None = None
     tls_key: OwnFile | None = None
@@ -154,6 +158,28 @@ def read_settings(path: Path | None) -> Settings:
         raise StartFailed(str(error)) from None
 
 
+def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) -> Settings:
+    """The settings with the command line's over them: a place (`("gateway", "port")`) -> a value, None if not given.
+
+    The bounds are the same as in the file. Raises StartFailed, naming the option.
+    """
+    document = settings.model_dump()
+    for place, value in options.items():
+        table = document[place[0]] if len(place) == 2 else document
+        if value is not None:
+            table[place[-1]] = value
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise StartFailed(f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}") from None
+
+
+def _option(place: tuple[int | str, ...]) -> str:
+    """As it is typed: of the gateway's the last name alone, of the admin port's both."""
+    return "--" + "-".join(str(step).replace("_", "-") for step in place if step != "gateway")
+
+
 def cluster_address() -> str | None:
     """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine."""
     return os.environ.get("RAY_ADDRESS") or None
@@ -165,11 +191,11 @@ def own_authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def prepare_ray() -> Path | None:
+def prepare_ray(run: Path) -> None:
     """What Ray and its workers must find in their environment; a value that is set already is kept.
 
-    Gives the folder of this run, for Ray's files, where a node is started here: it is nobody else's to look into, has
-    the secret that opens Ray's ports, and these are on loopback. Raises StartFailed.
+    Where a node is started here, the secret that opens Ray's ports lies in `run`, which is nobody else's to look into,
+    and these ports are on loopback. Raises StartFailed.
     """
     defaults = {
         # Workers would run at nice 15, flush metrics that nobody reads every 100 ms and give them to whoever asks, and
@@ -185,8 +211,7 @@ def prepare_ray() -> Path | None:
         "MALLOC_MMAP_THRESHOLD_": "1048576",
         "MALLOC_TRIM_THRESHOLD_": "8388608",
     }
-    run = None if cluster_address() else begin_run()
-    if run:
+    if not cluster_address():
         # Without clusters the node's address is 127.0.0.1, and Ray's servers listen there alone. The name is of the
         # systems for which this is the default.
         defaults["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
@@ -196,7 +221,6 @@ def prepare_ray() -> Path | None:
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
     _guard_token()
-    return run
 
 
 def _names_token() -> bool:

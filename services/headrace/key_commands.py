@@ -8,8 +8,8 @@ import typer
 from rich.table import Column, Table
 
 from headrace.keys.file import add_key, read_keys, revoke_key
-from headrace.keys.key import Key, issue, utc_now
-from headrace.terminal import err, or_fail, out
+from headrace.keys.key import issue, utc_now
+from headrace.terminal import err, out
 
 __all__ = ["app"]
 
@@ -38,13 +38,8 @@ def create(
     now = utc_now()
     expires = None if expires_days is None else now + timedelta(days=expires_days)
     patterns = tuple(models or ("*",))
-
-    def created() -> tuple[Key, str]:
-        key, text = issue(name, now, models=patterns, rate=rate, concurrency=concurrency, admin=admin, expires=expires)
-        add_key(file, key)
-        return key, text
-
-    key, text = or_fail(created)
+    key, text = issue(name, now, models=patterns, rate=rate, concurrency=concurrency, admin=admin, expires=expires)
+    add_key(file, key)
     err.print(
         f'created {key.id} for "{key.name}" in {file}; this is the only time that the key is shown:', markup=False
     )
@@ -57,7 +52,7 @@ def list_keys(file: KeyFile = KEY_FILE) -> None:
 
     Example: headrace keys list --file keys.json
     """
-    keys = or_fail(lambda: read_keys(file))
+    keys = read_keys(file)
     now = utc_now()
     whole_id = Column("id", min_width=12)  # never shortened: it is what `revoke` takes
     table = Table(whole_id, "name", "models", "rate", "at a time", "admin", "created", "expires", "state", box=None)
@@ -85,5 +80,5 @@ def revoke(
 
     Example: headrace keys revoke 9f2c4a81d07e
     """
-    key = or_fail(lambda: revoke_key(file, key_id))
+    key = revoke_key(file, key_id)
     err.print(f'revoked {key.id} of "{key.name}"', markup=False)

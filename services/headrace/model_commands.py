@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from headrace.errors import StartFailed
-from headrace.terminal import fail, or_fail, out, progress_bar
+from headrace.terminal import fail, out, progress_bar
 from headrace_models.repository import scan
 
 __all__ = ["app"]
@@ -36,18 +36,23 @@ def build_models(
         def tell(name: str, done: float) -> None:
             bar.update(tasks[name], completed=done)
 
-        or_fail(lambda: build(wanted, models, progress=tell))
+        build(wanted, models, progress=tell)
     out.print(f"built in {models}: {', '.join(wanted)}")
 
 
 @app.command("list")
 def list_models(models: ModelsDir = REPOSITORY) -> None:
-    """List the models that would be served.
+    """List the models that would be served; exit 1 if there is none.
 
     Example: headrace models list
     """
+    versions, refused = scan(models)
+    if not versions:
+        if refused:
+            fail(f"every model in {models} is refused; see why: headrace models check --models {models}")
+        fail(f"no model in {models}; build the zoo with: headrace models build")
     table = Table("model", "version", "family", "task", "backends", "licence", "source", box=None)
-    for version in scan(models)[0]:
+    for version in versions:
         spec = version.spec
         table.add_row(
             spec.name, spec.version, spec.family, spec.task, ", ".join(spec.weights), spec.licence, spec.source
@@ -87,5 +92,5 @@ def add_model(
     from headrace_models.add import add
 
     wanted = [output.strip() for output in outputs.split(",") if output.strip()]
-    folder = or_fail(lambda: add(file, name, models, version, lambda said: out.print(said, markup=False), wanted))
+    folder = add(file, name, models, version, lambda said: out.print(said, markup=False), wanted)
     out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)

@@ -1,8 +1,8 @@
 """Are the ports free, and may they face whom they face? Asked before anything is started or imported that is heavy."""
 
-import os
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.config import Settings, cluster_address
@@ -16,14 +16,40 @@ __all__ = ["check_exposure", "check_ports"]
 
 
 def check_ports(settings: Settings) -> None:
-    """Raise StartFailed at once if a port is taken; later a gateway would silently share it with its holder."""
-    for host, port in ((settings.gateway.host, settings.gateway.port), (settings.admin.host, settings.admin.port)):
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                raise StartFailed(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from None
+    """Raise StartFailed at once if a port is taken; later a gateway would silently share it with its holder.
+
+    The two of ours must not share one either, by whatever names: each would get connections of the other.
+    """
+    data, admin = (settings.gateway.host, settings.gateway.port), (settings.admin.host, settings.admin.port)
+    with _bound(data):
+        try:
+            with _bound(admin):
+                return
+        except StartFailed as error:
+            taken = error
+    with _bound(admin):  # it was free, but for the data port
+        raise StartFailed(
+            f"expected two ports, found {_named(data)} for data and {_named(admin)} for admin; "
+            "set --port or --admin-port"
+        ) from taken
+
+
+@contextmanager
+def _bound(place: tuple[str, int]) -> Iterator[None]:
+    """Hold a port for a moment, so that nobody else can. Raises StartFailed if somebody else has it."""
+    with socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(place)
+            probe.listen(1)  # the kernel lets two share a port that neither listens on
+        except OSError as error:  # a name that nobody knows has a number of its own, which strerror does not know
+            raise StartFailed(f"cannot listen on {_named(place)}: {error.strerror}") from None
+        yield
+
+
+def _named(place: tuple[str, int]) -> str:
+    host, port = place
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_exposure(settings: Settings) -> str | None:

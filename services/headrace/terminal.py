@@ -1,34 +1,91 @@
 """The commands' terminal: where they print, how they show progress, and how they end when they cannot."""
 
-from collections.abc import Callable
-from typing import NoReturn, TypeVar
+import os
+import tempfile
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from typer.core import TyperGroup
 
 from headrace.errors import HeadraceError
 from headrace_models.errors import ModelError
 
-__all__ = ["err", "fail", "or_fail", "out", "progress_bar"]
+__all__ = ["Commands", "divert", "err", "fail", "log_traceback", "out", "progress_bar"]
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
-T = TypeVar("T")
+_log: Path | None = None
 
 
-def fail(error: Exception) -> NoReturn:
+class Commands(TyperGroup):
+    """All commands: each that cannot do what it should ends with one line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer does not export its own type
+        try:
+            return super().invoke(ctx)
+        except (HeadraceError, ModelError) as error:
+            fail(error)
+        except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
+            raise  # Typer's own ways to end, and a reader who has seen enough
+        except KeyboardInterrupt:
+            err.print("headrace: interrupted")
+            raise SystemExit(130) from None
+        except Exception as error:
+            fail_unexpectedly(error)
+
+
+def fail(error: Exception | str) -> NoReturn:
     err.print(f"headrace: {error}", markup=False)
     raise SystemExit(1)
 
 
-def or_fail(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except (HeadraceError, ModelError) as error:
-        fail(error)
+def fail_unexpectedly(error: Exception) -> NoReturn:
+    place = log_traceback(error)
+    first = str(error).strip().partition("\n")[0] or "without a word"
+    fail(f"unexpected {type(error).__name__}: {first} (the traceback is in {place})")
+
+
+def log_traceback(error: BaseException) -> Path:
+    """Add the traceback to the log, or to a new file where there is none; where it is."""
+    with _open_log() as file:
+        traceback.print_exception(error, file=file)
+        return Path(file.name)
+
+
+def _open_log() -> IO[str]:
+    if _log is not None:
+        with suppress(OSError):
+            return _log.open("a", encoding="utf-8")
+    return tempfile.NamedTemporaryFile("w", prefix="headrace-", suffix=".log", delete=False, encoding="utf-8")
+
+
+def divert(log: Path) -> None:
+    """From now on, what is not printed by `out` or `err` goes to a file: Ray's core writes to descriptors 1 and 2.
+
+    Processes that are started later inherit the file in the terminal's place.
+    """
+    global _log
+    _log = log
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for console, descriptor in ((out, 1), (err, 2)):
+        console.file = os.fdopen(os.dup(descriptor), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        os.dup2(target, descriptor)
+    os.close(target)
 
 
 def progress_bar() -> Progress:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err, transient=True)
+    return Progress(
+        *columns,
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )

@@ -13,6 +13,7 @@ import yaml
 from headrace.config import Settings
 from headrace.edge.exchange import Exchange
 from headrace.edge.names import Names, own_names
+from headrace.edge.server import DRAIN_S
 from headrace.errors import StartFailed
 from headrace.ports import check_exposure
 from headrace_models.strict_toml import read_toml
@@ -134,3 +135,13 @@ def test_docker_compose_refuses_to_start_without_a_token(docker_compose: list[st
     done = ask(docker_compose, RAY_AUTH_TOKEN="")
     assert done.returncode != 0
     assert "RAY_AUTH_TOKEN" in done.stderr
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_a_node_that_ends_by_itself_comes_back_and_one_that_is_told_to_has_time(node: str) -> None:
+    assert SERVICES[node]["restart"] == "unless-stopped"
+    settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
+    assert settings.gateway.shutdown_delay_s == 5.0
+    grace = re.fullmatch(r"(\d+)s", SERVICES[node]["stop_grace_period"])
+    assert grace
+    assert float(grace[1]) >= settings.gateway.shutdown_delay_s + DRAIN_S + 20

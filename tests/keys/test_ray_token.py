@@ -10,6 +10,7 @@ import pytest
 
 from headrace.config import prepare_ray
 from headrace.errors import StartFailed
+from headrace.own_folder import begin_run
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield tmp_path
     os.environ.clear()
     os.environ.update(before)
+
+
+def prepared() -> Path:
+    run = begin_run()
+    prepare_ray(run)
+    return run
 
 
 def token_file(path: Path, mode: int) -> Path:
@@ -40,8 +47,7 @@ def test_a_lone_node_has_a_secret_of_its_own_for_each_run() -> None:
     secrets = set()
     for _ in range(2):
         os.environ.pop("RAY_AUTH_TOKEN_PATH", None)
-        run = prepare_ray()
-        assert run is not None
+        run = prepared()
         path = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
         assert (path.parent, mode(path), mode(run.parent)) == (run, 0o600, 0o700)
         secrets.add(path.read_text(encoding="utf-8"))
@@ -49,22 +55,20 @@ def test_a_lone_node_has_a_secret_of_its_own_for_each_run() -> None:
 
 
 def test_a_lone_node_writes_nothing_into_the_home(home: Path) -> None:
-    prepare_ray()
+    prepared()
     assert list(home.iterdir()) == []
 
 
 def test_the_operators_token_is_kept() -> None:
     os.environ["RAY_AUTH_TOKEN"] = "a secret"
-    run = prepare_ray()
-    assert run is not None
+    run = prepared()
     assert list(run.iterdir()) == []
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
 
 
 def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file(home / "token", 0o600))
-    run = prepare_ray()
-    assert run is not None
+    run = prepared()
     assert list(run.iterdir()) == []
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
     assert capsys.readouterr().err == ""
@@ -73,7 +77,7 @@ def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path, capsys: pyt
 def test_a_token_file_that_is_gone_is_named(home: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(home / "gone")
     with pytest.raises(StartFailed, match=r"cannot read .*gone: No such file or directory"):
-        prepare_ray()
+        prepared()
 
 
 @pytest.mark.parametrize("place", ["named", "default"])
@@ -85,10 +89,10 @@ def test_a_token_file_of_a_cluster_that_others_could_read_is_closed_and_that_is_
     path = token_file(home / ".ray" / "auth_token" if place == "default" else home / "token", open_mode)
     if place == "named":
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
-    assert prepare_ray() is None
+    prepared()
     assert mode(path) == 0o600
     assert f"{path} was open to others, and is mode 0600 now" in capsys.readouterr().err
-    prepare_ray()
+    prepared()
     assert capsys.readouterr().err == ""
 
 
@@ -106,26 +110,26 @@ def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
     }
     monkeypatch.setattr(os, "chmod", not_ours)
     with pytest.raises(StartFailed, match=f"mounted: expected mode 0600 or 0440, found 0{open_mode:o}.*; chmod 440"):
-        prepare_ray()
+        prepared()
 
 
 def test_a_secret_that_is_mounted_for_a_group_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o440))}
     monkeypatch.setattr(os, "chmod", not_ours)
-    prepare_ray()
+    prepared()
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_MODE"])
 def test_a_token_file_that_is_not_used_is_left_alone(home: Path, name: str) -> None:
     os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", name: "disabled"}
     path = token_file(home / ".ray" / "auth_token", 0o644)
-    prepare_ray()
+    prepared()
     assert mode(path) == 0o644
 
 
 def test_a_lone_nodes_servers_are_told_to_stay_on_loopback_and_a_clusters_are_not() -> None:
-    prepare_ray()
+    prepared()
     assert os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER") == "0"
     os.environ["RAY_ADDRESS"] = "10.0.0.1:6379"
-    prepare_ray()
+    prepared()
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ

@@ -1,5 +1,6 @@
 """At the door: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,17 +29,25 @@ class DoorLimits:
 class Admission:
     """Counts the requests in flight: each holds a place while it is answered. An `owner` is a key's id, empty if none.
 
-    For one event loop.
+    From `is_ending` on the gateway says that it is not ready, and answers as ever; from `is_draining` on it takes
+    nothing new. For one event loop.
     """
 
     def __init__(self, limits: DoorLimits, clock: Callable[[], float] = monotonic) -> None:
         self.limits = limits
         self.in_flight = 0
+        self.is_ending = False
         self.is_draining = False
         self._clock = clock
         self._held: dict[str, int] = {}  # by owner; who holds none is not in it
         self._mean_s = 0.0
         self._entries_s = 0.0  # the sum of when those in flight came
+
+    async def wind_down(self, delay_s: float) -> None:
+        """Say "not ready", and take nothing new once balancers had `delay_s` to see that."""
+        self.is_ending = True
+        await asyncio.sleep(delay_s)
+        self.is_draining = True
 
     def check(self, owner: str = "") -> None:
         """Raises Overloaded or ShuttingDown at once if no request may come in now."""

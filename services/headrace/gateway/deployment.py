@@ -31,6 +31,7 @@ class GatewayReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
         order = replace(order, node=node, address=address)
+        self._shutdown_delay_s = order.shutdown_delay_s
         obituaries = ThreadPoolExecutor(1, thread_name_prefix="obituaries")
 
         def ended(replica: str) -> None:
@@ -61,9 +62,9 @@ class GatewayReplica:
             raise RuntimeError("the gateway has ended")
 
     async def __del__(self) -> None:
-        """Serve awaits this at a graceful stop: take nothing new, answer what is in flight."""
+        """Serve awaits this at a graceful stop: say so for a while, take nothing new, answer what is in flight."""
         if not hasattr(self, "_membership"):
             return
         self._thread.stop()
-        await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
+        await asyncio.to_thread(self._thread.wait, self._shutdown_delay_s + DRAIN_TIMEOUT_S)
         await asyncio.to_thread(self._membership.leave)

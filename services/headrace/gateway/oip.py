@@ -4,7 +4,7 @@ import asyncio
 
 from headrace import __version__
 from headrace.edge.exchange import Exchange, Response
-from headrace.errors import HeadraceError, NotReady
+from headrace.errors import HeadraceError, NotReady, ShuttingDown
 from headrace.gateway.asking import Doors, answer_headers, ask_as, json_response, version_for, version_of, visible
 from headrace.gateway.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.routing import Version
@@ -61,7 +61,9 @@ async def live(_: Doors, __: Exchange, ___: bytes) -> Response:
 
 async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
     """Whether every model that is not in trouble can answer now, shown by a recent inference; 503 if not."""
-    if at.admission.is_draining or not at.router.is_ready:
+    if at.admission.is_ending:
+        raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
+    if not at.router.is_ready:
         raise NotReady("not every model can answer now", retry_after_s=1)
     return json_response({"ready": True})
 

@@ -28,6 +28,7 @@ from headrace.gateway.routing import Router
 from headrace.gateway.server import DataPolicy, watch_loop
 from headrace.gateway.ways import WAYS
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
+from headrace.lifeline import hold
 from headrace.loop_thread import own
 from headrace.telemetry import logs
 from headrace.telemetry.exposition import render_of
@@ -44,7 +45,9 @@ class GatewayOrder:
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
     version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
     answers are kept. `names` are the port's own beside its host; pages of `origins` may ask and read answers.
-    `readers` of its metrics are asked who they are where `address` is no loopback.
+    `readers` of its metrics are asked who they are where `address` is no loopback. For `shutdown_delay_s` the gateway
+    goes on answering when it has said that it is not ready. `lifeline` is the socket of the process that started the
+    platform, where that is on this machine.
     """
 
     host: str
@@ -62,6 +65,8 @@ class GatewayOrder:
     names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     readers: Readers = field(default_factory=Readers)
+    shutdown_delay_s: float = 0.0
+    lifeline: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ async def serve_gateway(
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
     tell_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Listen and serve until `stop`; then answer what is in flight and end.
+    """Listen and serve until `stop` or the platform's end; then say "not ready", answer what is in flight and end.
 
     `tell_ended` is told the ids of replicas whose processes have ended, and must not block.
 
@@ -105,7 +110,10 @@ async def serve_gateway(
         stack.push_async_callback(router.close)
         offload = stack.enter_context(Offload())
         own(stack, watch_loop(events))
-        own(stack, _drain_on(stop, admission))
+        close = asyncio.Event()
+        own(stack, _end_on(stop, admission, order.shutdown_delay_s, close))
+        if order.lifeline:
+            own(stack, hold(order.lifeline, stop))
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
             own(stack, follow(keys, order.keys))
@@ -122,7 +130,7 @@ async def serve_gateway(
         doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, change_logging)
         changes = Changes("https" if tls else "http", order.origins)
         policy = DataPolicy(admission, events, keys, order.bodies, changes)
-        await serve_http(_application(order, doors, policy), sock, stop, order.edge, tls)
+        await serve_http(_application(order, doors, policy), sock, close, order.edge, tls)
 
 
 def _application(order: GatewayOrder, doors: Doors, policy: DataPolicy) -> RoutedApplication[Doors]:
@@ -132,7 +140,7 @@ def _application(order: GatewayOrder, doors: Doors, policy: DataPolicy) -> Route
     return RoutedApplication([*ROUTES, *preflights(ROUTES)], doors, policy, names, Cors(order.origins))
 
 
-async def _drain_on(stop: asyncio.Event, admission: Admission) -> None:
-    """Say "not ready" from the moment that the end is asked for."""
+async def _end_on(stop: asyncio.Event, admission: Admission, delay_s: float, close: asyncio.Event) -> None:
     await stop.wait()
-    admission.is_draining = True
+    await admission.wind_down(delay_s)
+    close.set()

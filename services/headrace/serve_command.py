@@ -1,0 +1,136 @@
+"""`headrace serve`, from settings to a platform that has ended."""
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from headrace.config import Settings, cluster_address, prepare_ray
+from headrace.errors import StartFailed
+from headrace.life import Life
+from headrace.own_folder import begin_run
+from headrace.ports import check_exposure, check_ports
+from headrace.processes import kill_below
+from headrace.terminal import divert, err, log_traceback, out, progress_bar
+from headrace_models.repository import ModelVersion, scan
+
+__all__ = ["serve", "start_ray"]
+
+LOG = "headrace.log"
+Wait = Callable[[Sequence[ModelVersion], Callable[[str], None], threading.Event], dict[str, str]]
+# The gateways' own limit for what is in flight, and some time to be heard of.
+_DRAIN_S = 28.0
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal; the exit code. Raises StartFailed if it cannot, when nothing of it runs any more."""
+    check_ports(settings)
+    if warning := check_exposure(settings):
+        err.print(f"headrace: {warning}", markup=False)
+    versions = _servable(settings)
+    run = begin_run()
+    prepare_ray(run)
+    err.print(f"headrace: Ray's messages, and tracebacks if there are any, go to {run / LOG}", markup=False)
+    divert(run / LOG)
+    lifeline = None if cluster_address() else run / "lifeline"
+    life = Life(lifeline, settings.gateway.shutdown_delay_s + _DRAIN_S)
+    _live(settings, versions, life, run, lifeline)
+    return life.code
+
+
+def _live(settings: Settings, versions: list[ModelVersion], life: Life, run: Path, lifeline: Path | None) -> None:
+    from headrace import app as platform
+    from headrace.operation.lanes import FleetMembers, operating
+    from headrace.operation.operator import Operator
+
+    with progress_bar() as bar:
+        bar.add_task("starting Ray", total=None)
+        start_ray(lambda: platform.start_ray(run), lambda: kill_below(os.getpid()), tries=1 if lifeline is None else 2)
+    life.take_signals()
+    life.watches = lifeline is not None
+    try:
+        applications = platform.deploy(settings, versions, life.ended, lifeline)
+        failed = _load(platform.wait_until_ready, versions, life.ended)
+        operator = Operator(settings.models, applications, FleetMembers(), versions, failed)
+        with operating(operator, life.ended):
+            platform.wait_for_gateway(settings, life.ended)
+            life.serves = not life.ended.is_set()
+            if life.serves:
+                _say_ready(settings, operator.models)
+            life.ended.wait()
+        err.print("headrace: draining")
+    finally:
+        _stop(platform.stop, life)
+        platform.stop_ray()
+
+
+def _load(wait: Wait, versions: list[ModelVersion], ended: threading.Event) -> dict[str, str]:
+    """Wait for the models and the ports; why, for each model that did not start."""
+    with progress_bar() as bar:
+        task = bar.add_task(f"loading {', '.join(v.spec.name for v in versions)}", total=len(versions) + 2)
+        failed = wait(versions, lambda _: bar.advance(task), ended)
+    for name, reason in failed.items():
+        err.print(f"headrace: {name}: {reason}", markup=False)
+    return failed
+
+
+def _stop(stop: Callable[[], None], life: Life) -> None:
+    """Drain; what goes wrong with that is said, and hides neither what went wrong before it nor what is left to end."""
+    try:
+        stop()
+    except Exception as error:  # Ray's errors share no base
+        life.code = life.code or 1
+        err.print(f"headrace: not all has ended in order: {type(error).__name__} (more is in {log_traceback(error)})")
+    finally:
+        life.watches = False  # from here on Ray's processes are to end
+
+
+def start_ray(start: Callable[[], None], tidy: Callable[[], None], tries: int) -> None:
+    """Start Ray's node, and once more if a busy machine was too slow for it; `tidy` ends what a failed start left.
+
+    Raises StartFailed.
+    """
+    for left in reversed(range(tries)):
+        try:
+            start()
+            return
+        except Exception as error:  # Ray's errors share no base
+            log = log_traceback(error)
+            tidy()
+            if not left:
+                first = str(error).strip().partition("\n")[0]
+                raise StartFailed(f"Ray did not start: {first} (more is in {log})") from None
+            err.print("headrace: Ray did not start in time; once more")
+
+
+def _servable(settings: Settings) -> list[ModelVersion]:
+    """The models to serve; those that are refused are named with file and line. Raises StartFailed if none is left."""
+    versions, refused = scan(settings.models, settings.serve)
+    for refusal in refused:
+        err.print(f"headrace: refused {refusal.reason}", markup=False)
+    for name in sorted(set(settings.serve) - {v.spec.name for v in versions}):
+        err.print(f'headrace: no sound version of "{name}" in {settings.models}', markup=False)
+    if not versions:
+        raise StartFailed(f"no model to serve in {settings.models}; build the zoo with: headrace models build")
+    return versions
+
+
+def _say_ready(settings: Settings, names: list[str]) -> None:
+    scheme = "https" if settings.gateway.tls_certificate else "http"
+    url = f"{scheme}://{settings.gateway.host}:{settings.gateway.port}"
+    out.print("headrace ready")
+    out.print(f"  data   {url}   models: {', '.join(names)}")
+    out.print(f"  admin  http://{settings.admin.host}:{settings.admin.port}/metrics")
+    out.print("try:" + (' (with -H "Authorization: Bearer $HEADRACE_KEY")' if settings.gateway.keys else ""))
+    out.print(f"  curl {url}/v2/health/ready")
+    for name, body in _EXAMPLES.items():
+        if name in names:
+            out.print(f"  curl {url}{body}", markup=False)
+
+
+_EXAMPLES = {
+    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H content-type:image/png --data-binary @photo.png",
+    "dga-lstm": """/v1/models/dga-lstm:classify -d '{"input": ["wikipedia.org", "xkqjzvbwpt.com"]}'""",
+    "mail-spam": """/v1/models/mail-spam:classify -d '{"input": "You won! Claim your prize now."}'""",
+    "minilm-l6": """/v1/embeddings -d '{"model": "minilm-l6", "input": "a sentence"}'""",
+}

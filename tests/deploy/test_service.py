@@ -1,0 +1,62 @@
+"""deploy/headrace.service: what starts, what brings it back, and how long it may take to end."""
+
+import re
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from headrace.config import GatewaySettings
+from headrace.edge.server import DRAIN_S
+from headrace.life import NODE_LOST
+
+UNIT = Path(__file__).parents[2] / "deploy" / "headrace.service"
+# Beyond what gateways need: Serve's own shutdown, models that end, Ray.
+OTHERS_S = 30.0
+
+
+@pytest.fixture
+def service() -> dict[str, str]:
+    parser = ConfigParser(interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # keys as they are written
+    parser.read_string(UNIT.read_text(encoding="utf-8"))
+    return dict(parser["Service"])
+
+
+def test_a_lost_node_and_a_crash_bring_it_back_and_an_end_as_asked_for_does_not(service: dict[str, str]) -> None:
+    assert service["Restart"] == "on-failure"
+    clean = set(service["SuccessExitStatus"].split())
+    assert clean == {"130", "143"}
+    assert str(NODE_LOST) not in clean
+
+
+def test_headrace_alone_is_told_to_end_and_has_the_time_that_the_longest_end_takes(service: dict[str, str]) -> None:
+    assert (service["KillSignal"], service["KillMode"]) == ("SIGTERM", "mixed")
+    longest = next(m.le for m in GatewaySettings.model_fields["shutdown_delay_s"].metadata if hasattr(m, "le"))
+    assert float(service["TimeoutStopSec"]) >= longest + DRAIN_S + OTHERS_S
+
+
+def test_what_it_runs_is_a_command_of_ours_and_not_as_root(service: dict[str, str]) -> None:
+    assert re.fullmatch(r"/\S+/headrace serve( --config /\S+)?", service["ExecStart"])
+    assert service["User"] not in ("", "root")
+    assert service["NoNewPrivileges"] == "yes"
+
+
+def test_rays_files_lie_in_a_folder_that_is_the_services_alone_and_stay_until_it_is_stopped(
+    service: dict[str, str],
+) -> None:
+    folder = f"/run/{service['RuntimeDirectory']}"
+    assert f"TMPDIR={folder}" in service["Environment"].split()
+    assert (service["RuntimeDirectoryMode"], service["RuntimeDirectoryPreserve"]) == ("0700", "restart")
+
+
+def test_systemd_takes_every_line_of_it(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not on this machine")
+    unit = tmp_path / UNIT.name
+    unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(encoding="utf-8")))
+    done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

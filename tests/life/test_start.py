@@ -1,0 +1,41 @@
+"""Ray that is slow to start."""
+
+import pytest
+
+from headrace.errors import StartFailed
+from headrace.serve_command import start_ray
+
+
+class Ray:
+    """Fails so many times."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        self.starts = 0
+        self.tidied = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        if self.starts <= self.failures:
+            raise RuntimeError("The current node timed out during startup.\nThis could happen because ...")
+
+    def tidy(self) -> None:
+        self.tidied += 1
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_ray_that_starts_in_time_or_at_the_second_try_is_used(failures: int, capfd: pytest.CaptureFixture[str]) -> None:
+    ray = Ray(failures)
+    start_ray(ray.start, ray.tidy, tries=2)
+    assert (ray.starts, ray.tidied) == (failures + 1, failures)
+    assert capfd.readouterr().err.count("once more") == failures
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_ray_that_does_not_start_is_said_in_one_line_with_the_place_of_the_traceback(tries: int) -> None:
+    ray = Ray(9)
+    with pytest.raises(
+        StartFailed, match=r"^Ray did not start: The current node timed out during startup\. \(.*\.log\)$"
+    ):
+        start_ray(ray.start, ray.tidy, tries)
+    assert (ray.starts, ray.tidied) == (tries, tries)
