@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,27 @@ def test_of_runs_that_have_ended_the_last_few_stay_and_one_that_goes_on_always_d
     begun = begin_run(tmp_path)
     assert {*own_folder(tmp_path).iterdir()} == {goes_on, begun, *ended[-KEPT_RUNS:]}
     assert (goes_on / "session_latest" / "logs").is_dir()
+
+
+def test_old_sockets_that_nobody_listens_on_go_and_no_others(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path)
+    sockets = {name: socket.socket(socket.AF_UNIX) for name in ("killed", "lives", "begins")}
+    for name, each in sockets.items():
+        each.bind(str(folder / f"{name}.sock"))
+        if name != "begins":
+            os.utime(folder / f"{name}.sock", (1e9, 1e9))
+    sockets["lives"].listen(0)
+    sockets["killed"].close()
+    for _ in range(3):  # also once its backlog is full
+        begin_run(tmp_path)
+        assert {path.stem for path in folder.glob("*.sock")} == {"lives", "begins"}
+        busy = socket.socket(socket.AF_UNIX)
+        busy.setblocking(False)
+        with suppress(BlockingIOError):
+            busy.connect(str(folder / "lives.sock"))
+        sockets[str(len(sockets))] = busy
+    for each in sockets.values():
+        each.close()
 
 
 def test_a_run_that_was_killed_is_not_held_any_more(tmp_path: Path) -> None:
