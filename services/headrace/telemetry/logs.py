@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 import orjson
 
@@ -89,13 +89,13 @@ class _Handler(logging.Handler):
         return f"{self.format(record)}\n".encode()
 
 
-def configure(role: str, stream: TextIO | None = None) -> None:
+def configure(role: str, stream: IO[str] | None = None) -> None:
     """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
     logging.basicConfig(handlers=[_Handler(role, _writing_to(stream))], force=True)
     apply(_wanted.settings)
 
 
-def _writing_to(stream: TextIO | None) -> Write:
+def _writing_to(stream: IO[str] | None) -> Write:
     """Straight to the file: a blocked write would hold the lock of Python's buffer, and so abort the process's end."""
     # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
     file = stream or sys.__stderr__
