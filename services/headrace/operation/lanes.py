@@ -10,7 +10,6 @@ from headrace.fleet import calls
 from headrace.fleet.orders import Lane
 from headrace.operation.operator import Key, Operator
 from headrace.telemetry import logs
-from headrace.terminal import err
 
 __all__ = ["FleetMembers", "operating"]
 
@@ -42,7 +41,6 @@ class FleetMembers:
 @contextmanager
 def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     """Carry out orders until `ended`; at the end those that still wait are refused."""
-    logs.configure("operator", err.file)
     lanes: tuple[Lane, ...] = ("look", "change")
     threads = [threading.Thread(target=_work, args=(operator, lane, ended), name=lane, daemon=True) for lane in lanes]
     for thread in threads:
