@@ -11,6 +11,7 @@ from headrace.life import Life
 from headrace.own_folder import begin_run
 from headrace.ports import check_exposure, check_ports
 from headrace.processes import kill_below
+from headrace.telemetry import logs
 from headrace.terminal import divert, err, log_traceback, out, progress_bar
 from headrace_models.repository import ModelVersion, scan
 
@@ -51,6 +52,7 @@ def _live(settings: Settings, versions: list[ModelVersion], life: Life, run: Pat
     try:
         applications = platform.deploy(settings, versions, life.ended, lifeline)
         failed = _load(platform.wait_until_ready, versions, life.ended)
+        logs.configure("operator", err.file)
         operator = Operator(settings.models, applications, FleetMembers(), versions, failed)
         with operating(operator, life.ended):
             platform.wait_for_gateway(settings, life.ended)

@@ -46,7 +46,6 @@ def test_a_lane_that_failed_goes_on_with_its_orders(tmp_path: Path, monkeypatch:
         assert (order.model, outcome.code) == ("m", "")
         settled.set()
 
-    monkeypatch.setattr(logs, "configure", lambda role: None)  # noqa: ARG005
     monkeypatch.setattr(logs, "apply", lambda settings: None)  # noqa: ARG005
     monkeypatch.setattr(calls, "expect_models", lambda models: None)  # noqa: ARG005
     monkeypatch.setattr(calls, "read_fleet", lambda: Fleet(1, ("m",), (), ()))

@@ -11,7 +11,6 @@ from headrace.fleet.orders import Lane
 from headrace.operation.operator import Key, Operator
 from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
-from headrace.terminal import err
 
 __all__ = ["FleetMembers", "operating"]
 
@@ -44,7 +43,6 @@ class FleetMembers:
 @contextmanager
 def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     """Carry out orders until `ended`; at the end those that still wait are refused."""
-    logs.configure("operator", err.file)
     lanes: tuple[Lane, ...] = ("look", "change")
     threads = [threading.Thread(target=_work, args=(operator, lane, ended), name=lane, daemon=True) for lane in lanes]
     threads.append(threading.Thread(target=_watch_clock, args=(ended,), name="clock", daemon=True))
