@@ -396,6 +396,7 @@ _OUTCOMES: dict[type[HeadraceError], Outcome] = {
     ReceiptTimeout: "caller",
     Unauthorized: "caller",
     Forbidden: "caller",
+    Misdirected: "caller",
     QuotaExceeded: "caller",
     Unknown: "caller",
     WrongMethod: "caller",
