@@ -108,15 +108,17 @@ def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
         "RAY_ADDRESS": "10.0.0.1:6379",
         "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", open_mode)),
     }
+    run = begin_run()
     monkeypatch.setattr(os, "chmod", not_ours)
     with pytest.raises(StartFailed, match=f"mounted: expected mode 0600 or 0440, found 0{open_mode:o}.*; chmod 440"):
-        prepared()
+        prepare_ray(run)
 
 
 def test_a_secret_that_is_mounted_for_a_group_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o440))}
+    run = begin_run()
     monkeypatch.setattr(os, "chmod", not_ours)
-    prepared()
+    prepare_ray(run)
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_MODE"])
