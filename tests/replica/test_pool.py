@@ -1,7 +1,9 @@
 """The preprocess pool: bounded, in turns, and never for those who left; threads are held by gates, not by time."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any
@@ -55,6 +57,36 @@ def gate() -> Iterator[Gate]:
     gate = Gate()
     yield gate
     gate.opened.set()
+
+
+class Photo:
+    """Something that can be seen to go."""
+
+
+async def test_what_was_refused_goes_with_its_error_and_waits_for_no_collector() -> None:
+    held: list[weakref.ref[Photo]] = []
+
+    def items() -> list[Photo]:
+        photos = [Photo(), Photo()]
+        held.extend(map(weakref.ref, photos))
+        return photos
+
+    def refuse(photo: Photo) -> Photo:
+        try:
+            raise ValueError(photo)
+        except ValueError:
+            raise BadImage("no photo") from None
+
+    gc.disable()
+    try:
+        with pool() as running:
+            with pytest.raises(BadImage) as refused:
+                await running.do(Work(items, refuse, 2, 2), monotonic() + LONG_S)
+            del refused
+            await do(running, str, 1)  # by then the thread has let go
+    finally:
+        gc.enable()
+    assert [photo() for photo in held] == [None, None]
 
 
 async def test_results_come_in_the_order_of_the_items() -> None:

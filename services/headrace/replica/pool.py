@@ -125,6 +125,8 @@ class PreprocessPool:
             raise DeadlineExceeded("the deadline passed while the request was preprocessed") from None
         finally:
             self._leave(job)
+            # It has the error, and that this frame: photos would stay until the collector comes.
+            del job
 
     def _admit(self, job: _Job[T, R]) -> None:
         count, nbytes = job.work.count, job.work.nbytes
@@ -193,8 +195,10 @@ class PreprocessPool:
         try:
             job.done[place] = job.work.one(item)
         except BaseException as error:  # a panic of the tokenizer's is no Exception
-            failed = InferenceFailed("the model's preprocessing failed")
-            job.failed[place] = error if isinstance(error, Exception) else failed
+            failed = error if isinstance(error, Exception) else InferenceFailed("the model's preprocessing failed")
+            if isinstance(failed, BadRequest):  # all else is logged with its frames
+                failed.__traceback__ = failed.__context__ = None
+            job.failed[place] = failed
             with self._lock:
                 job.todo.clear()
         took_s = monotonic() - started_s
