@@ -134,3 +134,16 @@ async def test_an_error_of_the_family_is_no_surprise(listener: Listener, logged:
     assert (await caller.ask(request(b"a")))[0] == 500
     assert await caller.ask(request(b"a")) != (200, b"a")
     assert logged() == 0
+
+
+def finds_no_memory(*_: object) -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("where", ["admit", "answer"])
+async def test_a_request_for_which_there_is_no_memory_is_told_to_come_again(
+    listener: Listener, stray: list[object], where: str
+) -> None:
+    setattr(listener.app, where, finds_no_memory)
+    assert (await (await listener.call()).ask(request(b"abc")))[0] == 503
+    assert stray == []

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from headrace.edge.cors import Cors
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.names import Names
-from headrace.edge.problems import LEFT, problem, status_of
+from headrace.edge.problems import LEFT, as_ours, problem, status_of
 from headrace.edge.routes import Route, RouteTable
 from headrace.errors import HeadraceError
 from headrace.telemetry.logs import request_id
@@ -82,8 +82,8 @@ class RoutedApplication(Generic[A]):
             with self._policy.place(exchange):
                 return await handler(self._at, exchange, body), ""
         except Exception as error:
-            code = error.code if isinstance(error, HeadraceError) else HeadraceError.code
-            return problem(error, exchange.request_id, exchange.path, exchange.headers), code
+            ours = as_ours(error)
+            return problem(ours, exchange.request_id, exchange.path, exchange.headers), ours.code
 
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         self._name(exchange)

@@ -5,7 +5,6 @@ to applications costs more than the rest of a small request (DESIGN.md has the m
 """
 
 import asyncio
-import logging
 from collections import deque
 from contextlib import suppress
 from typing import cast
@@ -16,7 +15,7 @@ from headrace.edge.exchange import Application, Exchange, Response
 from headrace.edge.guarded import guarded
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
-from headrace.edge.problems import problem
+from headrace.edge.problems import as_ours, problem
 from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver
 from headrace.edge.whole import Whole
 from headrace.errors import HeadraceError, ReceiptTimeout
@@ -27,8 +26,6 @@ __all__ = ["Connection"]
 # the answer would be lost with it.
 _LINGER_S = 1.0
 _END = "end"
-
-log = logging.getLogger(__name__)
 
 
 class Connection(asyncio.Protocol):
@@ -245,11 +242,11 @@ class Connection(asyncio.Protocol):
 
     def break_off(self, error: Exception) -> None:
         """End after what nobody foresaw: it is logged here, and answered if anybody can still be answered."""
-        log.error("a connection failed", exc_info=error)
+        ours = as_ours(error)
         if self._is_ending or self._receiver is None:
             self.close()
         else:
-            self._fail(HeadraceError("the server failed on this request"))
+            self._fail(ours)
 
     def _end(self) -> None:
         """Close; but what a caller still sends of a refused request is read and dropped for a moment before."""

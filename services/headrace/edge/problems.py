@@ -13,7 +13,7 @@ from headrace import errors
 from headrace.edge.exchange import Response
 from headrace.errors import KINDS, OUTCOMES, HeadraceError, Outcome
 
-__all__ = ["ENDS", "LEFT", "STATUS", "problem", "shapes_of", "status_of"]
+__all__ = ["ENDS", "LEFT", "STATUS", "as_ours", "problem", "shapes_of", "status_of"]
 
 Shape = Literal["own", "openai"]
 
@@ -60,10 +60,8 @@ LEFT = STATUS[errors.ClientGone]
 def problem(
     error: Exception, request_id: str, path: str, headers: Mapping[bytes, bytes] = MappingProxyType({})
 ) -> Response:
-    """The answer to a failed request with these `headers`. What is not of our family is logged and named to nobody."""
-    if not isinstance(error, HeadraceError):
-        log.error("request failed", exc_info=error)
-        error = HeadraceError("the server failed on this request")
+    """The answer to a failed request with these `headers`."""
+    error = as_ours(error)
     status = status_of(error)
     message = error.message[:200]
     body: dict[str, object]
@@ -74,6 +72,17 @@ def problem(
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}
     return Response(status, orjson.dumps(body), headers=_headers(error))
+
+
+def as_ours(error: Exception) -> HeadraceError:
+    """What is told of an error. One that is not of our family is logged and named to nobody."""
+    if isinstance(error, HeadraceError):
+        return error
+    if isinstance(error, MemoryError):  # of large bodies, while smaller ones may find room
+        log.warning("no memory for a request")
+        return errors.Overloaded("the server has no memory for this request now", retry_after_s=1)
+    log.error("request failed", exc_info=error)
+    return HeadraceError("the server failed on this request")
 
 
 def shapes_of(path: str) -> Set[Shape]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from headrace.backends import Backend
 from headrace.batching import CostModel, size_of
-from headrace.errors import Blame, DeadlineExceeded, HeadraceError, RunStopped
+from headrace.errors import Blame, DeadlineExceeded, HeadraceError, Overloaded, RunStopped
 from headrace.replica.assembly import Part
 from headrace.replica.running import Ran, Runner
 from headrace.replica.watch import Run, Watch
@@ -202,5 +202,7 @@ class Batches:
                 log.error("the model does not end on its golden row: it is not ready")
                 self._proved_s = float("-inf")
                 self._is_in_doubt.clear()
+            except (Overloaded, DeadlineExceeded) as error:  # what keeps it waiting proves as much
+                log.warning("the golden row was not run: %s", error.message)
             except Exception as error:
                 self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
