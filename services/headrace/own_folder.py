@@ -6,8 +6,10 @@ What lies in it nobody else may read, rename or put in its place, whatever modes
 import fcntl
 import os
 import shutil
+import socket
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from headrace.errors import StartFailed
@@ -16,6 +18,8 @@ __all__ = ["begin_run", "own_folder"]
 
 # Runs that have ended and whose logs stay; older ones go when the next run begins.
 KEPT_RUNS = 4
+# A socket that is younger may not be listened on yet.
+_NEW_S = 60.0
 # A Unix socket's path has 107 bytes at most, of which the longest of Ray's takes these within a run's folder.
 _RAYS_PART = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _MAX_RUN = 107 - _RAYS_PART
@@ -33,9 +37,9 @@ def own_folder(base: Path | None = None) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            found = "a folder" if stat.S_ISDIR(status.st_mode) else "no folder, but something"
             raise StartFailed(
-                f"{folder}: expected a folder of user {os.getuid()}, found "
-                f"{'one' if stat.S_ISDIR(status.st_mode) else 'something else'} of user {status.st_uid}; "
+                f"{folder}: expected a folder of user {os.getuid()}, found {found} of user {status.st_uid}; "
                 "remove it, or set TMPDIR to another folder"
             )
         folder.chmod(0o700)
@@ -71,8 +75,12 @@ def begin_run(base: Path | None = None) -> Path:
     """
     folder = own_folder(base)
     _forget_runs(folder)
-    run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    try:
+        run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+    except OSError as error:
+        raise StartFailed(f"cannot make a folder in {folder}: {error.strerror}") from None
     _hold(run)
+    _forget_sockets(folder, run.stat().st_mtime - _NEW_S)
     return run
 
 
@@ -83,6 +91,26 @@ def _forget_runs(folder: Path) -> None:
         if (held := _hold(run)) is not None:
             shutil.rmtree(run, ignore_errors=True)
             os.close(held)
+
+
+def _forget_sockets(folder: Path, before_s: float) -> None:
+    """Remove those that were made before and that nobody listens on: of replicas that were killed."""
+    for path in folder.glob("*.sock"):
+        with suppress(OSError):  # another run's beginning has removed it
+            if path.stat().st_mtime < before_s and _is_deserted(path):
+                path.unlink()
+
+
+def _is_deserted(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        except BlockingIOError:  # many wait there
+            return False
+    return False
 
 
 def _changed_s(folder: Path) -> float:
