@@ -1,4 +1,4 @@
-"""A guardian for this process: a tiny one beside it, which ends it if it is stopped and not continued soon."""
+"""A guardian for this process: a tiny one beside it, which ends it if it stays stopped or orphaned."""
 
 import logging
 import os
@@ -17,6 +17,7 @@ class Guardian:
     """Call `keep` now and then: it starts the guardian, and another one if that has died."""
 
     def __init__(self) -> None:
+        self._parent = os.getppid()
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep(self) -> None:
@@ -31,7 +32,7 @@ class Guardian:
         try:
             # In a session of its own, so that whatever stops or ends this process's group leaves it alone.
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guardian_process.__file__, str(os.getpid())],
+                [sys.executable, "-I", "-S", guardian_process.__file__, str(os.getpid()), str(self._parent)],
                 stdin=nothing,
                 stdout=nothing,
                 stderr=nothing,

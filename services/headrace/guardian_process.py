@@ -1,7 +1,9 @@
-"""Ends its parent once that was stopped (SIGSTOP) for some seconds: `python -I -S guardian_process.py PID`.
+"""Ends its parent once that was stopped (SIGSTOP) or orphaned for some seconds: `guardian_process.py PID ITS_PARENT`.
 
 A stopped process cannot help itself, and its sockets go on accepting. The state T in /proc is exact: a process that
-gets no turn on a busy machine is R, one that waits is S, one in a debugger t. Ends when its parent has.
+gets no turn on a busy machine is R, one that waits is S, one in a debugger t. One whose own parent, Ray's raylet, has
+gone belongs to no platform any more: Ray ends it too, but after a minute if the node's head has gone as well.
+Ends when its parent has.
 """
 
 import os
@@ -10,23 +12,25 @@ import sys
 import time
 
 PERIOD_S = 0.5
-# So many looks in a row must find it stopped: it is ended after 3 to 3.5 s.
+# So many looks in a row must find it so: it is ended after 3 to 3.5 s.
 LOOKS = 7
 
 
-def _is_stopped(pid: int) -> bool:
+def _state_and_parent(pid: int) -> tuple[bytes, int]:
     with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - pathlib would be most of this process's memory
-        return stat.read().rpartition(b") ")[2].startswith(b"T")
+        state, parent = stat.read().rpartition(b") ")[2].split()[:2]
+        return state, int(parent)
 
 
-def _guard(pid: int) -> None:
+def _guard(pid: int, its_parent: int) -> None:
     looks = 0
     while os.getppid() == pid:
-        looks = looks + 1 if _is_stopped(pid) else 0
+        state, parent = _state_and_parent(pid)
+        looks = looks + 1 if state == b"T" or parent != its_parent else 0
         if looks == LOOKS:
             os.kill(pid, signal.SIGKILL)
         time.sleep(PERIOD_S)
 
 
 if __name__ == "__main__":
-    _guard(int(sys.argv[1]))
+    _guard(int(sys.argv[1]), int(sys.argv[2]))

@@ -109,3 +109,22 @@ def test_a_guardian_ends_with_its_process(guarded: Guarded) -> None:
     guarded.kill()
     guarded.wait(TIMEOUT_S)
     until(lambda: has_ended(guardian))
+
+
+ORPHANING = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+print(child.stdout.readline().strip(), child.pid, flush=True)
+input()
+"""
+
+
+def test_a_process_whose_parent_has_ended_is_ended() -> None:
+    pipe = subprocess.PIPE
+    busy = GUARDED.replace("for line in sys.stdin", "for line in []")  # it does not mind that its input ends
+    with subprocess.Popen([sys.executable, "-c", ORPHANING, busy], stdin=pipe, stdout=pipe, text=True) as parent:
+        assert parent.stdout
+        said, pid = parent.stdout.readline().split()
+        assert said == "guarded"
+        parent.kill()
+    until(lambda: has_ended(int(pid)))

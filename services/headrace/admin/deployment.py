@@ -11,6 +11,7 @@ from headrace.fleet.calls import change_logging, give_order
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
+from headrace.guardian import Guardian
 from headrace.loop_thread import LoopThread
 from headrace.telemetry import logs
 
@@ -33,11 +34,14 @@ class AdminReplica:
         metrics = self._thread.start(START_TIMEOUT_S)
         self._membership = Membership(process_entry(process_id, "admin", metrics), on_change=self._update)
         self._membership.join()
+        self._guardian = Guardian()
+        self._guardian.keep()
 
     def _update(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
     def check_health(self) -> None:
+        self._guardian.keep()
         if not self._thread.is_alive:
             raise RuntimeError("the admin port has ended")
 
