@@ -92,9 +92,13 @@ def test_failures_may_be_allowed() -> None:
 
 def test_a_model_with_objectives_that_nobody_asked_is_missed() -> None:
     objectives = {"mail-spam": Objectives(p99_ms=100)}
-    expected = ["mail-spam: expected requests, as it has objectives, found none"]
+    expected = ["mail-spam: expected requests, found none"]
     assert missed([FAST], objectives) == expected
     assert missed([FAST, Row("mail-spam", 0, 0, 0.0, 0.0, 0.0, 0.0)], objectives) == expected
+
+
+def test_a_model_that_was_to_be_asked_and_was_not_is_missed() -> None:
+    assert missed([FAST, Row("mail-spam", 0, 0, 0.0, 0.0, 0.0, 0.0)], {}) == ["mail-spam: expected requests, found none"]
 
 
 def test_a_run_without_any_request_is_missed() -> None:

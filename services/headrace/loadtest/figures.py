@@ -47,8 +47,8 @@ def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
 
 def missed(rows: Sequence[Row], objectives: Mapping[str, Objectives]) -> list[str]:
     """One sentence for each objective that these figures do not meet."""
-    silent = objectives.keys() - {row.model for row in rows if row.requests}
-    sentences = [f"{model}: expected requests, as it has objectives, found none" for model in sorted(silent)]
+    silent = {*objectives, *(row.model for row in rows)} - {row.model for row in rows if row.requests}
+    sentences = [f"{model}: expected requests, found none" for model in sorted(silent)]
     if not rows and not silent:
         sentences.append("expected requests, found none")
     for row in rows:

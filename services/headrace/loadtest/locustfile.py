@@ -72,18 +72,18 @@ def task_for(shots: Sequence[Shot]) -> Task:
     return task
 
 
-def tasks_for(url: str, repository: Path, say: Say) -> list[Task]:
-    """The tasks of all models that are served, repeated by weight; says which are left out, and why.
+def tasks_for(url: str, repository: Path, say: Say) -> dict[str, Task]:
+    """The task of each model that is served; says which are left out, and why.
 
     Raises StartFailed if the server does not say what it serves.
     """
-    tasks: list[Task] = []
+    tasks: dict[str, Task] = {}
     for model in served_models(url):
         try:
             if reason := not_ready(url, model):
                 say(f"left out {model}: not ready ({reason})")
                 continue
-            tasks += [task_for(_shots_for(url, model, repository, say))] * zoo.WEIGHTS.get(model, 1)
+            tasks[model] = task_for(_shots_for(url, model, repository, say))
         except (OSError, ModelError) as error:
             say(f"left out {model}: {error}")
     return tasks
@@ -117,12 +117,13 @@ def _set_clock(**_: object) -> None:
 def _begin(environment: Environment, **_: object) -> None:
     assert environment.parsed_options is not None
     assert environment.runner is not None
+    found: dict[str, Task] = {}
     try:
-        Caller.tasks = tasks_for(environment.host or "", Path(environment.parsed_options.models), _say)
+        found = tasks_for(environment.host or "", Path(environment.parsed_options.models), _say)
     except StartFailed as error:
-        Caller.tasks = []
         _say(f"left out everything: {error}")
-    Caller.record = Record()
+    Caller.tasks = [task for model, task in found.items() for _ in range(zoo.WEIGHTS.get(model, 1))]
+    Caller.record = Record(found)
     seconds = environment.parsed_options.seconds
     if not Caller.tasks:
         environment.process_exit_code, seconds = _NOTHING_TO_ASK, 0

@@ -1,6 +1,7 @@
 """What became of each request, exactly: Locust's own table keeps times above 100 ms to two digits."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
 
@@ -10,17 +11,17 @@ __all__ = ["Record"]
 
 
 class Record:
-    """Times and failures by model, since it was made: the moment that the users start.
+    """Times and failures by model, since it was made: the moment that the users start. `models` are those to be asked.
 
     Written as `{"ran_s", "took_s", "models": {name: {"times_ms": [...], "failures": {reason: count}}}}`: the users ran
     for `ran_s`, the last answer came after `took_s`, and `times_ms` has one time a request, failed ones too, in
     milliseconds with three decimals.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, models: Iterable[str] = ()) -> None:
         self.began_s = perf_counter()
         self.ran_s = self.took_s = 0.0
-        self.times_ms: dict[str, list[float]] = defaultdict(list)
+        self.times_ms: dict[str, list[float]] = defaultdict(list, {model: [] for model in models})
         self.failures: dict[str, Counter[str]] = defaultdict(Counter)
 
     def add(self, model: str, took_ms: float, failure: str | None) -> None:
