@@ -181,8 +181,9 @@ def _option(place: tuple[int | str, ...]) -> str:
 
 
 def cluster_address() -> str | None:
-    """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine."""
-    return os.environ.get("RAY_ADDRESS") or None
+    """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine, which Ray calls "local"."""
+    address = os.environ.get("RAY_ADDRESS")
+    return None if address in ("", "local") else address
 
 
 def own_authorization() -> dict[str, str]:

@@ -59,11 +59,20 @@ def _base() -> Path:
 
 
 def _check_base(base: Path) -> None:
-    mode = base.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    """Raises StartFailed if another user could put something else in the place of `base` or of what lies in it."""
+    trusted = {0, os.getuid(), Path("/").stat().st_uid}  # in a user namespace the machine's root has another number
+    base = base.resolve()
+    for folder in (base, *base.parents):
+        status = folder.stat()
+        if status.st_uid not in trusted:
+            found = f"one of user {status.st_uid}"
+        elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+            found = f"mode {stat.S_IMODE(status.st_mode):04o}"
+        else:
+            continue
         raise StartFailed(
-            f"{base}: expected a folder whose entries are their owners' (chmod +t), found mode "
-            f"{stat.S_IMODE(mode):04o}, where anybody may replace them; set TMPDIR to another folder"
+            f"{folder}: expected a folder of root or of user {os.getuid()} whose entries are their owners' (chmod +t), "
+            f"found {found}, where others may replace them; set TMPDIR to another folder"
         )
 
 

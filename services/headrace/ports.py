@@ -1,5 +1,6 @@
 """Are the ports free, and may they face whom they face? Asked before anything is started or imported that is heavy."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,39 +13,54 @@ from headrace.keys.file import read_keys
 from headrace.keys.key import utc_now
 from headrace.keys.tls import make_context
 
-__all__ = ["check_exposure", "check_ports"]
+__all__ = ["check_exposure", "hold_ports"]
 
 
-def check_ports(settings: Settings) -> None:
-    """Raise StartFailed at once if a port is taken; later a gateway would silently share it with its holder.
+@contextmanager
+def hold_ports(settings: Settings) -> Iterator[None]:
+    """Have both ports, so that only gateways and admin processes of this user can listen on them, while this lasts.
 
-    The two of ours must not share one either, by whatever names: each would get connections of the other.
+    Raises StartFailed at once if one is taken; later a gateway would silently share it with its holder. The two of ours
+    must not share one either, by whatever names: each would get connections of the other.
     """
     data, admin = (settings.gateway.host, settings.gateway.port), (settings.admin.host, settings.admin.port)
-    with _bound(data):
+    with _hold(data, "--port"):
         try:
-            with _bound(admin):
-                return
+            held = _hold(admin, "--admin-port")
         except StartFailed as error:
             taken = error
-    with _bound(admin):  # it was free, but for the data port
+        else:
+            with held:
+                yield
+            return
+    with _hold(admin, "--admin-port"):  # it was free, but for the data port
         raise StartFailed(
             f"expected two ports, found {_named(data)} for data and {_named(admin)} for admin; "
             "set --port or --admin-port"
         ) from taken
 
 
-@contextmanager
-def _bound(place: tuple[str, int]) -> Iterator[None]:
-    """Hold a port for a moment, so that nobody else can. Raises StartFailed if somebody else has it."""
-    with socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(place)
-            probe.listen(1)  # the kernel lets two share a port that neither listens on
-        except OSError as error:  # a name that nobody knows has a number of its own, which strerror does not know
-            raise StartFailed(f"cannot listen on {_named(place)}: {error.strerror}") from None
-        yield
+def _hold(place: tuple[str, int], option: str) -> socket.socket:
+    """A socket that has a port without listening; the port is free again once it is closed or this process has ended.
+
+    Raises StartFailed if anybody listens there or holds it so. The kernel knows who that may be: in this network
+    namespace, whoever's it is, at addresses that overlap.
+    """
+    sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a platform that ended may linger
+        sock.bind(place)
+        sock.listen(1)  # the kernel lets two share a port that neither listens on
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # from now on with nobody
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # but those of this user that want it, as ours do
+        sock.shutdown(socket.SHUT_RD)  # no longer listens, and stays bound
+    except OSError as error:  # a name that nobody knows has a number of its own, which strerror does not know
+        sock.close()
+        todo = f"; end what has it, maybe a platform that still starts, or set {option}"
+        raise StartFailed(
+            f"cannot listen on {_named(place)}: {error.strerror}{todo if error.errno == errno.EADDRINUSE else ''}"
+        ) from None
+    return sock
 
 
 def _named(place: tuple[str, int]) -> str:

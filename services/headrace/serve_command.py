@@ -9,7 +9,7 @@ from headrace.config import Settings, cluster_address, prepare_ray
 from headrace.errors import StartFailed
 from headrace.life import Life
 from headrace.own_folder import begin_run
-from headrace.ports import check_exposure, check_ports
+from headrace.ports import check_exposure, hold_ports
 from headrace.processes import kill_below
 from headrace.telemetry import logs
 from headrace.terminal import divert, err, log_traceback, out, progress_bar
@@ -25,7 +25,11 @@ _DRAIN_S = 28.0
 
 def serve(settings: Settings) -> int:
     """Serve until a signal; the exit code. Raises StartFailed if it cannot, when nothing of it runs any more."""
-    check_ports(settings)
+    with hold_ports(settings):
+        return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
     if warning := check_exposure(settings):
         err.print(f"headrace: {warning}", markup=False)
     versions = _servable(settings)

@@ -2,20 +2,28 @@
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from tests.platform.running import free_port
 
 from headrace.config import AdminSettings, GatewaySettings, Settings
+from headrace.edge.server import listen
 from headrace.errors import StartFailed
-from headrace.ports import check_ports
+from headrace.ports import hold_ports
 
 
 def settings(data: tuple[str, int], admin: tuple[str, int]) -> Settings:
     return Settings(
         gateway=GatewaySettings(host=data[0], port=data[1]), admin=AdminSettings(host=admin[0], port=admin[1])
     )
+
+
+def take(settings: Settings) -> None:
+    with hold_ports(settings):
+        pass
 
 
 @pytest.fixture
@@ -32,18 +40,84 @@ def test_one_port_for_both_is_refused_under_whatever_names(port: int, data: str,
     with pytest.raises(
         StartFailed, match=r"^expected two ports, found .* for data and .* for admin; set --port or"
     ) as said:
-        check_ports(settings((data, port), (admin, port)))
+        take(settings((data, port), (admin, port)))
     assert "\n" not in said.value.message
 
 
 def test_one_port_at_addresses_that_share_nothing_is_two_ports(port: int) -> None:
-    check_ports(settings(("127.0.0.1", port), ("127.0.0.2", port)))
-    check_ports(settings(("127.0.0.1", port), ("::1", port)))
+    take(settings(("127.0.0.1", port), ("127.0.0.2", port)))
+    take(settings(("127.0.0.1", port), ("::1", port)))
 
 
-def test_asking_leaves_nothing_behind(port: int) -> None:
+def test_ports_are_free_again_once_they_are_not_held(port: int) -> None:
     for _ in range(3):
-        check_ports(settings(("127.0.0.1", port), ("127.0.0.1", free_port())))
+        take(settings(("127.0.0.1", port), ("127.0.0.1", free_port())))
+    with pytest.raises(StartFailed, match="expected two ports"):
+        take(settings(("127.0.0.1", port), ("127.0.0.1", port)))
+    take(settings(("127.0.0.1", port), ("127.0.0.1", free_port())))
+
+
+@pytest.mark.parametrize("first", HOSTS)
+@pytest.mark.parametrize("second", HOSTS)
+def test_of_two_platforms_that_start_on_one_port_before_either_listens_the_second_is_told(
+    port: int, first: str, second: str
+) -> None:
+    """Whichever of the ports it is, and while the first's gateways come, are all gone and come again."""
+    others = [
+        settings((second, port), ("127.0.0.1", free_port())),
+        settings(("127.0.0.1", free_port()), (second, port)),
+    ]
+
+    def refused() -> None:
+        for other, option in zip(others, ("--port", "--admin-port"), strict=True):
+            with pytest.raises(StartFailed) as said:
+                take(other)
+            assert re.search(
+                f"^cannot listen on .*:{port}: Address already in use; end .*, or set {option}$", str(said.value)
+            )
+
+    for held in (
+        settings((first, port), ("127.0.0.1", free_port())),
+        settings(("127.0.0.1", free_port()), (first, port)),
+    ):
+        with hold_ports(held):
+            for _ in range(2):
+                refused()
+                with listen(first, port), listen(first, port):
+                    refused()
+
+
+def test_platforms_on_one_port_of_addresses_that_share_nothing_start_beside_each_other(port: int) -> None:
+    with hold_ports(settings(("127.0.0.1", port), ("127.0.0.1", free_port()))):
+        take(settings(("127.0.0.2", port), ("127.0.0.1", free_port())))
+
+
+def test_connections_reach_those_that_listen_and_never_who_only_holds_the_port(port: int) -> None:
+    with hold_ports(settings(("127.0.0.1", port), ("127.0.0.1", free_port()))):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with listen("127.0.0.1", port) as gateway:
+            for _ in range(50):
+                with socket.create_connection(("127.0.0.1", port)):
+                    gateway.accept()[0].close()
+
+
+def test_a_platform_that_is_killed_holds_no_port_whatever_it_had_started(port: int) -> None:
+    starting = (
+        "import subprocess, sys; from headrace.ports import hold_ports; from tests.cli.test_ports import settings\n"
+        "with hold_ports(settings(('127.0.0.1', int(sys.argv[1])), ('127.0.0.1', int(sys.argv[2])))):\n"
+        "    subprocess.Popen(['cat'])\n"
+        "    print('holds', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", starting, str(port), str(free_port())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as platform:
+        assert platform.stdout
+        assert platform.stdout.readline() == b"holds\n"
+        with pytest.raises(StartFailed, match="Address already in use"):
+            take(settings(("127.0.0.1", port), ("127.0.0.1", free_port())))
+        platform.kill()
+        platform.wait()
+        take(settings(("127.0.0.1", port), ("127.0.0.1", free_port())))
 
 
 @pytest.fixture
@@ -60,17 +134,17 @@ def test_a_port_that_somebody_has_is_named(taken: int, host: str) -> None:
     shown = "[::]" if host == "::" else host
     for data, admin in (((host, taken), ("127.0.0.1", free_port())), (("127.0.0.1", free_port()), (host, taken))):
         with pytest.raises(StartFailed, match=re.escape(f"cannot listen on {shown}:{taken}: Address already in use")):
-            check_ports(settings(data, admin))
+            take(settings(data, admin))
 
 
 def test_a_port_that_somebody_has_is_not_laid_to_the_data_port(taken: int) -> None:
     with pytest.raises(StartFailed, match=f"cannot listen on 127.0.0.1:{taken}: Address already in use"):
-        check_ports(settings(("127.0.0.3", taken), ("127.0.0.1", taken)))
+        take(settings(("127.0.0.3", taken), ("127.0.0.1", taken)))
 
 
 def test_a_name_that_nobody_knows_is_said_as_the_resolver_says_it(port: int) -> None:
     with pytest.raises(StartFailed) as said:
-        check_ports(settings(("nosuch.invalid", port), ("127.0.0.1", free_port())))
+        take(settings(("nosuch.invalid", port), ("127.0.0.1", free_port())))
     with pytest.raises(socket.gaierror) as resolver:
         socket.getaddrinfo("nosuch.invalid", port, socket.AF_INET)
     assert said.value.message == f"cannot listen on nosuch.invalid:{port}: {resolver.value.strerror}"

@@ -14,7 +14,7 @@ from tests.greeting.wires import PLACE, Wire, as_bytes, replica
 
 from headrace.channel.frames import Cancel, Hello, Ping, Tell
 from headrace.channel.greeting import Greeting
-from headrace.channel.server import GREET_S, MAX_STRANGERS, ChannelServer
+from headrace.channel.server import GREET_S, MAX_GREETED, MAX_STRANGERS, ChannelServer
 
 
 async def fate(channel: ChannelServer, data: Sequence[bytes]) -> Wire:
@@ -98,6 +98,35 @@ async def test_a_greeting_that_was_meant_for_another_replica_opens_nothing() -> 
     wire = Wire(replica())
     wire.hear(as_bytes(Greeting(TOKEN, "/run/another.sock").hello))
     assert (wire.is_cut, wire.written) == (True, b"")
+
+
+async def test_a_greeting_that_somebody_has_heard_opens_nothing_again() -> None:
+    channel = replica()
+    gateway, hello = Wire(channel), as_bytes(Greeting(TOKEN, PLACE).hello)
+    for is_open in (True, False):  # its gateway's channel still lives, and lives no more
+        gateway.hear(hello)
+        for _ in range(2):
+            replayer = Wire(channel)
+            replayer.hear(hello + as_bytes(Ping()))
+            assert (replayer.is_cut, replayer.written) == (True, b"")
+        assert len(channel.peers) == is_open
+        gateway.abort()
+        await asyncio.sleep(0)
+        gateway = Wire(channel)
+    assert await Wire(channel).is_served()
+
+
+async def test_greetings_are_remembered_up_to_a_bound_and_strangers_take_none_of_it() -> None:
+    channel = replica()
+    first, *others = (Greeting(TOKEN, PLACE).hello for _ in range(MAX_GREETED + 1))
+    assert channel.answer_to(first)
+    for hello in others[:-1]:
+        assert channel.answer_to(hello)
+        assert channel.answer_to(Hello(hello.nonce[::-1], hello.proof)) is None
+    assert channel.answer_to(first) is None
+    assert channel.answer_to(others[-1])
+    assert len(channel.greeted) == MAX_GREETED
+    assert channel.answer_to(others[0]) is None
 
 
 async def test_a_thousand_silent_strangers_keep_no_gateway_out() -> None:

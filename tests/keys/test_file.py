@@ -83,12 +83,46 @@ def test_an_id_that_is_not_there_cannot_be_revoked(path: Path, make: Make) -> No
         revoke_key(path, "feed")
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o602])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620, 0o602, 0o444, 0o460])
 def test_a_file_that_is_not_its_owners_alone_is_refused(path: Path, make: Make, mode: int) -> None:
     add_key(path, make()[0])
     path.chmod(mode)
-    with pytest.raises(StartFailed, match=f"keys.json: expected mode 0600, its owner's alone, found {mode:04o}"):
+    with pytest.raises(
+        StartFailed, match=f"keys.json: expected mode 0600, or 0440 of a mounted secret, found {mode:04o}; chmod"
+    ):
         read_keys(path)
+
+
+def test_a_secret_that_is_mounted_for_a_group_is_taken(path: Path, make: Make) -> None:
+    add_key(path, make()[0])
+    path.chmod(0o440)
+    assert len(read_keys(path)) == 1
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o440])
+def test_what_another_user_keeps_for_a_group_is_taken_and_what_its_group_may_write_is_not(
+    path: Path, make: Make, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_key(path, make()[0])
+    path.chmod(mode)
+    user = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    assert len(read_keys(path)) == 1
+    path.chmod(mode | 0o020)
+    with pytest.raises(StartFailed, match=r"found 06[26]0|found 0460"):
+        read_keys(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o440])
+def test_who_could_read_the_file_can_read_it_after_a_key_was_made(path: Path, make: Make, mode: int) -> None:
+    add_key(path, make()[0])
+    path.chmod(mode)
+    group = os.getgroups()[-1] if os.getgroups() else os.getgid()
+    os.chown(path, -1, group)
+    add_key(path, make()[0])
+    status = path.stat()
+    assert stat.S_IMODE(status.st_mode) == mode
+    assert mode == 0o600 or status.st_gid == group
 
 
 def test_what_is_no_file_is_refused_with_its_path(path: Path) -> None:

@@ -21,6 +21,15 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def belong_to_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a folder to another user; who may not do so becomes another user."""
+    if os.getuid() == 0:
+        os.chown(path, 12345, -1)
+    else:
+        user = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: user)
+
+
 @pytest.fixture(params=[0o000, 0o022, 0o777], ids=oct)
 def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
     before = os.umask(request.param)
@@ -50,14 +59,24 @@ def test_the_folder_is_the_same_for_every_process_of_a_user(tmp_path: Path) -> N
     assert len({each.stdout for each in done}) == 1
 
 
-def test_a_folder_that_another_user_made_first_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, user = os.getuid(), os.getuid() + 1
-    (tmp_path / f"headrace-{user}").mkdir(mode=0o777)
-    monkeypatch.setattr(os, "getuid", lambda: user)
+@pytest.fixture
+def squatted(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A user whose folder somebody else has made, in a temporary folder that is root's."""
+    user = 2**31 + os.getpid()
+    folder = Path("/tmp") / f"headrace-{user}"
+    folder.mkdir(mode=0o777)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: user)
+        yield user
+    folder.rmdir()
+
+
+def test_a_folder_that_another_user_made_first_is_refused(squatted: int) -> None:
     with pytest.raises(
-        StartFailed, match=f"expected a folder of user {user}, found a folder of user {other}; remove it"
+        StartFailed, match=rf"expected a folder of user {squatted}, found a folder of user \d+; remove it"
     ):
-        own_folder(tmp_path)
+        own_folder()
 
 
 def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
@@ -78,12 +97,34 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
         own_folder(tmp_path)
 
 
-def test_a_folder_where_anybody_may_rename_it_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    with pytest.raises(StartFailed, match=r"found mode 0777, where anybody may replace them; set TMPDIR"):
-        own_folder(tmp_path)
-    tmp_path.chmod(0o1777)
-    own_folder(tmp_path)
+@pytest.mark.parametrize("open_mode", [0o777, 0o770, 0o707, 0o2775])
+@pytest.mark.parametrize("below", [".", "b", "b/c"])
+def test_a_folder_that_others_may_rename_or_one_above_it_is_refused(tmp_path: Path, open_mode: int, below: str) -> None:
+    base = tmp_path / below
+    base.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "link").symlink_to(base)
+    tmp_path.chmod(open_mode)
+    for each in (base, tmp_path / "link"):
+        with pytest.raises(
+            StartFailed, match=f"^{tmp_path}: .*found mode {open_mode:04o}, where others .*; set TMPDIR"
+        ):
+            own_folder(each)
+    assert not list(base.glob("headrace-*"))
+    tmp_path.chmod(open_mode | 0o1000)
+    own_folder(base)
+
+
+@pytest.mark.parametrize("below", [".", "b/c"])
+def test_a_folder_in_one_of_another_user_is_refused(
+    tmp_path: Path, below: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tmp_path / below
+    base.mkdir(parents=True, exist_ok=True)
+    belong_to_another(tmp_path, monkeypatch)
+    with pytest.raises(
+        StartFailed, match=r"expected a folder of root or of user .* found one of user \d+, where others"
+    ):
+        own_folder(base)
 
 
 def test_a_temporary_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

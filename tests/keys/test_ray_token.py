@@ -1,5 +1,6 @@
 """Where the secret lies that opens Ray's ports, and who can read it. Nothing of Ray runs here."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.config import prepare_ray
+from headrace.config import cluster_address, prepare_ray
 from headrace.errors import StartFailed
 from headrace.own_folder import begin_run
 
@@ -110,8 +111,25 @@ def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
     }
     run = begin_run()
     monkeypatch.setattr(os, "chmod", not_ours)
-    with pytest.raises(StartFailed, match=f"mounted: expected mode 0600 or 0440, found 0{open_mode:o}.*; chmod 440"):
+    with pytest.raises(
+        StartFailed,
+        match=f"mounted: expected mode 0600, or 0440 .*, found 0{open_mode:o}.*: Operation not .*; chmod 440",
+    ):
         prepare_ray(run)
+
+
+def test_ones_own_token_file_on_what_cannot_be_written_is_not_called_anothers(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_only(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o644))}
+    run = begin_run()
+    monkeypatch.setattr(os, "chmod", read_only)
+    with pytest.raises(StartFailed, match="cannot be changed here: Read-only file system; chmod 440 it where") as said:
+        prepare_ray(run)
+    assert "another" not in said.value.message
 
 
 def test_a_secret_that_is_mounted_for_a_group_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,6 +145,21 @@ def test_a_token_file_that_is_not_used_is_left_alone(home: Path, name: str) -> N
     path = token_file(home / ".ray" / "auth_token", 0o644)
     prepared()
     assert mode(path) == 0o644
+
+
+@pytest.mark.parametrize("address", ["", "local"])
+def test_what_ray_takes_for_a_node_of_its_own_is_a_lone_node_with_a_secret_of_its_own(address: str) -> None:
+    os.environ["RAY_ADDRESS"] = address
+    run = prepared()
+    assert cluster_address() is None
+    assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(run / "ray-token")
+    assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
+
+
+@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "localhost:6379", "ray://head:10001"])
+def test_whatever_else_ray_address_says_is_a_cluster(address: str) -> None:
+    os.environ["RAY_ADDRESS"] = address
+    assert cluster_address() == address
 
 
 def test_a_lone_nodes_servers_are_told_to_stay_on_loopback_and_a_clusters_are_not() -> None:

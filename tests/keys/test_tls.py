@@ -114,8 +114,14 @@ def test_nothing_older_than_tls_1_2_is_spoken(pair: Pair) -> None:
 def test_a_key_that_others_can_read_is_refused(pair: Pair) -> None:
     write_pair(*pair)
     pair.key.chmod(0o640)
-    with pytest.raises(StartFailed, match=r"tls\.key: expected mode 0600, its owner's alone, found 0640"):
+    with pytest.raises(StartFailed, match=r"tls\.key: expected mode 0600, or 0440 of a mounted secret, found 0640"):
         make_context(*pair)
+
+
+def test_a_key_that_is_mounted_as_secrets_are_is_taken(pair: Pair) -> None:
+    write_pair(*pair)
+    pair.key.chmod(0o440)
+    make_context(*pair)
 
 
 def test_what_is_missing_is_named(pair: Pair) -> None:

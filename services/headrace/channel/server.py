@@ -47,6 +47,8 @@ _CLOSE_S = 1.0
 # come in one turn of the loop, and a gateway among them is to be heard before it is the first.
 GREET_S = 5.0
 MAX_STRANGERS = 256
+# Greetings that are remembered, so that they open nothing again; only who has the token makes one more.
+MAX_GREETED = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class ChannelServer:
         self.place = place
         self.peers: set[_Peer] = set()
         self.strangers: dict[_Peer, None] = {}  # the oldest first
+        self.greeted: dict[bytes, None] = {}  # nonces, the oldest first
         self.farewell: list[Frame] = []
 
     def accept(self) -> FrameStream:
@@ -97,6 +100,16 @@ class ChannelServer:
             del self.strangers[first]
             first.stream.abort()
         return peer.stream
+
+    def answer_to(self, hello: Hello) -> Welcome | None:
+        """None to a stranger, who may also have heard what a gateway said and say it again."""
+        welcome = answer_to(hello, self.welcome, self.token, self.place)
+        if welcome is None or hello.nonce in self.greeted:
+            return None
+        self.greeted[hello.nonce] = None
+        if len(self.greeted) > MAX_GREETED:
+            del self.greeted[next(iter(self.greeted))]
+        return welcome
 
     def say_going_away(self) -> None:
         """Ask every gateway to send nothing new; what was accepted is still answered."""
@@ -161,7 +174,7 @@ class _Peer:
 
     def _greet(self, frame: Frame, _: list[Tensor]) -> None:
         server = self._server
-        welcome = answer_to(frame, server.welcome, server.token, server.place) if isinstance(frame, Hello) else None
+        welcome = server.answer_to(frame) if isinstance(frame, Hello) else None
         if welcome is None:
             raise BadRequest("frame: expected a greeting from one that has the channel's token")
         self._patience.cancel()

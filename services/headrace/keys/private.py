@@ -13,39 +13,51 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_private(path: Path) -> None:
-    """Raises StartFailed unless `path` is a file that group and others can neither read nor write."""
-    mode = _mode(path)
-    if mode & _OTHERS:
-        raise StartFailed(f"{path}: expected mode 0600, its owner's alone, found {mode:04o}; chmod 600 {path}")
+    """Raises StartFailed unless `path` is a file that others can neither read nor write.
+
+    Its group may read it if it is not this user's to write, by its owner or its mode: so secrets are mounted.
+    """
+    status = _status(path)
+    if not _is_private(status):
+        todo = "chmod 600" if status.st_uid == os.getuid() else "chmod 440"
+        raise StartFailed(f"{path}: {_expected(status)}; {todo} {path}")
 
 
 def make_private(path: Path) -> bool:
-    """Take from group and others what they may do with a file; False if that was nothing.
+    """Take from group and others what they may do with a file that `check_private` refuses; False if it does not.
 
-    Raises StartFailed if it is not this user's to change, but for what its group may read: so secrets are mounted.
+    Raises StartFailed if it cannot be changed.
     """
-    mode = _mode(path)
-    if not mode & _OTHERS:
+    status = _status(path)
+    if _is_private(status):
         return False
     try:
-        path.chmod(mode & ~_OTHERS)
-    except OSError:
-        if mode & (_OTHERS & ~stat.S_IRGRP):
-            raise StartFailed(
-                f"{path}: expected mode 0600 or 0440, found {mode:04o} in another user's file; chmod 440 {path}"
-            ) from None
-        return False
+        path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS)
+    except OSError as error:
+        raise StartFailed(
+            f"{path}: {_expected(status)}, which cannot be changed here: {os.strerror(error.errno or 0)}; "
+            "chmod 440 it where it comes from"
+        ) from None
     return True
 
 
-def _mode(path: Path) -> int:
+def _is_private(status: os.stat_result) -> bool:
+    is_ours = status.st_uid == os.getuid() and bool(status.st_mode & stat.S_IWUSR)
+    return not status.st_mode & (_OTHERS if is_ours else _OTHERS & ~stat.S_IRGRP)
+
+
+def _expected(status: os.stat_result) -> str:
+    return f"expected mode 0600, or 0440 of a mounted secret, found {stat.S_IMODE(status.st_mode):04o}"
+
+
+def _status(path: Path) -> os.stat_result:
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError as error:
         raise _cannot("read", path, error) from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise StartFailed(f"{path}: expected a file, found something else")
-    return stat.S_IMODE(mode)
+    return status
 
 
 def read_private(path: Path) -> bytes:
@@ -60,7 +72,8 @@ def read_private(path: Path) -> bytes:
 def replace_private(path: Path, data: bytes) -> None:
     """Write a file of mode 0600 whole or not at all: a reader sees the old one or the new one, never a part.
 
-    Its owner stays who it was, so that root may change a service's file. Raises StartFailed.
+    Its owner stays who it was, and so does a group that may read it: root may change a service's file. Raises
+    StartFailed.
     """
     path = path.resolve()  # through a link, to the file that it names
     try:
@@ -70,13 +83,21 @@ def replace_private(path: Path, data: bytes) -> None:
                 making.flush()
                 os.fsync(making.fileno())
                 if path.exists():
-                    os.fchown(making.fileno(), path.stat().st_uid, -1)
+                    _keep_readers(making.fileno(), path.stat())
                 Path(making.name).replace(path)
             except BaseException:
                 Path(making.name).unlink()
                 raise
     except OSError as error:
         raise _cannot("write", path, error) from None
+
+
+def _keep_readers(descriptor: int, before: os.stat_result) -> None:
+    if _is_private(before) and before.st_mode & stat.S_IRGRP:
+        os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+    else:
+        os.fchown(descriptor, before.st_uid, -1)
 
 
 def _cannot(do: str, path: Path, error: OSError) -> StartFailed:
