@@ -13,7 +13,7 @@ from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_file
 from headrace_models.precision import rows_tolerance
 from headrace_models.reasons import sentence
 from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
-from headrace_models.spec import Batching
+from headrace_models.spec import FILE_NAME, Batching
 from headrace_models.trials import DATATYPES, is_setting
 from headrace_models.zoo.draft import GOLDEN_FILE, ONNX_FILE, Draft, write_version
 
@@ -85,13 +85,17 @@ def _read(onnx_file: Path) -> _Given:
 
 
 def _beside(onnx_file: Path, name: str) -> Path:
-    """The file of weights that the ONNX file names: one of the same folder, also where that is full of links."""
-    file = onnx_file.parent / name
-    if not _NAME.fullmatch(name) or name in _OURS or file.resolve().parent != onnx_file.resolve().parent:
-        reason = f'expected weights inside or in a file beside it, found them in "{name}"; {_INSIDE}'
-        raise BadSpec(str(onnx_file), reason)
-    if not file.is_file():
+    """The file of weights that the ONNX file names: one of its folder, or of the one where a link to it leads."""
+    place = "expected weights inside or in a file beside it"
+    if name in _OURS or not re.fullmatch(FILE_NAME, name):
+        called = f'of letters, digits, spaces and "._()+-" and not called {" or ".join(_OURS)}'
+        raise BadSpec(str(onnx_file), f'{place}, {called}, found them in "{name}"; {_INSIDE}')
+    folders = onnx_file.parent.resolve(), onnx_file.resolve().parent
+    file = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if file is None:
         raise BadSpec(str(onnx_file), f'expected its weights in "{name}" beside it, found no such file; {_INSIDE}')
+    if file.resolve().parent not in folders:
+        raise BadSpec(str(onnx_file), f'{place}, found "{name}" to be a link to another folder; {_INSIDE}')
     return file
 
 

@@ -1,10 +1,11 @@
 """What an ONNX file says of itself that its runtime does not tell; read by the `onnx` package, which may be missing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnx import GraphProto
+    from onnx import GraphProto, TensorProto
 
 __all__ = ["read_graph", "shapeless_inputs", "weight_files"]
 
@@ -23,8 +24,17 @@ def read_graph(file: Path) -> "GraphProto | None":
 
 def weight_files(graph: "GraphProto") -> list[str]:
     """The other files that its weights are in, as it names them."""
-    named = {e.value for held in graph.initializer for e in held.external_data if e.key == "location"}
+    named = {e.value for held in _tensors(graph) for e in held.external_data if e.key == "location"}
     return sorted(named)
+
+
+def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
+    """Its weights, its constants, and those of the graphs in its branches and loops."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        yield from (attribute.t, *attribute.tensors)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from _tensors(inner)
 
 
 def shapeless_inputs(graph: "GraphProto") -> list[str]:

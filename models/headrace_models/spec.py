@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 __all__ = [
     "DTYPES",
+    "FILE_NAME",
     "Activation",
     "AudioRate",
     "AudioSpec",
@@ -67,7 +68,9 @@ DTYPES: Mapping[str, np.dtype[np.generic]] = {
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
 TensorName = Annotated[str, Field(min_length=1, max_length=256)]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+# One of the version's own folder, which is not hidden.
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9._ ()+-]{0,127}$"
+FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Axis = Annotated[int, Field(ge=-1)]
 
 

@@ -40,6 +40,15 @@ def test_what_runtimes_say_of_memory_is_one_error(error: Exception) -> None:
     assert "GiB" not in str(told.value)
 
 
+def test_the_log_has_a_sentence_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    def run() -> NoReturn:
+        raise RuntimeError("out of memory: /srv/models/m/1/model.onnx\n" + "at some place of some file\n" * 100)
+
+    with pytest.raises(OutOfMemory):
+        within_memory(run)
+    assert [record.message for record in caplog.records] == ["out of memory: out of memory: model.onnx"]
+
+
 def test_another_failure_stays_what_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         within_memory(lambda: 1 / 0)

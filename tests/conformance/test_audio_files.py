@@ -48,6 +48,16 @@ def fmt(kind: int = 1, channels: int = 1, rate_hz: int = 16_000, bits: int = 16)
     return b"fmt ", struct.pack("<HHIIHH", kind, channels, rate_hz, rate_hz * width, width, bits)
 
 
+# The kinds of sound that an extensible format may name, by their GUIDs.
+PCM_KIND, FLOAT = (bytes([kind, *bytes.fromhex("00000000001000800000aa00389b71")]) for kind in (1, 3))
+
+
+def extensible(kind: bytes, **more: int) -> tuple[bytes, bytes]:
+    """WAVE_FORMAT_EXTENSIBLE, as many recorders write it."""
+    name, plain_format = fmt(0xFFFE, **more)
+    return name, plain_format + struct.pack("<HHI", 22, more.get("bits", 16), 4) + kind
+
+
 def streaming(pcm: bytes, size: int) -> bytes:
     """As writers write who cannot go back: both lengths are this one."""
     return riff(fmt(), size=size) + b"data" + struct.pack("<I", size) + pcm
@@ -186,6 +196,17 @@ def test_what_is_before_and_behind_the_sound_is_passed_over() -> None:
     assert bytes(read_wav(riff(others[0], fmt(), others[1], (b"data", PCM), others[0]), RATES).pcm) == PCM
 
 
+@pytest.mark.parametrize("before", [(), ((b"bext", bytes(602)),)])
+def test_an_extensible_format_of_pcm_is_pcm(before: tuple[tuple[bytes, bytes], ...]) -> None:
+    told = read_wav(riff(*before, extensible(PCM_KIND), (b"data", PCM)), RATES)
+    assert (told.rate_hz, bytes(told.pcm)) == (16_000, PCM)
+
+
+def test_sound_that_looks_like_a_format_is_left_as_it_is() -> None:
+    sound = b"".join(extensible(PCM_KIND)).replace(b"fmt ", b"fmt \x28\0\0\0")
+    assert bytes(read_wav(riff(fmt(), (b"data", sound)), RATES).pcm) == sound
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [
@@ -198,7 +219,8 @@ def test_what_is_before_and_behind_the_sound_is_passed_over() -> None:
         (wav(PCM + b"\0", width=3), "found 1 of 24 bits at 16000 Hz"),
         (
             riff(fmt(3, bits=32), (b"data", PCM)),
-            "expected a WAV file of 16-bit PCM whose header is whole in the first chunk, found: unknown format: 3",
+            "expected a WAV file of 16-bit PCM whose header is whole in the first chunk "
+            "and within 16 KiB, found: unknown format: 3",
         ),
         (riff((b"data", PCM), fmt()), "found: data chunk before fmt chunk"),
         (riff(fmt()), "found: fmt chunk and/or data chunk missing"),
@@ -210,9 +232,13 @@ def test_what_is_before_and_behind_the_sound_is_passed_over() -> None:
         (FILES["a FLAC file"], "found: file does not start with RIFF id"),
         (b"RIFX" + wav()[4:], "found: file does not start with RIFF id"),
         (riff(*[(b"JUNK", b"")] * 100_000, fmt(), (b"data", PCM)), "found: "),
-        (riff((b"JUNK", bytes(20_000)), fmt(), (b"data", PCM)), "found: "),
+        (riff((b"JUNK", bytes(20_000)), fmt(), (b"data", PCM)), "within 16 KiB, found: "),
+        (riff(fmt(), (b"iXML", bytes(20_000)), (b"data", PCM)), "within 16 KiB, found: "),
+        (riff(extensible(FLOAT), (b"data", PCM)), "found: unknown "),
+        (riff(extensible(PCM_KIND, channels=2), (b"data", PCM)), "found 2 of 16 bits at 16000 Hz"),
+        (riff(extensible(PCM_KIND, bits=24), (b"data", PCM)), "found 1 of 24 bits at 16000 Hz"),
     ],
-    ids=range(16),
+    ids=range(20),
 )
 def test_another_wav_file_is_refused_with_what_was_expected_and_found(body: bytes, found: str) -> None:
     with pytest.raises(BadRequest) as caught:

@@ -46,6 +46,14 @@ def test_a_wrong_setting_is_refused_by_its_name(body: bytes, field: str) -> None
     assert "passwd" not in raised.value.message
 
 
+@pytest.mark.parametrize("depth", [200, 252, 253, 254, 255, 300, 1000, 1023, 1024, 30_000])
+@pytest.mark.parametrize(("opening", "end"), [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")])
+def test_any_depth_beside_a_null_is_refused(depth: int, opening: str, end: str) -> None:
+    for member in ('"log_info":null', '"log_warning":{"a":null}'):
+        with pytest.raises(BadRequest):
+            changed_logging(LogSettings(), f'{{{member},"log_file":{opening * depth}null{end * depth}}}'.encode())
+
+
 def test_what_is_no_json_is_refused() -> None:
     with pytest.raises(BadJson):
         changed_logging(LogSettings(), b"{")

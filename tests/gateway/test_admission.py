@@ -9,10 +9,14 @@ from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange
 from headrace.errors import Overloaded, ShuttingDown
 from headrace.gateway.admission import Admission, DoorLimits
+from headrace.gateway.routes import ROUTES
 from headrace.gateway.server import DataPolicy
 from headrace.keys import KeyRing
 from headrace.keys.key import issue
 from headrace.telemetry.events import Silent
+
+# Doors whose handlers read bodies without another thread.
+SMALL = {"metadata", "settings"}
 
 
 class Door:
@@ -125,6 +129,29 @@ def test_the_data_port_counts_the_places_of_each_key() -> None:
         stack.enter_context(policy.place(admitted(ben)))
     assert admission.in_flight == 0
     admitted(ann)
+
+
+SMALL_BYTES = 8 << 10
+
+
+@pytest.mark.parametrize("template", sorted({r.template for r in ROUTES if r.method == "POST" and r.door in SMALL}))
+@pytest.mark.parametrize("own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"])
+def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -> None:
+    policy = DataPolicy(Door().admission, Silent(), None, own, Changes("http"))
+    for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
+        exchange = Exchange("POST", {}, "peer", limit)
+        (exchange.door,) = {r.door for r in ROUTES if (r.method, r.template) == ("POST", template)}
+        exchange.params = {"model": "m"} if "{model}" in template else {}
+        policy.admit(exchange, template)
+        assert exchange.max_body_bytes == expected
+
+
+def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
+    policy = DataPolicy(Door().admission, Silent(), None, {"m": 1 << 20}, Changes("http"))
+    exchange = Exchange("POST", {}, "peer", 1000)
+    exchange.door, exchange.params = "infer", {"model": "m"}
+    policy.admit(exchange, "/v2/models/{model}/infer")
+    assert exchange.max_body_bytes == 1 << 20
 
 
 def test_what_drains_lets_nobody_in_but_those_that_have_begun() -> None:

@@ -113,6 +113,16 @@ def test_what_is_no_unsigned_integer_is_refused(element: str) -> None:
     refusal(data=f"[{element},0]", datatype="UINT64")
 
 
+@pytest.mark.parametrize(
+    "rows", ["[1],{}", "[1],[],{}", "[],{}", "[],[],{}", "[null],{}", "[NaN],{}", '["a"],{}', "[true],{}"]
+)
+@pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32", "INT64"])
+def test_what_stands_in_the_place_of_a_row_is_refused(datatype: str, rows: str) -> None:
+    for other in ("{}", '{"a":1}', "7", '"b"', "null", "true", "[]", "[[1]]"):
+        for count in (2, 3):
+            refusal(data=f"[[{rows.replace('{}', other)}]]", datatype=datatype, shape=(count, 1))
+
+
 def test_elements_lost_in_uneven_nesting_are_not_made_up() -> None:
     refusal(data="[[1],[]]")
     refusal(data="[]")

@@ -30,7 +30,10 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 def rows_of(spec: ModelSpec, *rows: "np.ndarray") -> "np.ndarray":
     """What the model is asked when these rows are sent by name."""
-    body = orjson.dumps({"instances": [{"x": row.tolist()} for row in rows]})
+    return asked(spec, orjson.dumps({"instances": [{"x": row.tolist()} for row in rows]}))
+
+
+def asked(spec: ModelSpec, body: bytes) -> "np.ndarray":
     document, tail = infer_document(parse(body), spec)
     return to_array(Codec(spec).read(document, memoryview(tail)).inputs[0])
 
@@ -44,3 +47,13 @@ def test_rows_by_name_are_stacked_to_the_bit(spec: ModelSpec, length: int) -> No
 def test_a_long_row_and_a_short_one_are_refused(spec: ModelSpec) -> None:
     with pytest.raises(BadRequest, match=r"instances\[1\]: expected the shape \[13107\] of the first row, found \[4\]"):
         rows_of(spec, LONG, LONG[:4])
+
+
+@pytest.mark.parametrize("other", ["{}", '{"x":null}', "7", '"a"'])
+@pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32"])
+def test_what_stands_in_the_place_of_a_row_is_refused(spec: ModelSpec, datatype: str, other: str) -> None:
+    (x,) = spec.inputs
+    typed = spec.model_copy(update={"inputs": (x.model_copy(update={"datatype": datatype}),)})
+    for rows in ("[null],[]", "[1]", "[true],[]", '["a"]', "[]"):
+        with pytest.raises(BadRequest):
+            asked(typed, f'{{"instances":[{rows},{other}]}}'.encode())

@@ -26,6 +26,13 @@ def test_a_model_that_answers_is_ready(served: Plain, body: bytes) -> None:
     assert served.ask("POST", INDEX, body)[:2] == (200, [READY])
 
 
+@pytest.mark.parametrize("path", [INDEX, "/v2/logging", "/v2/trace/setting", "/v2/systemsharedmemory/unregister"])
+def test_a_large_body_is_refused_before_it_is_read(served: Plain, path: str) -> None:
+    status, answer, _ = served.ask("POST", path, b'{"x":[' + b"[]," * 3000 + b"[]]}")
+    assert (status, answer["code"]) == (413, "body_too_large")
+    assert served.ask("POST", path, b"{" + b" " * 8000)[0] == 400
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_triton_s_clients_read_it(served: Plain, client: str) -> None:
     assert Call(client, served.port)("get_model_repository_index") == [READY]

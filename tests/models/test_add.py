@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from tests.models import graphs
-from tests.models.graphs import FLOAT_X, FLOAT_Y, Value, node
+from tests.models.graphs import FLOAT, FLOAT_X, FLOAT_Y, Value, node
 
 from headrace import backends
 from headrace_models.add import add
@@ -215,6 +215,70 @@ def test_a_folder_of_links_to_one_other_folder_is_as_good(
     for name in ("given.onnx", "given.onnx.data"):
         (linked / name).symlink_to(file.parent / name)
     assert "given.onnx.data" in read_version(add(linked / "given.onnx", "mine", root)).spec.files
+
+
+@pytest.mark.parametrize("name", ["_given.data", "given (1).onnx.data", "a b", "a+b", "0"])
+def test_weights_beside_it_may_be_called_much(apart: Callable[..., Path], root: Path, name: str) -> None:
+    folder = add(apart(location=name), "mine", root)
+    assert name in read_version(folder).spec.files
+    (folder / name).write_bytes(bytes(12))
+    with pytest.raises(BadSpec, match=r"expected SHA-256") as caught:
+        verify(read_version(folder))
+    line = int(caught.value.place.rpartition(":")[2])
+    assert name in (folder / "model.toml").read_text(encoding="utf-8").splitlines()[line - 1]
+
+
+@pytest.mark.parametrize("apart_from", ["link", "file"])
+def test_weights_beside_a_link_to_it_or_beside_it_come_along(
+    apart: Callable[..., Path], root: Path, tmp_path: Path, apart_from: str
+) -> None:
+    file, linked = apart(), tmp_path / "linked"
+    linked.mkdir()
+    (linked / "other.onnx").symlink_to(file)
+    if apart_from == "file":
+        (file.parent / "given.onnx.data").rename(linked / "given.onnx.data")
+    assert "given.onnx.data" in read_version(add(linked / "other.onnx", "mine", root)).spec.files
+
+
+def test_a_link_beside_a_link_leads_nowhere_else(apart: Callable[..., Path], root: Path, tmp_path: Path) -> None:
+    file, linked, secret = apart(), tmp_path / "linked", tmp_path / "secret"
+    linked.mkdir()
+    secret.mkdir()
+    (file.parent / "given.onnx.data").rename(secret / "given.onnx.data")
+    (linked / "other.onnx").symlink_to(file)
+    (linked / "given.onnx.data").symlink_to(secret / "given.onnx.data")
+    with pytest.raises(BadSpec, match=r"beside it, found .* to be a link to another folder"):
+        add(linked / "other.onnx", "mine", root)
+
+
+def held_apart() -> onnx.TensorProto:
+    held = numpy_helper.from_array(np.ones((1, 3), np.float32), "big")
+    held.ClearField("raw_data")
+    held.data_location = TensorProto.EXTERNAL
+    held.external_data.add(key="location", value="held")
+    return held
+
+
+def branches(nodes: list[onnx.NodeProto], *weights: TensorProto) -> onnx.NodeProto:
+    output = helper.make_tensor_value_info("z", FLOAT, [1, 3])
+    graph = helper.make_graph(nodes, "branch", [], [output], weights)
+    return node("If", "yes", "z", then_branch=graph, else_branch=graph)
+
+
+CONSTANT = node("Constant", "", "z", value=held_apart())
+HELD = {
+    "a constant": CONSTANT,
+    "a branch": branches([node("Identity", "big", "z")], held_apart()),
+    "a constant of a branch": branches([CONSTANT]),
+    "a branch of a branch": branches([branches([CONSTANT])]),
+}
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_weights_come_along_wherever_in_the_graph_they_are(save: Save, root: Path, what: str) -> None:
+    file = save([HELD[what], node("Add", "x z")], yes=np.array(True))
+    (file.parent / "held").write_bytes(np.ones(3, np.float32).tobytes())
+    assert "held" in read_version(add(file, "mine", root)).spec.files
 
 
 def test_weights_that_are_not_there_are_named_with_the_way_out(apart: Callable[..., Path], root: Path) -> None:

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from threading import Thread
 
 import pytest
 
@@ -101,6 +103,30 @@ def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
     os.close(end)
     assert read == sorted(read), "those that were written are in order"
     assert lines.dropped == dropped
+
+
+def test_a_line_that_comes_while_another_is_put_blocks_nobody() -> None:
+    """A garbage collection runs anywhere, and what it ends may log, as a task does whose error nobody fetched."""
+    disk, between = Disk(1 << 20), [0]
+
+    def interrupt(*_: object) -> None:
+        between[0] += 1
+        lines.put(b"between\n")
+
+    def put() -> None:
+        sys.setprofile(interrupt)
+        for _ in range(100):
+            lines.put(b"put\n")
+        sys.setprofile(None)
+
+    with writer(disk.write) as lines:
+        putting = Thread(target=put, daemon=True)
+        putting.start()
+        putting.join(20)
+        assert not putting.is_alive()
+        lines.flush()
+    assert between[0] > 100
+    assert sorted(disk.lines) == ["between"] * between[0] + ["put"] * 100
 
 
 def _is_whole(text: bytes) -> bool:

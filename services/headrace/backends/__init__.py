@@ -1,10 +1,10 @@
 """Backends run a loaded model; each runtime is imported when a model asks for it."""
 
 from headrace.backends.contract import Backend, Stoppable
-from headrace.backends.refused import refuses_inputs
+from headrace.backends.refused import reason_without_values, refuses_inputs
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Backend", "Stoppable", "load", "refuses_inputs"]
+__all__ = ["Backend", "Stoppable", "load", "reason_without_values", "refuses_inputs"]
 
 
 def load(version: ModelVersion, name: str) -> Backend:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from headrace.errors import OutOfMemory
+from headrace_models.reasons import sentence
 
 __all__ = ["within_memory"]
 
@@ -31,7 +32,7 @@ def within_memory(run: Callable[..., T], *arguments: object) -> T:
     except Exception as error:
         if not (isinstance(error, MemoryError) or _SAID.search(str(error))):
             raise
-        log.warning("out of memory: %s", str(error)[:500])
+        log.warning("out of memory: %s", sentence(str(error)))
     # Not in the except clause: the new error would hold the old one, which holds the frames that hold the tensors, and
     # whoever tries half of the batch again would have less memory for it.
     raise OutOfMemory("the model needs more memory for this batch than its device has left")

@@ -2,7 +2,9 @@
 
 import re
 
-__all__ = ["refuses_inputs"]
+from headrace_models.reasons import sentence
+
+__all__ = ["reason_without_values", "refuses_inputs"]
 
 # ONNX Runtime, in InvalidArgument: an index beyond a table (Gather, GatherND, ScatterElements), Gemm, Conv, Expand; in
 # Fail: "Attempting to broadcast an axis by a dimension other than 1", "MatMul dimension mismatch", "cannot be reshaped
@@ -17,6 +19,8 @@ _SAID = re.compile(
     r"|is invalid for input of size",
     re.IGNORECASE,
 )
+# A number, alone or behind what it is the value of; those in names stay.
+_NUMBER = re.compile(r"(?<![\w.])-?\d[\w.]*")
 
 
 def refuses_inputs(error: Exception) -> bool:
@@ -25,3 +29,8 @@ def refuses_inputs(error: Exception) -> bool:
     In a batch that may be the fault of whoever put it together; of one request alone it is its caller's.
     """
     return bool(_SAID.search(str(error)))
+
+
+def reason_without_values(error: Exception) -> str:
+    """What a runtime says of inputs that do not fit, without the numbers in it: some are its callers'."""
+    return _NUMBER.sub("#", sentence(str(error)))

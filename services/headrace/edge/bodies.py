@@ -73,7 +73,10 @@ def _without_nulls(body: bytes) -> bytes:
         return body
     if not isinstance(document, dict):
         return body
-    return orjson.dumps({name: _given(value) for name, value in document.items() if value is not None})
+    try:
+        return orjson.dumps({name: _given(value) for name, value in document.items() if value is not None})
+    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes, and than pydantic takes
+        return body
 
 
 def _given(value: object) -> object:

@@ -1,5 +1,6 @@
 """Audio files where a stream of PCM is expected: known by their first bytes, and WAV read as what is in it."""
 
+import re
 import wave
 from collections.abc import Sequence
 from io import BytesIO
@@ -16,6 +17,11 @@ _MAX_HEADER_BYTES = 16 << 10
 # Writers that do not know it yet give a length of 0 or of the most that there can be.
 _ANY_LENGTH = b"\xff\xff\xff\xff"
 _SAMPLE_BYTES = 2
+# WAVE_FORMAT_EXTENSIBLE of PCM says the same as PCM's own format does, and more; Python reads it from 3.12 on only.
+_EXTENSIBLE_PCM = re.compile(
+    rb"(?<=fmt \x28\0\0\0)\xfe\xff(?=.{22}\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71)", re.DOTALL
+)
+_PCM = b"\1\0"
 # MPEG audio, layer III: kbit/s and samples a second by their indices, of version 1, then of 2 and 2.5.
 _BIT_RATES = (
     (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -51,15 +57,16 @@ def begins_as_wav(body: bytes) -> bool:
 
 def read_wav(body: bytes, rates_hz: Sequence[int]) -> Wav:
     """Raises BadRequest for any other than mono 16-bit PCM of one of `rates_hz`, or if the header is not all here."""
-    file = BytesIO(body[:4] + _ANY_LENGTH + body[8:_MAX_HEADER_BYTES])
+    header = _EXTENSIBLE_PCM.sub(_PCM, body[8:_MAX_HEADER_BYTES])
+    file = BytesIO(body[:4] + _ANY_LENGTH + header)
     try:
         with wave.open(file) as reader:
             channels, width, rate_hz = reader.getnchannels(), reader.getsampwidth(), reader.getframerate()
             size, start = reader.getnframes() * _SAMPLE_BYTES, file.tell()
     except (wave.Error, EOFError) as error:
         raise BadRequest(
-            "body: expected a WAV file of 16-bit PCM whose header is whole in the first chunk, "
-            f"found: {str(error) or 'its end'}"
+            "body: expected a WAV file of 16-bit PCM whose header is whole in the first chunk and within "
+            f"{_MAX_HEADER_BYTES >> 10} KiB, found: {str(error) or 'its end'}"
         ) from None
     if (channels, width) != (1, _SAMPLE_BYTES) or rate_hz not in rates_hz:
         raise BadRequest(

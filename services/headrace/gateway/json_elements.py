@@ -128,10 +128,14 @@ def _texts(data: object, place: str) -> list[str]:
 
 
 def _flat(value: object) -> Iterator[object]:
-    """The elements of a nested array, whose depth has a limit, or of a flat one; arrays among those are elements."""
+    """The elements of a nested array, whose depth has a limit, or of a flat one; arrays among those are elements.
+
+    What stands in the place of an array is an element, too, which is for the caller to refuse.
+    """
     items = plain(value)
-    assert isinstance(items, list), "an array was read"
-    if items and isinstance(items[0], list):
+    if not isinstance(items, list):
+        yield items
+    elif items and isinstance(items[0], list):
         for item in items:
             yield from _flat(item)
     else:

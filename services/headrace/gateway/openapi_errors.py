@@ -9,7 +9,7 @@ from http import HTTPStatus
 
 from headrace.edge.problems import LEFT, STATUS, shapes_of, status_of
 from headrace.edge.routes import Route
-from headrace.errors import HeadraceError
+from headrace.errors import KINDS
 from headrace.gateway.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
 from headrace.gateway.openapi_schemas import REF, STRING, Schema, record
 from headrace.gateway.routes import PUBLIC_PATHS, Handler
@@ -81,11 +81,7 @@ def _statuses(route: Route[Handler]) -> set[int]:
 
 def _codes_by_status() -> dict[int, list[str]]:
     found: dict[int, set[str]] = {status: set() for status in STATUS.values() if status != LEFT}
-    for kind in _family(HeadraceError):
+    for kind in KINDS:
         if (status := status_of(kind(""))) in found:
             found[status].add(kind.code)
     return {status: sorted(codes) for status, codes in sorted(found.items())}
-
-
-def _family(root: type[HeadraceError]) -> list[type[HeadraceError]]:
-    return [root, *(kind for child in root.__subclasses__() for kind in _family(child))]

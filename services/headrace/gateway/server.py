@@ -23,6 +23,9 @@ __all__ = ["DataPolicy", "watch_loop"]
 # A block is seen but for the part of it in which no timer was due; so the period is well below what matters.
 _LAG_PERIOD_S = 0.02
 _FREE = nullcontext()
+# Doors whose bodies have a few fields, which are read on the loop: the most that one may take of it is a few ms.
+_SMALL_DOORS = frozenset({"metadata", "settings"})
+_MAX_SMALL_BODY_BYTES = 8 << 10
 
 
 class DataPolicy:
@@ -57,9 +60,14 @@ class DataPolicy:
             check_media(exchange.door, exchange)
             if exchange.door == "settings":
                 self._changes.check(exchange)
-            model = exchange.params.get("model", "")
-            if model in self._bodies and may_use(exchange, model):
-                exchange.max_body_bytes = self._bodies[model]
+            self._limit_body(exchange)
+
+    def _limit_body(self, exchange: Exchange) -> None:
+        model = exchange.params.get("model", "")
+        if exchange.door in _SMALL_DOORS:
+            exchange.max_body_bytes = min(exchange.max_body_bytes, _MAX_SMALL_BODY_BYTES)
+        elif model in self._bodies and may_use(exchange, model):
+            exchange.max_body_bytes = self._bodies[model]
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:
         return _FREE if exchange.door in FREE_DOORS else self._admission.place(_owner(exchange))

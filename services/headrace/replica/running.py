@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.backends import Backend, refuses_inputs
+from headrace.backends import Backend, reason_without_values, refuses_inputs
 from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory, RunStopped
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.replica.counters import Execution
@@ -166,7 +166,7 @@ class Runner:
             return error
         shapes = {name: array.shape for name, array in part.items()}
         if refuses_inputs(error):  # in words of the runtime's, which are for the log alone
-            log.info("inputs of the shapes %s were refused: %s", shapes, str(error)[:500])
+            log.info("inputs of the shapes %s were refused: %s", shapes, reason_without_values(error))
             return BadRequest(f"{self._named_inputs}: expected values and lengths that the model takes, found others")
         log.error("inputs of the shapes %s failed", shapes, exc_info=error)
         return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")

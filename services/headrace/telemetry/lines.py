@@ -1,8 +1,7 @@
 """Lines on their way to a file that may be full, blocked or gone: whoever has one neither waits for it nor fails."""
 
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Full, Queue
+from queue import SimpleQueue
 from threading import Event, Thread
 
 __all__ = ["LineWriter", "Write"]
@@ -18,13 +17,14 @@ class LineWriter:
     """Writes whole lines from a thread of its own. Those that find no room are dropped and counted.
 
     `notice` says a number of dropped lines in a line, which is written as soon as there is room.
-    `put` is for one thread at a time.
+    `put` is for one thread at a time, which may come again while it is in there: a garbage collection can run anywhere,
+    and what it ends may log. So what waits is in a SimpleQueue, the one kind that bears this.
     """
 
     def __init__(self, write: Write, notice: Callable[[int], bytes]) -> None:
         self._write = write
         self._notice = notice
-        self._waiting: Queue[bytes | Event | None] = Queue(MAX_WAITING)
+        self._waiting: SimpleQueue[bytes | Event | None] = SimpleQueue()
         self._crowded_out = self._failed = self._noticed = 0
         self._is_mid_line = False
         Thread(target=self._work, name="log lines", daemon=True).start()
@@ -35,22 +35,20 @@ class LineWriter:
         return self._crowded_out + self._failed
 
     def put(self, line: bytes) -> None:
-        try:
-            self._waiting.put_nowait(line)
-        except Full:
+        if self._waiting.qsize() < MAX_WAITING:
+            self._waiting.put(line)
+        else:
             self._crowded_out += 1
 
     def flush(self) -> None:
         """Wait until what was put is written or dropped; for a moment only, if the file is blocked."""
         passed = Event()
-        with suppress(Full):
-            self._waiting.put(passed, timeout=_FLUSH_S)
-            passed.wait(_FLUSH_S)
+        self._waiting.put(passed)
+        passed.wait(_FLUSH_S)
 
     def close(self) -> None:
         """End the thread once it has written what was put; it ends with the process if it cannot."""
-        with suppress(Full):
-            self._waiting.put_nowait(None)
+        self._waiting.put(None)
 
     def _work(self) -> None:
         while (item := self._waiting.get()) is not None:
