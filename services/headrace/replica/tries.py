@@ -10,7 +10,7 @@ from headrace.replica.watch import LEAST_S, Run, Watch
 __all__ = ["Tries"]
 
 # The search for those at fault may take this many times what the batch was expected to take, and always LEAST_S: where
-# all of 64 are at fault and half of a batch's time is its base, it takes forty, and sixteen where that is a fifth.
+# all of 64 are at fault and half of a batch's time is its base, it takes forty, and nineteen where that is a fifth.
 _TIMES_EXPECTED = 30.0
 
 
