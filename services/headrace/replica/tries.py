@@ -59,7 +59,8 @@ class Tries:
 
     def begin(self) -> Run:
         """The next run: enter it in the thread that runs. Raises RunStopped if the last one was told to stop."""
-        self.check()
+        if self.last:
+            self.check()
         self.count += 1
         self.last = self._watch.run(self._expected_s, self._deadline_s, self._clock())
         return self.last
