@@ -99,6 +99,7 @@ def test_a_replica_tells_its_stages_apart() -> None:
     replica = PrometheusReplica(registry, "m", "1")
     replica.watch_batcher(Line())
     replica.batch_ran(3, 30, 6)
+    replica.batch_repeated(5)
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.0, compute_s=0.5, batch_rows=3))
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.125, compute_s=0.5, batch_rows=3))
     page = generate_latest(registry).decode()
@@ -110,6 +111,7 @@ def test_a_replica_tells_its_stages_apart() -> None:
     assert total(page, "headrace_queue_wait_seconds") == 0.5
     assert (total(page, "headrace_batch_base_seconds"), total(page, "headrace_batch_cell_seconds")) == (0.25, 0.125)
     assert total(page, "headrace_batch_cells_total") == 36
+    assert total(page, "headrace_batch_repeats_total") == 5
 
 
 @pytest.mark.parametrize("buckets", [SECONDS, BATCH_ROWS])

@@ -16,6 +16,7 @@ from headrace.batching import CostModel, size_of
 from headrace.errors import Blame, DeadlineExceeded, HeadraceError, Overloaded, RunStopped
 from headrace.replica.assembly import Part
 from headrace.replica.running import Ran, Runner
+from headrace.replica.tries import Tries
 from headrace.replica.watch import Run, Watch
 from headrace.telemetry.events import ReplicaEvents
 from headrace.tensor import Request
@@ -53,7 +54,7 @@ class Took:
         self._cells = self._longest = 1
 
     def saw(self, cells: int, longest: int, seconds: float) -> None:
-        """A batch succeeded whose longest row had so many cells. The last one of a size counts."""
+        """A batch succeeded at once, whose longest row had so many cells. The last one of a size counts."""
         self._seconds[size_of(cells)] = seconds
         self._cells, self._longest = max(self._cells, cells), max(self._longest, longest)
 
@@ -92,7 +93,7 @@ class Batches:
         self._proved_s = monotonic()
         self._is_quick = False  # the last batch was
         self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
-        self._in_executor: dict[Run, asyncio.Future[list[Ran | Exception]]] = {}
+        self._in_executor: dict[Tries, asyncio.Future[list[Ran | Exception]]] = {}
         self.took = Took()
 
     @property
@@ -116,22 +117,25 @@ class Batches:
             await self._announce(started)
         started_s = monotonic()
         expected_s = self._cost.seconds(cells)
-        run = self.watch.run(self.took.at_most(cells, longest, expected_s), deadline_s, started_s)
+        tries = Tries(self.watch, self.took.at_most(cells, longest, expected_s), deadline_s, started_s)
         try:
             if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
-                results = self._run_watched(parts, run)
+                results = self._runner.run(parts, tries)
             else:
-                results = await self._run_in_executor(parts, run)
+                results = await self._run_in_executor(parts, tries)
         except RunStopped:
-            raise self._stopped(run, pieces, cells, monotonic() - started_s) from None
+            raise self._stopped(tries, pieces, cells, monotonic() - started_s) from None
         finally:
-            if (ended := pieces[0].request.ended) and not run.is_doomed:
+            if (ended := pieces[0].request.ended) and not tries.are_doomed:
                 ended()
+            if tries.count > 1:
+                self._events.batch_repeated(tries.count - 1)
         ended_s = monotonic()
         self._is_quick = ended_s - started_s < INLINE_BELOW_S
         if not all(isinstance(result, Exception) for result in results):
             self._proved_s = ended_s
-            self.took.saw(cells, longest, ended_s - started_s)
+            if tries.count == 1:
+                self.took.saw(cells, longest, ended_s - started_s)
         self._events.batch_ran(rows, real_cells, cells - real_cells)
         return results
 
@@ -139,25 +143,22 @@ class Batches:
     def _may_hold_the_loop(self) -> bool:
         return self._lanes == 1 and self.watch.may_hold_the_loop
 
-    def _run_watched(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
-        with run:
-            return self._runner.run(parts, lambda: run.cause is not None)
-
-    async def _run_in_executor(self, parts: Sequence[Part], run: Run) -> list[Ran | Exception]:
-        future = self._loop.run_in_executor(self._executor, self._run_watched, parts, run)
-        self._in_executor[run] = future
+    async def _run_in_executor(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
+        future = self._loop.run_in_executor(self._executor, self._runner.run, parts, tries)
+        self._in_executor[tries] = future
         try:
             return await future
         finally:
-            del self._in_executor[run]
+            del self._in_executor[tries]
 
-    def _stopped(self, run: Run, pieces: Sequence[Piece], cells: int, took_s: float) -> HeadraceError:
-        """What becomes of all pieces of a run that was stopped; those who left are told here."""
+    def _stopped(self, tries: Tries, pieces: Sequence[Piece], cells: int, took_s: float) -> HeadraceError:
+        """What becomes of all pieces of a batch whose run was stopped; those who left are told here."""
         self._is_quick = False
-        log.warning("a run of %d requests was stopped after %.1f s: %s", len(pieces), took_s, run.cause)
-        if run.cause == "late":
+        log.warning("run %d of %d requests was stopped after %.1f s: %s", tries.count, len(pieces), took_s, tries.cause)
+        if tries.cause == "late":
             # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
-            self._cost.batch_ran(cells, cells, took_s, monotonic())
+            if tries.count == 1:
+                self._cost.batch_ran(cells, cells, took_s, monotonic())
             return DeadlineExceeded("the run was stopped, as the time of all its callers was over")
         self._is_in_doubt.set()
         blame: Blame = "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
@@ -173,9 +174,9 @@ class Batches:
             self._loop.call_soon_threadsafe(self._give_up, run)
 
     def _give_up(self, run: Run) -> None:
-        future = self._in_executor.get(run)
-        if future is not None and not future.done():
-            future.set_exception(RunStopped("the model did not end on this batch"))
+        for tries, future in self._in_executor.items():
+            if tries.last is run and not future.done():
+                future.set_exception(RunStopped("the model did not end on this batch"))
 
     async def _announce(self, started: Callable[[], None]) -> None:
         """Say that a suspect runs now. If that is the end of this process, those before it were answered."""

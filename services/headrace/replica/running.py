@@ -1,17 +1,18 @@
 """Runs batches on a backend, and finds out whose fault it was when one fails. In the executor's thread."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import NamedTuple
 
 import numpy as np
 
 from headrace.backends import Backend, reason_without_values, refuses_inputs
-from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory, RunStopped
+from headrace.errors import BadRequest, HeadraceError, InferenceFailed, OutOfMemory
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
 from headrace.replica.counters import Execution
+from headrace.replica.tries import Tries
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Ran", "Runner"]
@@ -20,6 +21,10 @@ log = logging.getLogger(__name__)
 
 # So few that a batch's base time counts for more than its rows.
 _FEW = 16
+# Where one more was found at fault, so many times fewer of the rest are tried together.
+_FEWER = 4
+# A model that fails only on several requests at a time says so once in so many seconds.
+_TELL_EVERY_S = 60.0
 
 
 class Ran(NamedTuple):
@@ -27,27 +32,6 @@ class Ran(NamedTuple):
 
     outputs: Part
     execution: Execution
-
-
-class _Budget:
-    """How many more runs a failed batch may cost: enough to find a handful of poisons, far from one for each part.
-
-    None at all once it `is_stopped`: what does not end would not end in a smaller batch either. `are_refusals`: all
-    that failed was inputs that do not fit, which callers may send as often as they like, and which fail soon.
-    """
-
-    def __init__(self, parts: int, is_stopped: Callable[[], bool]) -> None:
-        self._is_stopped = is_stopped
-        self._runs = 8 + 4 * parts.bit_length()
-        self.are_refusals = True
-
-    def check(self) -> None:
-        if self._is_stopped():
-            raise RunStopped("the model did not end on this batch")
-
-    def take(self) -> bool:
-        self._runs -= 1
-        return self._runs >= 0
 
 
 class Runner:
@@ -60,71 +44,75 @@ class Runner:
         names = [f'"{name}"' for name in spec.required_inputs]
         self._named_inputs = f"input{'s' * (len(names) > 1)} {', '.join(names)}"
         self.safe_cells = inf
+        self._told_s = -inf
 
-    def run(self, parts: Sequence[Part], is_stopped: Callable[[], bool] = lambda: False) -> list[Ran | Exception]:
+    def run(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
         """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
 
-        With one part at fault that takes about the time of two more such batches. Where very many are refused for what
-        they hold, the rest is run one by one. A request of a model that is served
-        unbatched is a batch as it is. Raises RunStopped if it `is_stopped`.
+        With one part at fault that takes about the time of two more such batches. Where the `tries` have no time left,
+        what did not run by then has failed. A request of a model that is served unbatched is a batch as it is.
+        Raises RunStopped if a run was told to stop.
         """
-        budget = _Budget(len(parts), is_stopped)
-        return self._run(parts, budget) if self._is_batched else [self._run_alone(part, budget) for part in parts]
+        return self._run(parts, tries) if self._is_batched else [self._run_alone(part, tries) for part in parts]
 
-    def _run(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
-        ran = self._try(parts, budget)
+    def _run(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
+        ran = self._try(parts, tries)
         if not isinstance(ran, Exception):
             return ran
-        return [self._as_ours(ran, parts[0])] if len(parts) == 1 else self._search(parts, budget)
+        if len(parts) == 1:
+            return [self._as_ours(ran, parts[0])]
+        results = self._search(parts, tries)
+        if not any(isinstance(result, Exception) for result in results):
+            self._tell_of_company(ran, len(parts))
+        return results
 
-    def _try(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception] | Exception:
+    def _try(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception] | Exception:
         """What becomes of each part, or the error that they failed with together."""
-        budget.check()
-        if not budget.take():
-            if budget.are_refusals:
-                return [self._run_one(part, budget) for part in parts]
-            return [InferenceFailed("the model failed on this batch")] * len(parts)
+        if tries.are_over:
+            late = InferenceFailed("the model failed on this batch, and had no time for each request alone")
+            return [late] * len(parts)
         try:
-            return list(self._run_together(parts))
+            with tries.begin():
+                return list(self._run_together(parts))
         except (OutOfMemory, MemoryError):
-            return self._run_smaller(parts, budget)
+            return self._run_smaller(parts, tries)
         except Exception as error:
-            budget.check()
-            budget.are_refusals &= refuses_inputs(error)
+            tries.check()
             return error
 
-    def _run_one(self, part: Part, budget: _Budget) -> Ran | Exception:
-        budget.check()
-        try:
-            return self._run_together([part])[0]
-        except Exception as error:
-            budget.check()
-            return self._as_ours(error, part)
-
-    def _search(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+    def _search(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
         """What becomes of parts that failed together: one at fault is sought, and then the others run in one batch.
 
-        A few of the suspects are tried at a time: if they fail it is among them, and the rest waits for the end.
+        A few of the `suspects` are tried at a time: if they fail it is among them. Each that is found makes it likelier
+        that there are more, so that fewer are tried together next, and twice as many again while they succeed.
         """
-        results: dict[int, Ran | Exception] = {}
-        suspects, others = list(range(len(parts))), list[int]()
-        while suspects:
-            share = _share_of(len(suspects))
-            few, rest = suspects[:share], suspects[share:]
-            ran = self._try([parts[n] for n in few], budget)
-            if not isinstance(ran, Exception):
-                results.update(zip(few, ran, strict=True))
-                suspects = rest
-            elif len(few) > 1:
-                suspects, others = few, rest + others
-            else:
-                results[few[0]] = self._as_ours(ran, parts[few[0]])
-                suspects, others = [], rest + others
-        if others:
-            results.update(zip(others, self._run([parts[n] for n in others], budget), strict=True))
-        return [results[n] for n in range(len(parts))]
+        results = list[Ran | Exception]()
+        suspects, most = len(parts), _FEWER * len(parts)  # it is among so many of those that are left; 0: nobody knows
+        while left := parts[len(results) :]:
+            few = left[: _share_of(suspects) if suspects else most]
+            ran = self._try(few, tries)
+            if isinstance(ran, Exception) and len(few) > 1:
+                suspects = len(few)
+                continue
+            if isinstance(ran, Exception):
+                ran, suspects = [self._as_ours(ran, few[0])], 1
+            results += ran
+            if not suspects:
+                most *= 2
+                continue
+            suspects -= len(few)
+            if not suspects:
+                most = max(1, most // _FEWER)
+        return results
 
-    def _run_smaller(self, parts: Sequence[Part], budget: _Budget) -> list[Ran | Exception]:
+    def _tell_of_company(self, error: Exception, parts: int) -> None:
+        now_s = monotonic()
+        if now_s - self._told_s >= _TELL_EVERY_S:
+            self._told_s = now_s
+            text = "%d requests failed together and none of them in smaller batches: is the model right in batches?"
+            log.warning(text, parts, exc_info=error)
+
+    def _run_smaller(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
         rows, cells = sum(map(rows_of, parts)), _cells_of(parts, self._spec)
         if rows == 1:
             return [OutOfMemory("the device has no room for one row of this length")]
@@ -132,17 +120,18 @@ class Runner:
         log.warning("a batch of %d rows (%d cells) found no room: from now on at most half", rows, cells)
         if len(parts) > 1:
             half = len(parts) // 2
-            return self._run(parts[:half], budget) + self._run(parts[half:], budget)
-        return [_together([self._run([piece], budget)[0] for piece in split_rows(parts[0], -(-rows // 2))])]
+            return self._run(parts[:half], tries) + self._run(parts[half:], tries)
+        return [_together([self._run([piece], tries)[0] for piece in split_rows(parts[0], -(-rows // 2))])]
 
-    def _run_alone(self, part: Part, budget: _Budget) -> Ran | Exception:
+    def _run_alone(self, part: Part, tries: Tries) -> Ran | Exception:
         started_ns = monotonic_ns()
         try:
-            outputs = self._backend.run({name: part[name].copy() for name in self._spec.input_names})
+            with tries.begin():
+                outputs = self._backend.run({name: part[name].copy() for name in self._spec.input_names})
         except (OutOfMemory, MemoryError):
             return OutOfMemory("the device has no room for this request")
         except Exception as error:
-            budget.check()
+            tries.check()
             return self._as_ours(error, part)
         return Ran(outputs, Execution(1, 0, monotonic_ns() - started_ns, 0))
 

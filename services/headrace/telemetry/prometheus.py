@@ -186,6 +186,12 @@ class PrometheusReplica:
         )
         self._real_cells = cells.labels(model, version, "real")
         self._padding_cells = cells.labels(model, version, "padding")
+        self._repeats = Counter(
+            "headrace_batch_repeats",
+            "Runs beyond the first of batches that failed, to find out whose fault it was.",
+            ["model", "version"],
+            registry=registry,
+        ).labels(model, version)
         self._raw_waiting = gauge("headrace_preprocess_waiting", "Photos and texts that wait to become tensors now.")
         self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
         self._expired = Counter(
@@ -203,6 +209,9 @@ class PrometheusReplica:
         self._real_cells.inc(real_cells)
         if padding_cells:
             self._padding_cells.inc(padding_cells)
+
+    def batch_repeated(self, runs: int) -> None:
+        self._repeats.inc(runs)
 
     def request_served(self, times: Times) -> None:
         self._queue.observe(times.queue_s)
