@@ -109,7 +109,7 @@ class Runner:
         now_s = monotonic()
         if now_s - self._told_s >= _TELL_EVERY_S:
             self._told_s = now_s
-            text = "%d requests failed together, %s, and none of them in smaller batches: is the model right in batches?"
+            text = "%d requests failed together (%s), and none in smaller batches: is the model right in batches?"
             log.warning(text, parts, reason_without_values(error))
 
     def _run_smaller(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
