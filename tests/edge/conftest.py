@@ -1,9 +1,11 @@
 """A listener around a small application, and raw connections to it."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from headrace.edge.limits import EdgeLimits
 from headrace.edge.problems import problem
 from headrace.edge.server import listen, serve_http
 from headrace.errors import HeadraceError
+from headrace.keys import make_context
 
 IN_TIME_S = 5
 
@@ -77,26 +80,34 @@ class Caller:
                 return b""
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(IN_TIME_S):
+        while not is_so():
+            await asyncio.sleep(0)
+
+
 @dataclass
 class Listener:
     app: Echo
     address: tuple[str, int]
     stop: asyncio.Event
     done: "asyncio.Task[None]"
+    trusted: ssl.SSLContext | None = None
     callers: list[Caller] = field(default_factory=list)
 
     async def call(self) -> Caller:
-        caller = Caller(*await asyncio.open_connection(*self.address))
+        caller = Caller(*await asyncio.open_connection(*self.address, ssl=self.trusted))
         self.callers.append(caller)
         return caller
 
 
 @asynccontextmanager
-async def listening(limits: EdgeLimits | None = None) -> AsyncIterator[Listener]:
-    """A listener that must end in time when it is told to."""
+async def listening(limits: EdgeLimits | None = None, pair: tuple[Path, Path] | None = None) -> AsyncIterator[Listener]:
+    """A listener that must end in time when it is told to; `pair` are its certificate and the key of that."""
+    tls, trusted = (make_context(*pair), ssl.create_default_context(cafile=pair[0])) if pair else (None, None)
     app, stop, sock = Echo(), asyncio.Event(), listen("127.0.0.1", 0)
-    done = asyncio.create_task(serve_http(app, sock, stop, limits or EdgeLimits()))
-    listener = Listener(app, sock.getsockname(), stop, done)
+    done = asyncio.create_task(serve_http(app, sock, stop, limits or EdgeLimits(), tls))
+    listener = Listener(app, sock.getsockname(), stop, done, trusted)
     try:
         yield listener
     finally:

@@ -5,10 +5,12 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 
 import pytest
-from tests.edge.conftest import Caller, Listener, chunked, listening, request
+from tests.edge.conftest import Caller, Listener, chunked, listening, request, until
+from tests.keys.certificates import write_pair
 
 from headrace.edge.exchange import Response
 from headrace.edge.limits import EdgeLimits
@@ -326,13 +328,76 @@ async def test_a_caller_who_leaves_is_told_of_once() -> None:
         assert listener.app.bodies == [b"runs"]
 
 
-async def test_connections_beyond_the_cap_are_refused_and_the_others_served() -> None:
+async def test_connections_beyond_the_cap_are_refused_while_all_others_are_owed_an_answer() -> None:
+    async with listening(EdgeLimits(max_connections=2)) as listener:
+        listener.app.held = asyncio.Event()
+        callers = [await listener.call() for _ in range(2)]
+        for caller in callers:
+            await caller.send(request(b"1"))
+        await until(lambda: len(listener.app.bodies) == 2)
+        assert await (await listener.call()).rest() == b""
+        listener.app.held.set()
+        assert [await caller.answer() for caller in callers] == [(200, b"1")] * 2
+
+
+async def test_who_is_longest_idle_gives_way_to_who_comes() -> None:
     async with listening(EdgeLimits(max_connections=2)) as listener:
         first, second = await listener.call(), await listener.call()
+        for caller in (second, first):
+            assert await caller.ask(request(b"1")) == (200, b"1")
+        third = await listener.call()
+        assert await third.ask(request(b"3")) == (200, b"3")
+        assert await second.rest() == b""
         assert await first.ask(request(b"1")) == (200, b"1")
-        assert await second.ask(request(b"2")) == (200, b"2")
+        assert await (await listener.call()).ask(request(b"4")) == (200, b"4")
+        assert await third.rest() == b""
+
+
+@pytest.mark.parametrize("part", [request(b"whole")[:10], request(b"whole")[:-1]], ids=["head", "body"])
+async def test_what_arrives_gives_way_where_nobody_is_idle_and_only_there(part: bytes) -> None:
+    async with listening(EdgeLimits(max_connections=3)) as listener:
+        slow, later, idle = [await listener.call() for _ in range(3)]
+        await slow.send(part)
+        assert await idle.ask(request(b"1")) == (200, b"1")  # the part has been read by now
+        await later.send(part)
+        assert await idle.ask(request(b"2")) == (200, b"2")
+        busy = await listener.call()
+        assert await idle.rest() == b""
+        listener.app.held = asyncio.Event()
+        await busy.send(request(b"held"))
+        await until(lambda: listener.app.bodies[-1] == b"held")
+        await listener.call()
+        assert await slow.rest() == b""
+        listener.app.held.set()
+        assert await busy.answer() == (200, b"held")
+        await later.send(request(b"whole")[len(part) :])
+        assert await later.answer() == (200, b"whole")
+
+
+async def test_over_tls_only_who_never_had_an_answer_gives_way(tmp_path: Path) -> None:
+    pair = tmp_path / "tls.crt", tmp_path / "tls.key"
+    write_pair(*pair)
+    async with listening(EdgeLimits(max_connections=2), pair) as listener:
+        answered, idle = await listener.call(), await listener.call()
+        assert await answered.ask(request(b"1")) == (200, b"1")
+        third = await listener.call()
+        assert await third.ask(request(b"3")) == (200, b"3")
+        assert await idle.rest() == b""
         assert await (await listener.call()).rest() == b""
-        assert await first.ask(request(b"1")) == (200, b"1")
+        assert await answered.ask(request(b"1")) == (200, b"1")
+
+
+async def test_who_still_reads_an_answer_gives_way_to_nobody() -> None:
+    size = 8 << 20
+    async with listening(EdgeLimits(max_connections=1)) as listener:
+        listener.app.reply = lambda _: Response(200, b"a" * size)
+        caller = await listener.call()
+        caller.writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
+        await caller.send(request())
+        await until(lambda: bool(listener.app.bodies))
+        assert await (await listener.call()).rest() == b""
+        caller.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert (await caller.answer())[1] == b"a" * size
 
 
 async def test_a_connection_is_closed_after_its_last_request() -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.edge.conftest import IN_TIME_S, Caller, request
+from tests.edge.conftest import IN_TIME_S, Caller, request, until
 
 from headrace.edge.metrics import LIMITS, expose
 from headrace.edge.readers import Readers
@@ -59,8 +59,9 @@ async def exposing(
 
 async def test_a_page_is_made_in_the_form_that_the_request_asks_for() -> None:
     async with exposing() as place:
-        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (200, b"text/plain gzip")
-        assert await place.ask() == (200, b"None None")
+        plain = b"text/plain; version=0.0.4; charset=utf-8 "
+        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (200, plain + b"gzip")
+        assert await place.ask() == (200, plain)
 
 
 @pytest.mark.parametrize(("method", "target", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)])
@@ -85,8 +86,20 @@ async def test_one_address_cannot_take_all_connections() -> None:
     async with exposing() as place:
         for _ in range(LIMITS.max_connections_per_peer):
             await place.call("127.0.0.2")
-        assert (await place.ask())[0] == 200
-        assert await (await place.call("127.0.0.2")).rest() == b""
+        first = await place.call()
+        assert await first.ask(GET) == (await place.ask())
+        for _ in range(LIMITS.max_connections):  # those of one's own address give way
+            await place.call("127.0.0.2")
+        assert (await first.ask(GET))[0] == 200
+
+
+@pytest.mark.parametrize("said", [b"", GET[:10], request(b"a", method="GET", target="/metrics")[:-1]])
+async def test_neighbours_that_ask_nothing_hide_nothing_from_a_scraper_of_their_address(said: bytes) -> None:
+    async with exposing() as place:
+        for _ in range(LIMITS.max_connections + 1):
+            await (await place.call()).send(said)
+        for _ in range(3):
+            assert (await place.ask())[0] == 200
 
 
 class Slow:
@@ -101,12 +114,6 @@ class Slow:
         number = self.begun
         assert self.going.acquire(timeout=IN_TIME_S)
         return Page(b"%d" % number, "text/plain", [])
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(IN_TIME_S):
-        while not is_so():
-            await asyncio.sleep(0)
 
 
 async def test_a_page_that_takes_long_holds_nothing_else_up() -> None:
@@ -133,6 +140,27 @@ async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_give
         slow.going.release(6)
         assert [await scraper.answer() for scraper in scrapers[:5]] == [(200, b"1"), *[(200, b"2")] * 4]
         assert slow.begun == 2
+
+
+async def test_scrapers_share_a_page_whose_form_they_ask_for_each_in_a_way_of_its_own() -> None:
+    slow = Slow()
+    async with exposing(slow) as place:
+        scrapers = [await place.call() for _ in range(41)]
+        await scrapers[0].send(GET)
+        await until(lambda: slow.begun == 1)
+        for n, scraper in enumerate(scrapers[1:]):
+            odd = (
+                "text/plain;version=0.%d",
+                "application/openmetrics-text;version=%d.1",
+                "text/plain;version=x%d",
+                "%d/*",
+            )
+            await scraper.send(
+                request(b"", f"Accept: {odd[n % 4] % n}", f"Accept-Encoding: {n}", method="GET", target="/metrics")
+            )
+        assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
+        slow.going.release(len(scrapers))
+        assert {await scraper.answer() for scraper in scrapers[1:]} == {(200, b"2")}
 
 
 @pytest.fixture

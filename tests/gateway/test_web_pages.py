@@ -151,6 +151,30 @@ def test_a_browser_may_ask_before_a_request_without_a_key(opened: Plain, templat
     assert int(headers["access-control-max-age"]) > 0
 
 
+FIXED = (
+    "authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
+)
+# What openai's client for browsers sends, and what a tracing one adds.
+OPENAI = (
+    "authorization,content-type,openai-organization,openai-project,traceparent,x-stainless-arch,x-stainless-lang,"
+    "x-stainless-os,x-stainless-package-version,x-stainless-retry-count,x-stainless-runtime,x-stainless-timeout"
+)
+
+
+@pytest.mark.parametrize("names", [OPENAI, "x-a", "x-a, x-b", "X!#$%&'*+-.^_`|~9", "x" * 1024])
+def test_a_page_may_send_the_headers_that_it_asks_for(opened: Plain, names: str) -> None:
+    asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names}
+    status, _, headers = opened.ask("OPTIONS", "/v1/embeddings", headers=asked)
+    assert (status, headers["access-control-allow-headers"]) == (204, names)
+
+
+@pytest.mark.parametrize("names", ["", "*/*", "x-a,", ",x-a", "x-a,,x-b", "x-a;x-b", "x a", "x-\u00e9", "x" * 1025])
+def test_what_is_no_short_list_of_names_is_not_repeated(opened: Plain, names: str) -> None:
+    asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names}
+    status, _, headers = opened.ask("OPTIONS", "/v1/embeddings", headers=asked)
+    assert (status, headers["access-control-allow-headers"]) == (204, FIXED)
+
+
 def test_a_question_with_a_body_is_bounded_as_get_is(opened: Plain) -> None:
     asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST"}
     assert opened.ask("OPTIONS", INFER, b"a" * 65_536, asked)[0] == 204

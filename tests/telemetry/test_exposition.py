@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.telemetry.exposition import merge, render_of
+from headrace.telemetry.exposition import form_of, merge, render_of
 from headrace.telemetry.prometheus import BATCH_ROWS, SECONDS, PrometheusGateway, PrometheusReplica
 from headrace.tensor import Times
 
@@ -144,7 +144,29 @@ _PROMETHEUS = (
 )
 def test_a_page_has_the_form_that_is_asked_for(accept: str | None, content_type: str) -> None:
     render = render_of(CollectorRegistry())
+    assert render(*form_of(accept, "br, deflate")).content_type.startswith(f"{content_type}; charset=utf-8")
     assert render(accept, None).content_type.startswith(f"{content_type}; charset=utf-8")
-    compressed = render(accept, "gzip")
-    assert compressed.headers == [(b"content-encoding", b"gzip")]
-    assert b"process_open_fds" in gzip.decompress(compressed.content)
+    for asked in ((accept, "gzip"), form_of(accept, "br, gzip;q=1.0")):
+        compressed = render(*asked)
+        assert compressed.headers == [(b"content-encoding", b"gzip")]
+        assert b"process_open_fds" in gzip.decompress(compressed.content)
+
+
+def test_there_are_few_forms_however_many_ways_there_are_to_ask() -> None:
+    kinds = "text/plain", "application/openmetrics-text", "application/json", "*/*", ""
+    versions = "0.0.4", "1.0.0", "1.0.1", "2.0.0", "9.9.9.9", "x", ""
+    asked = [
+        f"{kind};version={version};escaping={escaping};q={n}"
+        for kind in kinds
+        for version in versions
+        for escaping in ("allow-utf-8", "underscores", "dots", "values", "mine", "yours")
+        for n in range(3)
+    ]
+    forms = {form_of(accept, encoding) for accept in asked for encoding in ("gzip", "GZIP;q=1", "br", "x" * 5000)}
+    assert len(forms) <= 2 * 10
+    assert {form_of(*form) for form in forms} <= forms
+
+
+def test_a_form_that_is_not_known_is_passed_over_for_one_that_is() -> None:
+    wished = "application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;escaping=dots;q=0.5"
+    assert form_of(wished, None) == form_of("application/openmetrics-text;version=1.0.0;escaping=dots", None)

@@ -1,4 +1,4 @@
-"""Requests that change how a server runs: no page of another site may send one.
+"""Requests that change something: how a server runs, or a state that it keeps. No page of another site may send one.
 
 A browser says whose page asks, by Origin and Sec-Fetch-Site, and sends other sites' requests without asking before only
 with the content types of forms. Callers that are no browsers say neither, and some of them no content type.
@@ -7,6 +7,7 @@ with the content types of forms. Callers that are no browsers say neither, and s
 from collections.abc import Collection
 from functools import lru_cache
 
+from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.exchange import Exchange
 from headrace.edge.framing import body_is_expected
 from headrace.edge.kinds import refusal
@@ -21,22 +22,34 @@ _OWN_SITES = (b"none", b"same-origin")
 
 
 class Changes:
-    """Admits changes from a server's own pages, which have its `scheme` and Host, from `origins`, and from no page."""
+    """Admits changes from a server's own pages, which have its `scheme` and Host, from `origins`, and from no page.
+
+    With ANY_ORIGIN among these every page may send steps of sequences, and still change nothing else.
+    """
 
     def __init__(self, scheme: str, origins: Collection[str] = ()) -> None:
         self._scheme = scheme.encode() + b"://"
         self._origins = frozenset(origin.encode() for origin in origins)
+        self._is_any = ANY_ORIGIN in origins
 
     def check(self, exchange: Exchange) -> None:
         """Raise ForeignOrigin for another site's page, or UnsupportedMedia for a body that is not said to be JSON."""
+        self._check_origin(exchange)
         headers = exchange.headers
-        origin, site = headers.get(b"origin"), headers.get(b"sec-fetch-site")
-        if not self._is_welcome(origin, site, headers.get(b"host", b"")):
-            raise ForeignOrigin("Origin: expected this server's own or one of origins under [gateway], found another")
         if body_is_expected(headers):
-            is_of_browser = origin is not None or any(name.startswith(b"sec-fetch-") for name in headers)
+            is_of_browser = b"origin" in headers or any(name.startswith(b"sec-fetch-") for name in headers)
             if why := _refusal(headers.get(b"content-type", b""), _JSON if is_of_browser else KINDS):
                 raise UnsupportedMedia(why)
+
+    def check_step(self, exchange: Exchange) -> None:
+        """Raise ForeignOrigin for another site's page that sends a step of a sequence."""
+        if not self._is_any:
+            self._check_origin(exchange)
+
+    def _check_origin(self, exchange: Exchange) -> None:
+        headers = exchange.headers
+        if not self._is_welcome(headers.get(b"origin"), headers.get(b"sec-fetch-site"), headers.get(b"host", b"")):
+            raise ForeignOrigin("Origin: expected this server's own or one of origins under [gateway], found another")
 
     def _is_welcome(self, origin: bytes | None, site: bytes | None, host: bytes) -> bool:
         if origin in self._origins:

@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         self._is_ending = True
         self._transport = None
-        self._peers.leave(self, self._peer)
+        self._peers.leave(self)
         for timer in (self._timer, self._write_timer, self._close_timer):
             if timer is not None:
                 timer.cancel()
@@ -149,6 +149,19 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and self._close_timer is None:
             self._close_timer = self._loop.call_later(self._limits.write_timeout_s, self.abort)
             self._transport.close()
+
+    @property
+    def patience(self) -> tuple[bool, float] | None:
+        """First those of which nothing has begun to arrive, and of these, as of the others, whose time is up first."""
+        transport = self._transport
+        if self._running is not None or transport is None or transport.get_write_buffer_size():
+            return None
+        kind, requests = self._awaited
+        is_arriving = kind in (HEAD, BODY)
+        # TLS does not tell how much of an answer is still to be sent: who had one keeps its place.
+        if requests > is_arriving and transport.get_extra_info("sslcontext") is not None:
+            return None
+        return is_arriving, self._deadline_s
 
     def abort(self) -> None:
         """Cut the connection now."""

@@ -1,5 +1,6 @@
 """Which pages of other sites may read answers: the headers that tell a browser so (the Fetch standard's CORS)."""
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import TypeVar
 
@@ -18,9 +19,12 @@ _READABLE = (
     b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, x-truncated, allow, "
     b"www-authenticate, accept-encoding"
 )
+# For who does not say what a page is to send; clients made for browsers send headers of their own beside these.
 _SENDABLE = (
     b"authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
 )
+_TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~-]+(, ?[\w!#$%&'*+.^`|~-]+)*")
+_MAX_ASKED_BYTES = 1024
 _REMEMBERED_S = b"7200"  # no browser remembers for longer
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -60,14 +64,19 @@ def preflights(routes: Iterable[Route[H]]) -> list[Route[Callable[..., Awaitable
 
 def _permission(methods: bytes) -> Callable[..., Awaitable[Response]]:
     """Answers such a question; whose pages the answer is for is said by the headers that every answer has."""
-    headers = [
+    headers = (
         (b"allow", methods),
         (b"access-control-allow-methods", methods),
-        (b"access-control-allow-headers", _SENDABLE),
         (b"access-control-max-age", _REMEMBERED_S),
-    ]
+    )
 
-    async def permit(*_: object) -> Response:
-        return Response(204, headers=headers)
+    async def permit(_: object, exchange: Exchange, __: bytes) -> Response:
+        return Response(204, headers=(*headers, (b"access-control-allow-headers", _sendable(exchange))))
 
     return permit
+
+
+def _sendable(exchange: Exchange) -> bytes:
+    """Whatever headers the page is to send: those that mean nothing here do no harm, and those that do are checked."""
+    asked = exchange.headers.get(b"access-control-request-headers", b"")
+    return asked if len(asked) <= _MAX_ASKED_BYTES and _TOKENS.fullmatch(asked) else _SENDABLE

@@ -17,12 +17,12 @@ from headrace.edge.server import listen, serve_http
 from headrace.errors import Forbidden, Unauthorized
 from headrace.keys import KeyRing, follow
 from headrace.loop_thread import own
-from headrace.telemetry.exposition import Page, Render
+from headrace.telemetry.exposition import Page, Render, form_of
 
 __all__ = ["LIMITS", "expose"]
 
-# A scraper needs one connection. The rest is for those who hold theirs and ask nothing: they cost no thread, end soon,
-# and those of one address leave room for others.
+# A scraper needs one connection. The rest is for those who hold theirs and ask nothing: they cost no thread, give way
+# to who comes, and end soon; those of one address leave room for others.
 LIMITS = EdgeLimits(
     max_body_bytes=1024,
     max_bodies_bytes=64 << 10,
@@ -68,7 +68,7 @@ class _SharedPage:
     def __init__(self, render: Render) -> None:
         self._render = render
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
-        self._waiting: dict[tuple[str | None, str | None], Future[Page]] = {}
+        self._waiting: dict[tuple[str, str], Future[Page]] = {}
 
     def __enter__(self) -> "_SharedPage":
         return self
@@ -79,15 +79,15 @@ class _SharedPage:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, accept: str | None, accept_encoding: str | None) -> Page:
-        """The page as it is from now on, in the form that is wanted."""
-        wanted = (accept, accept_encoding)
+        """The page as it is from now on, in the form that is wanted: there are few, however many ways to ask."""
+        wanted = form_of(accept, accept_encoding)
         page = self._waiting.get(wanted)
         if page is None:
             page = self._waiting[wanted] = Future()
             self._thread.submit(self._make, wanted, page)
         return await asyncio.shield(asyncio.wrap_future(page))
 
-    def _make(self, wanted: tuple[str | None, str | None], page: Future[Page]) -> None:
+    def _make(self, wanted: tuple[str, str], page: Future[Page]) -> None:
         del self._waiting[wanted]  # who comes from now on may have been counted too late for this one
         try:
             page.set_result(self._render(*wanted))

@@ -2,21 +2,40 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Hashable, Iterable, Iterator
+from operator import itemgetter
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Peers"]
+__all__ = ["Peer", "Peers"]
 
-C = TypeVar("C", bound=Hashable)
+
+class Peer(Hashable, Protocol):
+    """A connection as its listener sees it."""
+
+    @property
+    def patience(self) -> tuple[bool, float] | None:
+        """The less, the sooner it may be cut off for another one's sake; None while its caller is owed something."""
+        ...
+
+    def abort(self) -> None:
+        """Cut it off now."""
+        ...
+
+
+C = TypeVar("C", bound=Peer)
 
 
 class Peers(Generic[C]):
-    """At most `limit` connections, and at most `limit_each` of one address."""
+    """At most `limit` connections, and at most `limit_each` of one address.
+
+    Where one more would be too many, that with the least patience gives way: who holds connections and asks nothing
+    keeps nobody out.
+    """
 
     def __init__(self, limit: int, limit_each: int) -> None:
         self._limit = limit
         self._limit_each = limit_each
-        self._open: set[C] = set()
+        self._open: dict[C, str] = {}
         self._of_each: Counter[str] = Counter()
         self.is_draining = False  # said to those who come in late: a handshake may end after the drain began
         self._is_empty = asyncio.Event()
@@ -29,18 +48,29 @@ class Peers(Generic[C]):
         return len(self._open)
 
     def enter(self, connection: C, address: str) -> bool:
-        """Count a connection in; False if that would be one too many."""
-        if len(self._open) >= self._limit or self._of_each[address] >= self._limit_each:
+        """Count a connection in; False if that would be one too many and none gives way."""
+        if self._of_each[address] >= self._limit_each:
+            has_room = self._make_room([one for one, its_address in self._open.items() if its_address == address])
+        else:
+            has_room = len(self._open) < self._limit or self._make_room(self)
+        if has_room:
+            self._open[connection] = address
+            self._of_each[address] += 1
+            self._is_empty.clear()
+        return has_room
+
+    def _make_room(self, among: Iterable[C]) -> bool:
+        waiting = [(patience, one) for one in among if (patience := one.patience) is not None]
+        if not waiting:
             return False
-        self._open.add(connection)
-        self._is_empty.clear()
-        self._of_each[address] += 1
+        _, first = min(waiting, key=itemgetter(0))
+        self.leave(first)  # its own end comes a turn of the loop later
+        first.abort()
         return True
 
-    def leave(self, connection: C, address: str) -> None:
-        """Count a connection out; one that was never in is passed over."""
-        if connection in self._open:
-            self._open.remove(connection)
+    def leave(self, connection: C) -> None:
+        """Count a connection out; one that is not in is passed over."""
+        if (address := self._open.pop(connection, None)) is not None:
             self._of_each[address] -= 1
             if not self._of_each[address]:
                 del self._of_each[address]

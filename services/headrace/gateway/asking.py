@@ -10,6 +10,7 @@ import orjson
 from msgspec.structs import replace
 
 from headrace.edge.budget import Budget
+from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
 from headrace.gateway.admission import Admission
@@ -45,7 +46,8 @@ _VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 class Doors:
     """What routes work with. `labels` are names for versions: model -> label -> version.
 
-    `inflated` counts the bytes of bodies that came compressed, which the edge knows only as they came.
+    `inflated` counts the bytes of bodies that came compressed, which the edge knows only as they came. `changes` are
+    whose steps of sequences are taken.
     """
 
     router: Router
@@ -55,6 +57,7 @@ class Doors:
     labels: Mapping[str, Mapping[str, str]]
     max_inflated_bytes: int
     inflated: Budget
+    changes: Changes
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
 
 
@@ -147,7 +150,7 @@ async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBo
     if not asked.inputs[0].rows and version.spec.is_batched:
         return version, _empty_answer(version.spec, asked.outputs)
     request = _request(at, exchange, asked.inputs, asked.outputs, asked.timeout_us / 1e6)
-    request.priority, request.sequence = asked.priority, own_step(exchange, asked)
+    request.priority, request.sequence = asked.priority, own_step(at, exchange, asked)
     if request.sequence is None or names_version(exchange):
         return version, await at.cache.ask(version, request)
     found, answer = await at.router.ask_anywhere(version, request, request.sequence)
@@ -155,14 +158,17 @@ async def ask_as(at: Doors, exchange: Exchange, version: Version, asked: InferBo
     return found, answer
 
 
-def own_step(exchange: Exchange, asked: InferBody) -> SequenceStep | None:
-    """A sequence is its caller's own: the key is part of it."""
-    return asked.sequence and replace(asked.sequence, owner=_owner(exchange))
+def own_step(at: Doors, exchange: Exchange, asked: InferBody) -> SequenceStep | None:
+    """A sequence is its caller's own: the key is part of it. Raises ForeignOrigin for another site's page."""
+    if asked.sequence is None:
+        return None
+    at.changes.check_step(exchange)
+    return replace(asked.sequence, owner=_owner(exchange))
 
 
 def version_for(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Version:
     """By whose spec a body is to be read: the version that the path names, else the one that has the sequence."""
-    step = own_step(exchange, asked)
+    step = own_step(at, exchange, asked)
     return version if step is None or names_version(exchange) else at.router.version_of_step(version, step)
 
 

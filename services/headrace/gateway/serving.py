@@ -127,8 +127,8 @@ async def serve_gateway(
         inflated = Budget(order.edge.max_bodies_bytes)
         cache = ResponseCache(router.ask, order.caches, events)
         most_inflated = order.edge.max_inflated_bytes
-        doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, change_logging)
         changes = Changes("https" if tls else "http", order.origins)
+        doors = Doors(router, cache, admission, offload, order.labels, most_inflated, inflated, changes, change_logging)
         policy = DataPolicy(admission, events, keys, order.bodies, changes)
         await serve_http(_application(order, doors, policy), sock, close, order.edge, tls)
 

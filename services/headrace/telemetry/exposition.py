@@ -12,11 +12,16 @@ from prometheus_client import (
     make_wsgi_app,
 )
 from prometheus_client.core import Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, gzip_accepted
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.telemetry.prometheus import PrometheusLogs
 
-__all__ = ["Page", "Render", "merge", "render_of"]
+__all__ = ["Page", "Render", "form_of", "merge", "render_of"]
+
+# What is read of a wish; Prometheus' own has some 300 characters.
+_MAX_WISH = 1024
 
 
 class Page(NamedTuple):
@@ -29,6 +34,30 @@ class Page(NamedTuple):
 
 # Makes a page, in any thread, in the form that Accept and Accept-Encoding ask for.
 Render = Callable[[str | None, str | None], Page]
+
+
+def _content_type(wish: str) -> str:
+    """What prometheus_client makes of one entry of Accept."""
+    try:
+        return str(choose_encoder(wish)[1])
+    except TypeError:  # a version that is no number
+        return ""
+
+
+_ESCAPINGS = (openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES, openmetrics.DOTS, openmetrics.VALUES)
+# Beside the plain one. Without this list a page would be of whatever version of OpenMetrics is wished for.
+_FORMS = {openmetrics.CONTENT_TYPE_LATEST} | {
+    _content_type(f"{kind};version=1.0.0;escaping={escaping}")
+    for kind in ("application/openmetrics-text", "text/plain")
+    for escaping in _ESCAPINGS
+}
+
+
+def form_of(accept: str | None, accept_encoding: str | None) -> tuple[str, str]:
+    """The form that these headers ask for, one of a few, as headers that ask for it."""
+    wished = map(_content_type, (accept or "")[:_MAX_WISH].split(","))
+    content_type = next((one for one in wished if one in _FORMS), CONTENT_TYPE_PLAIN_0_0_4)
+    return content_type, "gzip" if gzip_accepted((accept_encoding or "")[:_MAX_WISH]) else ""
 
 
 def render_of(registry: CollectorRegistry) -> Render:
