@@ -16,8 +16,9 @@ from headrace.errors import StartFailed
 
 __all__ = ["begin_run", "own_folder"]
 
-# Runs that have ended and whose logs stay; older ones go when the next run begins.
-KEPT_RUNS = 4
+# Runs that have ended and whose logs stay; older ones go when the next run begins. As many as a supervisor tries in a
+# row: the log of the failure that began it is the one to read.
+KEPT_RUNS = 10
 # A socket that is younger may not be listened on yet.
 _NEW_S = 60.0
 # A Unix socket's path has 107 bytes at most, of which the longest of Ray's takes these within a run's folder.
@@ -59,11 +60,19 @@ def _base() -> Path:
 
 
 def _check_base(base: Path) -> None:
-    mode = base.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    """Whoever may write there, and its owner in any case, could put a folder of his own in the place of this user's."""
+    status = base.stat()
+    mode = status.st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH) and not mode & stat.S_ISVTX:
+        others = "anybody" if mode & stat.S_IWOTH else "its group"
         raise StartFailed(
             f"{base}: expected a folder whose entries are their owners' (chmod +t), found mode "
-            f"{stat.S_IMODE(mode):04o}, where anybody may replace them; set TMPDIR to another folder"
+            f"{stat.S_IMODE(mode):04o}, where {others} may replace them; set TMPDIR to another folder"
+        )
+    if status.st_uid not in (0, os.getuid()):
+        raise StartFailed(
+            f"{base}: expected a folder of root or of user {os.getuid()}, found one of user {status.st_uid}, who may "
+            "replace what is in it; set TMPDIR to another folder"
         )
 
 

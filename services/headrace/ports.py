@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.config import Settings, cluster_address
-from headrace.edge.names import is_loopback
+from headrace.edge.names import host_port, is_loopback
 from headrace.errors import StartFailed
 from headrace.keys.file import read_keys
 from headrace.keys.key import utc_now
@@ -29,7 +29,7 @@ def check_ports(settings: Settings) -> None:
             taken = error
     with _bound(admin):  # it was free, but for the data port
         raise StartFailed(
-            f"expected two ports, found {_named(data)} for data and {_named(admin)} for admin; "
+            f"expected two ports, found {host_port(*data)} for data and {host_port(*admin)} for admin; "
             "set --port or --admin-port"
         ) from taken
 
@@ -43,13 +43,8 @@ def _bound(place: tuple[str, int]) -> Iterator[None]:
             probe.bind(place)
             probe.listen(1)  # the kernel lets two share a port that neither listens on
         except OSError as error:  # a name that nobody knows has a number of its own, which strerror does not know
-            raise StartFailed(f"cannot listen on {_named(place)}: {error.strerror}") from None
+            raise StartFailed(f"cannot listen on {host_port(*place)}: {error.strerror}") from None
         yield
-
-
-def _named(place: tuple[str, int]) -> str:
-    host, port = place
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_exposure(settings: Settings) -> str | None:

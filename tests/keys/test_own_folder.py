@@ -50,14 +50,18 @@ def test_the_folder_is_the_same_for_every_process_of_a_user(tmp_path: Path) -> N
     assert len({each.stdout for each in done}) == 1
 
 
-def test_a_folder_that_another_user_made_first_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, user = os.getuid(), os.getuid() + 1
-    (tmp_path / f"headrace-{user}").mkdir(mode=0o777)
+def test_a_folder_that_another_user_made_first_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    other, user = os.getuid(), os.getuid() + 987_654
+    folder = Path(f"/tmp/headrace-{user}")  # root's, as where this happens
+    folder.mkdir(mode=0o777)
     monkeypatch.setattr(os, "getuid", lambda: user)
-    with pytest.raises(
-        StartFailed, match=f"expected a folder of user {user}, found a folder of user {other}; remove it"
-    ):
-        own_folder(tmp_path)
+    try:
+        with pytest.raises(
+            StartFailed, match=f"expected a folder of user {user}, found a folder of user {other}; remove it"
+        ):
+            own_folder(folder.parent)
+    finally:
+        folder.rmdir()
 
 
 def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
@@ -84,6 +88,26 @@ def test_a_folder_where_anybody_may_rename_it_is_refused(tmp_path: Path) -> None
         own_folder(tmp_path)
     tmp_path.chmod(0o1777)
     own_folder(tmp_path)
+
+
+def test_a_folder_where_its_group_may_rename_it_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o770)
+    with pytest.raises(StartFailed, match=r"found mode 0770, where its group may replace them; set TMPDIR"):
+        own_folder(tmp_path)
+    tmp_path.chmod(0o1770)
+    own_folder(tmp_path)
+
+
+def test_a_folder_of_another_user_is_refused_and_one_of_root_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = os.getuid() or 12345
+    os.chown(tmp_path, owner, -1)
+    monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    with pytest.raises(StartFailed, match=f"of root or of user {owner + 1}, found one of user {owner}, who may"):
+        own_folder(tmp_path)
+    with pytest.raises(StartFailed, match="cannot make /proc/headrace-"):  # of root's is nothing said
+        own_folder(Path("/proc"))
 
 
 def test_a_temporary_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

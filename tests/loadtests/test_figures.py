@@ -98,7 +98,8 @@ def test_a_model_with_objectives_that_nobody_asked_is_missed() -> None:
 
 
 def test_a_model_that_was_to_be_asked_and_was_not_is_missed() -> None:
-    assert missed([FAST, Row("mail-spam", 0, 0, 0.0, 0.0, 0.0, 0.0)], {}) == ["mail-spam: expected requests, found none"]
+    unasked = Row("mail-spam", 0, 0, 0.0, 0.0, 0.0, 0.0)
+    assert missed([FAST, unasked], {}) == ["mail-spam: expected requests, found none"]
 
 
 def test_a_run_without_any_request_is_missed() -> None:
