@@ -22,6 +22,7 @@ from ray.serve.schema import LoggingConfig
 from headrace.admin.deployment import AdminReplica
 from headrace.admin.serving import AdminOrder
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
+from headrace.edge.names import host_port
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
@@ -163,7 +164,8 @@ def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
         if _is_ready(gateway):
             return
         if time.monotonic() > deadline_s:
-            raise StartFailed(f"the gateway at {gateway.host}:{gateway.port} was not ready in {READY_TIMEOUT_S:g} s")
+            place = host_port(gateway.host, gateway.port)
+            raise StartFailed(f"the gateway at {place} was not ready in {READY_TIMEOUT_S:g} s")
 
 
 def _is_ready(gateway: GatewaySettings) -> bool:

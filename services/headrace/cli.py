@@ -30,7 +30,7 @@ def serve(
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C; then answer what is in flight and end.
 
-    A second one ends at once. Exit code 75: Ray's node was lost, start it again.
+    A second one, a second later or more, ends at once. Exit code 75: Ray's node was lost, start it again.
 
     Example: headrace serve --model efficientnet-lite0 --port 8000
     """

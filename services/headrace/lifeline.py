@@ -31,7 +31,7 @@ class Lifeline:
 
     def keep(self) -> None:
         """Take up those who came, forget those who went."""
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # nobody is left, or no descriptor is free, and they wait in the backlog
             while True:
                 self._held.append(self._listener.accept()[0])
         self._held = [held for held in self._held if not _has_gone(held, 0.0)]

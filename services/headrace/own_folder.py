@@ -16,8 +16,9 @@ from headrace.errors import StartFailed
 
 __all__ = ["begin_run", "own_folder"]
 
-# Runs that have ended and whose logs stay; older ones go when the next run begins.
-KEPT_RUNS = 4
+# Runs that have ended and whose logs stay; older ones go when the next run begins. As many as a supervisor tries in a
+# row: the log of the failure that began it is the one to read.
+KEPT_RUNS = 10
 # A socket that is younger may not be listened on yet.
 _NEW_S = 60.0
 # A Unix socket's path has 107 bytes at most, of which the longest of Ray's takes these within a run's folder.

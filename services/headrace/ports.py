@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headrace.config import Settings, cluster_address
-from headrace.edge.names import is_loopback
+from headrace.edge.names import host_port, is_loopback
 from headrace.errors import StartFailed
 from headrace.keys.file import read_keys
 from headrace.keys.key import utc_now
@@ -35,7 +35,7 @@ def hold_ports(settings: Settings) -> Iterator[None]:
             return
     with _hold(admin, "--admin-port"):  # it was free, but for the data port
         raise StartFailed(
-            f"expected two ports, found {_named(data)} for data and {_named(admin)} for admin; "
+            f"expected two ports, found {host_port(*data)} for data and {host_port(*admin)} for admin; "
             "set --port or --admin-port"
         ) from taken
 
@@ -58,14 +58,9 @@ def _hold(place: tuple[str, int], option: str) -> socket.socket:
         sock.close()
         todo = f"; end what has it, maybe a platform that still starts, or set {option}"
         raise StartFailed(
-            f"cannot listen on {_named(place)}: {error.strerror}{todo if error.errno == errno.EADDRINUSE else ''}"
+            f"cannot listen on {host_port(*place)}: {error.strerror}{todo if error.errno == errno.EADDRINUSE else ''}"
         ) from None
     return sock
-
-
-def _named(place: tuple[str, int]) -> str:
-    host, port = place
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_exposure(settings: Settings) -> str | None:

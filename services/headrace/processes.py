@@ -75,8 +75,10 @@ def _all() -> Iterator[tuple[int, str, int]]:
 
 
 def _state(pid: int) -> str:
-    """R, S, D, T, Z and others, as /proc has it; X for one that is gone."""
+    """R, S, D, T, Z and others, as /proc has it; X for one that is gone, and ? if there is no seeing it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")[2][0]
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return "X"
+    except OSError:  # no descriptor is free
+        return "?"

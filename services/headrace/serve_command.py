@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headrace.config import Settings, cluster_address, prepare_ray
+from headrace.edge.names import host_port
 from headrace.errors import StartFailed
 from headrace.life import Life
 from headrace.own_folder import begin_run
@@ -15,7 +16,7 @@ from headrace.telemetry import logs
 from headrace.terminal import divert, err, log_traceback, out, progress_bar
 from headrace_models.repository import ModelVersion, scan
 
-__all__ = ["serve", "start_ray"]
+__all__ = ["say_ready", "serve", "start_ray"]
 
 LOG = "headrace.log"
 Wait = Callable[[Sequence[ModelVersion], Callable[[str], None], threading.Event], dict[str, str]]
@@ -50,7 +51,7 @@ def _live(settings: Settings, versions: list[ModelVersion], life: Life, run: Pat
 
     with progress_bar() as bar:
         bar.add_task("starting Ray", total=None)
-        start_ray(lambda: platform.start_ray(run), lambda: kill_below(os.getpid()), tries=1 if lifeline is None else 2)
+        start_ray(lambda: platform.start_ray(run), lambda: kill_below(os.getpid()), is_ours=lifeline is not None)
     life.take_signals()
     life.watches = lifeline is not None
     try:
@@ -62,7 +63,7 @@ def _live(settings: Settings, versions: list[ModelVersion], life: Life, run: Pat
             platform.wait_for_gateway(settings, life.ended)
             life.serves = not life.ended.is_set()
             if life.serves:
-                _say_ready(settings, operator.models)
+                say_ready(settings, operator.models)
             life.ended.wait()
         err.print("headrace: draining")
     finally:
@@ -91,18 +92,19 @@ def _stop(stop: Callable[[], None], life: Life) -> None:
         life.watches = False  # from here on Ray's processes are to end
 
 
-def start_ray(start: Callable[[], None], tidy: Callable[[], None], tries: int) -> None:
+def start_ray(start: Callable[[], None], tidy: Callable[[], None], *, is_ours: bool) -> None:
     """Start Ray's node, and once more if a busy machine was too slow for it; `tidy` ends what a failed start left.
 
-    Raises StartFailed.
+    A cluster that is not ours is asked once, and nothing of it ended. Raises StartFailed.
     """
-    for left in reversed(range(tries)):
+    for left in (1, 0) if is_ours else (0,):
         try:
             start()
             return
         except Exception as error:  # Ray's errors share no base
             log = log_traceback(error)
-            tidy()
+            if is_ours:
+                tidy()
             if not left:
                 first = str(error).strip().partition("\n")[0]
                 raise StartFailed(f"Ray did not start: {first} (more is in {log})") from None
@@ -121,14 +123,15 @@ def _servable(settings: Settings) -> list[ModelVersion]:
     return versions
 
 
-def _say_ready(settings: Settings, names: list[str]) -> None:
+def say_ready(settings: Settings, names: list[str]) -> None:
+    """Where both ports listen, and what to try on the models of these names."""
     scheme = "https" if settings.gateway.tls_certificate else "http"
-    url = f"{scheme}://{settings.gateway.host}:{settings.gateway.port}"
+    url = f"{scheme}://{host_port(settings.gateway.host, settings.gateway.port)}"
     out.print("headrace ready")
-    out.print(f"  data   {url}   models: {', '.join(names)}")
-    out.print(f"  admin  http://{settings.admin.host}:{settings.admin.port}/metrics")
+    out.print(f"  data   {url}   models: {', '.join(names)}", markup=False)
+    out.print(f"  admin  http://{host_port(settings.admin.host, settings.admin.port)}/metrics", markup=False)
     out.print("try:" + (' (with -H "Authorization: Bearer $HEADRACE_KEY")' if settings.gateway.keys else ""))
-    out.print(f"  curl {url}/v2/health/ready")
+    out.print(f"  curl {url}/v2/health/ready", markup=False)
     for name, body in _EXAMPLES.items():
         if name in names:
             out.print(f"  curl {url}{body}", markup=False)

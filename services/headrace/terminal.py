@@ -1,9 +1,11 @@
 """The commands' terminal: where they print, how they show progress, and how they end when they cannot."""
 
+import io
 import os
 import tempfile
 import traceback
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -13,12 +15,26 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from typer.core import TyperGroup
 
 from headrace.errors import HeadraceError
+from headrace.telemetry.lines import LineWriter
 from headrace_models.errors import ModelError
 
 __all__ = ["Commands", "divert", "err", "fail", "log_traceback", "out", "progress_bar"]
 
+
+class _Words(Console):
+    """Says what it can: that nobody hears it changes neither what a command does nor its exit code."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as the console has it
+        with suppress(OSError):
+            super().print(*objects, **options)
+
+
+# Until it is diverted, what a command is asked for is not lost without an exit code that says so.
 out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+err = _Words(stderr=True, soft_wrap=True, highlight=False)
 
 _log: Path | None = None
 
@@ -68,15 +84,45 @@ def _open_log() -> IO[str]:
 def divert(log: Path) -> None:
     """From now on, what is not printed by `out` or `err` goes to a file: Ray's core writes to descriptors 1 and 2.
 
-    Processes that are started later inherit the file in the terminal's place.
+    Processes that are started later inherit the file in the terminal's place. Neither console waits for its reader
+    any more, or fails without one: a platform goes on and ends in any case.
     """
     global _log
     _log = log
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    while target <= 2:  # a standard one that was closed: from now on it is the file's, too
+        target = os.dup(target)
     for console, descriptor in ((out, 1), (err, 2)):
-        console.file = os.fdopen(os.dup(descriptor), "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        writer = _Writer(os.dup(descriptor))
+        console.file = io.TextIOWrapper(writer, encoding="utf-8", errors="backslashreplace", write_through=True)
         os.dup2(target, descriptor)
     os.close(target)
+
+
+class _Writer(io.BufferedIOBase):
+    """What a terminal, a pipe or a file is written by: a thread, for which `flush` waits a moment."""
+
+    name = "terminal"
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._lines = LineWriter(partial(os.write, descriptor), lambda n: b"headrace: %d pieces of output lost\n" % n)
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - a buffer of any kind
+        self._lines.put(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        self._lines.flush()
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def writable(self) -> bool:
+        return True
 
 
 def progress_bar() -> Progress:

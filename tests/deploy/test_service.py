@@ -11,6 +11,7 @@ import pytest
 from headrace.config import GatewaySettings
 from headrace.edge.server import DRAIN_S
 from headrace.life import NODE_LOST
+from headrace.own_folder import KEPT_RUNS
 
 UNIT = Path(__file__).parents[2] / "deploy" / "headrace.service"
 # Beyond what gateways need: Serve's own shutdown, models that end, Ray.
@@ -18,17 +19,22 @@ OTHERS_S = 30.0
 
 
 @pytest.fixture
-def service() -> dict[str, str]:
+def unit() -> ConfigParser:
     parser = ConfigParser(interpolation=None)
     parser.optionxform = str  # type: ignore[assignment,method-assign] # keys as they are written
     parser.read_string(UNIT.read_text(encoding="utf-8"))
-    return dict(parser["Service"])
+    return parser
+
+
+@pytest.fixture
+def service(unit: ConfigParser) -> dict[str, str]:
+    return dict(unit["Service"])
 
 
 def test_a_lost_node_and_a_crash_bring_it_back_and_an_end_as_asked_for_does_not(service: dict[str, str]) -> None:
     assert service["Restart"] == "on-failure"
     clean = set(service["SuccessExitStatus"].split())
-    assert clean == {"130", "143"}
+    assert clean == {"129", "130", "143"}
     assert str(NODE_LOST) not in clean
 
 
@@ -50,6 +56,14 @@ def test_rays_files_lie_in_a_folder_that_is_the_services_alone_and_stay_until_it
     folder = f"/run/{service['RuntimeDirectory']}"
     assert f"TMPDIR={folder}" in service["Environment"].split()
     assert (service["RuntimeDirectoryMode"], service["RuntimeDirectoryPreserve"]) == ("0700", "restart")
+
+
+def test_a_process_that_the_kernel_ends_for_want_of_memory_does_not_end_the_service(service: dict[str, str]) -> None:
+    assert service["OOMPolicy"] == "continue"
+
+
+def test_the_log_of_the_first_failure_outlives_all_tries_that_follow(unit: ConfigParser) -> None:
+    assert int(unit["Unit"]["StartLimitBurst"]) <= KEPT_RUNS
 
 
 def test_systemd_takes_every_line_of_it(tmp_path: Path) -> None:

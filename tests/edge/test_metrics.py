@@ -57,6 +57,11 @@ async def exposing(
             place.close()
 
 
+async def test_a_target_is_named_as_in_a_url() -> None:
+    async with expose(page, "::1", Readers()) as target:
+        assert target.startswith("[::1]:")
+
+
 async def test_a_page_is_made_in_the_form_that_the_request_asks_for() -> None:
     async with exposing() as place:
         plain = b"text/plain; version=0.0.4; charset=utf-8 "

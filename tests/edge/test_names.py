@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from headrace.config import GatewaySettings
 from headrace.edge.exchange import Exchange
-from headrace.edge.names import Names, own_names
-from headrace.errors import Misdirected
+from headrace.edge.names import Names, host_port, own_names
+from headrace.edge.server import listen
+from headrace.errors import Misdirected, StartFailed
 
 
 def is_served(names: Names, host: str | None, target: bytes = b"/") -> bool:
@@ -98,3 +99,16 @@ def test_an_origin_is_kept_as_browsers_send_it(origin: str, as_browsers_send_it:
 def test_a_setting_that_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="expected scheme://host"):
         GatewaySettings.model_validate({"origins": [origin]})
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1:80"), ("models.example", "models.example:80"), ("fe80::1", "[fe80::1]:80")],
+)
+def test_a_host_and_its_port_stand_as_in_a_url(host: str, shown: str) -> None:
+    assert host_port(host, 80) == shown
+
+
+def test_an_address_that_cannot_be_had_is_named_as_in_a_url() -> None:
+    with pytest.raises(StartFailed, match=r"^cannot listen on \[2001:db8::1\]:8000: "):
+        listen("2001:db8::1", 8000)  # of documentation, nobody's

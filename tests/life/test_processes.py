@@ -1,6 +1,7 @@
 """What is seen of the processes below one, and how they are ended: with real ones."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_one_that_is_continued_again_and_again_is_not_lost(vital: Vital, parent:
         os.kill(parent.pid, signal.SIGCONT)
         until_state(parent.pid, "S")
         assert not vital.lost()
+
+
+def test_one_that_there_is_no_seeing_is_not_lost(vital: Vital) -> None:
+    assert not vital.lost()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no descriptor is free
+    try:
+        assert not vital.lost()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_one_that_has_not_started_yet_is_not_lost() -> None:

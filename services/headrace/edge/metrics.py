@@ -10,7 +10,7 @@ from types import TracebackType
 from headrace.edge.application import RoutedApplication
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.limits import EdgeLimits
-from headrace.edge.names import Names, is_loopback, own_names
+from headrace.edge.names import Names, host_port, is_loopback, own_names
 from headrace.edge.readers import Readers
 from headrace.edge.routes import Route
 from headrace.edge.server import listen, serve_http
@@ -51,7 +51,7 @@ async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[s
         app = RoutedApplication([Route("GET", "/metrics", "metrics", _metrics)], page, policy, names)
         serving = asyncio.create_task(serve_http(app, sock, stop, LIMITS, drain_s=_DRAIN_S))
         try:
-            yield f"{host}:{sock.getsockname()[1]}"
+            yield host_port(host, sock.getsockname()[1])
         finally:
             stop.set()
             await serving

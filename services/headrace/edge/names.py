@@ -13,7 +13,7 @@ from headrace.edge.exchange import Exchange
 from headrace.edge.framing import authority
 from headrace.errors import Misdirected
 
-__all__ = ["ANY_NAME", "Names", "is_loopback", "own_names"]
+__all__ = ["ANY_NAME", "Names", "host_port", "is_loopback", "own_names"]
 
 ANY_NAME = "*"
 _LOOPBACK_NAME = "localhost"
@@ -44,6 +44,11 @@ def own_names(host: str, names: Iterable[str]) -> list[str]:
     """The names of a port that is bound to `host`; beyond loopback this machine's own name is one of them."""
     machine = [] if is_loopback(host) else [socket.gethostname(), socket.gethostname().partition(".")[0]]
     return [host, *names, *machine]
+
+
+def host_port(host: str, port: int) -> str:
+    """`host:port` as it stands in a URL: an IPv6 address is in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from headrace.edge.budget import Budget
 from headrace.edge.connection import Connection
 from headrace.edge.exchange import Application
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.names import host_port
 from headrace.edge.peers import Peers
 from headrace.errors import StartFailed
 
@@ -32,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise StartFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
+        raise StartFailed(f"cannot listen on {host_port(host, port)}: {error.strerror}") from None
     sock.setblocking(False)
     return sock
 

@@ -1,0 +1,63 @@
+"""What becomes of a process whose words nobody hears."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.life.deaf import DEAF, WAYS
+
+SOON_S = 60.0
+SAYS_AND_GOES_ON = """
+import sys
+from pathlib import Path
+from headrace.terminal import divert, err, out, progress_bar
+
+deafen(sys.argv[1])
+divert(Path(sys.argv[2]))
+for _ in range(3):
+    err.print("to nobody")
+    out.print("to nobody")
+err.show_cursor()
+os.write(2, b"of a library")
+os._exit(7)
+"""
+WARNS = """
+import sys
+from headrace.terminal import err
+
+deafen(sys.argv[1])
+err.print("a warning")
+os._exit(7)
+"""
+GIVES = """
+import sys
+from headrace.terminal import out
+
+deafen(sys.argv[1])
+out.print("what was asked for")
+os._exit(7)
+"""
+
+
+def code(source: str, *arguments: str) -> int:
+    quiet = subprocess.DEVNULL
+    command = [sys.executable, "-c", DEAF + source, *arguments]
+    return subprocess.run(command, stdout=quiet, stderr=quiet, check=False, timeout=SOON_S).returncode
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_platform_goes_on_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
+    log = tmp_path / "log"
+    assert code(SAYS_AND_GOES_ON, way, str(log)) == 7
+    assert log.read_bytes().endswith(b"of a library")
+
+
+@pytest.mark.parametrize("way", ["gone", "full"])
+def test_a_warning_that_nobody_hears_ends_no_command(way: str) -> None:
+    assert code(WARNS, way) == 7
+
+
+@pytest.mark.parametrize("way", ["gone", "full"])
+def test_what_a_command_was_asked_for_is_not_lost_in_silence(way: str) -> None:
+    assert code(GIVES, way) == 1
