@@ -107,7 +107,8 @@ def test_the_taken_port_is_named_in_one_line_and_the_start_fails(small: Platform
         command("serve", "--port", str(small.port), "--admin-port", str(free_port())), capture_output=True, text=True
     )
     assert taken.returncode == 1
-    assert taken.stderr.strip() == f"headrace: cannot listen on 127.0.0.1:{small.port}: Address already in use"
+    (line,) = taken.stderr.splitlines()
+    assert line.startswith(f"headrace: cannot listen on 127.0.0.1:{small.port}: Address already in use; ")
 
 
 def test_a_model_with_a_wrong_digest_is_refused_with_its_place_and_the_others_serve(tmp_path: Path) -> None:
