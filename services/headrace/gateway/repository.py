@@ -1,8 +1,10 @@
 """The repository's index on the data port: what is served to the caller. Changes are the admin port's."""
 
+from dataclasses import asdict
+
 from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Exchange, Response
-from headrace.fleet.orders import IndexBody
+from headrace.fleet.orders import IndexBody, IndexEntry
 from headrace.gateway.asking import Doors, json_response, visible
 from headrace.gateway.routing import Version
 
@@ -19,11 +21,11 @@ async def index(at: Doors, exchange: Exchange, body: bytes) -> Response:
     is_ready_wanted = read_body(IndexBody, body or b"{}").ready
     models = at.router.models()
     versions = [version for name in visible(at, exchange) for version in models[name].values()]
-    return json_response([_entry(version) for version in versions if version.is_sound or not is_ready_wanted])
+    return json_response([asdict(_entry(version)) for version in versions if version.is_sound or not is_ready_wanted])
 
 
-def _entry(version: Version) -> dict[str, str]:
-    """As the admin port has it."""
-    spec = version.spec
-    state, reason = ("READY", "") if version.is_sound else ("UNAVAILABLE", version.trouble or _SILENT)
-    return {"name": spec.name, "version": spec.version, "state": state, "reason": reason}
+def _entry(version: Version) -> IndexEntry:
+    name, number = version.spec.name, version.spec.version
+    if version.is_sound:
+        return IndexEntry(name, number, "READY")
+    return IndexEntry(name, number, "UNAVAILABLE", version.trouble or _SILENT)
