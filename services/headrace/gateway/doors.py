@@ -23,7 +23,9 @@ from headrace.tensor import Answer, Array, Tensor, from_array, pack_bytes, to_ar
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = [
+    "FORM_TYPE",
     "MAX_TOP_K",
+    "PHOTO_TYPES",
     "ClassifyBody",
     "EmbeddingsBody",
     "a_row_each",
@@ -34,8 +36,8 @@ __all__ = [
     "read_json",
 ]
 
-_PHOTO_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
-_FORM_TYPE = "multipart/form-data"
+PHOTO_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
+FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
 _NUMBER = re.compile(r"[1-9][0-9]{0,2}|1000")
@@ -109,10 +111,10 @@ def classify_body(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[list[b
     """
     takes_photos = isinstance(raw, ImageSpec)
     kind = exchange.content_type
-    if kind in _PHOTO_TYPES or kind == _FORM_TYPE:
+    if kind in PHOTO_TYPES or kind == FORM_TYPE:
         if not takes_photos:
             raise UnsupportedMedia(f"Content-Type: expected application/json, as the model takes text, found {kind}")
-        if kind != _FORM_TYPE:
+        if kind != FORM_TYPE:
             return [body], _top_k(exchange, None)
         photo, top_k = file_and_field(exchange.header(b"content-type") or "", body, "top_k")
         return [photo], _top_k(exchange, top_k)

@@ -8,6 +8,7 @@ from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
 from headrace.gateway.audio_files import WAV_TYPES
 from headrace.gateway.compression import check_encoding
+from headrace.gateway.doors import FORM_TYPE, PHOTO_TYPES
 
 __all__ = ["check_media"]
 
@@ -18,7 +19,7 @@ _DOORS = {
     "infer": (*_JSON, "application/octet-stream"),
     "metadata": (*_JSON, "application/octet-stream"),
     "settings": changes.KINDS,
-    "classify": (*_JSON, "image/jpeg", "image/jpg", "image/png", "image/webp", "multipart/form-data"),
+    "classify": (*_JSON, *PHOTO_TYPES, FORM_TYPE),
     "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),
 }
 
