@@ -10,6 +10,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
+from tests.processes import has_ended
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 
@@ -50,13 +51,6 @@ def guarded() -> Iterator[Guarded]:
 def guardians(pid: int) -> list[int]:
     """Its children: the guardian alone."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def has_ended(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def until(question: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
+from tests.processes import has_ended, state
 
 from headrace.processes import Vital, descendants, kill_below
 
@@ -47,13 +48,6 @@ def vital(parent: Process) -> Vital:
     return Vital([name])
 
 
-def state(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0]
-    except OSError:
-        return "gone"
-
-
 def until_state(pid: int, wanted: str) -> None:
     deadline_s = monotonic() + SOON_S
     while state(pid) != wanted:
@@ -65,7 +59,7 @@ def test_all_below_are_found_and_ended(parent: Process) -> None:
     (child,) = descendants(parent.pid)
     assert {parent.pid, child} <= descendants(os.getpid())
     kill_below(parent.pid)
-    assert state(child) in ("Z", "gone")
+    assert has_ended(child)
     assert parent.wait(SOON_S) == 0  # it was waiting for its child
 
 

@@ -5,23 +5,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["family", "listeners"]
+__all__ = ["listeners"]
 
 _LISTEN = "0A"
-
-
-def family(pid: int) -> set[int]:
-    """A process and all that descend from it."""
-    children: dict[int, set[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            parent = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(") ")[2].split()[1])
-            children.setdefault(parent, set()).add(int(stat.parent.name))
-    found, new = set[int](), {pid}
-    while new:
-        found |= new
-        new = {child for parent in new for child in children.get(parent, ())} - found
-    return found
 
 
 def listeners(pids: set[int]) -> Iterator[tuple[str, int, str]]:

@@ -17,6 +17,7 @@ from threading import Event, Thread
 import orjson
 import pytest
 from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
+from tests.processes import below, has_ended
 
 pytestmark = [
     pytest.mark.ray,
@@ -30,26 +31,6 @@ HEAD = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\
 # An end that hangs is seen by this; on a quiet machine the longest one here takes 6 s.
 END_S = 60.0
 NODE_LOST = 75
-
-
-def below(pid: int) -> dict[int, str]:
-    """All processes below one that live, and their names."""
-    found: dict[int, tuple[int, str]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            head, _, rest = (folder / "stat").read_text(encoding="utf-8").rpartition(") ")
-            found[int(folder.name)] = int(rest.split()[1]), head.partition(" (")[2]
-    level, names = {pid}, dict[int, str]()
-    while level := {child for child, (parent, _) in found.items() if parent in level}:
-        names |= {child: found[child][1] for child in level}
-    return names
-
-
-def lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
 
 
 def until(is_so: Callable[[], bool], what: str) -> None:
@@ -102,8 +83,8 @@ def test_a_lost_node_is_said_and_what_was_accepted_is_answered_and_nobody_is_lef
                 assert caller.recv(65536).startswith(b"HTTP/1.1 200 OK")
         assert running.process.wait(END_S) == NODE_LOST
         if by_ray:
-            until(lambda: not any(map(lives, processes)), "all end with their raylet")
-        assert [(pid, name) for pid, name in processes.items() if lives(pid)] == []
+            until(lambda: all(map(has_ended, processes)), "all end with their raylet")
+        assert [(pid, name) for pid, name in processes.items() if not has_ended(pid)] == []
     said = capfd.readouterr().err
     assert len(re.findall(f"headrace: Ray's node is lost: {name} .*draining", said)) == 1
     assert "headrace.log" in said
@@ -125,7 +106,7 @@ def test_serves_controller_may_be_killed_and_so_may_a_platform_without_leaving_a
         ours = [pid for pid, name in below(running.process.pid).items() if name.startswith("ray::ServeRepli")]
         running.process.kill()
         assert running.process.wait(END_S) == -signal.SIGKILL
-        until(lambda: not any(map(lives, ours)), "gateways, admin and models end with it")
+        until(lambda: all(map(has_ended, ours)), "gateways, admin and models end with it")
 
 
 @dataclass
@@ -220,7 +201,7 @@ def test_ctrl_c_ends_a_start_and_leaves_nobody(terminal: Terminal, shown: str) -
     processes = below(terminal.pid)
     terminal.interrupt()
     assert terminal.code() == 130
-    assert [pid for pid in processes if lives(pid)] == []
+    assert [pid for pid in processes if not has_ended(pid)] == []
     assert "headrace: ended before it was ready" in terminal.shown
     assert "Traceback" not in terminal.shown
 
@@ -234,7 +215,7 @@ def test_the_second_ctrl_c_ends_at_once(terminal: Terminal) -> None:
     until(lambda: time.monotonic() > second_s, "a second is over")
     terminal.interrupt()
     assert terminal.code() == 130
-    assert [pid for pid in processes if lives(pid)] == []
+    assert [pid for pid in processes if not has_ended(pid)] == []
 
 
 def test_a_terminal_shows_headraces_words_alone(terminal: Terminal) -> None:

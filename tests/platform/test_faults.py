@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
+from tests.processes import has_ended
 from tests.replica.loops import ENDLESS, make_loop
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
@@ -71,19 +72,12 @@ def test_a_killed_gateway_comes_back_and_meanwhile_the_other_answers(small: Plat
 
 @pytest.mark.parametrize("role", ["replica", "gateway"])
 def test_a_process_that_is_stopped_for_good_is_replaced(small: Platform, role: str) -> None:
-    _until(lambda: not any(map(_is_gone, _pids(small, role))), "only those that live are told of")
+    _until(lambda: not any(map(has_ended, _pids(small, role))), "only those that live are told of")
     before = _pids(small, role)
     stopped = min(before)
     os.kill(stopped, signal.SIGSTOP)
-    _until(lambda: _is_gone(stopped), "the process that was stopped ends")
+    _until(lambda: has_ended(stopped), "the process that was stopped ends")
     _until(lambda: len(_pids(small, role) - {stopped}) == len(before) and _answers(small), "another one answers")
-
-
-def _is_gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("Z")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_an_endless_input_takes_its_model_from_nobody(tmp_path: Path) -> None:

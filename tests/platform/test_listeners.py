@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.platform.listeners import family, listeners
+from tests.platform.listeners import listeners
 from tests.platform.running import REPOSITORY, Platform, platform
+from tests.processes import below
 
 from headrace.own_folder import own_folder
 
@@ -24,12 +25,16 @@ def alone() -> Iterator[Platform]:
         yield running
 
 
+def family(running: Platform) -> set[int]:
+    return {running.process.pid, *below(running.process.pid)}
+
+
 def is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 
 
 def test_nothing_but_the_data_port_is_beyond_loopback(alone: Platform) -> None:
-    found = list(listeners(family(alone.process.pid)))
+    found = list(listeners(family(alone)))
     assert {port for _, port, _ in found} > {alone.port, alone.admin_port}
     assert {(address, port) for address, port, _ in found if not is_loopback(address)} == {("0.0.0.0", alone.port)}
 
@@ -44,7 +49,7 @@ def test_each_replica_listens_for_gateways_on_its_socket_alone(alone: Platform) 
 
 def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_read_it(alone: Platform) -> None:
     told = set()
-    for pid in family(alone.process.pid) - {alone.process.pid}:
+    for pid in below(alone.process.pid):
         environment = dict(
             line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line
         )
@@ -57,7 +62,7 @@ def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_rea
 
 
 def test_every_unix_socket_lies_where_nobody_else_can_look(alone: Platform) -> None:
-    inodes = {str(link.readlink()) for pid in family(alone.process.pid) for link in Path(f"/proc/{pid}/fd").glob("*")}
+    inodes = {str(link.readlink()) for pid in family(alone) for link in Path(f"/proc/{pid}/fd").glob("*")}
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     paths = {Path(line[7]) for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in inodes}
     assert {path.name for path in paths} > {"raylet", "plasma_store"}
