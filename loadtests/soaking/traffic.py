@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from loadtests.http_client import BROKEN, GIVEN_UP, HttpClient
@@ -17,6 +17,7 @@ from tests.bad_inputs.builders import build
 from tests.bad_inputs.caller import call
 from tests.bad_inputs.catalogue import CASES, Case
 
+from headrace_models.golden import read_golden
 from headrace_models.repository import scan
 
 __all__ = ["DISCONNECTS", "GOOD", "MALFORMED", "Kind", "Outcome", "Traffic", "cut", "good_shots"]
@@ -46,17 +47,12 @@ def good_shots(models: Sequence[str], repository: Path = REPOSITORY) -> Mapping[
     """What users send to each of these models, and the golden rows of each, which are answered as they were."""
     found = {name: [*shots_for(name, repository)] for name in models if name in MODELS}
     for version in scan(repository, found)[0]:
-        with np.load(version.path(version.spec.golden), allow_pickle=False) as golden:
-            sides = {side: _side(golden, side) for side in ("input", "output")}
-        output, expected = next(iter(sides["output"].items()))
+        inputs, outputs = read_golden(version)
+        output, expected = next(iter(outputs.items()))
         for n in range(len(expected)):
-            row = {name: array[n : n + 1] for name, array in sides["input"].items()}
+            row = {name: array[n : n + 1] for name, array in inputs.items()}
             found[version.spec.name].append(infer_shot(version.spec.name, row, output, expected[n : n + 1]))
     return found
-
-
-def _side(golden: Mapping[str, Any], side: str) -> Mapping[str, Any]:
-    return {name.removeprefix(f"{side}:"): golden[name] for name in golden if name.startswith(f"{side}:")}
 
 
 def cut(request: bytes, phase: Phase, chance: np.random.Generator) -> bytes:
