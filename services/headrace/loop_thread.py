@@ -47,13 +47,23 @@ class LoopThread(Generic[T]):
     def call(self, function: Callable[[], object]) -> None:
         """Run a function on the loop, soon; nothing happens if it has ended."""
         if self._loop is not None and not self._ended.is_set():
-            self._loop.call_soon_threadsafe(function)
+            with suppress(RuntimeError):  # it is closed by now, and `_ended` is about to say so
+                self._loop.call_soon_threadsafe(function)
 
     def run(self, function: Callable[[], Coroutine[None, None, None]], timeout_s: float) -> None:
         """Run a coroutine on the loop and wait for it; cancelled when the time is up, not begun if the loop ended."""
         if self._loop is None or self._ended.is_set():
             return
-        running = asyncio.run_coroutine_threadsafe(asyncio.wait_for(function(), timeout_s), self._loop)
+
+        async def bounded() -> None:
+            await asyncio.wait_for(function(), timeout_s)
+
+        work = bounded()
+        try:
+            running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # as in `call`
+            work.close()
+            return
         with suppress(TimeoutError, CancelledError):
             running.result(timeout_s + 1)
 

@@ -1,0 +1,32 @@
+"""What others may ask of a program in a thread of its own, whenever it ends."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from headrace.loop_thread import LoopThread
+
+IN_TIME_S = 10.0
+
+
+async def main(ready: Callable[[None], None], stop: asyncio.Event) -> None:
+    ready(None)
+    await stop.wait()
+
+
+async def nothing() -> None: ...
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda thread: thread.call(lambda: None), lambda thread: thread.run(nothing, IN_TIME_S)]
+)
+def test_nothing_happens_to_who_asks_while_it_ends(ask: Callable[[LoopThread[None]], None]) -> None:
+    """Many ends, since the moment between its loop's close and its own end is short."""
+    for _ in range(100):
+        thread = LoopThread("short", main)
+        thread.start(IN_TIME_S)
+        thread.stop()
+        while not thread.wait(0.0):
+            ask(thread)
+        thread.stop()
