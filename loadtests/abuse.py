@@ -28,7 +28,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from loadtests.apart import Platform, built, platform
 from loadtests.attacks.bodies import Attack, attacks
 from loadtests.attacks.sockets import flood, slow_sockets
-from loadtests.attacks.vitals import Pinger, lag_bound_s, open_files, peak_growth_bytes, pinging, resident_bytes
+from loadtests.attacks.vitals import (
+    Pinger,
+    lag_bound_s,
+    open_files,
+    peak_growth_bytes,
+    pinging,
+    resident_bytes,
+)
 from loadtests.inputs import shots_for
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure
 from tests.bad_inputs.caller import call
@@ -99,13 +106,13 @@ def compare(without: list[Figures], with_it: list[Figures], most: float, what: s
     Who else is let run on a shared machine only adds to it, and the abuse does what it does each time.
     """
     all_p99 = [[f.p99_s * 1e3 for f in runs] for runs in (without, with_it)]
-    before, after = (f"{min(p99):.1f} (median {median(p99):.1f}, most {max(p99):.0f})" for p99 in all_p99)
+    before, after = (
+        f"{min(p99):.1f} (median {median(p99):.1f}, most {max(p99):.0f})" for p99 in all_p99
+    )
     p50 = [median(f.percentiles_s[0] for f in runs) * 1e3 for runs in (without, with_it)]
     ratio = min(all_p99[1]) / min(all_p99[0])
     lost = sum(f.scheduled - f.counts["right"] for f in with_it)
-    measured = (
-        f"{ratio:.2f}x: p99 {before} -> {after} ms; p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, median; {lost} not right"
-    )
+    measured = f"{ratio:.2f}x: p99 {before} -> {after} ms; p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, median; {lost} not right"
     return Row(what, f"p99 at most {most:g}x, all right", measured, ratio <= most and not lost)
 
 
@@ -120,7 +127,9 @@ class Run:
 
     def good_callers(self, at: Platform) -> Figures:
         schedule = fixed_schedule(self.rate, self.seconds)
-        return figures(uvloop.run(measure(at.url, shots_for(_MODEL), schedule, _DEADLINE_S)), self.seconds)
+        return figures(
+            uvloop.run(measure(at.url, shots_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
+        )
 
     def by_turns(
         self, at: Platform, abuse: Callable[[], AbstractContextManager[None]], task: TaskID
@@ -147,14 +156,23 @@ def beside_slow_sockets(run: Run) -> Iterator[Row]:
             time.sleep(_AFTER_DEADLINES_S)
             left = open_files(at.gateway) - before
     run.progress.advance(task)
-    yield Row("their files", "all closed after their deadlines", f"{held} open, then {left}", left <= 0 < held)
+    yield Row(
+        "their files",
+        "all closed after their deadlines",
+        f"{held} open, then {left}",
+        left <= 0 < held,
+    )
 
 
 def beside_a_flood(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{FLOOD:,} connects", total=2 * run.rounds + 1)
     run = replace(run, rate=run.rate / _FLOOD_SHARE)
     with platform(built([_MODEL])) as at:
-        yield compare(*run.by_turns(at, lambda: flood(at.port, FLOOD, run.seconds), task), MAX_FLOODED, "a flood")
+        yield compare(
+            *run.by_turns(at, lambda: flood(at.port, FLOOD, run.seconds), task),
+            MAX_FLOODED,
+            "a flood",
+        )
         before, most = open_files(at.gateway), 0
         with flood(at.port, FLOOD, run.seconds):
             until_s = time.monotonic() + run.seconds + _SETTLE_S
@@ -181,7 +199,9 @@ def under_attack(run: Run) -> list[Hurt]:
     return list(listed.values())
 
 
-def _strike(at: Platform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict[float, float]) -> None:
+def _strike(
+    at: Platform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict[float, float]
+) -> None:
     held = resident_bytes(at.processes)
     lag_bound_s(at, seen)
     pinger.worst_s()
@@ -222,22 +242,34 @@ def show_hurts(hurts: list[Hurt], rounds: int) -> None:
     for heading in ("took", "gateway", "replica", "lag: median", "least", "machine", "metric", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for hurt in hurts:
-        told = [" or ".join(code or "200" for code in codes) for codes in (hurt.codes, sorted(set(hurt.found)))]
-        grown = (f"+{median(values) / (1 << 20):.0f} MiB" for values in (hurt.gateway_bytes, hurt.replica_bytes))
+        told = [
+            " or ".join(code or "200" for code in codes)
+            for codes in (hurt.codes, sorted(set(hurt.found)))
+        ]
+        grown = (
+            f"+{median(values) / (1 << 20):.0f} MiB"
+            for values in (hurt.gateway_bytes, hurt.replica_bytes)
+        )
         lags = (median(hurt.lag_s), min(hurt.lag_s), median(hurt.machine_s))
         times = (f"{seconds * 1e3:.0f} ms" for seconds in (median(hurt.took_s), *lags))
         took, *late = times
         metric = f"<= {min(hurt.metric_s) * 1e3:g} ms"
-        table.add_row(hurt.attack, *told, took, *grown, *late, metric, "met" if is_within(hurt) else "MISSED")
+        table.add_row(
+            hurt.attack, *told, took, *grown, *late, metric, "met" if is_within(hurt) else "MISSED"
+        )
     out.print(table)
     out.print(
         f"Each {rounds} times. lag: the longest that a ping every 2 ms waited; machine: how late the pinger woke."
     )
-    out.print("metric: the bucket of the worst lag that the gateway counted, least of all times; memory at its peak.")
+    out.print(
+        "metric: the bucket of the worst lag that the gateway counted, least of all times; memory at its peak."
+    )
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=1, max=60, help="How long good callers ask each time.")] = 4.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=60, help="How long good callers ask each time.")
+    ] = 4.0,
     rate: Annotated[float, typer.Option(min=1, help="Their requests a second.")] = 150.0,
     rounds: Annotated[int, typer.Option(min=1, max=20, help="How often each is repeated.")] = 5,
     only: Annotated[str, typer.Option(help="One part: slow, flood or bodies.")] = "",

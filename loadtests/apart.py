@@ -23,15 +23,24 @@ from headrace.channel import Address
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.admission import DoorLimits
-from headrace.gateway.serving import GatewayOrder, serve_gateway
-from headrace.gateway.serving import Serving as GatewayServing
-from headrace.loop_thread import LoopThread
+from headrace.gateway.program import GatewayOrder, serve_gateway
+from headrace.gateway.program import Serving as GatewayServing
+from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
-from headrace.replica.serving import ReplicaOrder, serve_replica
-from headrace.replica.serving import Serving as ReplicaServing
+from headrace.replica.program import ReplicaOrder, serve_replica
+from headrace.replica.program import Serving as ReplicaServing
 from headrace_models.repository import read_version, scan
 
-__all__ = ["HOST", "Platform", "Replica", "built", "free_port", "platform", "process", "serve_until_closed"]
+__all__ = [
+    "HOST",
+    "Platform",
+    "Replica",
+    "built",
+    "free_port",
+    "platform",
+    "process",
+    "serve_until_closed",
+]
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
@@ -94,11 +103,15 @@ def platform(
             labels = version.spec.classes and version.spec.classes.labels
             texts = version.path(labels).read_text(encoding="utf-8").splitlines() if labels else []
             address = Address(_NODE, unix, HOST, channel_port)
-            entries.append(ReplicaEntry(f"replica-{number}", version.spec, tuple(texts), address, "onnx"))
+            entries.append(
+                ReplicaEntry(f"replica-{number}", version.spec, tuple(texts), address, "onnx")
+            )
             pids.append(pid)
             metrics.append(shown_at)
         port = free_port()
-        order = GatewayOrder(HOST, port, _NODE, HOST, _TOKEN, limits or DoorLimits(), edge or EdgeLimits(), keys)
+        order = GatewayOrder(
+            HOST, port, _NODE, HOST, _TOKEN, limits or DoorLimits(), edge or EdgeLimits(), keys
+        )
         shown_at, gateway = stack.enter_context(process(_run_gateway, order, entries))
         found = Platform(port, shown_at, gateway, pids, metrics)
         _wait_until_ready(port)
@@ -109,8 +122,14 @@ def _run_replica(replica: Replica, unix: str, pipe: Connection) -> None:
     if replica.prepare:
         replica.prepare()
     order = ReplicaOrder(str(replica.folder), "onnx", _NODE, HOST, unix, _TOKEN)
-    thread: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=replica.load))
-    serve_until_closed(thread, pipe, lambda serving: pipe.send((serving.address.port, os.getpid(), serving.metrics)))
+    thread: LoopThread[ReplicaServing] = LoopThread(
+        "replica", partial(serve_replica, order, load=replica.load)
+    )
+    serve_until_closed(
+        thread,
+        pipe,
+        lambda serving: pipe.send((serving.address.port, os.getpid(), serving.metrics)),
+    )
 
 
 def _run_gateway(order: GatewayOrder, entries: Sequence[ReplicaEntry], pipe: Connection) -> None:

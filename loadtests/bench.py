@@ -126,7 +126,9 @@ class Bench:
         load = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_PEERS / "post.lua")]
         command = ["wrk", *load, f"http://{_HOST}:{port}{shot.path}", "--", str(file), *headers]
         try:
-            ended = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False)
+            ended = subprocess.run(
+                command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False
+            )
         except subprocess.TimeoutExpired:
             raise BenchFailed("wrk did not end in time") from None
         return read_wrk(ended.stdout + ended.stderr)
@@ -136,13 +138,21 @@ def read_wrk(text: str) -> Figures:
     """The figures that post.lua ends wrk's output with. Raises BenchFailed if there are none, or failed requests."""
     line = next((line for line in text.splitlines() if line.startswith("figures ")), None)
     if line is None:
-        raise BenchFailed(f"wrk gave no figures: {(text.strip().splitlines() or ['no output'])[-1]}")
+        raise BenchFailed(
+            f"wrk gave no figures: {(text.strip().splitlines() or ['no output'])[-1]}"
+        )
     found = orjson.loads(line.removeprefix("figures "))
     if found["refused"] or found["broken"]:
-        raise BenchFailed(f"of {found['requests']} requests {found['refused']} were refused, {found['broken']} broken")
+        raise BenchFailed(
+            f"of {found['requests']} requests {found['refused']} were refused, {found['broken']} broken"
+        )
     if not found["requests"]:
         raise BenchFailed("no request was answered")
-    return Figures(found["requests"] / (found["duration_us"] / 1e6), found["p50_us"] / 1e6, found["p99_us"] / 1e6)
+    return Figures(
+        found["requests"] / (found["duration_us"] / 1e6),
+        found["p50_us"] / 1e6,
+        found["p99_us"] / 1e6,
+    )
 
 
 def merge(before: Sequence[Measured], after: Sequence[Measured]) -> list[Measured]:
@@ -187,7 +197,10 @@ def make_shots(model: Path) -> dict[str, Shot]:
     x = np.random.default_rng(1).random((1, 1, 28, 28), np.float32).round(4)
     (y,) = open_session(model).run(None, {"x": x})
     binary = infer_shot(_MODEL, {"x": x}, "y", y)
-    return {JSON: replace(binary, headers={"Content-Type": "application/json"}, body=_json_body(x)), BINARY: binary}
+    return {
+        JSON: replace(binary, headers={"Content-Type": "application/json"}, body=_json_body(x)),
+        BINARY: binary,
+    }
 
 
 def _json_body(x: Rows) -> bytes:
@@ -199,7 +212,12 @@ def measure_limit(model: Path, seconds: int) -> list[Measured]:
     """The same session in this process, without any server: images a second, and the time that a batch takes."""
     session = open_session(model)
     return [
-        Measured(LIMIT, f"{rows} a batch", None, _time_batches(lambda x: session.run(None, {"x": x}), rows, seconds))
+        Measured(
+            LIMIT,
+            f"{rows} a batch",
+            None,
+            _time_batches(lambda x: session.run(None, {"x": x}), rows, seconds),
+        )
         for rows in LIMIT_ROWS
     ]
 
@@ -217,7 +235,9 @@ def _time_batches(run: Callable[[Rows], object], rows: int, seconds: float) -> F
 
 def measure(bench: Bench, system: System) -> list[Measured]:
     """Start a system, check an answer of each body, measure it, and stop it. Raises BenchFailed."""
-    task = bench.progress.add_task(f"{system.name}: starting", total=len(system.bodies) * len(CONNECTIONS))
+    task = bench.progress.add_task(
+        f"{system.name}: starting", total=len(system.bodies) * len(CONNECTIONS)
+    )
     measured = []
     with _running(bench, system):
         for body in system.bodies:
@@ -240,7 +260,12 @@ def _running(bench: Bench, system: System) -> Iterator[None]:
     environment |= _RAY | {MODEL_VARIABLE: str(bench.model)}
     with bench.log(system).open("wb") as log:
         process = subprocess.Popen(
-            system.command, cwd=system.cwd, env=environment, stdout=log, stderr=log, start_new_session=True
+            system.command,
+            cwd=system.cwd,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         _wait_until_ready(bench, system, process)
@@ -255,7 +280,10 @@ def _running(bench: Bench, system: System) -> Iterator[None]:
 def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[bytes]") -> None:
     until_s = time.monotonic() + _START_TIMEOUT_S
     log = bench.log(system)
-    while not (system.ready in log.read_text(errors="replace") and _is_right(system.port, bench.shots[JSON])):
+    while not (
+        system.ready in log.read_text(errors="replace")
+        and _is_right(system.port, bench.shots[JSON])
+    ):
         if process.poll() is not None or time.monotonic() > until_s:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
             raise BenchFailed("\n".join((f"{system.name} did not start", *lines[-_LOG_TAIL:])))
@@ -290,24 +318,38 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def _headrace(folder: Path) -> System:
     """This project from its command line. It runs in `folder`, where no headrace.toml can change what it does."""
     port, admin_port = _free_port(), _free_port()
-    command = [str(Path(sys.executable).with_name("headrace")), "serve", "--models", str(folder / "models")]
+    command = [
+        str(Path(sys.executable).with_name("headrace")),
+        "serve",
+        "--models",
+        str(folder / "models"),
+    ]
     command += ["--model", _MODEL, "--port", str(port), "--admin-port", str(admin_port)]
     return System(HEADRACE, command, folder, port, (JSON, BINARY), "headrace ready")
 
 
 def _ray_serve() -> System:
     port = _free_port()
-    return System(BASELINE, (sys.executable, "-m", "loadtests.peers.ray_serve", str(port)), ROOT, port)
+    return System(
+        BASELINE, (sys.executable, "-m", "loadtests.peers.ray_serve", str(port)), ROOT, port
+    )
 
 
 def _mosec() -> System:
     """Raises PeerUnavailable."""
     pinned = {"mosec": _MOSEC_VERSION, "numpy": np.__version__, "orjson": orjson.__version__}
     pinned["onnxruntime"] = onnxruntime.__version__
-    python = prepare(_ENVIRONMENTS / "mosec", [f"{name}=={version}" for name, version in pinned.items()])
+    python = prepare(
+        _ENVIRONMENTS / "mosec", [f"{name}=={version}" for name, version in pinned.items()]
+    )
     port = _free_port()
     options = ("--address", _HOST, "--port", str(port), "--log-level", "warning")
-    return System(f"{MOSEC} {_MOSEC_VERSION}", (str(python), "-m", "loadtests.peers.mosec_app", *options), ROOT, port)
+    return System(
+        f"{MOSEC} {_MOSEC_VERSION}",
+        (str(python), "-m", "loadtests.peers.mosec_app", *options),
+        ROOT,
+        port,
+    )
 
 
 def _free_port() -> int:
@@ -338,16 +380,24 @@ def show(measured: Iterable[Measured], seconds: int) -> None:
     for cells in table_rows(measured):
         table.add_row(*cells)
     out.print(table)
-    out.print(f"{seconds} s each, wrk with one thread, loopback, {os.cpu_count()} cores, one image a request.")
+    out.print(
+        f"{seconds} s each, wrk with one thread, loopback, {os.cpu_count()} cores, one image a request."
+    )
     out.print(
         f"{HEADRACE}: mean of a run before the peers and one after, ± half their difference; the worse latencies."
     )
-    out.print(f"{BASELINE}: as its documentation writes it (loadtests/peers/ray_serve.py), asked with JSON.")
-    out.print(f"{LIMIT}: the model alone in this process, on one core; images/s, and the time of a batch.")
+    out.print(
+        f"{BASELINE}: as its documentation writes it (loadtests/peers/ray_serve.py), asked with JSON."
+    )
+    out.print(
+        f"{LIMIT}: the model alone in this process, on one core; images/s, and the time of a batch."
+    )
 
 
 def main(
-    seconds: Annotated[int, typer.Option(min=1, max=60, help="How long each measurement takes.")] = 5,
+    seconds: Annotated[
+        int, typer.Option(min=1, max=60, help="How long each measurement takes.")
+    ] = 5,
 ) -> None:
     """Measure this project beside its peers and print one table.
 
@@ -355,9 +405,14 @@ def main(
     """
     if shutil.which("wrk") is None:
         _fail("wrk is missing; on Debian: apt-get install wrk", 2)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # as Ctrl-C: the children are stopped
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # as Ctrl-C: the children are stopped
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory(prefix="bench-") as place, Progress(*columns, console=err) as progress:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as place,
+        Progress(*columns, console=err) as progress,
+    ):
         folder = Path(place)
         model = folder / f"{_MODEL}.onnx"
         write_cnn(model)

@@ -164,7 +164,11 @@ def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
 
 
 def _counts(at: Platform) -> Counts:
-    found = {s.name: s.value for s in samples(at.replica_metrics[0]) if s.name.startswith("headrace_batch_rows_")}
+    found = {
+        s.name: s.value
+        for s in samples(at.replica_metrics[0])
+        if s.name.startswith("headrace_batch_rows_")
+    }
     cpu_s = sum(map(_cpu_s, at.processes))
     return Counts(found["headrace_batch_rows_sum"], found["headrace_batch_rows_count"], cpu_s)
 
@@ -175,7 +179,9 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _measure(courses: Sequence[Course], shots: Sequence[Shot], seconds: float, chance: Random) -> None:
+def _measure(
+    courses: Sequence[Course], shots: Sequence[Shot], seconds: float, chance: Random
+) -> None:
     """One round: each course for so long, in turns that begin with a second of grace."""
     turns = max(1, round(seconds / TURN_S))
     spent = [Counts(0, 0, 0)] * len(courses)
@@ -186,7 +192,9 @@ def _measure(courses: Sequence[Course], shots: Sequence[Shot], seconds: float, c
             then = _counts(courses[n].at)
             answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, TURN_S))
             now = _counts(courses[n].at)
-            spent[n] = Counts(*(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True)))
+            spent[n] = Counts(
+                *(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True))
+            )
     for course, counts, answers in zip(courses, spent, answered, strict=True):
         course.rates.append(answers / turns / TURN_S)
         course.rows.append(counts.rows / counts.batches)
@@ -195,11 +203,21 @@ def _measure(courses: Sequence[Course], shots: Sequence[Shot], seconds: float, c
 
 def _show(model: str, courses: Sequence[Course], best: Course) -> None:
     table = Table(
-        "batches", "answers/s", "spread", "rows a batch", "CPU ms an answer", "of the best fixed", title=model
+        "batches",
+        "answers/s",
+        "spread",
+        "rows a batch",
+        "CPU ms an answer",
+        "of the best fixed",
+        title=model,
     )
     for course in courses:
         spread = f"{min(course.rates):,.0f} to {max(course.rates):,.0f}"
-        figures = (f"{median(course.rows):.1f}", f"{1e3 * median(course.cpu_s):.3f}", f"{_share(course, best):.2f}")
+        figures = (
+            f"{median(course.rows):.1f}",
+            f"{1e3 * median(course.cpu_s):.3f}",
+            f"{_share(course, best):.2f}",
+        )
         table.add_row(course.name, f"{course.rate:,.0f}", spread, *figures)
     console.width = max(console.width, _WIDTH)
     console.print(table)
@@ -236,7 +254,9 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
 
 
 def main(
-    model: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(MODELS)}.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"Only these: {', '.join(MODELS)}.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100)] = 5,
     seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Of each way in a round.")] = 4.0,
 ) -> None:
@@ -246,7 +266,9 @@ def main(
     """
     chosen = model or list(MODELS)
     if unknown := [name for name in chosen if name not in MODELS]:
-        raise typer.BadParameter(f"expected one of {', '.join(MODELS)}, found {unknown[0]}", param_hint="--model")
+        raise typer.BadParameter(
+            f"expected one of {', '.join(MODELS)}, found {unknown[0]}", param_hint="--model"
+        )
     shares = {name: _judge(name, rounds, seconds) for name in chosen}
     for name, share in shares.items():
         console.print(f"{name}: {share:.2f} of the best fixed size after noise")

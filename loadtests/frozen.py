@@ -72,7 +72,10 @@ def stop(port: int, admin_port: int, role: str, model: str) -> None:
         return Outcome(sent_s - signal_s, what, time.monotonic() - sent_s)
 
     with ThreadPoolExecutor(256) as callers:
-        asked = [callers.submit(one, began_s + n / PER_S) for n in range(int(PER_S * (BEFORE_S + AFTER_S)))]
+        asked = [
+            callers.submit(one, began_s + n / PER_S)
+            for n in range(int(PER_S * (BEFORE_S + AFTER_S)))
+        ]
         time.sleep(max(0.0, signal_s - time.monotonic()))
         os.kill(pid, signal.SIGSTOP)
         outcomes = [each.result() for each in asked]
@@ -80,8 +83,13 @@ def stop(port: int, admin_port: int, role: str, model: str) -> None:
     console.print(
         f"{role} {pid} stopped: {len(failed)} of {len(outcomes)} failed: {dict(Counter(e.what for e in failed))}"
     )
-    console.print(f"last failure sent {max((e.sent_s for e in failed), default=0.0):.1f} s after the signal, ", end="")
-    console.print(f"ended {max((e.sent_s + e.took_s for e in failed), default=0.0):.1f} s after it; ", end="")
+    console.print(
+        f"last failure sent {max((e.sent_s for e in failed), default=0.0):.1f} s after the signal, ",
+        end="",
+    )
+    console.print(
+        f"ended {max((e.sent_s + e.took_s for e in failed), default=0.0):.1f} s after it; ", end=""
+    )
     console.print(f"longest wait {max(e.took_s for e in outcomes):.1f} s")
 
 
@@ -99,18 +107,30 @@ def endless(port: int) -> None:
             first = callers.submit(infer, number, deadline_s)
             time.sleep(0.2)
             other = callers.submit(infer, 5, 10.0)
-            console.print(f"endless, deadline {deadline_s:g} s:", first.result(), "| meanwhile good:", other.result())
+            console.print(
+                f"endless, deadline {deadline_s:g} s:",
+                first.result(),
+                "| meanwhile good:",
+                other.result(),
+            )
         for _ in range(4):  # each gateway learns by itself
             console.print("  again:", infer(number, deadline_s))
         with ThreadPoolExecutor(21) as callers:
-            asked = [callers.submit(infer, n, 30.0) for n in (*range(1, 11), number + 10, *range(11, 21))]
+            asked = [
+                callers.submit(infer, n, 30.0) for n in (*range(1, 11), number + 10, *range(11, 21))
+            ]
             console.print(
-                "  among 20 others:", max(f.result() for f in asked if f is not asked[10]), "|", asked[10].result()
+                "  among 20 others:",
+                max(f.result() for f in asked if f is not asked[10]),
+                "|",
+                asked[10].result(),
             )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("port", type=int)
     parser.add_argument("admin_port", type=int)
     parser.add_argument("what", choices=("replica", "gateway", "endless"))

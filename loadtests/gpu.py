@@ -37,9 +37,10 @@ from loadtests.open_loop import poisson_schedule
 from headrace import backends
 from headrace.backends import Backend
 from headrace.errors import HeadraceError
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array, from_array
 from headrace.replica.host import Host, Load
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, from_array
 from headrace_models.repository import ModelVersion, scan
 from headrace_models.spec import DTYPES
 
@@ -70,7 +71,10 @@ class Case:
     def batch(self, rows: int) -> dict[str, Array]:
         """Inputs that the model takes; what they hold does not change what they cost."""
         spec = self.version.spec
-        shapes = {i.name: [self.length or 1 if axis == -1 else axis for axis in i.shape] for i in spec.inputs}
+        shapes = {
+            i.name: [self.length or 1 if axis == -1 else axis for axis in i.shape]
+            for i in spec.inputs
+        }
         return {i.name: np.ones((rows, *shapes[i.name]), DTYPES[i.datatype]) for i in spec.inputs}
 
 
@@ -167,7 +171,11 @@ async def hosted(host: Host, case: Case, seconds: float) -> tuple[float, Latency
     in_flight = _IN_FLIGHT * case.version.spec.batching.max_rows
     await _saturate(ask, in_flight, seconds / 4)  # warms up what batches of every size need
     rate = await _saturate(ask, in_flight, seconds)
-    return rate, await _open_loop(ask, rate * _LIGHT, seconds), await _open_loop(ask, rate * _BUSY, seconds)
+    return (
+        rate,
+        await _open_loop(ask, rate * _LIGHT, seconds),
+        await _open_loop(ask, rate * _BUSY, seconds),
+    )
 
 
 async def _saturate(ask: Ask, in_flight: int, seconds: float) -> float:
@@ -203,21 +211,27 @@ async def _open_loop(ask: Ask, rate: float, seconds: float) -> Latency:
             if (wait_s := started_s + due_s - perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
             group.create_task(one(due_s))
-    p50_s, p99_s = np.percentile(took_s, (50, 99)).tolist() if took_s else (float("inf"), float("inf"))
+    p50_s, p99_s = (
+        np.percentile(took_s, (50, 99)).tolist() if took_s else (float("inf"), float("inf"))
+    )
     return Latency(rate, p50_s, p99_s, len(took_s) / len(schedule))
 
 
 async def measure(case: Case, seconds: float, load: Load = backends.load) -> Measured:
     """The bare backend first, then the host with a backend of its own; each part takes about `seconds`."""
     backend = await asyncio.to_thread(load, case.version, case.backend)
-    alone = await asyncio.to_thread(bare, backend, case, batch_sizes(case.version.spec.batching.max_rows), seconds)
+    alone = await asyncio.to_thread(
+        bare, backend, case, batch_sizes(case.version.spec.batching.max_rows), seconds
+    )
     device = backend.device
     del backend  # before the host loads another one beside it
     async with Host(case.version, case.backend, Silent(), load) as host:
         rate, light, busy = await hosted(host, case, seconds)
     best = max(alone, key=lambda found: found.rows_per_s)
     name = case.version.spec.name
-    return Measured(name, case.backend, device, case.length, best, alone[0].batch_s, rate, light, busy)
+    return Measured(
+        name, case.backend, device, case.length, best, alone[0].batch_s, rate, light, busy
+    )
 
 
 def report(measured: Sequence[Measured], seconds: float) -> dict[str, object]:
@@ -229,7 +243,10 @@ def report(measured: Sequence[Measured], seconds: float) -> dict[str, object]:
         "device": device_name(),
         "cores": os.cpu_count(),
         "seconds": seconds,
-        "versions": {module: getattr(importlib.import_module(module), "__version__", "") for module in _installed()},
+        "versions": {
+            module: getattr(importlib.import_module(module), "__version__", "")
+            for module in _installed()
+        },
         "measured": figures,
     }
 
@@ -238,7 +255,9 @@ def device_name() -> str:
     """The GPU by its driver's own tool, which needs neither runtime; else the processor."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     with suppress(OSError, subprocess.SubprocessError):
-        found = subprocess.run(query, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=True).stdout
+        found = subprocess.run(
+            query, capture_output=True, text=True, timeout=_ASK_TIMEOUT_S, check=True
+        ).stdout
         return ", driver ".join(found.splitlines()[0].split(", "))
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -248,7 +267,15 @@ def device_name() -> str:
 
 def table(measured: Sequence[Measured]) -> Table:
     shown = Table("model", "backend", box=None)
-    for heading in ("length", "bare rows/s", "at", "host rows/s", "to bare", "light p50 / p99", "70 % p50 / p99"):
+    for heading in (
+        "length",
+        "bare rows/s",
+        "at",
+        "host rows/s",
+        "to bare",
+        "light p50 / p99",
+        "70 % p50 / p99",
+    ):
         shown.add_column(heading, justify="right", no_wrap=True)
     for m in measured:
         shown.add_row(
@@ -271,27 +298,43 @@ def _latency(found: Latency, ratio: float) -> str:
 
 
 def main(
-    model: Annotated[list[str] | None, typer.Option(help="Which models; may be given several times.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Which models; may be given several times.")
+    ] = None,
     models: Annotated[Path, typer.Option(help="The repository that they are in.")] = REPOSITORY,
-    seconds: Annotated[float, typer.Option(min=0.1, max=60, help="How long each part of a measurement takes.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, max=60, help="How long each part of a measurement takes.")
+    ] = 5.0,
     json: Annotated[Path | None, typer.Option(help="Write the figures here too.")] = None,
 ) -> None:
     """Measure the host beside the bare backend, on the device that is there, and print one table.
 
     Example: python loadtests/gpu.py --model minilm-l6 --seconds 3 --json gpu.json
     """
-    console, progress = Console(soft_wrap=True, highlight=False), Console(stderr=True, highlight=False)
+    console, progress = (
+        Console(soft_wrap=True, highlight=False),
+        Console(stderr=True, highlight=False),
+    )
     console.width = max(console.width, _TABLE_WIDTH)  # cut off it says nothing
     measured = []
     for case in cases_of(models, model or MODELS):
-        progress.print(f"{case.version.spec.name}: {case.backend}{f', length {case.length}' if case.length else ''}")
+        progress.print(
+            f"{case.version.spec.name}: {case.backend}{f', length {case.length}' if case.length else ''}"
+        )
         measured.append(uvloop.run(measure(case, seconds)))
     if not measured:
-        progress.print(f"gpu: {models} has none of the models, or no runtime for them is installed", markup=False)
+        progress.print(
+            f"gpu: {models} has none of the models, or no runtime for them is installed",
+            markup=False,
+        )
         raise typer.Exit(1)
     console.print(table(measured))
-    console.print(f"{device_name()}, {os.cpu_count()} cores; {seconds:g} s a part, a row a request, no HTTP, no Ray.")
-    console.print("to bare: the host's rate to the bare backend's; in brackets: p50 to the bare backend's one row.")
+    console.print(
+        f"{device_name()}, {os.cpu_count()} cores; {seconds:g} s a part, a row a request, no HTTP, no Ray."
+    )
+    console.print(
+        "to bare: the host's rate to the bare backend's; in brackets: p50 to the bare backend's one row."
+    )
     if json:
         json.write_bytes(orjson.dumps(report(measured, seconds), option=orjson.OPT_INDENT_2))
 

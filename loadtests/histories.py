@@ -34,14 +34,20 @@ def _judge(cost: str, history: str, seed: int) -> Outcome:
 
 def _known(given: list[str], known: list[str], option: str) -> list[str]:
     if unknown := [name for name in given if name not in known]:
-        raise typer.BadParameter(f"expected one of {'; '.join(known)}, found {unknown[0]}", param_hint=option)
+        raise typer.BadParameter(
+            f"expected one of {'; '.join(known)}, found {unknown[0]}", param_hint=option
+        )
     return given or known
 
 
 def main(
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trials of each cost and history.")] = 10,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Trials of each cost and history.")
+    ] = 10,
     cost: Annotated[list[str] | None, typer.Option(help=f"Only these: {'; '.join(COSTS)}.")] = None,
-    history: Annotated[list[str] | None, typer.Option(help=f"Only these: {'; '.join(HISTORIES)}.")] = None,
+    history: Annotated[
+        list[str] | None, typer.Option(help=f"Only these: {'; '.join(HISTORIES)}.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="How many trials at a time.")] = 1,
 ) -> None:
     """Judge how batches are formed after each history, as a share of the best fixed size by hindsight.
@@ -60,7 +66,11 @@ def main(
                 found = list(pool.map(_judge, [name] * seeds, [past] * seeds, range(seeds)))
                 shares = [outcome.rate / best for outcome in found]
                 first = (name, f"{size}: {best:,.0f} rows/s") if n == 0 else ("", "")
-                figures = (f"{min(shares):.3f}", f"{median(shares):.3f}", f"{mean(o.mean_rows for o in found):.1f}")
+                figures = (
+                    f"{min(shares):.3f}",
+                    f"{median(shares):.3f}",
+                    f"{mean(o.mean_rows for o in found):.1f}",
+                )
                 table.add_row(*first, past, *figures)
     console.width = max(console.width, _WIDTH)
     console.print(table)

@@ -96,7 +96,10 @@ class HttpClient:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for connection in self._idle:
             connection.close()
@@ -126,7 +129,10 @@ class HttpClient:
         """The request as it goes over the wire."""
         if (encoded := self._encoded.get(shot)) is None:
             headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}
-            lines = [f"POST {self._path}{shot.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+            lines = [
+                f"POST {self._path}{shot.path} HTTP/1.1",
+                *(f"{name}: {value}" for name, value in headers.items()),
+            ]
             encoded = self._encoded[shot] = "\r\n".join([*lines, "", ""]).encode() + shot.body
         return encoded
 
@@ -137,5 +143,7 @@ class HttpClient:
         return None
 
     async def _connected(self) -> _Connection:
-        _, connection = await asyncio.get_running_loop().create_connection(_Connection, *self._address)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            _Connection, *self._address
+        )
         return connection

@@ -39,13 +39,33 @@ from tests.bad_inputs.catalogue import CASES, NO_ANSWER, Case
 __all__ = ["FAMILIES", "family", "is_as_expected"]
 
 CONNECTIONS = (1, 64)
-BODIES: Mapping[str, bytes] = {"JSON, 200 B": orjson.dumps({"input": "a" * 188}), "binary, 3 KB": bytes(3072)}
+BODIES: Mapping[str, bytes] = {
+    "JSON, 200 B": orjson.dumps({"input": "a" * 188}),
+    "binary, 3 KB": bytes(3072),
+}
 # What a server says, or would have to; codes of routes and models are none of its business.
-SERVER_CODES = {"ambiguous_length", "bad_chunk", "bad_framing", "bad_host", "bad_target", "body_too_large"}
-SERVER_CODES |= {"body_truncated", "expectation_failed", "headers_too_large", "http_version_not_supported"}
+SERVER_CODES = {
+    "ambiguous_length",
+    "bad_chunk",
+    "bad_framing",
+    "bad_host",
+    "bad_target",
+    "body_too_large",
+}
+SERVER_CODES |= {
+    "body_truncated",
+    "expectation_failed",
+    "headers_too_large",
+    "http_version_not_supported",
+}
 SERVER_CODES |= {"method_not_implemented", "request_timeout", "too_many_chunks", "uri_too_long"}
 # Cases beyond these came later than the figures in docs/http-server.md.
-FAMILIES = {"framing": range(1, 10), "heads": range(10, 16), "limits": range(16, 24), "time": range(24, 31)}
+FAMILIES = {
+    "framing": range(1, 10),
+    "heads": range(10, 16),
+    "limits": range(16, 24),
+    "time": range(24, 31),
+}
 
 _POST = Path(__file__).parent / "peers" / "post.lua"
 _CALLERS = 16
@@ -67,12 +87,18 @@ def family(case: Case) -> str | None:
 
 def is_as_expected(port: int, case: Case) -> bool:
     """Whether the status is one that the catalogue allows, and the connection as it should be afterwards."""
-    probes: dict[str, Literal["again", "end", "none"]] = {"open": "again", "close": "end", "either": "none"}
+    probes: dict[str, Literal["again", "end", "none"]] = {
+        "open": "again",
+        "close": "end",
+        "either": "none",
+    }
     try:
         answer = call(port, build(case.send), case.then, probes[case.connection])
     except (OSError, http.client.HTTPException, ValueError):
         return False
-    if answer.status not in case.status or (case.interim is not None and answer.had_interim != case.interim):
+    if answer.status not in case.status or (
+        case.interim is not None and answer.had_interim != case.interim
+    ):
         return False
     if case.connection == "either" or answer.status == NO_ANSWER:
         return True
@@ -84,14 +110,23 @@ def count_right(server: Server) -> dict[str, tuple[int, int]]:
     asked: Counter[str] = Counter(filter(None, map(family, CASES)))
     right: Counter[str] = Counter()
     for is_impatient in (False, True):
-        cases = [case for case in CASES if family(case) and (case.at == "impatient") == is_impatient]
+        cases = [
+            case for case in CASES if family(case) and (case.at == "impatient") == is_impatient
+        ]
         heavy = [case for case in cases if len(build(case.send)) > _HEAVY_BYTES]
         light = [case for case in cases if case not in heavy]
         # What occupies a server for long has one to itself, so that it spoils no other case.
         for some in (light, *([case] for case in heavy)):
-            with running(server, is_impatient=is_impatient) as port, ThreadPoolExecutor(_CALLERS) as callers:
+            with (
+                running(server, is_impatient=is_impatient) as port,
+                ThreadPoolExecutor(_CALLERS) as callers,
+            ):
                 found = callers.map(lambda case, port=port: is_as_expected(port, case), some)
-                right.update(str(family(case)) for case, is_right in zip(some, found, strict=True) if is_right)
+                right.update(
+                    str(family(case))
+                    for case, is_right in zip(some, found, strict=True)
+                    if is_right
+                )
     return {name: (right[name], asked[name]) for name in FAMILIES}
 
 
@@ -106,7 +141,11 @@ def drive(server: Server, folder: Path, seconds: int) -> dict[tuple[str, int], F
                 load = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_POST)]
                 command = [*load, f"http://{HOST}:{port}/", "--", str(file)]
                 ended = subprocess.run(
-                    command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False
+                    command,
+                    capture_output=True,
+                    text=True,
+                    timeout=seconds + _WRK_GRACE_S,
+                    check=False,
                 )
                 found[body, connections] = read_wrk(ended.stdout + ended.stderr)
     return found
@@ -128,11 +167,15 @@ def show(
             cells.append(mine if name == OURS else f"{rate:.2f}x, p50 {p50:.2f}x")
         table.add_row(name, *cells)
     out.print(table)
-    out.print("Cases of the catalogue that are answered as expected; then requests/s and p50 as ratios to ours.")
+    out.print(
+        "Cases of the catalogue that are answered as expected; then requests/s and p50 as ratios to ours."
+    )
 
 
 def main(
-    seconds: Annotated[int, typer.Option(min=1, max=30, help="How long each measurement takes.")] = 2,
+    seconds: Annotated[
+        int, typer.Option(min=1, max=30, help="How long each measurement takes.")
+    ] = 2,
     rounds: Annotated[int, typer.Option(min=1, max=10, help="How often each is repeated.")] = 3,
 ) -> None:
     """Measure HTTP servers beside this project's own and print one table.
@@ -145,7 +188,10 @@ def main(
     right: dict[str, dict[str, tuple[int, int]]] = {}
     driven: dict[str, list[dict[tuple[str, int], Figures]]] = {}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with tempfile.TemporaryDirectory(prefix="http-") as place, Progress(*columns, console=err) as progress:
+    with (
+        tempfile.TemporaryDirectory(prefix="http-") as place,
+        Progress(*columns, console=err) as progress,
+    ):
         task = progress.add_task("", total=len(SERVERS) * (1 + rounds))
         for server in SERVERS:
             progress.update(task, description=f"{server.name}: bad inputs", advance=1)

@@ -8,7 +8,16 @@ from headrace.loadtest.server import is_served
 from headrace.loadtest.shots import Shot, infer_shot
 from headrace.loadtest.zoo import MODELS, WEIGHTS
 
-__all__ = ["MODELS", "REPOSITORY", "ROOT", "WEIGHTS", "Shot", "infer_shot", "is_served", "shots_for"]
+__all__ = [
+    "MODELS",
+    "REPOSITORY",
+    "ROOT",
+    "WEIGHTS",
+    "Shot",
+    "infer_shot",
+    "is_served",
+    "shots_for",
+]
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = ROOT / "models" / "repository"

@@ -59,7 +59,9 @@ class Course:
 def draw_lengths(count: int, seed: int = 0) -> list[int]:
     """Tokens of each text: log-normal, cut at LONGEST."""
     normal = np.random.default_rng(seed).standard_normal(count)
-    lengths: list[int] = np.clip(np.round(MEDIAN * np.exp(SPREAD * normal)), 3, LONGEST).astype(int).tolist()
+    lengths: list[int] = (
+        np.clip(np.round(MEDIAN * np.exp(SPREAD * normal)), 3, LONGEST).astype(int).tolist()
+    )
     return lengths
 
 
@@ -120,12 +122,22 @@ def _rates() -> Iterator[float]:
 
 
 def _show(courses: Sequence[Course], console: Console) -> None:
-    table = Table("policy", "offered/s", "right/s", "p50 ms", "p99 ms", "padding", "not right", title=MODEL)
+    table = Table(
+        "policy", "offered/s", "right/s", "p50 ms", "p99 ms", "padding", "not right", title=MODEL
+    )
     for course in courses:
         for rate, found, padding in course.rows:
             missed = found.scheduled - found.counts["right"]
             p50, p99 = (f"{1e3 * found.percentiles_s[n]:.0f}" for n in (0, 2))
-            table.add_row(course.name, f"{rate:.0f}", f"{found.goodput:.1f}", p50, p99, f"{padding:.0%}", str(missed))
+            table.add_row(
+                course.name,
+                f"{rate:.0f}",
+                f"{found.goodput:.1f}",
+                p50,
+                p99,
+                f"{padding:.0%}",
+                str(missed),
+            )
     console.print(table)
 
 
@@ -139,7 +151,10 @@ def main(
     console = Console(soft_wrap=True, highlight=False)
     version = scan(REPOSITORY, [MODEL])[0][0]
     texts = shots(version, draw_lengths(_TEXTS))
-    prepared: Sequence[tuple[str, Callable[[], None] | None]] = (("first come", first_come), ("by length", None))
+    prepared: Sequence[tuple[str, Callable[[], None] | None]] = (
+        ("first come", first_come),
+        ("by length", None),
+    )
     with ExitStack() as stack:
         courses = [
             Course(name, stack.enter_context(platform([Replica(version.folder, prepare=prepare)])))

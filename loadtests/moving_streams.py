@@ -28,7 +28,7 @@ from loadtests.inputs import REPOSITORY
 from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
 
 from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
-from headrace.own_folder import begin_run
+from headrace.process.own_folder import begin_run
 from headrace_models.repository import scan
 
 STREAMS, REPLICAS = 50, 2
@@ -39,15 +39,17 @@ class _Town:
 
     def __init__(self, settings: Settings) -> None:
         from headrace import app as platform
-        from headrace.operation.lanes import FleetMembers
         from headrace.operation.operator import Operator
+        from headrace.operation.workers import FleetMembers
 
         self._settings = settings
         self._ended = threading.Event()
         versions, _ = scan(settings.models, [MODEL])
         self._applications = platform.deploy(settings, versions, self._ended)
         failed = platform.wait_until_ready(versions, lambda _: None, self._ended)
-        self._operator = Operator(settings.models, self._applications, FleetMembers(), versions, failed)
+        self._operator = Operator(
+            settings.models, self._applications, FleetMembers(), versions, failed
+        )
         platform.wait_for_gateway(settings, self._ended)
 
     @property
@@ -86,7 +88,7 @@ class _Town:
 @contextmanager
 def _town(models: Path) -> Iterator[_Town]:
     run = begin_run()
-    prepare_ray(run)
+    prepare_ray(run, print)
     from headrace import app as platform
 
     settings = Settings(
@@ -103,21 +105,27 @@ def _town(models: Path) -> Iterator[_Town]:
         platform.stop_ray()
 
 
-def _through(town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console) -> bool:
+def _through(
+    town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console
+) -> bool:
     """Streams while `change` happens, a third of the way in. True if nothing was lost and nothing wrong."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     pcm = hum(round(seconds / CHUNK_S))
     expected = probabilities(version, pcm)
     changing = threading.Timer(seconds / 3, change)
     changing.start()
-    found = uvloop.run(run_streams(town.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-")))
+    found = uvloop.run(
+        run_streams(town.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-"))
+    )
     changing.join()
     tell(console, f"{STREAMS} streams through {name}, which left {town.serving()}", found)
     return not found.lost and not found.wrong
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=15, help="How long the streams are, each time.")] = 45.0,
+    seconds: Annotated[
+        float, typer.Option(min=15, help="How long the streams are, each time.")
+    ] = 45.0,
 ) -> None:
     """Stream through a rolling update and through a scale-down.
 

@@ -147,7 +147,9 @@ async def drive(
     return ledger
 
 
-async def measure(url: str, shots: Sequence[Shot], schedule: Sequence[float], deadline_s: float) -> Ledger:
+async def measure(
+    url: str, shots: Sequence[Shot], schedule: Sequence[float], deadline_s: float
+) -> Ledger:
     """Drive a server over HTTP. Raises OSError if it takes no connection."""
     async with HttpClient(url, deadline_s, patience_s=deadline_s + _GRACE_S) as client:
         await client.connect(_CONNECTIONS)
@@ -212,12 +214,21 @@ def show(found: Figures, console: Console) -> None:
     """Print the figures, and a warning if they are the driver's rather than the server's."""
     counts = ", ".join(f"{count} {verdict}" for verdict, count in found.counts.items())
     console.print(f"requests   {found.scheduled}: {counts}")
-    console.print(f"rate       {found.rate:.1f}/s answered, {found.goodput:.1f}/s right and in time")
-    times = (f"p{share} {value * 1e3:.1f} ms" for share, value in zip(_SHARES, found.percentiles_s, strict=True))
+    console.print(
+        f"rate       {found.rate:.1f}/s answered, {found.goodput:.1f}/s right and in time"
+    )
+    times = (
+        f"p{share} {value * 1e3:.1f} ms"
+        for share, value in zip(_SHARES, found.percentiles_s, strict=True)
+    )
     console.print(f"latency    {', '.join(times)}")
-    console.print(f"driver     99 % of the requests left within {found.driver_p99_s * 1e3:.2f} ms of their time")
+    console.print(
+        f"driver     99 % of the requests left within {found.driver_p99_s * 1e3:.2f} ms of their time"
+    )
     if found.is_driver_late:
-        console.print("the driver itself was late: it had too little processor, and the latencies are too high")
+        console.print(
+            "the driver itself was late: it had too little processor, and the latencies are too high"
+        )
 
 
 def main(
@@ -225,7 +236,9 @@ def main(
     url: Annotated[str, typer.Option(help="The data port.")] = "http://127.0.0.1:8000",
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 200.0,
     seconds: Annotated[float, typer.Option(min=0.1, help="How long.")] = 20.0,
-    deadline: Annotated[float, typer.Option(min=0.001, help="Seconds until an answer is late.")] = 1.0,
+    deadline: Annotated[
+        float, typer.Option(min=0.001, help="Seconds until an answer is late.")
+    ] = 1.0,
     poisson: Annotated[bool, typer.Option(help="Random arrivals instead of even ones.")] = False,
     seed: Annotated[int, typer.Option(help="Of the random arrivals.")] = 0,
 ) -> None:
@@ -236,7 +249,9 @@ def main(
             raise ModelError(f"{model} is not served at {url}")
         shots = shots_for(model)
     except KeyError:
-        raise typer.BadParameter(f"no requests are known for {model}", param_hint="--model") from None
+        raise typer.BadParameter(
+            f"no requests are known for {model}", param_hint="--model"
+        ) from None
     except (OSError, ModelError) as error:
         console.print(f"open_loop: {error}")
         raise typer.Exit(2) from None

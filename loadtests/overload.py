@@ -57,11 +57,15 @@ def show(found: Mapping[str, Sequence[Mark]], console: Console) -> None:
     table = Table("measured", "mark", "expected", "found", "", box=None)
     for name, marks in found.items():
         for mark in marks:
-            table.add_row(name, mark.what, mark.expected, mark.measured, "met" if mark.is_met else "MISSED")
+            table.add_row(
+                name, mark.what, mark.expected, mark.measured, "met" if mark.is_met else "MISSED"
+            )
     console.print(table)
 
 
-def write_report(path: Path, settings: object, marks: Mapping[str, Sequence[Mark]], figures: object) -> None:
+def write_report(
+    path: Path, settings: object, marks: Mapping[str, Sequence[Mark]], figures: object
+) -> None:
     """Marks and figures as JSON; what is not a number is null."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"settings": settings, "marks": marks, "figures": figures}
@@ -69,10 +73,17 @@ def write_report(path: Path, settings: object, marks: Mapping[str, Sequence[Mark
 
 
 def main(
-    measurements: Annotated[list[Measurement] | None, typer.Argument(help="Which ones; all by default.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, max=600, help="How long each phase takes.")] = 10.0,
-    deadline: Annotated[float, typer.Option(min=0.1, max=10, help="Seconds that each request allows.")] = 1.0,
-    report: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = REPORTS / "overload.json",
+    measurements: Annotated[
+        list[Measurement] | None, typer.Argument(help="Which ones; all by default.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=600, help="How long each phase takes.")
+    ] = 10.0,
+    deadline: Annotated[
+        float, typer.Option(min=0.1, max=10, help="Seconds that each request allows.")
+    ] = 1.0,
+    report: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = REPORTS
+    / "overload.json",
 ) -> None:
     """Overload simulated models behind the real gateway, and print what became of it.
 

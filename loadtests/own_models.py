@@ -20,9 +20,10 @@ from rich.progress import track
 from rich.table import Table
 
 from headrace import backends
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, from_array, to_array
 from headrace_models.add import add
 from headrace_models.errors import BadSpec
 from headrace_models.golden import read_golden
@@ -49,12 +50,24 @@ def requests_of(spec: ModelSpec, golden: Arrays, seed: int) -> list[Arrays]:
     random = np.random.default_rng(seed)
 
     def one() -> Arrays:
-        rows = random.integers(0, min(len(a) for a in golden.values()), random.integers(1, _MOST_ROWS + 1))
+        rows = random.integers(
+            0, min(len(a) for a in golden.values()), random.integers(1, _MOST_ROWS + 1)
+        )
         factor = random.choice((0.5, 1, 20))
-        chosen = {name: a[rows] for name, a in golden.items()} if all(i.has_rows for i in spec.inputs) else golden
-        return {n: (a * factor).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in chosen.items()}
+        chosen = (
+            {name: a[rows] for name, a in golden.items()}
+            if all(i.has_rows for i in spec.inputs)
+            else golden
+        )
+        return {
+            n: (a * factor).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in chosen.items()
+        }
 
-    return [one() for _ in range(_AT_ONCE)] if all(a.ndim for a in golden.values()) else [golden] * _AT_ONCE
+    return (
+        [one() for _ in range(_AT_ONCE)]
+        if all(a.ndim for a in golden.values())
+        else [golden] * _AT_ONCE
+    )
 
 
 async def wrong_of(version: ModelVersion, rounds: int) -> int:
@@ -64,13 +77,21 @@ async def wrong_of(version: ModelVersion, rounds: int) -> int:
     async with Host(version, "onnx", Silent()) as host:
         for seed in range(rounds):
             asked = requests_of(version.spec, golden, seed)
-            given = [[from_array(name, array) for name, array in inputs.items()] for inputs in asked]
-            answers = await asyncio.gather(*(host.infer(Request(i, (), monotonic() + _TIMEOUT_S)) for i in given))
+            given = [
+                [from_array(name, array) for name, array in inputs.items()] for inputs in asked
+            ]
+            answers = await asyncio.gather(
+                *(host.infer(Request(i, (), monotonic() + _TIMEOUT_S)) for i in given)
+            )
             for inputs, answer in zip(asked, answers, strict=True):
-                expected = {name: to_array(from_array(name, a)) for name, a in alone.run(inputs).items()}
+                expected = {
+                    name: to_array(from_array(name, a)) for name, a in alone.run(inputs).items()
+                }
                 found = {tensor.name: to_array(tensor) for tensor in answer.outputs}
                 tolerance = version.spec.batching.tolerance if version.spec.is_batched else 0.0
-                wrong += not all(answers_alike(found[name], expected[name], tolerance) for name in found)
+                wrong += not all(
+                    answers_alike(found[name], expected[name], tolerance) for name in found
+                )
     return wrong
 
 

@@ -26,7 +26,15 @@ from loadtests.simulation.executors import PRESETS, Preset
 from loadtests.simulation.policies import Policy, Sweep, policies, sweep
 from loadtests.simulation.report import draw_plots, highest_table, loads_table, shares_table
 from loadtests.simulation.study import HALVINGS, Arrivals, Course, study
-from loadtests.simulation.traffic import Arrival, Shape, Traffic, TrafficError, at_rate, draw, read_trace
+from loadtests.simulation.traffic import (
+    Arrival,
+    Shape,
+    Traffic,
+    TrafficError,
+    at_rate,
+    draw,
+    read_trace,
+)
 from loadtests.simulation.trial import Machines
 
 from headrace.batching import Limits
@@ -70,16 +78,26 @@ def _mean_length(arrivals: Sequence[Arrival]) -> float:
 
 def _chosen(names: Sequence[str], known: dict[str, Policy]) -> list[Policy]:
     if unknown := [name for name in names if name not in known]:
-        raise typer.BadParameter(f"expected one of {', '.join(known)}, found {unknown[0]}", param_hint="--policy")
+        raise typer.BadParameter(
+            f"expected one of {', '.join(known)}, found {unknown[0]}", param_hint="--policy"
+        )
     return [known[name] for name in names or known]
 
 
-def _study(chosen: Sequence[Policy], rates: Sequence[float], arrivals: Arrivals, machines: Machines) -> list[Course]:
+def _study(
+    chosen: Sequence[Policy], rates: Sequence[float], arrivals: Arrivals, machines: Machines
+) -> list[Course]:
     """The study under a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("", total=len(chosen) * (len(rates) + HALVINGS))
-        return study(chosen, rates, arrivals, machines, lambda name: progress.update(task, advance=1, description=name))
+        return study(
+            chosen,
+            rates,
+            arrivals,
+            machines,
+            lambda name: progress.update(task, advance=1, description=name),
+        )
 
 
 def _show(courses: Sequence[Course], file: Path) -> None:
@@ -92,22 +110,42 @@ def _show(courses: Sequence[Course], file: Path) -> None:
 
 
 def main(
-    preset: Annotated[str, typer.Option(help=f"What the executors stand for: {', '.join(PRESETS)}.")] = "minilm-cpu",
-    policy: Annotated[list[str] | None, typer.Option(help="Only these; may be given several times.")] = None,
-    vary: Annotated[Sweep | None, typer.Option(help="Instead of policies, compare values of this default.")] = None,
-    load: Annotated[list[float] | None, typer.Option(min=0.01, max=10, help="Shares of what is possible.")] = None,
+    preset: Annotated[
+        str, typer.Option(help=f"What the executors stand for: {', '.join(PRESETS)}.")
+    ] = "minilm-cpu",
+    policy: Annotated[
+        list[str] | None, typer.Option(help="Only these; may be given several times.")
+    ] = None,
+    vary: Annotated[
+        Sweep | None, typer.Option(help="Instead of policies, compare values of this default.")
+    ] = None,
+    load: Annotated[
+        list[float] | None, typer.Option(min=0.01, max=10, help="Shares of what is possible.")
+    ] = None,
     requests: Annotated[int, typer.Option(min=100, max=1_000_000, help="How many a run.")] = 5000,
     shape: Annotated[Shape, typer.Option(help="How they come.")] = "poisson",
     median: Annotated[int, typer.Option(min=1, max=100_000, help="Of the lengths.")] = 16,
-    sigma: Annotated[float, typer.Option(min=0, max=5, help="How wide lengths spread: of their logarithm.")] = 1.0,
+    sigma: Annotated[
+        float, typer.Option(min=0, max=5, help="How wide lengths spread: of their logarithm.")
+    ] = 1.0,
     longest: Annotated[int, typer.Option(min=1, max=100_000, help="Where lengths are cut.")] = 256,
-    key: Annotated[list[str] | None, typer.Option(help="NAME=SHARE of a key's requests; several times.")] = None,
-    deadline: Annotated[list[float] | None, typer.Option(min=0.001, help="Seconds; each as often as another.")] = None,
-    trace: Annotated[Path | None, typer.Option(help="A CSV of arrival_s, length, owner, deadline_s instead.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Option(help="NAME=SHARE of a key's requests; several times.")
+    ] = None,
+    deadline: Annotated[
+        list[float] | None, typer.Option(min=0.001, help="Seconds; each as often as another.")
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="A CSV of arrival_s, length, owner, deadline_s instead.")
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1, max=64)] = 1,
     max_rows: Annotated[int, typer.Option(min=1, max=1024, help="Of a batch.")] = _MAX_ROWS,
-    timer: Annotated[float, typer.Option(min=0, max=10, help="Seconds until the timer seals a batch.")] = 0.01,
-    noise: Annotated[float, typer.Option(min=0, max=1, help="Of a batch's time, as a share of it.")] = 0.1,
+    timer: Annotated[
+        float, typer.Option(min=0, max=10, help="Seconds until the timer seals a batch.")
+    ] = 0.01,
+    noise: Annotated[
+        float, typer.Option(min=0, max=1, help="Of a batch's time, as a share of it.")
+    ] = 0.1,
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 0,
     report: Annotated[Path, typer.Option(help="Where the plots go: .svg, .png or .pdf.")] = Path(
         "reports/simulation.svg"
@@ -120,19 +158,25 @@ def main(
     Example: python loadtests/simulate.py --vary least-gain --preset minilm-cpu
     """
     if preset not in PRESETS:
-        raise typer.BadParameter(f"expected one of {', '.join(PRESETS)}, found {preset}", param_hint="--preset")
+        raise typer.BadParameter(
+            f"expected one of {', '.join(PRESETS)}, found {preset}", param_hint="--preset"
+        )
     what = PRESETS[preset]
     deadlines_s = tuple(deadline or [_DEADLINE_FACTOR * what.objective_s])
     limits = Limits(max_rows=max_rows)
     chosen = _chosen(policy or [], sweep(vary, limits) if vary else policies(limits, timer))
     try:
-        traffic = Traffic(requests, shape, median, sigma, longest, keys_of(key or []), deadlines_s, seed=seed)
+        traffic = Traffic(
+            requests, shape, median, sigma, longest, keys_of(key or []), deadlines_s, seed=seed
+        )
         arrivals = arrivals_of(traffic, what, trace)
     except TrafficError as error:
         _fail(str(error))
     possible = replicas * what.limit(_mean_length(arrivals(1.0)), max_rows)
     rates = [share * possible for share in load or LOADS]
-    console.print(f"{what.what}; {replicas} replicas, at most {possible:,.0f}/s; objective {what.objective_s:g} s")
+    console.print(
+        f"{what.what}; {replicas} replicas, at most {possible:,.0f}/s; objective {what.objective_s:g} s"
+    )
     courses = _study(chosen, rates, arrivals, Machines(what, replicas, noise, seed))
     draw_plots(courses, f"{preset}: {what.what}", what.objective_s, report)
     _show(courses, report)

@@ -73,7 +73,11 @@ class Tally:
             self.surprises[outcome.kind, outcome.what, outcome.status] += 1
 
     def unexpected(self, kind: Kind, excused: Sequence[int]) -> int:
-        return sum(n for (of, _, status), n in self.surprises.items() if of == kind and status not in excused)
+        return sum(
+            n
+            for (of, _, status), n in self.surprises.items()
+            if of == kind and status not in excused
+        )
 
     def answered(self, status: int) -> int:
         return sum(n for (_, found), n in self.by_status.items() if found == status)
@@ -84,14 +88,23 @@ def traffic_marks(tally: Tally, faults: int, kills: int) -> list[Mark]:
     excused = _OF_A_KILL if kills else ()
     marks = []
     kinds: tuple[tuple[Kind, str], ...] = (
-        ("good", "each answered right" if not kills else "each answered right, or 503 or 504 as replicas are killed"),
+        (
+            "good",
+            "each answered right"
+            if not kills
+            else "each answered right, or 503 or 504 as replicas are killed",
+        ),
         ("malformed", "each answered as the catalogue says"),
         ("disconnect", "each connected"),
     )
     for kind, expected in kinds:
         statuses = {status: n for (of, status), n in sorted(tally.by_status.items()) if of == kind}
         failed = tally.unexpected(kind, excused)
-        marks.append(Mark(kind, expected, f"{failed} of {sum(statuses.values())} not: {statuses}", not failed))
+        marks.append(
+            Mark(
+                kind, expected, f"{failed} of {sum(statuses.values())} not: {statuses}", not failed
+            )
+        )
     marks.append(Mark("wrong answers", "0", str(tally.wrong), not tally.wrong))
     seen = tally.answered(500)
     measured = f"{seen} seen, {faults} counted by the platform"
@@ -110,12 +123,16 @@ def growth_marks(processes: Sequence[Process], warm_up_s: float, until_s: float)
         memory = [s.rss_bytes >> 20 for s in (settled[0], settled[-1])]
         grows = slope(process.memory_mib(warm_up_s))
         measured = f"{grows:+.2f} MiB/min, {memory[0]} -> {memory[1]} MiB"
-        marks.append(Mark(name, f"memory: < {MAX_SLOPE_MIB:g} MiB/min", measured, grows < MAX_SLOPE_MIB))
+        marks.append(
+            Mark(name, f"memory: < {MAX_SLOPE_MIB:g} MiB/min", measured, grows < MAX_SLOPE_MIB)
+        )
         for what, most in (("files", MAX_MORE_FILES), ("threads", MAX_MORE_THREADS)):
             counted = [(s.at_s, float(getattr(s, what))) for s in settled]
             values = [int(value) for _, value in counted]
             measured = f"first {values[0]}, last {values[-1]}, most {max(values)}"
-            marks.append(Mark(name, f"{what}: at most {most} more", measured, rise(counted) <= most))
+            marks.append(
+                Mark(name, f"{what}: at most {most} more", measured, rise(counted) <= most)
+            )
     return marks
 
 
@@ -138,7 +155,9 @@ class Run:
         kills = count()
         with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as callers:
             async with HttpClient(self.url, _DEADLINE_S, _DEADLINE_S + _GRACE_S) as client:
-                traffic = Traffic(client, (place.hostname, place.port or 80), shots, callers, self.seed)
+                traffic = Traffic(
+                    client, (place.hostname, place.port or 80), shots, callers, self.seed
+                )
                 began_s = monotonic()
                 beside = [asyncio.create_task(self._sample(census, began_s))]
                 if self.kill_every_s:
@@ -151,7 +170,9 @@ class Run:
                     await asyncio.gather(*beside, return_exceptions=True)
         return next(kills)
 
-    async def _send(self, traffic: Traffic, tally: Tally, began_s: float, told: Callable[[], None]) -> None:
+    async def _send(
+        self, traffic: Traffic, tally: Tally, began_s: float, told: Callable[[], None]
+    ) -> None:
         async def one(request: Callable[[], Awaitable[Outcome]]) -> None:
             tally.enter(await request())
             told()
@@ -177,23 +198,38 @@ class Run:
 
 def main(
     seconds: Annotated[float, typer.Option(min=10, max=86_400, help="How long.")] = 1800.0,
-    rate: Annotated[float, typer.Option(min=1, max=1000, help="Requests a second, of all kinds together.")] = 30.0,
-    kill_every: Annotated[float, typer.Option(min=0, help="Kill a replica each so many seconds; 0: none.")] = 0.0,
-    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of each process that are not judged.")] = WARM_UP_S,
+    rate: Annotated[
+        float, typer.Option(min=1, max=1000, help="Requests a second, of all kinds together.")
+    ] = 30.0,
+    kill_every: Annotated[
+        float, typer.Option(min=0, help="Kill a replica each so many seconds; 0: none.")
+    ] = 0.0,
+    warm_up: Annotated[
+        float, typer.Option(min=0, help="Seconds of each process that are not judged.")
+    ] = WARM_UP_S,
     seed: Annotated[int, typer.Option(help="Of what is sent, and when.")] = 0,
     url: Annotated[str, typer.Option(help="The data port.")] = "http://127.0.0.1:8000",
     admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.0.1:8001",
-    report: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = ROOT / "reports" / "soak.json",
+    report: Annotated[Path, typer.Option(help="Where the figures go, as JSON.")] = ROOT
+    / "reports"
+    / "soak.json",
 ) -> None:
     """Soak a running platform, and print what callers saw and what its processes gained.
 
     Example: python loadtests/soak.py --seconds 600 --warm-up 120 --kill-every 60
     """
     if warm_up >= seconds:
-        raise typer.BadParameter(f"expected less than the {seconds:g} s of the run", param_hint="--warm-up")
+        raise typer.BadParameter(
+            f"expected less than the {seconds:g} s of the run", param_hint="--warm-up"
+        )
     run = Run(url.rstrip("/"), admin, seconds, rate, kill_every, seed)
     tally, census = Tally(), Census(admin)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}"),
+        TimeElapsedColumn(),
+    )
     try:
         faults = faults_inside(admin)
         with Progress(*columns, console=err) as progress:
@@ -210,7 +246,10 @@ def main(
     show(marks, out)
     for (kind, what, status), times in tally.surprises.most_common(_SHOWN):
         out.print(f"not expected: {kind} {what}: {status}, {times} times", markup=False)
-    figures = {"surprises": [[*key, n] for key, n in tally.surprises.items()], "processes": census.processes}
+    figures = {
+        "surprises": [[*key, n] for key, n in tally.surprises.items()],
+        "processes": census.processes,
+    }
     write_report(report, {**asdict(run), "warm_up_s": warm_up, "kills": kills}, marks, figures)
     out.print(f"figures in {report}")
     raise typer.Exit(0 if all(mark.is_met for found in marks.values() for mark in found) else 1)

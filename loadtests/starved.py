@@ -44,7 +44,9 @@ class _Sent(NamedTuple):
 @contextmanager
 def busy(loops: int, seconds: float) -> Iterator[None]:
     """So many processes that do nothing but run, as any other does; they end by themselves, too."""
-    code = f"from time import monotonic\nend = monotonic() + {seconds}\nwhile monotonic() < end: pass"
+    code = (
+        f"from time import monotonic\nend = monotonic() + {seconds}\nwhile monotonic() < end: pass"
+    )
     processes = [subprocess.Popen([sys.executable, "-I", "-S", "-c", code]) for _ in range(loops)]
     try:
         yield
@@ -72,7 +74,9 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, max=MAX_SECONDS)] = 60.0,
     deadline: Annotated[float, typer.Option(min=0.1, max=300)] = 30.0,
     loops: Annotated[int, typer.Option(min=0, max=MAX_LOOPS)] = 8,
-    kill_at: Annotated[float | None, typer.Option(help="Kill the model's replicas after so many seconds.")] = None,
+    kill_at: Annotated[
+        float | None, typer.Option(help="Kill the model's replicas after so many seconds.")
+    ] = None,
     url: Annotated[str, typer.Option()] = "http://127.0.0.1:8000",
     admin: Annotated[str, typer.Option()] = "127.0.0.1:8001",
 ) -> None:
@@ -83,14 +87,21 @@ def main(
     times = sorted(one.took_s for one in sent)
     failed = sorted(one.due_s for one in sent if one.status != 200)
     print(f"{len(sent)} asked, by status: {dict(Counter(one.status for one in sent))}")  # noqa: T201
-    print(f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s")  # noqa: T201
+    print(
+        f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s"
+    )  # noqa: T201
     if failed:
         print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")  # noqa: T201
         raise SystemExit(1)
 
 
 async def _ask(
-    url: str, model: str, rate: float, seconds: float, deadline_s: float, kill: tuple[float | None, list[int]]
+    url: str,
+    model: str,
+    rate: float,
+    seconds: float,
+    deadline_s: float,
+    kill: tuple[float | None, list[int]],
 ) -> list[_Sent]:
     kill_at_s, pids = kill
     loop = asyncio.get_running_loop()
@@ -105,8 +116,13 @@ async def _ask(
         reply = await client.send(shot)
         sent.append(_Sent(reply.status, due_s, loop.time() - start_s - due_s))
 
-    async with HttpClient(url, deadline_s, patience_s=deadline_s + 5) as client, asyncio.TaskGroup() as group:
-        for due_s, shot in zip(fixed_schedule(rate, seconds), cycle(shots_for(model)), strict=False):
+    async with (
+        HttpClient(url, deadline_s, patience_s=deadline_s + 5) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        for due_s, shot in zip(
+            fixed_schedule(rate, seconds), cycle(shots_for(model)), strict=False
+        ):
             group.create_task(one(client, shot, due_s))
     return sent
 

@@ -82,7 +82,9 @@ def probabilities(version: ModelVersion, pcm: Pcm) -> Probabilities:
     samples = np.concatenate((np.zeros(CONTEXT, np.float32), pcm.astype(np.float32) / 32768))
     found = []
     for start in range(0, len(pcm) - HOP + 1, HOP):
-        ran = model.run({"input": samples[np.newaxis, start : start + CONTEXT + HOP], "state": state})
+        ran = model.run(
+            {"input": samples[np.newaxis, start : start + CONTEXT + HOP], "state": state}
+        )
         state = ran["stateN"]
         found.append(ran["output"][0, 0])
     return np.array(found, np.float32)
@@ -99,7 +101,9 @@ async def listen(
     """Send a stream's chunks, each when `due` (or at once), and compare what is answered."""
     for number, chunk in enumerate(chunks):
         ends = number == len(chunks) - 1
-        query = f"sequence_id={name}" + ("&sequence_start=true" if not number else "&sequence_end=true" if ends else "")
+        query = f"sequence_id={name}" + (
+            "&sequence_start=true" if not number else "&sequence_end=true" if ends else ""
+        )
         due_s = time.perf_counter()
         if due is not None:
             due_s = due(number)
@@ -114,7 +118,9 @@ async def listen(
         answer = orjson.loads(reply.body)["probabilities"]
         course.frames += len(answer)
         first = number * FRAMES_A_CHUNK
-        course.wrong += not np.array_equal(np.asarray(answer, np.float32), expected[first : first + len(answer)])
+        course.wrong += not np.array_equal(
+            np.asarray(answer, np.float32), expected[first : first + len(answer)]
+        )
 
 
 async def run_streams(
@@ -157,7 +163,9 @@ def steady(console: Console, seconds: float) -> bool:
     pcm = hum(round(seconds / CHUNK_S))
     with platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
-            run_streams(at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=True, prefix="steady")
+            run_streams(
+                at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=True, prefix="steady"
+            )
         )
     tell(console, f"{STREAMS} streams, {1e3 * CHUNK_S:.0f} ms a chunk, {REPLICAS} replicas", found)
     return found.p99_s() < MAX_P99_S and not found.lost and not found.wrong
@@ -167,11 +175,15 @@ def most(console: Console, seconds: float) -> bool:
     """Streams as fast as they are answered, and the loop before and after."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     before = loop_frames_a_second(version, seconds / 2)
-    pcm = hum(max(2, round(seconds)))  # about so many seconds, at ten chunks a second of each stream
+    pcm = hum(
+        max(2, round(seconds))
+    )  # about so many seconds, at ten chunks a second of each stream
     pcm = np.tile(pcm, 10)
     with platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
-            run_streams(at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=False, prefix="most")
+            run_streams(
+                at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=False, prefix="most"
+            )
         )
     after = loop_frames_a_second(version, seconds / 2)
     tell(console, f"{STREAMS} streams as fast as they are answered, {REPLICAS} replicas", found)

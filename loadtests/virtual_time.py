@@ -39,17 +39,23 @@ class _JumpingSelector(selectors.BaseSelector):
         if found or timeout == 0:
             return found
         if timeout is None:
-            raise RuntimeError("the program waits for something that no task and no timer will bring")
+            raise RuntimeError(
+                "the program waits for something that no task and no timer will bring"
+            )
         self._loop.now_s += timeout
         return found
 
-    def register(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
+    def register(
+        self, fileobj: "FileDescriptorLike", events: int, data: object = None
+    ) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
 
     def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
         return self._real.unregister(fileobj)
 
-    def modify(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
+    def modify(
+        self, fileobj: "FileDescriptorLike", events: int, data: object = None
+    ) -> selectors.SelectorKey:
         return self._real.modify(fileobj, events, data)
 
     def get_map(self) -> "Mapping[FileDescriptorLike, selectors.SelectorKey]":

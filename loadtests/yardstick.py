@@ -28,10 +28,19 @@ from loadtests.inputs import Shot, infer_shot
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure, show
 
 from headrace.backends import Backend
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion, sha256_of
 
-__all__ = ["BATCH_S", "MODEL", "SimulatedBackend", "answer_to", "is_met", "load", "shots", "write_model"]
+__all__ = [
+    "BATCH_S",
+    "MODEL",
+    "SimulatedBackend",
+    "answer_to",
+    "is_met",
+    "load",
+    "shots",
+    "write_model",
+]
 
 MODEL = "yardstick"
 BATCH_S = 0.05
@@ -94,7 +103,10 @@ def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
     x = np.arange(WIDTH, dtype=np.float32)[np.newaxis]
     np.savez(folder / "golden.npz", allow_pickle=False, **{"input:x": x, "output:y": answer_to(x)})
     (folder / "model.onnx").write_bytes(b"simulated")
-    digests = {"golden": sha256_of(folder / "golden.npz"), "weights": sha256_of(folder / "model.onnx")}
+    digests = {
+        "golden": sha256_of(folder / "golden.npz"),
+        "weights": sha256_of(folder / "model.onnx"),
+    }
     text = _SPEC.format(name=MODEL, width=WIDTH, max_rows=max_rows, **digests)
     (folder / "model.toml").write_text(text, encoding="utf-8")
     return folder
@@ -122,10 +134,14 @@ def main(
         tempfile.TemporaryDirectory(prefix="yardstick-") as place,
         platform([Replica(write_model(Path(place)), load)]) as at,
     ):
-        found = figures(uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds)
+        found = figures(
+            uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds
+        )
     show(found, console)
     verdict = "met" if is_met(found) else "missed"
-    console.print(f"mark {verdict}: at least {MIN_RATE:g} right answers/s, p99 at most {MAX_P99_S * 1e3:g} ms")
+    console.print(
+        f"mark {verdict}: at least {MIN_RATE:g} right answers/s, p99 at most {MAX_P99_S * 1e3:g} ms"
+    )
     raise typer.Exit(0 if is_met(found) else 1)
 
 

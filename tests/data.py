@@ -55,7 +55,15 @@ _MUSIC = Package(
     "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
     "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
 )
-_TONES = {"ascending-2tone", "beep", "beeperr", "conf-begin", "confbridge-join", "confbridge-leave", "descending-2tone"}
+_TONES = {
+    "ascending-2tone",
+    "beep",
+    "beeperr",
+    "conf-begin",
+    "confbridge-join",
+    "confbridge-leave",
+    "descending-2tone",
+}
 _CUT_S, _CUT_UNTIL_S = 5, 60
 
 
@@ -69,7 +77,9 @@ def have(package: Package) -> Path:
 
 def imagenet_photos() -> list[tuple[bytes, int]]:
     """20 JPEG files and the ImageNet class each shows."""
-    photos = read_members(have(_FOOLBOX), lambda name: re.search(r"/imagenet_\d+_\d+\.jpg$", name) is not None)
+    photos = read_members(
+        have(_FOOLBOX), lambda name: re.search(r"/imagenet_\d+_\d+\.jpg$", name) is not None
+    )
     return [(content, int(name.removesuffix(".jpg").split("_")[-1])) for name, content in photos]
 
 
@@ -111,7 +121,9 @@ def spoken_prompts() -> list[Path]:
 
 def music_cuts() -> list[npt.NDArray[np.float32]]:
     """Five seconds each of instrumental and sung music, 8 kHz, samples in -1..1."""
-    return [cut for file in sorted(_unpacked(_MUSIC).rglob("*.wav")) for cut in _cuts(samples(file))]
+    return [
+        cut for file in sorted(_unpacked(_MUSIC).rglob("*.wav")) for cut in _cuts(samples(file))
+    ]
 
 
 def _cuts(sound: npt.NDArray[np.float32]) -> Iterator[npt.NDArray[np.float32]]:
@@ -154,7 +166,8 @@ def all_mails() -> tuple[Mail, ...]:
 def real_domains() -> list[str]:
     """Domains, sorted, that people who sent wanted mail have their addresses at."""
     sender = re.compile(
-        rb"^From:.*@([a-z0-9.-]+\.(?:com|net|org|edu|info|co\.uk|de))>?\s*$", re.MULTILINE | re.IGNORECASE
+        rb"^From:.*@([a-z0-9.-]+\.(?:com|net|org|edu|info|co\.uk|de))>?\s*$",
+        re.MULTILINE | re.IGNORECASE,
     )
     found = set()
     for mail in all_mails():
@@ -169,6 +182,7 @@ def generated_domains(count: int) -> list[str]:
     chance = random.Random(0)
     letters = "abcdefghijklmnopqrstuvwxyz"
     return [
-        "".join(chance.choices(letters, k=chance.randint(10, 18))) + chance.choice([".com", ".net", ".org", ".info"])
+        "".join(chance.choices(letters, k=chance.randint(10, 18)))
+        + chance.choice([".com", ".net", ".org", ".info"])
         for _ in range(count)
     ]

@@ -21,13 +21,13 @@ from headrace.backends import Backend
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.admission import DoorLimits
-from headrace.gateway.cache import CacheLimits
-from headrace.gateway.serving import GatewayOrder, serve_gateway
-from headrace.gateway.serving import Serving as GatewayServing
-from headrace.loop_thread import LoopThread
+from headrace.gateway.program import GatewayOrder, serve_gateway
+from headrace.gateway.program import Serving as GatewayServing
+from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
-from headrace.replica.serving import ReplicaOrder, serve_replica
-from headrace.replica.serving import Serving as ReplicaServing
+from headrace.replica.program import ReplicaOrder, serve_replica
+from headrace.replica.program import Serving as ReplicaServing
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion
 
@@ -80,15 +80,28 @@ class Plain:
             connection.request(method, path, body or None, headers or {})
             answer = connection.getresponse()
             content = answer.read()
-            is_json = answer.getheader("content-type") == "application/json" and content[:1] in b"{["
+            is_json = (
+                answer.getheader("content-type") == "application/json" and content[:1] in b"{["
+            )
             headers_found = {name.lower(): value for name, value in answer.getheaders()}
-            return answer.status, orjson.loads(content) if is_json and content else content, headers_found
+            return (
+                answer.status,
+                orjson.loads(content) if is_json and content else content,
+                headers_found,
+            )
         finally:
             connection.close()
 
     def infer(self, rows: "np.ndarray", **more: Any) -> tuple[int, Any, dict[str, str]]:
-        tensor = {"name": "x", "shape": list(rows.shape), "datatype": "FP32", "data": rows.ravel().tolist()}
-        return self.ask("POST", "/v2/models/doubler/infer", orjson.dumps({"inputs": [tensor], **more}))
+        tensor = {
+            "name": "x",
+            "shape": list(rows.shape),
+            "datatype": "FP32",
+            "data": rows.ravel().tolist(),
+        }
+        return self.ask(
+            "POST", "/v2/models/doubler/infer", orjson.dumps({"inputs": [tensor], **more})
+        )
 
 
 class Gated:
@@ -126,12 +139,20 @@ def plain(
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
-    order = ReplicaOrder(str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN)
-    replica: LoopThread[ReplicaServing] = LoopThread("replica", partial(serve_replica, order, load=load))
+    order = ReplicaOrder(
+        str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN
+    )
+    replica: LoopThread[ReplicaServing] = LoopThread(
+        "replica", partial(serve_replica, order, load=load)
+    )
     port = free_port()
     front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
-    gateway_order = replace(front, caches=caches or {}, names=names, origins=origins, shutdown_delay_s=shutdown_delay_s)
-    gateway: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, gateway_order))
+    gateway_order = replace(
+        front, caches=caches or {}, names=names, origins=origins, shutdown_delay_s=shutdown_delay_s
+    )
+    gateway: LoopThread[GatewayServing] = LoopThread(
+        "gateway", partial(serve_gateway, gateway_order)
+    )
     try:
         served = replica.start(60)
         listening = gateway.start(60)

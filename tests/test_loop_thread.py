@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.loop_thread import LoopThread
+from headrace.process.loop_thread import LoopThread
 
 IN_TIME_S = 10.0
 

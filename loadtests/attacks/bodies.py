@@ -34,32 +34,80 @@ class Attack:
 
 def attacks() -> Iterator[Attack]:
     """One after the other, since each is large."""
-    yield Attack("a small request, for comparison", _post(_TEXTS, b'{"input":"wikipedia.org"}'), ("",))
+    yield Attack(
+        "a small request, for comparison", _post(_TEXTS, b'{"input":"wikipedia.org"}'), ("",)
+    )
     yield Attack("256 KiB of pipelined GETs", _LIVE * (262_144 // len(_LIVE)), ("",))
     yield Attack("1,000,000 chunks of a byte", _chunks(1_000_000), ("too_many_chunks",))
-    yield Attack("gzip of 100 KiB to 100 MiB", _gzipped(gzip.compress(bytes(_BOMB_BYTES))), ("decompressed_too_large",))
+    yield Attack(
+        "gzip of 100 KiB to 100 MiB",
+        _gzipped(gzip.compress(bytes(_BOMB_BYTES))),
+        ("decompressed_too_large",),
+    )
     yield Attack("gzip of 16 MiB to 64 MiB", _gzipped(_inflates_to_64_mib()), ("bad_json",))
     photo = png(width=10_000, height=8_900, depth=1, colour=0)
-    yield Attack("PNG of 10,000 x 8,900", _post(_CLASSIFY, photo, "image/png"), ("image_too_large",))
-    yield Attack("PNG of 4,000 x 4,000", _post(_CLASSIFY, png(4000, 4000, 1, 0), "image/png"), ("",))
-    yield Attack("6 MB of [],", _post(_INFER, b'{"inputs":[' + b"[]," * 2_000_000 + b"[]]}"), ("bad_json",))
-    yield Attack("2.9 MB of [],", _post(_INFER, b'{"inputs":[' + b"[]," * 950_000 + b"[]]}"), ("bad_request",))
+    yield Attack(
+        "PNG of 10,000 x 8,900", _post(_CLASSIFY, photo, "image/png"), ("image_too_large",)
+    )
+    yield Attack(
+        "PNG of 4,000 x 4,000", _post(_CLASSIFY, png(4000, 4000, 1, 0), "image/png"), ("",)
+    )
+    yield Attack(
+        "6 MB of [],", _post(_INFER, b'{"inputs":[' + b"[]," * 2_000_000 + b"[]]}"), ("bad_json",)
+    )
+    yield Attack(
+        "2.9 MB of [],",
+        _post(_INFER, b'{"inputs":[' + b"[]," * 950_000 + b"[]]}"),
+        ("bad_request",),
+    )
     yield Attack("6 MB of [[[[", _post(_INFER, b'{"inputs":' + b"[" * 6_000_000), ("bad_json",))
     yield Attack("16 MB of quotes", _post(_INFER, b'{"inputs":' + b'"' * 16_000_000), ("bad_json",))
-    yield Attack("16 MB of backslashes", _post(_INFER, b'{"inputs":"' + b"\\" * 16_000_000 + b'"}'), ("bad_json",))
+    yield Attack(
+        "16 MB of backslashes",
+        _post(_INFER, b'{"inputs":"' + b"\\" * 16_000_000 + b'"}'),
+        ("bad_json",),
+    )
     yield Attack("16 MiB of floats, ten photos", _post(_INFER, _ten_photos()), ("",))
-    yield Attack("16 MiB of floats, wrong", _post(_INFER, _floats([1, 3, 224, 224], 1_600_000)), ("bad_request",))
-    yield Attack("16 MiB of one number", _post(_INFER, _tensor([1], b"0." + b"1" * 16_000_000)), ("bad_request",))
+    yield Attack(
+        "16 MiB of floats, wrong",
+        _post(_INFER, _floats([1, 3, 224, 224], 1_600_000)),
+        ("bad_request",),
+    )
+    yield Attack(
+        "16 MiB of one number",
+        _post(_INFER, _tensor([1], b"0." + b"1" * 16_000_000)),
+        ("bad_request",),
+    )
     junk = base64.b64encode(_noise(6_000_000))
-    yield Attack("8 MB of base64", _post(_CLASSIFY, b'{"input":{"b64":"' + junk + b'"}}'), ("bad_image",))
-    yield Attack("16 MB of base64", _post(_CLASSIFY, b'{"input":{"b64":"' + junk * 2 + b'"}}'), ("bad_image",))
+    yield Attack(
+        "8 MB of base64", _post(_CLASSIFY, b'{"input":{"b64":"' + junk + b'"}}'), ("bad_image",)
+    )
+    yield Attack(
+        "16 MB of base64",
+        _post(_CLASSIFY, b'{"input":{"b64":"' + junk * 2 + b'"}}'),
+        ("bad_image",),
+    )
     yield Attack("16 MB of form", _form(bytes(16_000_000)), ("bad_image",))
-    yield Attack("8 MB of escaped text", _post(_TEXTS, b'{"input":["' + b"\\u00e9" * 1_300_000 + b'"]}'), ("bad_json",))
-    yield Attack("64 KB of wrong things", _post(_TEXTS, b'{"input":[' + b"1," * 32_000 + b"1]}"), ("bad_request",))
-    yield Attack("1.2 MB of wrong things", _post(_TEXTS, b'{"input":[' + b"1," * 590_000 + b"1]}"), ("bad_json",))
+    yield Attack(
+        "8 MB of escaped text",
+        _post(_TEXTS, b'{"input":["' + b"\\u00e9" * 1_300_000 + b'"]}'),
+        ("bad_json",),
+    )
+    yield Attack(
+        "64 KB of wrong things",
+        _post(_TEXTS, b'{"input":[' + b"1," * 32_000 + b"1]}"),
+        ("bad_request",),
+    )
+    yield Attack(
+        "1.2 MB of wrong things",
+        _post(_TEXTS, b'{"input":[' + b"1," * 590_000 + b"1]}"),
+        ("bad_json",),
+    )
     ids = [[101] * 290] * 1024
     yield Attack(
-        "1,024 lists of token ids", _post(_EMBED, _json({"model": "minilm-l6", "input": ids})), ("bad_request",)
+        "1,024 lists of token ids",
+        _post(_EMBED, _json({"model": "minilm-l6", "input": ids})),
+        ("bad_request",),
     )
     small = base64.b64encode(png()).decode()
     many = _json({"input": [{"b64": small}] * 64, "top_k": 1000})
@@ -121,4 +169,6 @@ def _ten_photos() -> bytes:
 
 def _form(content: bytes) -> bytes:
     head = b'--cut\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
-    return _post(_CLASSIFY, head + content + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut")
+    return _post(
+        _CLASSIFY, head + content + b"\r\n--cut--\r\n", "multipart/form-data; boundary=cut"
+    )

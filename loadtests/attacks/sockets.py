@@ -84,7 +84,9 @@ async def _hold(port: int, after_s: float) -> None:
         writer.close()
 
 
-def _until_closed(work: Callable[[], Awaitable[None]], parent: Connection, tell_after_s: float) -> None:
+def _until_closed(
+    work: Callable[[], Awaitable[None]], parent: Connection, tell_after_s: float
+) -> None:
     """Run `work` until the parent closes its end of the pipe."""
 
     async def main() -> None:

@@ -47,11 +47,17 @@ def lag_bound_s(at: Platform, before: dict[float, float]) -> float:
     bounds = sorted(now)
     grown = [now[bound] - before.get(bound, 0.0) for bound in bounds]
     before |= now
-    return next((bound for bound, count in zip(bounds, grown, strict=True) if count == grown[-1]), 0.0)
+    return next(
+        (bound for bound, count in zip(bounds, grown, strict=True) if count == grown[-1]), 0.0
+    )
 
 
 def _buckets(at: Platform) -> dict[float, float]:
-    return {float(sample.labels["le"]): sample.value for sample in samples(at.metrics) if sample.name == _LAG}
+    return {
+        float(sample.labels["le"]): sample.value
+        for sample in samples(at.metrics)
+        if sample.name == _LAG
+    }
 
 
 class Pinger:
@@ -84,7 +90,9 @@ def _ping(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> N
         _ping_on_one_connection(port, worst, parent)
 
 
-def _ping_on_one_connection(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> None:
+def _ping_on_one_connection(
+    port: int, worst: "SynchronizedArray[float]", parent: Connection
+) -> None:
     """Until the gateway closes it, as it does after so many requests, or the parent goes."""
     with socket.create_connection((HOST, port), _TIMEOUT_S) as sock:
         while not parent.poll():

@@ -47,7 +47,10 @@ class _Saturation:
 
     async def run(self, port: int, seconds: float) -> float:
         loop = asyncio.get_running_loop()
-        connections = [(await loop.create_connection(lambda: Connection(self), HOST, port))[1] for _ in range(_CALLERS)]
+        connections = [
+            (await loop.create_connection(lambda: Connection(self), HOST, port))[1]
+            for _ in range(_CALLERS)
+        ]
         for connection in connections:
             self._ask(connection)
         await asyncio.sleep(_WARM_UP_S)
@@ -65,7 +68,9 @@ class _Saturation:
     def ended(self, connection: Connection, status: int, body: bytes, *, keep: bool) -> None:
         self._ended_s.append(monotonic())
         if status != 200 or not keep:
-            self._fault = f"expected 200 on a connection that is kept, found {status}: {body[:200]!r}"
+            self._fault = (
+                f"expected 200 on a connection that is kept, found {status}: {body[:200]!r}"
+            )
         else:
             self._ask(connection)
 
@@ -97,7 +102,9 @@ class _Leavers:
         return Left(np.array([first + n in self._answered for n in range(count)]))
 
     async def _one(self, port: int, number: int, stay_s: float) -> None:
-        _, connection = await asyncio.get_running_loop().create_connection(lambda: Connection(self), HOST, port)
+        _, connection = await asyncio.get_running_loop().create_connection(
+            lambda: Connection(self), HOST, port
+        )
         assert connection.transport is not None
         connection.number = number
         connection.transport.write(request(number, _DEADLINE_S))

@@ -20,7 +20,17 @@ import uvloop
 from loadtests.apart import HOST
 from loadtests.overloading.model import is_answer, request
 
-__all__ = ["BROKEN", "GIVEN_UP", "Caller", "Connection", "Record", "Seconds", "Stream", "drive", "without_pauses"]
+__all__ = [
+    "BROKEN",
+    "GIVEN_UP",
+    "Caller",
+    "Connection",
+    "Record",
+    "Seconds",
+    "Stream",
+    "drive",
+    "without_pauses",
+]
 
 # As in http_client: a connection that broke has no status, nor has an answer that was not waited for.
 BROKEN, GIVEN_UP = 0, -1
@@ -108,7 +118,9 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         body, self._body = self._body, b""
-        self._caller.ended(self, self._parser.get_status_code(), body, keep=self._parser.should_keep_alive())
+        self._caller.ended(
+            self, self._parser.get_status_code(), body, keep=self._parser.should_keep_alive()
+        )
 
     def connection_lost(self, _: Exception | None) -> None:
         self._caller.lost(self)
@@ -137,14 +149,18 @@ class _Driver:
         for _ in range(0, self._stream.connections, _CONNECT_AT_ONCE):
             await asyncio.gather(*(self._open() for _ in range(_CONNECT_AT_ONCE)))
         self._tick()
-        patience_s = self._start_s + self._due_s[-1] + self._stream.deadline_s + _GRACE_S - monotonic()
+        patience_s = (
+            self._start_s + self._due_s[-1] + self._stream.deadline_s + _GRACE_S - monotonic()
+        )
         with suppress(TimeoutError):  # what is not settled stays GIVEN_UP
             async with asyncio.timeout(patience_s):
                 await self._all_settled.wait()
         return self._record()
 
     async def _open(self) -> None:
-        _, connection = await self._loop.create_connection(lambda: Connection(self), HOST, self._stream.port)
+        _, connection = await self._loop.create_connection(
+            lambda: Connection(self), HOST, self._stream.port
+        )
         self._is_free(connection)
 
     def _is_free(self, connection: Connection) -> None:

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from loadtests.apart import Platform, platform
 from loadtests.open_loop import poisson_schedule
 from loadtests.overloading.driver import Record, Seconds, Stream
-from loadtests.overloading.marks import Mark, Phase, PhaseFigures, at_least, at_most, phase_figures, recovery_s
+from loadtests.overloading.marks import (
+    Mark,
+    Phase,
+    PhaseFigures,
+    at_least,
+    at_most,
+    phase_figures,
+    recovery_s,
+)
 from loadtests.overloading.model import CAPACITY, Runs, fixed
 from loadtests.overloading.runs import Run
 
@@ -36,7 +44,9 @@ def overload(run: Run) -> tuple[list[Mark], object]:
     with tempfile.TemporaryDirectory(prefix="overload-") as place:
         replica, runs = fixed(Path(place))
         with platform([replica]) as at:
-            [record] = run.drive("overload", [Stream(at.port, _numbers(_FIRST, due_s), due_s, run.deadline_s)])
+            [record] = run.drive(
+                "overload", [Stream(at.port, _numbers(_FIRST, due_s), due_s, run.deadline_s)]
+            )
         ran = _of(runs, _FIRST, record)
     found = [phase_figures(record, ran, phase, run.deadline_s, CAPACITY) for phase in phases]
     after = phases[-1]
@@ -70,17 +80,25 @@ def overload_marks(found: Sequence[PhaseFigures], back_s: float, deadline_s: flo
             name = f"{figures.load:g}x"
             since = ", from sending: the driver was late" if figures.is_from_sending else ""
             marks += [
-                at_least(f"{name}: right in time, of capacity", GOODPUT[figures.load], figures.goodput),
+                at_least(
+                    f"{name}: right in time, of capacity", GOODPUT[figures.load], figures.goodput
+                ),
                 at_most(f"{name}: p99 of the admitted{since}", deadline_s, figures.admitted_p99_s),
-                at_most(f"{name}: p99 of the refused{since}", MAX_REFUSED_P99_S, figures.refused_p99_s),
+                at_most(
+                    f"{name}: p99 of the refused{since}", MAX_REFUSED_P99_S, figures.refused_p99_s
+                ),
                 at_most(f"{name}: run, but not in time", MAX_WASTED, figures.wasted, "%", 100),
             ]
-    marks.append(at_most(f"back to {RECOVERED:g}x of the p99 at {BASE:g}x", MAX_RECOVERY_S, back_s, "s", 1))
+    marks.append(
+        at_most(f"back to {RECOVERED:g}x of the p99 at {BASE:g}x", MAX_RECOVERY_S, back_s, "s", 1)
+    )
     return [*marks, _ledger_mark(found)]
 
 
 def _ledger_mark(found: Sequence[PhaseFigures]) -> Mark:
-    wrong, failed = (sum(figures.counts.get(word, 0) for figures in found) for word in ("wrong", "failed"))
+    wrong, failed = (
+        sum(figures.counts.get(word, 0) for figures in found) for word in ("wrong", "failed")
+    )
     requests = sum(sum(figures.counts.values()) for figures in found)
     measured = f"{wrong} wrong, {failed} failed of {requests:,}"
     return Mark("ledger", "0 wrong, 0 failed", measured, not wrong and not failed)
@@ -100,12 +118,21 @@ def fairness(run: Run) -> tuple[list[Mark], object]:
             return phase_figures(record, _of(runs, first, record), share, run.deadline_s, CAPACITY)
 
         def light(at: Platform, first: int) -> Stream:
-            return Stream(at.port, _numbers(first, light_s), light_s, run.deadline_s, light_key, connections=128)
+            return Stream(
+                at.port,
+                _numbers(first, light_s),
+                light_s,
+                run.deadline_s,
+                light_key,
+                connections=128,
+            )
 
         with platform([replica], keys=file) as at:
             first = _FIRST + len(light_s)
             heavy_first = first + len(light_s)
-            flood = Stream(at.port, _numbers(heavy_first, heavy_s), heavy_s, run.deadline_s, heavy_key)
+            flood = Stream(
+                at.port, _numbers(heavy_first, heavy_s), heavy_s, run.deadline_s, heavy_key
+            )
             [alone] = run.drive("fairness: alone", [light(at, _FIRST)])
             beside, flooded = run.drive("fairness: beside a flood", [light(at, first), flood])
         found = [figures(alone, _FIRST), figures(beside, first), figures(flooded, heavy_first)]
@@ -115,12 +142,26 @@ def fairness(run: Run) -> tuple[list[Mark], object]:
 def fairness_marks(alone: PhaseFigures, beside: PhaseFigures, flooded: PhaseFigures) -> list[Mark]:
     lost = sum(count for word, count in beside.counts.items() if word != "right")
     slowed = beside.admitted_p99_s / alone.admitted_p99_s
-    times = f"{slowed:.2f}x ({alone.admitted_p99_s * 1e3:.0f} -> {beside.admitted_p99_s * 1e3:.0f} ms)"
+    times = (
+        f"{slowed:.2f}x ({alone.admitted_p99_s * 1e3:.0f} -> {beside.admitted_p99_s * 1e3:.0f} ms)"
+    )
     served = flooded.counts.get("right", 0)
     return [
-        Mark("beside a flood: not right in time", "0", f"{lost} of {sum(beside.counts.values()):,}", not lost),
-        Mark("beside a flood: p99 over that alone", f"< {MAX_SLOWED:g}x", times, slowed < MAX_SLOWED),
-        Mark("the flood itself is served, too", "> 0", f"{served:,} of {sum(flooded.counts.values()):,}", served > 0),
+        Mark(
+            "beside a flood: not right in time",
+            "0",
+            f"{lost} of {sum(beside.counts.values()):,}",
+            not lost,
+        ),
+        Mark(
+            "beside a flood: p99 over that alone", f"< {MAX_SLOWED:g}x", times, slowed < MAX_SLOWED
+        ),
+        Mark(
+            "the flood itself is served, too",
+            "> 0",
+            f"{served:,} of {sum(flooded.counts.values()):,}",
+            served > 0,
+        ),
     ]
 
 

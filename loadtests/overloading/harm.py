@@ -64,8 +64,14 @@ def _fire(run: Run, at: Platform, poison_at: int | None) -> Volley:
     if poison_at is not None:
         numbers[1 + poison_at] = POISON
     due_s = np.array([0.0] + [_BEHIND_S] * FRAGILE_ROWS)
-    stream = Stream(at.port, numbers, due_s, _VOLLEY_DEADLINE_S, connections=128, first_rows=_BLOCKER_ROWS)
-    what = "poison: a sound batch" if poison_at is None else f"poison: at {poison_at} of {FRAGILE_ROWS}"
+    stream = Stream(
+        at.port, numbers, due_s, _VOLLEY_DEADLINE_S, connections=128, first_rows=_BLOCKER_ROWS
+    )
+    what = (
+        "poison: a sound batch"
+        if poison_at is None
+        else f"poison: at {poison_at} of {FRAGILE_ROWS}"
+    )
     return volley_of(run.drive(what, [stream], _VOLLEY_LEAD_S)[0])
 
 
@@ -77,16 +83,25 @@ def volley_of(record: Record) -> Volley:
 
 
 def poison_marks(sound: Sequence[Volley], poisoned: Sequence[Volley]) -> list[Mark]:
-    before_s, after_s = (median(volley.took_s for volley in volleys) for volleys in (sound, poisoned))
+    before_s, after_s = (
+        median(volley.took_s for volley in volleys) for volleys in (sound, poisoned)
+    )
     slowest = max(volley.took_s for volley in poisoned) / before_s
     least = min(volley.right for volley in poisoned)
     are_right = all(volley.counts == (FRAGILE_ROWS - 1, 1, 0) for volley in poisoned)
     are_sound = all(volley.counts == (FRAGILE_ROWS, 0, 0) for volley in sound)
     times = f"{after_s / before_s:.2f}x ({before_s * 1e3:.0f} -> {after_s * 1e3:.0f} ms), at most {slowest:.2f}x"
     return [
-        Mark("a sound batch: right", f"{FRAGILE_ROWS}", f"{min(v.right for v in sound)}", are_sound),
+        Mark(
+            "a sound batch: right", f"{FRAGILE_ROWS}", f"{min(v.right for v in sound)}", are_sound
+        ),
         Mark("a poisoned batch: right", f"{FRAGILE_ROWS - 1}, and one 500", f"{least}", are_right),
-        Mark("its time over that of a sound one", f"< {MAX_POISONED:g}x", times, after_s / before_s < MAX_POISONED),
+        Mark(
+            "its time over that of a sound one",
+            f"< {MAX_POISONED:g}x",
+            times,
+            after_s / before_s < MAX_POISONED,
+        ),
     ]
 
 
@@ -108,20 +123,30 @@ def cancel(run: Run) -> tuple[list[Mark], object]:
             rates = [run.call("cancel: capacity before", lasts_s, saturate, at.port, lasts_s)]
             before = _settled(at, None)
             rate = _LOAD * CAPACITY
-            left = run.call(f"cancel: {count:,} leave", count / rate, leave, at.port, first, count, rate)
+            left = run.call(
+                f"cancel: {count:,} leave", count / rate, leave, at.port, first, count, rate
+            )
             began_s = time.monotonic()
             after = _settled(at, before)
             settled_s = time.monotonic() - began_s
             unwanted = _ran_for_nobody(runs, first, left)
             rates.append(run.call("cancel: capacity after", lasts_s, saturate, at.port, lasts_s))
-    figures = {"rates": rates, "before": before, "after": after, "settled_s": settled_s, "unwanted": unwanted}
+    figures = {
+        "rates": rates,
+        "before": before,
+        "after": after,
+        "settled_s": settled_s,
+        "unwanted": unwanted,
+    }
     return cancel_marks(rates, before, after, count, unwanted), figures
 
 
 def _settled(at: Platform, wanted: State | None) -> State:
     """The state once nothing is held, and it is as wanted; else as it is at the end of the patience."""
     until_s = time.monotonic() + _SETTLE_S
-    while (found := _state(at)) != (wanted or replace(found, held=0.0)) and time.monotonic() < until_s:
+    while (found := _state(at)) != (
+        wanted or replace(found, held=0.0)
+    ) and time.monotonic() < until_s:
         time.sleep(_POLL_S)
     return found
 
@@ -137,7 +162,9 @@ def _ran_for_nobody(runs: Runs, first: int, left: Left) -> int:
     return int((has_run & ~left.is_answered).sum())
 
 
-def cancel_marks(rates: Sequence[float], before: State, after: State, count: int, unwanted: int) -> list[Mark]:
+def cancel_marks(
+    rates: Sequence[float], before: State, after: State, count: int, unwanted: int
+) -> list[Mark]:
     change = rates[1] / rates[0] - 1
     files = f"{list(before.files)}, then {list(after.files)}"
     return [

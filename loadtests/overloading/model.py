@@ -16,7 +16,7 @@ from loadtests.apart import Replica
 from loadtests.yardstick import MODEL, WIDTH, answer_to, write_model
 
 from headrace.backends import Backend
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion
 
 __all__ = [
@@ -91,13 +91,25 @@ def request(number: int, deadline_s: float, key: str = "", rows: int = 1) -> byt
     """The whole HTTP request of this number, tensors in binary both ways; the number is in each of its rows."""
     tensor = np.full((rows, WIDTH), number, "<f4").tobytes()
     header = _header(rows)
-    return b"%s%d\r\n\r\n%s%s" % (_head(deadline_s, key, len(header)), len(header) + len(tensor), header, tensor)
+    return b"%s%d\r\n\r\n%s%s" % (
+        _head(deadline_s, key, len(header)),
+        len(header) + len(tensor),
+        header,
+        tensor,
+    )
 
 
 @cache
 def _header(rows: int) -> bytes:
-    x = {"name": "x", "datatype": "FP32", "shape": [rows, WIDTH], "parameters": {"binary_data_size": 4 * rows * WIDTH}}
-    return orjson.dumps({"inputs": [x], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]})
+    x = {
+        "name": "x",
+        "datatype": "FP32",
+        "shape": [rows, WIDTH],
+        "parameters": {"binary_data_size": 4 * rows * WIDTH},
+    }
+    return orjson.dumps(
+        {"inputs": [x], "outputs": [{"name": "y", "parameters": {"binary_data": True}}]}
+    )
 
 
 @cache
@@ -109,14 +121,19 @@ def _head(deadline_s: float, key: str, header_bytes: int) -> bytes:
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": f"{header_bytes}",
     }
-    lines = [f"POST /v2/models/{MODEL}/infer HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"POST /v2/models/{MODEL}/infer HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     return "\r\n".join([*lines, "Content-Length: "]).encode()
 
 
 def is_answer(number: int, body: bytes) -> bool:
     """Whether the tensor at a binary answer's end is the one of this request."""
     expected = answer_to(np.full(WIDTH, number, np.float32))
-    return len(body) > expected.nbytes and bool((np.frombuffer(body[-expected.nbytes :], "<f4") == expected).all())
+    return len(body) > expected.nbytes and bool(
+        (np.frombuffer(body[-expected.nbytes :], "<f4") == expected).all()
+    )
 
 
 def _load_fixed(version: ModelVersion, _: str) -> Backend:

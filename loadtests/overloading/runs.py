@@ -35,7 +35,9 @@ class Run:
         """Drive them all at the same time, each in a process of its own."""
         start_s = monotonic() + lead_s
         lasts_s = lead_s + max(float(stream.due_s[-1]) for stream in streams)
-        return self._watch(what, lasts_s, [self.pool.submit(drive, stream, start_s) for stream in streams])
+        return self._watch(
+            what, lasts_s, [self.pool.submit(drive, stream, start_s) for stream in streams]
+        )
 
     def call(self, what: str, lasts_s: float, work: Callable[..., T], *arguments: object) -> T:
         """Run `work` in a driver's process."""

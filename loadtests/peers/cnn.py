@@ -60,4 +60,6 @@ def decode(body: bytes) -> Rows:
 
 def encode(y: Rows) -> bytes:
     tensor = {"name": "y", "shape": y.shape, "datatype": "FP32", "data": y.ravel()}
-    return orjson.dumps({"model_name": "cnn", "outputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(
+        {"model_name": "cnn", "outputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY
+    )

@@ -26,7 +26,15 @@ def prepare(folder: Path, requirements: Sequence[str]) -> Path:
         return python
     # Our own pip installs into it: Debian's Python may lack what a fresh environment's pip is made of.
     _run("venv", "--clear", "--without-pip", str(folder))
-    _run("pip", "--disable-pip-version-check", "--python", str(python), "install", "--quiet", *requirements)
+    _run(
+        "pip",
+        "--disable-pip-version-check",
+        "--python",
+        str(python),
+        "install",
+        "--quiet",
+        *requirements,
+    )
     ready.write_text(recipe, encoding="utf-8")
     return python
 
@@ -34,7 +42,9 @@ def prepare(folder: Path, requirements: Sequence[str]) -> Path:
 def _run(module: str, *arguments: str) -> None:
     command = (sys.executable, "-m", module, *arguments)
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False)
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired:
         raise PeerUnavailable(f"{module} took longer than {_INSTALL_TIMEOUT_S} s") from None
     if ended.returncode:

@@ -40,7 +40,9 @@ async def main() -> None:
     limits = EdgeLimits()
     if len(sys.argv) > 2:
         limit_s = float(sys.argv[2])
-        limits = EdgeLimits(head_timeout_s=limit_s, body_timeout_s=limit_s, keep_alive_s=2 * limit_s)
+        limits = EdgeLimits(
+            head_timeout_s=limit_s, body_timeout_s=limit_s, keep_alive_s=2 * limit_s
+        )
     await serve_http(Hello(), listen("127.0.0.1", int(sys.argv[1])), stop, limits)
 
 

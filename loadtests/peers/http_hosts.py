@@ -39,7 +39,12 @@ class Server:
 
 def _uvicorn(parser: str) -> Server:
     options = f"-m uvicorn {_ASGI} --host {HOST} --port PORT --loop uvloop --http {parser} --no-access-log"
-    return Server(f"uvicorn ({parser})", _UVICORN, (*options.split(), "--log-level", "critical"), _keep_alive(1))
+    return Server(
+        f"uvicorn ({parser})",
+        _UVICORN,
+        (*options.split(), "--log-level", "critical"),
+        _keep_alive(1),
+    )
 
 
 def _keep_alive(seconds: int) -> tuple[str, ...]:
@@ -75,7 +80,9 @@ def running(server: Server, *, is_impatient: bool = False) -> Iterator[int]:
     port = free_port()
     options = [option.replace("PORT", str(port)) for option in server.options]
     command = [python, *options, *(server.impatient if is_impatient else ())]
-    process = subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         _wait_until_it_answers(server, port, process)
         yield port

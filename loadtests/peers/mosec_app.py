@@ -5,7 +5,16 @@
 Batches wait 1 ms, the least that it can be told, instead of 10.
 """
 
-from loadtests.peers.cnn import MAX_ROWS, PATH, Rows, answer_rows, decode, encode, model_file, open_session
+from loadtests.peers.cnn import (
+    MAX_ROWS,
+    PATH,
+    Rows,
+    answer_rows,
+    decode,
+    encode,
+    model_file,
+    open_session,
+)
 from mosec import Server, Worker  # type: ignore[import-not-found] # it lives in an environment of its own
 
 

@@ -11,7 +11,16 @@ import sys
 
 import ray
 from fastapi import FastAPI, Request, Response
-from loadtests.peers.cnn import MAX_ROWS, PATH, Rows, answer_rows, decode, encode, model_file, open_session
+from loadtests.peers.cnn import (
+    MAX_ROWS,
+    PATH,
+    Rows,
+    answer_rows,
+    decode,
+    encode,
+    model_file,
+    open_session,
+)
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
@@ -42,7 +51,12 @@ class Ingress:
 
 def main(port: int) -> None:
     """Serve on loopback until killed, on a node of its own."""
-    ray.init(address="local", num_cpus=max(2, os.cpu_count() or 1), include_dashboard=False, log_to_driver=False)
+    ray.init(
+        address="local",
+        num_cpus=max(2, os.cpu_count() or 1),
+        include_dashboard=False,
+        log_to_driver=False,
+    )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     # Ray's types say that a decorated class is still a class; it is a Deployment.
     serve.run(Ingress.bind(Cnn.bind()), blocking=True)  # type: ignore[attr-defined]

@@ -31,9 +31,13 @@ class Preset:
 
 PRESETS = {
     "yardstick": Preset("50 ms a batch whatever its size", 0.05, 0.0, 0.15, is_ragged=False),
-    "minilm-cpu": Preset("a small Transformer on a CPU: 4 ms and 0.3 ms a token", 0.004, 0.0003, 0.5),
+    "minilm-cpu": Preset(
+        "a small Transformer on a CPU: 4 ms and 0.3 ms a token", 0.004, 0.0003, 0.5
+    ),
     "gpu": Preset("a Transformer on a GPU: 5 ms and 0.01 ms a token", 0.005, 0.00001, 0.1),
-    "small-cnn": Preset("a CNN of 28 x 28 images on a CPU: 8 us and 22 us an image", 8e-6, 22e-6, 0.005, False),
+    "small-cnn": Preset(
+        "a CNN of 28 x 28 images on a CPU: 8 us and 22 us an image", 8e-6, 22e-6, 0.005, False
+    ),
 }
 
 
@@ -44,7 +48,9 @@ class Executor:
     nothing, with the mean that it has without.
     """
 
-    def __init__(self, preset: Preset, padded: Callable[[int], int], noise: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self, preset: Preset, padded: Callable[[int], int], noise: float = 0.0, seed: int = 0
+    ) -> None:
         self._preset = preset
         self._padded = padded
         self._noise = noise
@@ -54,7 +60,9 @@ class Executor:
 
     async def __call__(self, lengths: Sequence[int]) -> Sequence[int]:
         cells = len(lengths) * self._padded(max(lengths))
-        took_s = self._preset.seconds(cells) * self._chance.lognormvariate(-(self._noise**2) / 2, self._noise)
+        took_s = self._preset.seconds(cells) * self._chance.lognormvariate(
+            -(self._noise**2) / 2, self._noise
+        )
         self.batches += 1
         self.rows += len(lengths)
         self.cells += cells

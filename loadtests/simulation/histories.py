@@ -33,7 +33,9 @@ COSTS: Mapping[str, Cost] = {
     "20 ms whatever the size": lambda _: 20e-3,
     "1 ms a row": lambda rows: 1e-3 * rows,
     "steps: 1 ms and 2 ms each 16 rows": lambda rows: 1e-3 + 2e-3 * ceil(rows / 16),
-    "cliff: 0.1 ms a row, beyond 16 0.3 ms": lambda rows: 1e-4 + 1e-4 * rows + 2e-4 * max(0, rows - 16),
+    "cliff: 0.1 ms a row, beyond 16 0.3 ms": lambda rows: (
+        1e-4 + 1e-4 * rows + 2e-4 * max(0, rows - 16)
+    ),
 }
 
 
@@ -170,7 +172,9 @@ class _Callers:
                 await asyncio.sleep(0.01)
 
 
-def judge(cost: Cost, history: History, seed: int, max_rows: int = CALLERS, limits: Limits | None = None) -> Outcome:
+def judge(
+    cost: Cost, history: History, seed: int, max_rows: int = CALLERS, limits: Limits | None = None
+) -> Outcome:
     """What the batcher does after this history; `max_rows` of 1, 2, ... are the fixed sizes."""
     limits = limits or Limits(max_rows=max_rows)
     return run(_judge(cost, history, Random(seed), limits))  # noqa: S311 - the same noise for the same seed
@@ -186,7 +190,11 @@ async def _judge(cost: Cost, history: History, chance: Random, limits: Limits) -
         callers = _Callers(batcher, executor)
         for n, noise in enumerate(history.noises):
             lasts_s = SPELL_S * chance.uniform(0.7, 1.3)
-            executor.noise, executor.spell, callers.prepare_s = noise, (loop.time(), lasts_s), history.prepare_s
+            executor.noise, executor.spell, callers.prepare_s = (
+                noise,
+                (loop.time(), lasts_s),
+                history.prepare_s,
+            )
             callers.become(history.callers[n] if history.callers else CALLERS)
             await asyncio.sleep(lasts_s)
             executor.noise, callers.prepare_s = None, 0.0

@@ -40,7 +40,10 @@ class Line(Protocol):
 
     async def __aenter__(self) -> object: ...
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
     async def drain(self) -> None: ...
     def ask(
@@ -77,7 +80,11 @@ class Policy:
         if not self.edges:
             return length
         place = bisect_left(self.edges, length)
-        return self.edges[place] if place < len(self.edges) else -(-length // self.edges[-1]) * self.edges[-1]
+        return (
+            self.edges[place]
+            if place < len(self.edges)
+            else -(-length // self.edges[-1]) * self.edges[-1]
+        )
 
     def told(self, length: int) -> tuple[int, Hashable]:
         """The length and the group that the line is told."""
@@ -118,7 +125,10 @@ class Timer:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for task in self._tasks:
             task.cancel()
@@ -131,7 +141,10 @@ class Timer:
     def ask(self, payload: int, **_: object) -> "asyncio.Future[int]":
         """Join the line; it listens to nothing else that one is told of a request."""
         if self._waiting_rows >= self._limits.max_waiting_rows:
-            raise Overloaded(f"{self._waiting_rows} rows wait already, at most {self._limits.max_waiting_rows}", 1.0)
+            raise Overloaded(
+                f"{self._waiting_rows} rows wait already, at most {self._limits.max_waiting_rows}",
+                1.0,
+            )
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._unanswered.add(answer)
         answer.add_done_callback(self._unanswered.discard)
@@ -178,6 +191,8 @@ def sweep(name: Sweep, limits: Limits) -> dict[str, Policy]:
     found = {}
     for value in SWEEPS[name]:
         label = f"{name}={value:g}"
-        changed: dict[str, Any] = {name.replace("-", "_"): value}  # a float or an int, as the field is
+        changed: dict[str, Any] = {
+            name.replace("-", "_"): value
+        }  # a float or an int, as the field is
         found[label] = Policy(label, replace(limits, **changed))
     return found

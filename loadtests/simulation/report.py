@@ -17,7 +17,16 @@ _NONE = "-"
 def loads_table(courses: Sequence[Course]) -> Table:
     """Each policy at each load."""
     table = Table("policy", box=None)
-    for heading in ("offered/s", "answers/s", "in time/s", "p50", "p99", "refused", "rows a batch", "padding"):
+    for heading in (
+        "offered/s",
+        "answers/s",
+        "in time/s",
+        "p50",
+        "p99",
+        "refused",
+        "rows a batch",
+        "padding",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for course in courses:
         for t in course.trials:
@@ -47,7 +56,14 @@ def highest_table(courses: Sequence[Course]) -> Table:
             continue
         ratio = f"{t.offered / first.offered:.2f}x" if first else _NONE
         times = (_milliseconds(t.p50_s), _milliseconds(t.p99_s))
-        table.add_row(course.policy.name, f"{t.offered:,.0f}", ratio, *times, f"{t.mean_rows:.1f}", f"{t.padding:.0%}")
+        table.add_row(
+            course.policy.name,
+            f"{t.offered:,.0f}",
+            ratio,
+            *times,
+            f"{t.mean_rows:.1f}",
+            f"{t.padding:.0%}",
+        )
     return table
 
 
@@ -64,7 +80,9 @@ def shares_table(courses: Sequence[Course]) -> Table | None:
     for course in courses:
         for t in course.trials:
             shares = (*t.in_time_by_owner.values(), *t.in_time_by_deadline.values())
-            table.add_row(course.policy.name, f"{t.offered:,.0f}", *(f"{share:.1%}" for share in shares))
+            table.add_row(
+                course.policy.name, f"{t.offered:,.0f}", *(f"{share:.1%}" for share in shares)
+            )
     return table
 
 
@@ -73,9 +91,13 @@ def draw_plots(courses: Sequence[Course], title: str, objective_s: float, file: 
     figure = Figure(figsize=(12, 9), layout="constrained")
     figure.suptitle(title)
     (against, latency), (padding, goodput) = figure.subplots(2, 2)
-    _lines(against, courses, lambda t: t.throughput, lambda t: t.p99_s * 1e3, "answers/s", "p99, ms")
+    _lines(
+        against, courses, lambda t: t.throughput, lambda t: t.p99_s * 1e3, "answers/s", "p99, ms"
+    )
     _lines(latency, courses, _offered, lambda t: t.p99_s * 1e3, "offered/s", "p99, ms")
-    _lines(padding, courses, _offered, lambda t: t.padding * 100, "offered/s", "padding, % of cells")
+    _lines(
+        padding, courses, _offered, lambda t: t.padding * 100, "offered/s", "padding, % of cells"
+    )
     _lines(goodput, courses, _offered, lambda t: t.goodput, "offered/s", "answers in time/s")
     for axes in (against, latency):
         axes.set_yscale("log")
@@ -94,7 +116,12 @@ def _lines(
     y_label: str,
 ) -> None:
     for course in courses:
-        axes.plot([x(t) for t in course.trials], [y(t) for t in course.trials], marker="o", label=course.policy.name)
+        axes.plot(
+            [x(t) for t in course.trials],
+            [y(t) for t in course.trials],
+            marker="o",
+            label=course.policy.name,
+        )
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)

@@ -45,7 +45,9 @@ def study(
     return [course(policy) for policy in policies]
 
 
-def highest_load(trials: Sequence[tuple[float, Trial]], at: Callable[[float], Trial]) -> Trial | None:
+def highest_load(
+    trials: Sequence[tuple[float, Trial]], at: Callable[[float], Trial]
+) -> Trial | None:
     """The trial at the highest load that is stood, by halving the gap between those that are known HALVINGS times."""
     stood = [(rate, trial) for rate, trial in trials if trial.met >= MET_SHARE]
     low, best = max(stood, default=(0.0, None), key=lambda pair: pair[0])

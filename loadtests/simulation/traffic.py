@@ -10,7 +10,16 @@ from typing import Literal, NamedTuple
 import numpy as np
 from loadtests.open_loop import poisson_schedule
 
-__all__ = ["TRACE_COLUMNS", "Arrival", "Shape", "Traffic", "TrafficError", "at_rate", "draw", "read_trace"]
+__all__ = [
+    "TRACE_COLUMNS",
+    "Arrival",
+    "Shape",
+    "Traffic",
+    "TrafficError",
+    "at_rate",
+    "draw",
+    "read_trace",
+]
 
 Shape = Literal["poisson", "bursts"]
 
@@ -61,7 +70,9 @@ def draw(traffic: Traffic, rate: float) -> list[Arrival]:
     spread = traffic.median * np.exp(traffic.sigma * chance.standard_normal(count))
     lengths: list[int] = np.clip(np.round(spread), 1, traffic.longest).astype(int).tolist()
     shares = np.array(list(traffic.keys.values()))
-    owners = [list(traffic.keys)[n] for n in chance.choice(len(shares), count, p=shares / shares.sum())]
+    owners = [
+        list(traffic.keys)[n] for n in chance.choice(len(shares), count, p=shares / shares.sum())
+    ]
     deadlines_s: list[float] = chance.choice(list(traffic.deadlines_s), count).tolist()
     return list(map(Arrival, times_s, lengths, owners, deadlines_s))
 
@@ -93,13 +104,21 @@ def read_trace(path: Path) -> list[Arrival]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             if missing := set(TRACE_COLUMNS) - set(rows.fieldnames or ()):
-                raise TrafficError(f"{path}: expected the columns {', '.join(TRACE_COLUMNS)}, found no {min(missing)}")
-            found = [_arrival(row, f"{path}, row {n}") for n, row in enumerate(rows, 1) if _is_within(n, path)]
+                raise TrafficError(
+                    f"{path}: expected the columns {', '.join(TRACE_COLUMNS)}, found no {min(missing)}"
+                )
+            found = [
+                _arrival(row, f"{path}, row {n}")
+                for n, row in enumerate(rows, 1)
+                if _is_within(n, path)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TrafficError(f"{path}: cannot be read: {error}") from None
     found.sort()
     if not found or found[0].arrival_s == found[-1].arrival_s:
-        raise TrafficError(f"{path}: expected requests at two times at least, found {len(found)} requests")
+        raise TrafficError(
+            f"{path}: expected requests at two times at least, found {len(found)} requests"
+        )
     return [arrival._replace(arrival_s=arrival.arrival_s - found[0].arrival_s) for arrival in found]
 
 
@@ -112,10 +131,21 @@ def _is_within(row: int, path: Path) -> bool:
 def _arrival(row: Mapping[str, str | None], place: str) -> Arrival:
     try:
         arrival = Arrival(
-            float(row["arrival_s"] or ""), int(row["length"] or ""), row["owner"] or "", float(row["deadline_s"] or "")
+            float(row["arrival_s"] or ""),
+            int(row["length"] or ""),
+            row["owner"] or "",
+            float(row["deadline_s"] or ""),
         )
     except ValueError:
-        raise TrafficError(f"{place}: expected numbers but for the owner, found {list(row.values())}") from None
-    if not isfinite(arrival.arrival_s) or not 1 <= arrival.length <= _MOST_LENGTH or not 0 < arrival.deadline_s < 1e9:
-        raise TrafficError(f"{place}: expected a length of at least 1 and a deadline above 0, found {arrival}")
+        raise TrafficError(
+            f"{place}: expected numbers but for the owner, found {list(row.values())}"
+        ) from None
+    if (
+        not isfinite(arrival.arrival_s)
+        or not 1 <= arrival.length <= _MOST_LENGTH
+        or not 0 < arrival.deadline_s < 1e9
+    ):
+        raise TrafficError(
+            f"{place}: expected a length of at least 1 and a deadline above 0, found {arrival}"
+        )
     return arrival

@@ -15,7 +15,7 @@ from loadtests.simulation.traffic import Arrival
 from loadtests.virtual_time import run
 
 from headrace.errors import HeadraceError
-from headrace.gateway.routing import least_busy
+from headrace.gateway.routing.router import least_busy
 
 __all__ = ["Machines", "Trial", "play"]
 
@@ -72,7 +72,8 @@ class _Ledger:
 def play(policy: Policy, arrivals: Sequence[Arrival], machines: Machines) -> Trial:
     """Let these requests come, on a clock of their own, and count when all are settled."""
     executors = [
-        Executor(machines.preset, policy.padded, machines.noise, machines.seed + n) for n in range(machines.replicas)
+        Executor(machines.preset, policy.padded, machines.noise, machines.seed + n)
+        for n in range(machines.replicas)
     ]
     ledger = run(_serve(policy, arrivals, executors, _warmed_up(policy, arrivals, machines.preset)))
     return _counted(arrivals, ledger, executors, machines.preset.objective_s)
@@ -82,7 +83,9 @@ def _warmed_up(policy: Policy, arrivals: Sequence[Arrival], preset: Preset) -> l
     """One row and a full batch of a usual length."""
     length = sorted(arrival.length for arrival in arrivals)[len(arrivals) // 2]
     cells = policy.padded(length)
-    return [Seen(rows, length, preset.seconds(rows * cells)) for rows in (1, policy.limits.max_rows)]
+    return [
+        Seen(rows, length, preset.seconds(rows * cells)) for rows in (1, policy.limits.max_rows)
+    ]
 
 
 async def _serve(
@@ -110,7 +113,13 @@ def _ask(policy: Policy, replica: _Replica, arrival: Arrival, ledger: _Ledger) -
     deadline_s = arrival.arrival_s + arrival.deadline_s
     try:
         answer = replica.line.ask(
-            arrival.length, rows=1, nbytes=1, deadline_s=deadline_s, length=length, group=group, owner=arrival.owner
+            arrival.length,
+            rows=1,
+            nbytes=1,
+            deadline_s=deadline_s,
+            length=length,
+            group=group,
+            owner=arrival.owner,
         )
     except HeadraceError:
         ledger.refused += 1
@@ -120,18 +129,24 @@ def _ask(policy: Policy, replica: _Replica, arrival: Arrival, ledger: _Ledger) -
     answer.add_done_callback(partial(_settle, replica, arrival, ledger))
 
 
-def _settle(replica: _Replica, arrival: Arrival, ledger: _Ledger, answer: "asyncio.Future[Any]") -> None:
+def _settle(
+    replica: _Replica, arrival: Arrival, ledger: _Ledger, answer: "asyncio.Future[Any]"
+) -> None:
     replica.outstanding -= 1
     is_answered = not answer.cancelled() and answer.exception() is None
     took_s = asyncio.get_running_loop().time() - arrival.arrival_s
     ledger.settled.append((arrival, took_s if is_answered else float("inf")))
 
 
-def _counted(arrivals: Sequence[Arrival], ledger: _Ledger, executors: Sequence[Executor], objective_s: float) -> Trial:
+def _counted(
+    arrivals: Sequence[Arrival], ledger: _Ledger, executors: Sequence[Executor], objective_s: float
+) -> Trial:
     took_s = np.array([latency_s for _, latency_s in ledger.settled])
     is_in_time = took_s <= np.array([arrival.deadline_s for arrival, _ in ledger.settled])
     answered_s = took_s[np.isfinite(took_s)]
-    p50_s, p99_s = np.percentile(answered_s, (50, 99)).tolist() if len(answered_s) else (float("nan"),) * 2
+    p50_s, p99_s = (
+        np.percentile(answered_s, (50, 99)).tolist() if len(answered_s) else (float("nan"),) * 2
+    )
     rows, batches = sum(e.rows for e in executors), sum(e.batches for e in executors)
     cells, real_cells = sum(e.cells for e in executors), sum(e.real_cells for e in executors)
     return Trial(
@@ -145,8 +160,12 @@ def _counted(arrivals: Sequence[Arrival], ledger: _Ledger, executors: Sequence[E
         refused=ledger.refused / len(arrivals),
         mean_rows=rows / max(batches, 1),
         padding=1 - real_cells / max(cells, 1),
-        in_time_by_owner=_shares([arrival.owner for arrival, _ in ledger.settled], is_in_time.tolist()),
-        in_time_by_deadline=_shares([arrival.deadline_s for arrival, _ in ledger.settled], is_in_time.tolist()),
+        in_time_by_owner=_shares(
+            [arrival.owner for arrival, _ in ledger.settled], is_in_time.tolist()
+        ),
+        in_time_by_deadline=_shares(
+            [arrival.deadline_s for arrival, _ in ledger.settled], is_in_time.tolist()
+        ),
     )
 
 

@@ -81,7 +81,10 @@ class Census:
         finally:
             connection.close()
         models = {replica["id"]: replica["model"] for replica in health["replicas"]}
-        named = {int(p["pid"]): f"{p['role']} {models.get(p['id'], '')}".strip() for p in health["processes"]}
+        named = {
+            int(p["pid"]): f"{p['role']} {models.get(p['id'], '')}".strip()
+            for p in health["processes"]
+        }
         return named | _operator(next(iter(named), 0))
 
 
@@ -92,7 +95,9 @@ def _operator(pid: int) -> dict[int, str]:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if b"serve" in command and any(word.endswith(b"/headrace") for word in command):
                 return {pid: "operator"}
-            pid = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+            pid = int(
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
         except OSError:
             break
     return {}

@@ -43,7 +43,9 @@ class Outcome:
     is_wrong: bool = False
 
 
-def good_shots(models: Sequence[str], repository: Path = REPOSITORY) -> Mapping[str, Sequence[Shot]]:
+def good_shots(
+    models: Sequence[str], repository: Path = REPOSITORY
+) -> Mapping[str, Sequence[Shot]]:
     """What users send to each of these models, and the golden rows of each, which are answered as they were."""
     found = {name: [*shots_for(name, repository)] for name in models if name in MODELS}
     for version in scan(repository, found)[0]:
@@ -51,7 +53,9 @@ def good_shots(models: Sequence[str], repository: Path = REPOSITORY) -> Mapping[
         output, expected = next(iter(outputs.items()))
         for n in range(len(expected)):
             row = {name: array[n : n + 1] for name, array in inputs.items()}
-            found[version.spec.name].append(infer_shot(version.spec.name, row, output, expected[n : n + 1]))
+            found[version.spec.name].append(
+                infer_shot(version.spec.name, row, output, expected[n : n + 1])
+            )
     return found
 
 
@@ -60,7 +64,11 @@ def cut(request: bytes, phase: Phase, chance: np.random.Generator) -> bytes:
     head = request.index(b"\r\n\r\n") + 4
     if phase == "waiting":
         return request
-    return request[: chance.integers(1, head)] if phase == "head" else request[: chance.integers(head, len(request))]
+    return (
+        request[: chance.integers(1, head)]
+        if phase == "head"
+        else request[: chance.integers(head, len(request))]
+    )
 
 
 class Traffic:
@@ -81,7 +89,9 @@ class Traffic:
         self._chance = np.random.default_rng(seed)
         weights = np.array([WEIGHTS[name] for name in shots], float)
         self._models, self._weights = list(shots), weights / weights.sum()
-        self._cases = self._again_and_again([(case, build(case.send)) for case in CASES if case.at == "platform"])
+        self._cases = self._again_and_again(
+            [(case, build(case.send)) for case in CASES if case.at == "platform"]
+        )
         self._leaving = 0
 
     def next(self) -> Callable[[], Awaitable[Outcome]]:
@@ -106,17 +116,27 @@ class Traffic:
     async def _good(self, shot: Shot) -> Outcome:
         reply = await self._client.send(shot)
         is_right = reply.status == 200 and shot.accepts(reply.body)
-        return Outcome("good", shot.model, reply.status, is_right, is_wrong=reply.status == 200 and not is_right)
+        return Outcome(
+            "good",
+            shot.model,
+            reply.status,
+            is_right,
+            is_wrong=reply.status == 200 and not is_right,
+        )
 
     async def _malformed(self, case: Case, sent: bytes) -> Outcome:
         loop = asyncio.get_running_loop()
         try:
-            answer = await loop.run_in_executor(self._callers, call, self._address[1], sent, case.then)
+            answer = await loop.run_in_executor(
+                self._callers, call, self._address[1], sent, case.then
+            )
         except TimeoutError:
             return Outcome("malformed", case.id, GIVEN_UP, is_expected=False)
         except OSError:
             return Outcome("malformed", case.id, BROKEN, is_expected=False)
-        is_expected = answer.status in case.status and (answer.status < 400 or answer.code in case.code)
+        is_expected = answer.status in case.status and (
+            answer.status < 400 or answer.code in case.code
+        )
         return Outcome("malformed", case.id, answer.status, is_expected)
 
     async def _leave(self, shot: Shot, phase: Phase) -> Outcome:

@@ -18,7 +18,9 @@ def slope(points: Points) -> float:
     What is freed again leaves its floor where it was, so that a saw-tooth is flat; a leak lifts every floor.
     """
     pairs = combinations(floors(points), 2)
-    return median([(after - before) / (later - sooner) for (sooner, before), (later, after) in pairs] or [0.0])
+    return median(
+        [(after - before) / (later - sooner) for (sooner, before), (later, after) in pairs] or [0.0]
+    )
 
 
 def rise(points: Points) -> float:
@@ -35,5 +37,7 @@ def floors(points: Points) -> Points:
     windows: dict[int, tuple[float, float]] = {}
     for when, value in points:
         window = min(WINDOWS - 1, int((when - start) / span * WINDOWS)) if span else 0
-        windows[window] = min(windows.get(window, (when, value)), (when, value), key=lambda point: point[1])
+        windows[window] = min(
+            windows.get(window, (when, value)), (when, value), key=lambda point: point[1]
+        )
     return list(windows.values())

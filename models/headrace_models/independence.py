@@ -33,7 +33,9 @@ class _Batch(NamedTuple):
     may_fail: bool = False
 
 
-def dependence(run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] = SIZES) -> str | None:
+def dependence(
+    run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] = SIZES
+) -> str | None:
     """Why rows may not share a batch, or None if those of `inputs` answer alone as they do beside others.
 
     They are run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times larger; of a slow
@@ -106,14 +108,20 @@ def _unlike(rows: Array) -> Array:
 def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str | None:
     found, rows = _try(run, batch.inputs), _rows_of(batch.inputs)
     if isinstance(found, Exception):
-        return None if batch.may_fail else f"{rows} rows at once fail where one is answered ({sentence(str(found))})"
+        return (
+            None
+            if batch.may_fail
+            else f"{rows} rows at once fail where one is answered ({sentence(str(found))})"
+        )
     for name, answers in expected.items():
         shape = np.shape(found[name])
         if shape[:1] != (rows,):
             return f'output "{name}" has no rows: its shape is {list(shape)} for {rows} rows in'
         if shape[1:] != answers.shape[1:]:
             return f'the shape of output "{name}" depends on the rows beside it'
-        gap = _gap(found[name][list(batch.places)], answers[list(batch.own)], tolerance * _size(answers))
+        gap = _gap(
+            found[name][list(batch.places)], answers[list(batch.own)], tolerance * _size(answers)
+        )
         if gap is not None:
             return f'output "{name}" of a row depends on the rows beside it{gap}'
     return None
@@ -133,7 +141,9 @@ def _gap(found: Array, expected: Array, allowed: float) -> str | None:
 
 def answers_alike(found: Array, expected: Array, tolerance: float) -> bool:
     """Whether two answers agree within `tolerance`, relative to the largest number of the expected one."""
-    return found.shape == expected.shape and _gap(found, expected, tolerance * _size(expected)) is None
+    return (
+        found.shape == expected.shape and _gap(found, expected, tolerance * _size(expected)) is None
+    )
 
 
 def _size(answers: Array) -> float:

@@ -23,7 +23,9 @@ class Bound:
     the outputs', since only it knows their shapes.
     """
 
-    def __init__(self, session: "InferenceSession", names: Sequence[str], device: str, max_shapes: int = 32) -> None:
+    def __init__(
+        self, session: "InferenceSession", names: Sequence[str], device: str, max_shapes: int = 32
+    ) -> None:
         self._session = session
         self._names = list(names)
         self._device = device
@@ -35,14 +37,19 @@ class Bound:
         self, inputs: Mapping[str, npt.NDArray[Any]], options: "RunOptions | None" = None
     ) -> dict[str, npt.NDArray[Any]]:
         for name, array in inputs.items():
-            self._binding.bind_ortvalue_input(name, self._on_device(name, np.asarray(array, order="C")))
+            self._binding.bind_ortvalue_input(
+                name, self._on_device(name, np.asarray(array, order="C"))
+            )
         for name in self._names:
             self._binding.bind_output(name, self._device, _FIRST_GPU)
         try:
             self._binding.synchronize_inputs()
             self._session.run_with_iobinding(self._binding, options)
             self._binding.synchronize_outputs()
-            return {name: v.numpy() for name, v in zip(self._names, self._binding.get_outputs(), strict=True)}
+            return {
+                name: v.numpy()
+                for name, v in zip(self._names, self._binding.get_outputs(), strict=True)
+            }
         finally:
             self._binding.clear_binding_inputs()
             self._binding.clear_binding_outputs()
@@ -53,7 +60,9 @@ class Bound:
         key = (name, array.shape, array.dtype.str)
         value = self._kept.pop(key, None)
         if value is None:
-            value = OrtValue.ortvalue_from_shape_and_type(list(array.shape), array.dtype, self._device, _FIRST_GPU)
+            value = OrtValue.ortvalue_from_shape_and_type(
+                list(array.shape), array.dtype, self._device, _FIRST_GPU
+            )
         value.update_inplace(array)
         self._kept[key] = value
         while len(self._kept) > self._max_shapes:

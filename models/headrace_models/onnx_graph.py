@@ -18,7 +18,9 @@ def read_graph(file: Path) -> "GraphProto | None":
         return None
     try:
         return onnx.load(str(file), load_external_data=False).graph
-    except Exception:  # protobuf's errors share no base; what is wrong with the file the runtime will say
+    except (
+        Exception
+    ):  # protobuf's errors share no base; what is wrong with the file the runtime will say
         return None
 
 

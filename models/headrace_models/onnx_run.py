@@ -24,30 +24,42 @@ _BF16_IN_ONNX = 16  # TensorProto.BFLOAT16
 
 
 class Run(Protocol):
-    def __call__(self, inputs: Arrays, options: "RunOptions | None" = None, /) -> dict[str, npt.NDArray[Any]]:
+    def __call__(
+        self, inputs: Arrays, options: "RunOptions | None" = None, /
+    ) -> dict[str, npt.NDArray[Any]]:
         """With `options` whose `terminate` is set meanwhile it raises soon."""
         ...
 
 
-def runner(session: "InferenceSession", outputs: Sequence[str] = (), device: str | None = None) -> Run:
+def runner(
+    session: "InferenceSession", outputs: Sequence[str] = (), device: str | None = None
+) -> Run:
     """Inputs by name -> `outputs` by name, or all of them. Texts are `bytes` in and `str` out, in arrays of objects.
 
     With a `device` ("cuda", "cpu") inputs and outputs are bound to memory of it that is used again: what is given then
     takes one batch at a time. Texts and BF16 never are. It raises BadInput for a text that is not UTF-8, and else
     whatever the session raises.
     """
-    inputs, names = session.get_inputs(), list(outputs) or [output.name for output in session.get_outputs()]
+    inputs, names = (
+        session.get_inputs(),
+        list(outputs) or [output.name for output in session.get_outputs()],
+    )
     if any(value.type == "tensor(bfloat16)" for value in (*inputs, *session.get_outputs())):
         return partial(_run_with_bf16, session, names)
     if texts := [value.name for value in inputs if value.type == "tensor(string)"]:
         return partial(_run_with_texts, session, names, texts)
-    if device is not None and all(output.type != "tensor(string)" for output in session.get_outputs()):
+    if device is not None and all(
+        output.type != "tensor(string)" for output in session.get_outputs()
+    ):
         return Bound(session, names, device)
     return partial(_run, session, names)
 
 
 def _run(
-    session: "InferenceSession", names: Sequence[str], inputs: Arrays, options: "RunOptions | None" = None
+    session: "InferenceSession",
+    names: Sequence[str],
+    inputs: Arrays,
+    options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
     return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
 
@@ -59,7 +71,12 @@ def _run_with_texts(
     inputs: Arrays,
     options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    return _run(session, names, {**inputs, **{name: _decoded(inputs[name], name) for name in texts}}, options)
+    return _run(
+        session,
+        names,
+        {**inputs, **{name: _decoded(inputs[name], name) for name in texts}},
+        options,
+    )
 
 
 def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -72,7 +89,10 @@ def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 
 
 def _run_with_bf16(
-    session: "InferenceSession", names: Sequence[str], inputs: Arrays, options: "RunOptions | None" = None
+    session: "InferenceSession",
+    names: Sequence[str],
+    inputs: Arrays,
+    options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
     # numpy's own types end at FP16: the runtime gets and gives BF16 as memory of its own type.
     given = {name: _value(array) for name, array in inputs.items()}

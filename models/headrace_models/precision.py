@@ -14,7 +14,13 @@ _EXACT = Batching().tolerance
 _COARSE = 1e-2
 # These take their scale from the whole batch: one row changes another's answer by more than rounding.
 _SCALED_BY_THE_BATCH = frozenset(
-    {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "ConvInteger"}
+    {
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "ConvInteger",
+    }
 )
 
 
@@ -33,5 +39,7 @@ def rows_tolerance(graph: "GraphProto | None") -> float:
     half = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
     types = {held.data_type for held in graph.initializer}
     types |= {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
-    is_coarse = bool(types & half) or any(kind == "QuantizeLinear" or kind.startswith("QLinear") for kind in kinds)
+    is_coarse = bool(types & half) or any(
+        kind == "QuantizeLinear" or kind.startswith("QLinear") for kind in kinds
+    )
     return _COARSE if is_coarse else _EXACT

@@ -9,7 +9,16 @@ from headrace_models.errors import BadSpec
 from headrace_models.spec import ModelSpec
 from headrace_models.strict_toml import line_of, read_toml
 
-__all__ = ["SPEC_FILE", "ModelVersion", "Refused", "read_version", "scan", "sha256_of", "verify", "version_order"]
+__all__ = [
+    "SPEC_FILE",
+    "ModelVersion",
+    "Refused",
+    "read_version",
+    "scan",
+    "sha256_of",
+    "verify",
+    "version_order",
+]
 
 SPEC_FILE = "model.toml"
 
@@ -45,7 +54,9 @@ def scan(root: Path, names: Iterable[str] = ()) -> tuple[list[ModelVersion], lis
     for model in _folders(root, refused):
         if model.name.startswith(".") or (wanted and model.name not in wanted):
             continue
-        for folder in sorted(_folders(model, refused), key=lambda p: version_order(p.name), reverse=True):
+        for folder in sorted(
+            _folders(model, refused), key=lambda p: version_order(p.name), reverse=True
+        ):
             try:
                 version = read_version(folder)
                 verify(version)
@@ -77,10 +88,16 @@ def read_version(folder: Path) -> ModelVersion:
     """Read a version folder's spec. Raises BadSpec if the spec is wrong or not at home in this folder."""
     path = folder / SPEC_FILE
     spec = read_toml(ModelSpec, path)
-    for key, value, place in (("name", spec.name, folder.parent.name), ("version", spec.version, folder.name)):
+    for key, value, place in (
+        ("name", spec.name, folder.parent.name),
+        ("version", spec.version, folder.name),
+    ):
         if value != place:
             line = line_of(path.read_text(encoding="utf-8"), (key,))
-            raise BadSpec(f"{path}:{line}", f'{key}: expected "{place}", as the folder is called, found "{value}"')
+            raise BadSpec(
+                f"{path}:{line}",
+                f'{key}: expected "{place}", as the folder is called, found "{value}"',
+            )
     return ModelVersion(folder, spec)
 
 
@@ -90,7 +107,9 @@ def verify(version: ModelVersion) -> None:
     for file, expected in version.spec.files.items():
         if fault := _fault(version.path(file), expected):
             line = line_of(manifest.read_text(encoding="utf-8"), ("files", file))
-            raise BadSpec(f"{manifest}:{line}", f'files: "{file}": expected SHA-256 {expected[:12]}…, {fault}')
+            raise BadSpec(
+                f"{manifest}:{line}", f'files: "{file}": expected SHA-256 {expected[:12]}…, {fault}'
+            )
 
 
 def _fault(path: Path, expected: str) -> str:

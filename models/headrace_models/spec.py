@@ -111,9 +111,13 @@ class InputSpec(_Tensor):
         if self.minimum is None and self.maximum is None:
             return self
         if DTYPES.get(self.datatype, np.dtype("O")).kind not in "iu":
-            raise ValueError(f"minimum, maximum: expected an input of integers, found {self.datatype}")
+            raise ValueError(
+                f"minimum, maximum: expected an input of integers, found {self.datatype}"
+            )
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"minimum: expected at most maximum={self.maximum}, found {self.minimum}")
+            raise ValueError(
+                f"minimum: expected at most maximum={self.maximum}, found {self.minimum}"
+            )
         return self
 
 
@@ -244,7 +248,9 @@ class Batching(_Frozen):
     @model_validator(mode="after")
     def _holds_a_batch(self) -> "Batching":
         if self.max_waiting_rows < self.max_rows:
-            raise ValueError(f"max_waiting_rows: expected at least max_rows={self.max_rows}, so that a batch can wait")
+            raise ValueError(
+                f"max_waiting_rows: expected at least max_rows={self.max_rows}, so that a batch can wait"
+            )
         if list(self.buckets) != sorted(set(self.buckets)):
             raise ValueError(f"buckets: expected growing lengths, found {list(self.buckets)}")
         return self
@@ -302,28 +308,40 @@ class ModelSpec(_Frozen):
         tensors: tuple[_Tensor, ...] = (*info.data.get("inputs", ()), *info.data.get("outputs", ()))
         without = next((t.name for t in tensors if not t.has_rows), None)
         if batching.rows == "independent" and without is not None:
-            raise ValueError(f'rows: expected "none", as "{without}" has no rows (has_rows = false)')
+            raise ValueError(
+                f'rows: expected "none", as "{without}" has no rows (has_rows = false)'
+            )
         return batching
 
     @model_validator(mode="after")
     def _hangs_together(self) -> "ModelSpec":
         if self.backend not in self.weights:
-            raise ValueError(f'weights: no file for backend "{self.backend}", only for {sorted(self.weights)}')
+            raise ValueError(
+                f'weights: no file for backend "{self.backend}", only for {sorted(self.weights)}'
+            )
         if "torch" in self.weights and self.architecture is None:
             raise ValueError("architecture: expected a name, because weights.torch is given")
-        listed = {self.golden, *self.weights.values(), *(o.labels for o in self.outputs if o.labels)}
+        listed = {
+            self.golden,
+            *self.weights.values(),
+            *(o.labels for o in self.outputs if o.labels),
+        }
         listed |= {self.preprocess.tokenizer} if isinstance(self.preprocess, TextSpec) else set()
         for missing in sorted(listed - self.files.keys()):
             raise ValueError(f'files: no SHA-256 for "{missing}", which this file names')
         for pair in self.state:
             if pair.input not in self.input_names or pair.output not in self.output_names:
-                raise ValueError(f'state: "{pair.input}" -> "{pair.output}" names no input or no output')
+                raise ValueError(
+                    f'state: "{pair.input}" -> "{pair.output}" names no input or no output'
+                )
         return self
 
     @model_validator(mode="after")
     def _embeds(self) -> "ModelSpec":
         if self.task == "embed" and self.outputs[0].datatype == "BYTES":
-            raise ValueError(f'task: expected numbers of a model that embeds, found BYTES for "{self.outputs[0].name}"')
+            raise ValueError(
+                f'task: expected numbers of a model that embeds, found BYTES for "{self.outputs[0].name}"'
+            )
         return self
 
     @model_validator(mode="after")
@@ -332,9 +350,13 @@ class ModelSpec(_Frozen):
         for pair in self.state:
             taken, given = inputs[pair.input], outputs[pair.output]
             if (taken.datatype, taken.whole_shape) != (given.datatype, given.whole_shape):
-                raise ValueError(f'state: expected "{pair.output}" to be of the datatype and shape of "{pair.input}"')
+                raise ValueError(
+                    f'state: expected "{pair.output}" to be of the datatype and shape of "{pair.input}"'
+                )
             if taken.datatype == "BYTES" or -1 in taken.shape:
-                raise ValueError(f'state: "{pair.input}": expected numbers in a fixed shape, to start from zeros')
+                raise ValueError(
+                    f'state: "{pair.input}": expected numbers in a fixed shape, to start from zeros'
+                )
         return self
 
     @model_validator(mode="after")
@@ -343,29 +365,41 @@ class ModelSpec(_Frozen):
         if audio is None:
             return self
         if self.required_inputs != (audio.output,) or not self.state:
-            raise ValueError(f'preprocess: audio: expected a model of one input "{audio.output}" beside its state')
+            raise ValueError(
+                f'preprocess: audio: expected a model of one input "{audio.output}" beside its state'
+            )
         if audio.score not in self.output_names:
             raise ValueError(f'preprocess: audio: score: "{audio.score}" names no output')
         if audio.input in self.input_names:
-            raise ValueError(f'preprocess: audio: input: "{audio.input}" is one of the model\'s own')
+            raise ValueError(
+                f'preprocess: audio: input: "{audio.input}" is one of the model\'s own'
+            )
         return self
 
     @property
     def is_batched(self) -> bool:
         """Whether requests may share a batch; if not, they run one at a time, each with its own shapes."""
-        return self.batching.rows != "none" and all(t.has_rows for t in (*self.inputs, *self.outputs))
+        return self.batching.rows != "none" and all(
+            t.has_rows for t in (*self.inputs, *self.outputs)
+        )
 
     def unbatched(self) -> "ModelSpec":
         """The same model, its requests run one at a time."""
-        return self.model_copy(update={"batching": self.batching.model_copy(update={"rows": "none"})})
+        return self.model_copy(
+            update={"batching": self.batching.model_copy(update={"rows": "none"})}
+        )
 
     def with_max_rows(self, max_rows: int) -> "ModelSpec":
         """The same model in smaller batches."""
-        return self.model_copy(update={"batching": self.batching.model_copy(update={"max_rows": max_rows})})
+        return self.model_copy(
+            update={"batching": self.batching.model_copy(update={"max_rows": max_rows})}
+        )
 
     def unpadded(self) -> "ModelSpec":
         """The same model, whose rows share a batch only where they are equally long."""
-        return self.model_copy(update={"inputs": tuple(i.model_copy(update={"pad": None}) for i in self.inputs)})
+        return self.model_copy(
+            update={"inputs": tuple(i.model_copy(update={"pad": None}) for i in self.inputs)}
+        )
 
     @property
     def raw(self) -> RawSpec | None:

@@ -24,18 +24,24 @@ def read_toml(kind: type[M], path: Path) -> M:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise BadSpec(f"{path}:1", f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise BadSpec(
+            f"{path}:1", f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"line (\d+)", str(error))
-        raise BadSpec(f"{path}:{line[1] if line else len(text.splitlines())}", f"not TOML: {error}") from None
+        raise BadSpec(
+            f"{path}:{line[1] if line else len(text.splitlines())}", f"not TOML: {error}"
+        ) from None
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = first["loc"]
-        raise BadSpec(f"{path}:{line_of(text, place)}", _reason(kind, place, first["type"], first["msg"])) from None
+        raise BadSpec(
+            f"{path}:{line_of(text, place)}", _reason(kind, place, first["type"], first["msg"])
+        ) from None
 
 
 def line_of(text: str, place: Place) -> int:
@@ -85,7 +91,9 @@ def _known_keys(kind: object, place: Place) -> list[str]:
             kind = kind.model_fields[str(step)].annotation
         models = [a for a in _arguments(kind) if isinstance(a, type) and issubclass(a, BaseModel)]
         kind = models[0] if len(models) == 1 else kind
-    return sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    return (
+        sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    )
 
 
 def _arguments(kind: object) -> list[object]:

@@ -13,7 +13,18 @@ from headrace_models.spec import DTYPES
 if TYPE_CHECKING:
     from onnxruntime import NodeArg
 
-__all__ = ["DATATYPES", "FILLINGS", "LENGTHS", "Arrays", "Filling", "Sizes", "Trial", "axes_of", "filled", "trials"]
+__all__ = [
+    "DATATYPES",
+    "FILLINGS",
+    "LENGTHS",
+    "Arrays",
+    "Filling",
+    "Sizes",
+    "Trial",
+    "axes_of",
+    "filled",
+    "trials",
+]
 
 DATATYPES: Mapping[str, str] = {
     "tensor(bool)": "BOOL",
@@ -69,12 +80,18 @@ def trials(inputs: Sequence["NodeArg"]) -> Iterator[Trial]:
     firsts = {a[0] for a in axes if a and isinstance(a[0], str)}
     others = sorted({axis for a in axes for axis in a if isinstance(axis, str)} - firsts)
     for setting in _SETTINGS if any(map(is_setting, inputs)) else (0,):
-        for rows, lengths in product((2, 1), [[length] * len(others) for length in LENGTHS] if others else [[]]):
-            yield Trial(dict.fromkeys(firsts, rows) | dict(zip(others, lengths, strict=True)), setting)
+        for rows, lengths in product(
+            (2, 1), [[length] * len(others) for length in LENGTHS] if others else [[]]
+        ):
+            yield Trial(
+                dict.fromkeys(firsts, rows) | dict(zip(others, lengths, strict=True)), setting
+            )
         if 1 < len(others) <= _MOST_APART:
             for length in LENGTHS:
                 for apart in product((1, length), repeat=len(others)):
-                    yield Trial(dict.fromkeys(firsts, 1) | dict(zip(others, apart, strict=True)), setting)
+                    yield Trial(
+                        dict.fromkeys(firsts, 1) | dict(zip(others, apart, strict=True)), setting
+                    )
 
 
 def filled(inputs: Sequence["NodeArg"], trial: Trial, filling: Filling, seed: int = 0) -> Arrays:
@@ -83,7 +100,9 @@ def filled(inputs: Sequence["NodeArg"], trial: Trial, filling: Filling, seed: in
     return {value.name: _filled(value, trial, filling, random) for value in inputs}
 
 
-def _filled(value: "NodeArg", trial: Trial, filling: Filling, random: np.random.Generator) -> npt.NDArray[Any]:
+def _filled(
+    value: "NodeArg", trial: Trial, filling: Filling, random: np.random.Generator
+) -> npt.NDArray[Any]:
     shape = [trial.sizes[axis] if isinstance(axis, str) else axis for axis in axes_of(value)]
     datatype = DATATYPES[value.type]
     if datatype == "BYTES":
@@ -114,7 +133,9 @@ def _numbers(filling: Filling, shape: list[int], random: np.random.Generator) ->
     if filling == "zeros":
         return np.zeros(shape)
     if filling == "normal":  # of several sizes, as rows differ in them
-        factors = random.choice((0.3, 1.0, 3.0), shape[:1]).reshape(shape[:1] + [1] * len(shape[1:]))
+        factors = random.choice((0.3, 1.0, 3.0), shape[:1]).reshape(
+            shape[:1] + [1] * len(shape[1:])
+        )
         return np.asarray(random.normal(size=shape) * factors)
     return np.asarray(random.uniform(0.1, 1.0, shape))
 

@@ -20,19 +20,27 @@ from ray.serve.api import RunTarget
 from ray.serve.schema import LoggingConfig
 
 from headrace.admin.deployment import AdminReplica
-from headrace.admin.serving import AdminOrder
+from headrace.admin.program import AdminOrder
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
 from headrace.edge.names import host_port
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
-from headrace.gateway.cache import CacheLimits
 from headrace.gateway.deployment import GatewayReplica
-from headrace.gateway.serving import GatewayOrder
+from headrace.gateway.program import GatewayOrder
+from headrace.gateway.routing.response_cache import CacheLimits
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Applications", "deploy", "start_ray", "stop", "stop_ray", "wait_for_gateway", "wait_until_ready"]
+__all__ = [
+    "Applications",
+    "deploy",
+    "start_ray",
+    "stop",
+    "stop_ray",
+    "wait_for_gateway",
+    "wait_until_ready",
+]
 
 log = logging.getLogger(__name__)
 
@@ -100,11 +108,18 @@ class Applications:
         status = serve.status().applications
         if self.ended.is_set() or not status:  # without even a gateway it is Serve that is missing
             return []
-        return [v for v in versions if _name(v) not in status or status[_name(v)].status == "DEPLOY_FAILED"]
+        return [
+            v
+            for v in versions
+            if _name(v) not in status or status[_name(v)].status == "DEPLOY_FAILED"
+        ]
 
 
 def deploy(
-    settings: Settings, versions: Sequence[ModelVersion], ended: threading.Event, lifeline: Path | None = None
+    settings: Settings,
+    versions: Sequence[ModelVersion],
+    ended: threading.Event,
+    lifeline: Path | None = None,
 ) -> Applications:
     """Ask Serve for every application; it starts them in the background and keeps them alive from then on.
 
@@ -131,7 +146,9 @@ def wait_until_ready(
 
 
 def _run(targets: Sequence[RunTarget]) -> None:
-    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    serve.run_many(
+        targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False
+    )
 
 
 def _wait_until_running(
@@ -229,18 +246,26 @@ def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | 
         limits=gateway.limits,
         edge=gateway.edge,
         keys=gateway.keys,
-        tls=(gateway.tls_certificate, gateway.tls_key) if gateway.tls_certificate and gateway.tls_key else None,
+        tls=(gateway.tls_certificate, gateway.tls_key)
+        if gateway.tls_certificate and gateway.tls_key
+        else None,
         labels={name: model.labels for name, model in settings.model.items()},
         bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
         names=gateway.names,
         origins=gateway.origins,
-        caches={n: CacheLimits(m.cache_bytes, m.cache_s) for n, m in settings.model.items() if m.cache_bytes},
+        caches={
+            n: CacheLimits(m.cache_bytes, m.cache_s)
+            for n, m in settings.model.items()
+            if m.cache_bytes
+        },
         readers=readers,
         shutdown_delay_s=gateway.shutdown_delay_s,
         lifeline=lifeline,
     )
     grace_s = gateway.shutdown_delay_s + 30
-    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s)
+    deployment = _deployment(
+        GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s
+    )
     return _target(GATEWAY, deployment.bind(order, _is_alone()))
 
 
@@ -255,7 +280,9 @@ def _model(settings: Settings, version: ModelVersion, token: str, readers: Reade
     changes = settings.model.get(version.spec.name, ModelSettings())
     backend = changes.backend or version.spec.backend
     if backend not in version.spec.weights:
-        raise StartFailed(f"model.{version.spec.name}.backend: expected one of {sorted(version.spec.weights)}")
+        raise StartFailed(
+            f"model.{version.spec.name}.backend: expected one of {sorted(version.spec.weights)}"
+        )
     gpus = version.spec.replica.gpus if changes.gpus is None else changes.gpus
     options = {"num_cpus": _cpus(changes.cpus or version.spec.replica.cpus), "num_gpus": gpus}
     count = changes.replicas or version.spec.replica.count
@@ -264,7 +291,9 @@ def _model(settings: Settings, version: ModelVersion, token: str, readers: Reade
     return _target(_name(version), deployment.bind(folder, backend, token, readers, _is_alone()))
 
 
-def _deployment(kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float) -> serve.Deployment:
+def _deployment(
+    kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float
+) -> serve.Deployment:
     make = serve.deployment(
         name=name,
         num_replicas=replicas,

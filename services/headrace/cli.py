@@ -6,27 +6,40 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from headrace import key_commands, model_commands, serve_command
+from headrace.commands import keys as key_commands
+from headrace.commands import models as model_commands
+from headrace.commands import serve as serve_command
+from headrace.commands.terminal import Commands, fail, out
 from headrace.config import own_authorization, read_settings, with_options
-from headrace.terminal import Commands, fail, out
 
 __all__ = ["app"]
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, help="Serve models behind one gateway.")
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Serve models behind one gateway.",
+)
 app.add_typer(model_commands.app, name="models")
 app.add_typer(key_commands.app, name="keys")
 
 
 @app.command()
 def serve(
-    config: Annotated[Path | None, typer.Option(help="Settings; headrace.toml here if it exists.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings; headrace.toml here if it exists.")
+    ] = None,
     models: Annotated[Path | None, typer.Option(help="The model repository's folder.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Serve only this model; may be repeated.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Serve only this model; may be repeated.")
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address of the data port.")] = None,
     port: Annotated[int | None, typer.Option(help="The data port.")] = None,
     admin_host: Annotated[str | None, typer.Option(help="Address of the admin port.")] = None,
     admin_port: Annotated[int | None, typer.Option(help="The admin port.")] = None,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Face a network without keys or TLS.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Face a network without keys or TLS.")
+    ] = False,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C; then answer what is in flight and end.
 
@@ -52,7 +65,9 @@ def loadtest(
     users: Annotated[int, typer.Option(min=1, help="How many users at a time.")] = 32,
     duration: Annotated[float, typer.Option(min=1, help="For how many seconds.")] = 30.0,
     url: Annotated[str, typer.Option(help="The data port.")] = "http://127.0.0.1:8000",
-    config: Annotated[Path | None, typer.Option(help="Settings with [objectives]; headrace.toml here if any.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings with [objectives]; headrace.toml here if any.")
+    ] = None,
     report_dir: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("reports"),
 ) -> None:
     """Run the release gate: users against a running platform; exit 1 if an objective is missed. A report either way.
@@ -64,7 +79,9 @@ def loadtest(
     settings = read_settings(config)
     # Who names a file means every model in it; headrace.toml here may have objectives for more than is served today.
     needs_all = config is not None
-    outcome = run(url, users, duration, settings.objectives, settings.models, report_dir, needs_all=needs_all)
+    outcome = run(
+        url, users, duration, settings.objectives, settings.models, report_dir, needs_all=needs_all
+    )
     show(outcome, out)
     if not outcome.ok:
         raise SystemExit(1)
@@ -85,7 +102,10 @@ def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.
         table.add_row(*cells)
     out.print(table)
     for trouble in health["troubles"]:
-        out.print(f"in trouble: {trouble['model']} {trouble['version']}: {trouble['reason']}", markup=False)
+        out.print(
+            f"in trouble: {trouble['model']} {trouble['version']}: {trouble['reason']}",
+            markup=False,
+        )
     if health["missing"]:
         fail(f"no replica serves: {', '.join(health['missing'])}")
     if health["troubles"]:

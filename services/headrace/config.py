@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,7 +16,6 @@ from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.gateway.admission import DoorLimits
 from headrace.keys.private import make_private, replace_private
-from headrace.terminal import err
 from headrace_models.errors import BadSpec
 from headrace_models.strict_toml import read_toml
 
@@ -35,7 +34,9 @@ __all__ = [
 CONFIG_FILE = Path("headrace.toml")
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_ORIGIN = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+)
 
 
 class _Frozen(BaseModel):
@@ -55,7 +56,9 @@ def _as_name(text: str) -> str:
 def _as_origin(text: str) -> str:
     """As browsers send it: in lower case, and without the scheme's own port."""
     if text != ANY_ORIGIN and not _ORIGIN.fullmatch(text):
-        raise ValueError('expected scheme://host or scheme://host:port, as https://app.example, or "*"')
+        raise ValueError(
+            'expected scheme://host or scheme://host:port, as https://app.example, or "*"'
+        )
     return re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", text.lower())
 
 
@@ -172,7 +175,9 @@ def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) 
         return Settings.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise StartFailed(f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}") from None
+        raise StartFailed(
+            f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}"
+        ) from None
 
 
 def _option(place: tuple[int | str, ...]) -> str:
@@ -192,7 +197,7 @@ def own_authorization() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def prepare_ray(run: Path) -> None:
+def prepare_ray(run: Path, warn: Callable[[str], None]) -> None:
     """What Ray and its workers must find in their environment; a value that is set already is kept.
 
     Where a node is started here, the secret that opens Ray's ports lies in `run`, which is nobody else's to look into,
@@ -221,21 +226,20 @@ def prepare_ray(run: Path) -> None:
             replace_private(run / "ray-token", secrets.token_hex(32).encode())
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-    _guard_token()
+    _guard_token(warn)
 
 
 def _names_token() -> bool:
     return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
 
 
-def _guard_token() -> None:
+def _guard_token(warn: Callable[[str], None]) -> None:
     """Whoever reads the file with Ray's secret runs code on the cluster. Raises StartFailed then, or if nobody can."""
     if os.environ["RAY_AUTH_MODE"] != "token" or os.environ.get("RAY_AUTH_TOKEN"):
         return
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     if (path.exists() or _names_token()) and make_private(path):
-        err.print(
-            f"headrace: {path} was open to others, and is mode 0600 now. Who has read it can run code on the cluster: "
-            "if others use this machine, make another token",
-            markup=False,
+        warn(
+            f"{path} was open to others, and is mode 0600 now. Who has read it can run code on the cluster: "
+            "if others use this machine, make another token"
         )

@@ -317,7 +317,9 @@ class NotReady(Unavailable):
 
     code = "model_not_ready"
 
-    def __init__(self, message: str, retry_after_s: float | None = None, *, may_pass: bool = False) -> None:
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, may_pass: bool = False
+    ) -> None:
         super().__init__(message, retry_after_s)
         self.may_pass = may_pass
 
@@ -331,7 +333,9 @@ class ReplicaLost(Unavailable):
 
     code = "replica_unavailable"
 
-    def __init__(self, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> None:
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, blame: Blame = "none"
+    ) -> None:
         super().__init__(message, retry_after_s)
         self.args = (message, retry_after_s, blame)
         self.blame = blame
@@ -342,7 +346,9 @@ class RunStopped(Unavailable):
 
     code = "run_stopped"
 
-    def __init__(self, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> None:
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, blame: Blame = "none"
+    ) -> None:
         super().__init__(message, retry_after_s)
         self.args = (message, retry_after_s, blame)
         self.blame = blame
@@ -411,11 +417,14 @@ _OUTCOMES: dict[type[HeadraceError], Outcome] = {
     ClientGone: "left",
 }
 OUTCOMES: Mapping[str, Outcome] = {
-    kind.code: next(_OUTCOMES[above] for above in kind.__mro__ if above in _OUTCOMES) for kind in KINDS
+    kind.code: next(_OUTCOMES[above] for above in kind.__mro__ if above in _OUTCOMES)
+    for kind in KINDS
 }
 
 
-def error_from(code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none") -> HeadraceError:
+def error_from(
+    code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none"
+) -> HeadraceError:
     """The error that another process named by its code; an unknown code is an InferenceFailed."""
     kind = _BY_CODE.get(code, InferenceFailed)
     if issubclass(kind, ReplicaLost | RunStopped):

@@ -47,7 +47,15 @@ def test_an_admin_port_is_understood_by_place_and_by_url(form: str) -> None:
 
 @pytest.mark.parametrize(
     "admin",
-    ["https://127.0.0.1:8001", "127.0.0.1", "8001", "127.0.0.1:http", "[::1:8001", "http://127.0.0.1:8001/x", ""],
+    [
+        "https://127.0.0.1:8001",
+        "127.0.0.1",
+        "8001",
+        "127.0.0.1:http",
+        "[::1:8001",
+        "http://127.0.0.1:8001/x",
+        "",
+    ],
 )
 def test_what_is_no_place_is_refused_and_what_is_expected_said(admin: str) -> None:
     assert refusal(admin) == f"--admin: expected HOST:PORT or http://HOST:PORT, found {admin}"
@@ -75,7 +83,9 @@ def test_a_port_that_asks_for_a_key_says_which(status: int) -> None:
         assert refusal(place) == f"{place}: a key is needed; set HEADRACE_KEY to an admin's key"
 
 
-@pytest.mark.parametrize(("body", "said"), [(b'{"error": "not now"}', "not now"), (b"", "it answers 503")])
+@pytest.mark.parametrize(
+    ("body", "said"), [(b'{"error": "not now"}', "not now"), (b"", "it answers 503")]
+)
 def test_a_refusal_is_passed_on(body: bytes, said: str) -> None:
     with answering(503, body) as place:
         assert refusal(place) == f"{place}: {said}"

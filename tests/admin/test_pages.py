@@ -12,7 +12,7 @@ from headrace.edge.exchange import Exchange
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
 from headrace.fleet.entries import Fleet, ProcessEntry
-from headrace.fleet.orders import IndexEntry, Order
+from headrace.fleet.instructions import IndexEntry, Order
 from headrace.telemetry.exposition import Page, Render, render_of
 from headrace.telemetry.logs import LogSettings
 
@@ -38,7 +38,9 @@ def broken(*_: object) -> Page:
 
 
 async def page_of(*targets: str, token: str = "the token") -> list[str]:
-    processes = tuple(ProcessEntry(str(n), "gateway", target, 1, "here") for n, target in enumerate(targets))
+    processes = tuple(
+        ProcessEntry(str(n), "gateway", target, 1, "here") for n, target in enumerate(targets)
+    )
     desk = Desk(lambda: Fleet(1, (), (), processes), no_order, no_change, token)
     async with asyncio.timeout(20):
         response = await metrics(desk, Exchange("GET", {}, "", 0), b"")

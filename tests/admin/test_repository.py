@@ -6,11 +6,19 @@ from typing import Any
 import orjson
 import pytest
 
-from headrace.admin.repository import Desk, get_logging, index, load, set_logging, unload, unsupported
+from headrace.admin.repository import (
+    Desk,
+    get_logging,
+    index,
+    load,
+    set_logging,
+    unload,
+    unsupported,
+)
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadJson, BadName, BadRequest, Conflict
 from headrace.fleet.entries import Fleet
-from headrace.fleet.orders import IndexEntry, Order
+from headrace.fleet.instructions import IndexEntry, Order
 from headrace.telemetry.logs import LogSettings
 
 ENTRIES = (IndexEntry("m", "1", "UNAVAILABLE", "not loaded"), IndexEntry("m", "2", "READY"))
@@ -63,9 +71,16 @@ async def document(answer: Awaitable[Response]) -> Any:
 
 @pytest.mark.parametrize(
     ("body", "versions"),
-    [(b"", ["1", "2"]), (b"{}", ["1", "2"]), (b'{"ready":true}', ["2"]), (b'{"ready":false}', ["1", "2"])],
+    [
+        (b"", ["1", "2"]),
+        (b"{}", ["1", "2"]),
+        (b'{"ready":true}', ["2"]),
+        (b'{"ready":false}', ["1", "2"]),
+    ],
 )
-async def test_the_index_has_all_versions_or_those_that_are_ready(desk: Desk, body: bytes, versions: list[str]) -> None:
+async def test_the_index_has_all_versions_or_those_that_are_ready(
+    desk: Desk, body: bytes, versions: list[str]
+) -> None:
     entries = await document(index(desk, exchange(), body))
     assert [entry["version"] for entry in entries] == versions
     assert entries[-1] == {"name": "m", "version": "2", "state": "READY", "reason": ""}
@@ -83,7 +98,9 @@ async def test_unload_orders_the_model(desk: Desk, operator: Operator, body: byt
     assert operator.orders == [Order("unload", "m")]
 
 
-async def test_what_the_operator_says_is_what_the_caller_hears(desk: Desk, operator: Operator) -> None:
+async def test_what_the_operator_says_is_what_the_caller_hears(
+    desk: Desk, operator: Operator
+) -> None:
     operator.failure = Conflict("version 1 is loaded with other contents")
     with pytest.raises(Conflict):
         await load(desk, exchange(), b"")
@@ -93,7 +110,11 @@ async def test_what_the_operator_says_is_what_the_caller_hears(desk: Desk, opera
     ("handler", "body", "said"),
     [
         (load, b'{"parameters":{"config":"{}"}}', "put the version into the repository"),
-        (load, b'{"parameters":{"file:1/model.onnx":"AAAA"}}', "put the version into the repository"),
+        (
+            load,
+            b'{"parameters":{"file:1/model.onnx":"AAAA"}}',
+            "put the version into the repository",
+        ),
         (load, b'{"parameters":{"odd\\n":1}}', r'"odd\?"'),
         (load, b'{"url":"http://x"}', '"url"'),
         (unload, b'{"parameters":{"unload_dependents":1}}', "unload_dependents"),
@@ -119,7 +140,22 @@ async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler) -
 
 @pytest.mark.parametrize("handler", [load, unload])
 @pytest.mark.parametrize(
-    "name", ["", "..", "../x", "/etc/passwd", "a\0b", "a/b", "a\n", "~", "-x", "é", "m\u200b", "m" * 129, "a\r\nX: y"]
+    "name",
+    [
+        "",
+        "..",
+        "../x",
+        "/etc/passwd",
+        "a\0b",
+        "a/b",
+        "a\n",
+        "~",
+        "-x",
+        "é",
+        "m\u200b",
+        "m" * 129,
+        "a\r\nX: y",
+    ],
 )
 async def test_a_name_that_no_model_can_have_never_reaches_the_operator(
     desk: Desk, operator: Operator, handler: Handler, name: str

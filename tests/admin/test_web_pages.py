@@ -10,12 +10,14 @@ import pytest
 from tests.admin.test_repository import Operator
 from tests.platform.running import free_port
 
+from headrace.admin.program import AdminOrder, serve_admin
 from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES
-from headrace.admin.serving import AdminOrder, serve_admin
-from headrace.loop_thread import LoopThread
+from headrace.process.loop_thread import LoopThread
 
-CHANGES = sorted({r.template.format(model="m", repository="r") for r in ROUTES if r.method == "POST"})
+CHANGES = sorted(
+    {r.template.format(model="m", repository="r") for r in ROUTES if r.method == "POST"}
+)
 PAGES = sorted({r.template for r in ROUTES if r.method == "GET"})
 JSON = {"Content-Type": "application/json"}
 
@@ -30,12 +32,18 @@ class Port:
         order = AdminOrder("127.0.0.1", self.number, "127.0.0.1", None, names)
         self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, order, desk))
 
-    def ask(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+    def ask(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.number, timeout=5)
         try:
             connection.request(method, path, body or None, headers)
             answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
+            return (
+                answer.status,
+                answer.read(),
+                {name.lower(): value for name, value in answer.getheaders()},
+            )
         finally:
             connection.close()
 
@@ -80,21 +88,29 @@ def test_head_is_get_without_its_body(port: Port, path: str) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site", "Content-Type": "text/plain"},
+        {
+            "Origin": "https://evil.example",
+            "Sec-Fetch-Site": "cross-site",
+            "Content-Type": "text/plain",
+        },
         {"Origin": "https://evil.example", **JSON},
         {"Origin": "null"},
         {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"},
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
-def test_a_page_of_another_site_changes_nothing(port: Port, path: str, body: bytes, headers: dict[str, str]) -> None:
+def test_a_page_of_another_site_changes_nothing(
+    port: Port, path: str, body: bytes, headers: dict[str, str]
+) -> None:
     status, text, answered = port.ask("POST", path, body, headers)
     assert (status, orjson.loads(text)["code"]) == (403, "foreign_origin")
     assert not [name for name in answered if name.startswith("access-control")]
     assert port.operator.orders == []
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"]
+)
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_change_is_no_form(port: Port, path: str, kind: str) -> None:
     assert port.code("POST", path, b"{}", Content_Type=kind) == (415, "unsupported_media_type")
@@ -123,4 +139,7 @@ def test_clients_and_the_ports_own_pages_change_what_they_like(
 
 def test_nothing_is_asked_before_a_request_here(port: Port) -> None:
     """A browser then sends no request that it would ask about, as JSON of another site is."""
-    assert port.code("OPTIONS", CHANGES[0], Origin="http://127.0.0.1") == (405, "method_not_allowed")
+    assert port.code("OPTIONS", CHANGES[0], Origin="http://127.0.0.1") == (
+        405,
+        "method_not_allowed",
+    )

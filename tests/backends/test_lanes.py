@@ -38,7 +38,9 @@ def double_and_sum(x: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, to
 
 
 @pytest.mark.parametrize("max_staged_bytes", [0, 16, 1 << 20])
-def test_a_staged_lane_answers_as_the_module_does_whatever_the_shapes(max_staged_bytes: int) -> None:
+def test_a_staged_lane_answers_as_the_module_does_whatever_the_shapes(
+    max_staged_bytes: int,
+) -> None:
     lane = StagedLane(double_and_sum, "cpu", max_staged_bytes)
     for rows, length in ((1, 3), (7, 5), (2, 2), (16, 9), (1, 1)):
         x = np.random.default_rng(rows).random((rows, 3, 2), np.float32)

@@ -21,11 +21,17 @@ TOO_MANY = 10**15
 @pytest.mark.parametrize(
     "error",
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 10.01 GiB (GPU 0; 14.75 GiB total capacity)"),
+        torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 10.01 GiB (GPU 0; 14.75 GiB total capacity)"
+        ),
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        Exception("BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2"),
-        Exception("[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc"),
+        Exception(
+            "BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2"
+        ),
+        Exception(
+            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc"
+        ),
         Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Status Message: std::bad_alloc"),
         MemoryError(),
     ],
@@ -42,11 +48,15 @@ def test_what_runtimes_say_of_memory_is_one_error(error: Exception) -> None:
 
 def test_the_log_has_a_sentence_of_it(caplog: pytest.LogCaptureFixture) -> None:
     def run() -> NoReturn:
-        raise RuntimeError("out of memory: /srv/models/m/1/model.onnx\n" + "at some place of some file\n" * 100)
+        raise RuntimeError(
+            "out of memory: /srv/models/m/1/model.onnx\n" + "at some place of some file\n" * 100
+        )
 
     with pytest.raises(OutOfMemory):
         within_memory(run)
-    assert [record.message for record in caplog.records] == ["out of memory: out of memory: model.onnx"]
+    assert [record.message for record in caplog.records] == [
+        "out of memory: out of memory: model.onnx"
+    ]
 
 
 def test_another_failure_stays_what_it_is() -> None:
@@ -69,7 +79,10 @@ def test_onnx_runtime_itself_is_understood(device: str | None) -> None:
 def expanding() -> ort.InferenceSession:
     """x [1] -> y, twice x as often as `shape` says."""
     graph = helper.make_graph(
-        [helper.make_node("Expand", ["x", "shape"], ["many"]), helper.make_node("Add", ["many", "many"], ["y"])],
+        [
+            helper.make_node("Expand", ["x", "shape"], ["many"]),
+            helper.make_node("Add", ["many", "many"], ["y"]),
+        ],
         "expanding",
         [
             helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
@@ -80,7 +93,9 @@ def expanding() -> ort.InferenceSession:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def test_who_tries_a_smaller_batch_in_the_except_clause_has_the_failed_ones_memory_back() -> None:

@@ -9,7 +9,7 @@ from tests.backends.own_models import IN_ONNX, added, identity
 
 from headrace.backends import load
 from headrace.errors import BadRequest
-from headrace.tensor import Tensor, from_array, pack_bytes, to_array
+from headrace.inference.tensor import Tensor, from_array, pack_bytes, to_array
 from headrace_models.golden import difference, read_golden
 from headrace_models.spec import DTYPES
 
@@ -19,10 +19,27 @@ EVERY = pytest.mark.parametrize("datatype", IN_ONNX)
 def any_bits(datatype: str) -> Tensor:
     """Four rows of bits of every kind: extremes, NaNs, infinities and denormals among them."""
     if datatype == "BYTES":
-        texts = ["", "a", "é", "x\0y", "ends in NUL\0", "漢字" * 100, "\U0001f642", " ", "\n", "\x7f", "z", "ß"]
+        texts = [
+            "",
+            "a",
+            "é",
+            "x\0y",
+            "ends in NUL\0",
+            "漢字" * 100,
+            "\U0001f642",
+            " ",
+            "\n",
+            "\x7f",
+            "z",
+            "ß",
+        ]
         return Tensor("x", "BYTES", (4, 3), pack_bytes(texts))
     random = np.random.default_rng(0).bytes(12 * DTYPES[datatype].itemsize)
-    bits = bytes(byte & 1 for byte in random) if datatype == "BOOL" else random[:-8] + b"\xff" * 4 + b"\0\0\x80\x7f"
+    bits = (
+        bytes(byte & 1 for byte in random)
+        if datatype == "BOOL"
+        else random[:-8] + b"\xff" * 4 + b"\0\0\x80\x7f"
+    )
     return Tensor("x", datatype, (4, 3), bits[: len(random)])
 
 
@@ -35,7 +52,9 @@ def test_every_datatype_comes_back_the_same_bits(tmp_path: Path, datatype: str) 
 
 
 @EVERY
-def test_every_datatype_has_a_golden_answer_that_is_read_back(tmp_path: Path, datatype: str) -> None:
+def test_every_datatype_has_a_golden_answer_that_is_read_back(
+    tmp_path: Path, datatype: str
+) -> None:
     version = identity(tmp_path, datatype)
     assert [i.datatype for i in version.spec.inputs] == [datatype]
     inputs, outputs = read_golden(version)

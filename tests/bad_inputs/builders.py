@@ -22,11 +22,26 @@ Node = str | bytes | Sequence[Any] | Mapping[str, Any]
 
 _JSON = "/v2/models/{}/infer"
 # A right request of each model, which cases change in one place.
-_NUMBERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "fp16", "fp32", "fp64"]
+_NUMBERS = [
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "fp16",
+    "fp32",
+    "fp64",
+]
 _IDS = {"shape": [1, 3], "datatype": "INT64"}
 _TYPED = [
     {"name": "bool", "shape": [1, 2], "datatype": "BOOL", "data": [True, False]},
-    *({"name": name, "shape": [1, 2], "datatype": name.upper(), "data": [1, 2]} for name in _NUMBERS),
+    *(
+        {"name": name, "shape": [1, 2], "datatype": name.upper(), "data": [1, 2]}
+        for name in _NUMBERS
+    ),
 ]
 EXAMPLES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "dga-lstm": [{"name": "ids", **_IDS, "data": [1, 2, 3]}],
@@ -108,13 +123,23 @@ def as_json(value: object) -> bytes:
 
 
 def request(
-    path: Node, method: str = "POST", headers: Sequence[Node] = (), body: Node = "", length: str = "right"
+    path: Node,
+    method: str = "POST",
+    headers: Sequence[Node] = (),
+    body: Node = "",
+    length: str = "right",
 ) -> bytes:
     """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no such line."""
     content = build(body)
-    lines = [b"%b %b HTTP/1.1" % (method.encode(), build(path)), b"Host: localhost", *map(build, headers)]
+    lines = [
+        b"%b %b HTTP/1.1" % (method.encode(), build(path)),
+        b"Host: localhost",
+        *map(build, headers),
+    ]
     if length != "none" and (content or method == "POST"):
-        lines.append(b"Content-Length: " + (b"%d" % len(content) if length == "right" else length.encode()))
+        lines.append(
+            b"Content-Length: " + (b"%d" % len(content) if length == "right" else length.encode())
+        )
     return b"\r\n".join([*lines, b"", content])
 
 
@@ -140,7 +165,12 @@ def _inputs(
         is_changed = example["name"] == which if which else n == 0
         fields = {**example, **(tensor or {})} if is_changed else example
         dropped = {*without, *(raw or {})} if is_changed else set()
-        texts.append(_object({k: v for k, v in fields.items() if k not in dropped}, (raw or {}) if is_changed else {}))
+        texts.append(
+            _object(
+                {k: v for k, v in fields.items() if k not in dropped},
+                (raw or {}) if is_changed else {},
+            )
+        )
     return [*texts, *(json.dumps(extra) for extra in more)]
 
 
@@ -149,7 +179,9 @@ def _object(fields: Mapping[str, Any], raw: Mapping[str, str]) -> str:
     return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}"
 
 
-def infer(model: str = "dga-lstm", headers: Sequence[Node] = (), path: str = "", **changes: Any) -> bytes:
+def infer(
+    model: str = "dga-lstm", headers: Sequence[Node] = (), path: str = "", **changes: Any
+) -> bytes:
     """A whole infer request."""
     return request(path or _JSON.format(model), headers=headers, body=infer_body(model, **changes))
 
@@ -170,7 +202,10 @@ def binary(
     content = build(tail)
     parameters = {"binary_data_size": len(content) if size is None else size}
     changes["tensor"] = {"parameters": parameters, **changes.get("tensor", {})}
-    changes["without"] = [*changes.get("without", []), *([] if "data" in changes["tensor"] else ["data"])]
+    changes["without"] = [
+        *changes.get("without", []),
+        *([] if "data" in changes["tensor"] else ["data"]),
+    ]
     header = infer_body(model, **changes)
     said = str(len(header) + shift) if header_length == "right" else header_length
     lines = [] if said == "none" else [f"Inference-Header-Content-Length: {said}"]
@@ -193,16 +228,28 @@ def texts(values: Sequence[Node]) -> bytes:
 
 
 def classify(
-    body: Node, model: str = "efficientnet-lite0", kind: Node = "image/png", headers: Sequence[Node] = ()
+    body: Node,
+    model: str = "efficientnet-lite0",
+    kind: Node = "image/png",
+    headers: Sequence[Node] = (),
 ) -> bytes:
-    return request(f"/v1/models/{model}:classify", headers=[["Content-Type: ", kind], *headers], body=body)
+    return request(
+        f"/v1/models/{model}:classify", headers=[["Content-Type: ", kind], *headers], body=body
+    )
 
 
-def multipart(parts: Sequence[Mapping[str, Any]], boundary: str = "cut", *, is_ended: bool = True) -> bytes:
+def multipart(
+    parts: Sequence[Mapping[str, Any]], boundary: str = "cut", *, is_ended: bool = True
+) -> bytes:
     """A multipart body; a part is its `headers`, whole lines, and its `body`."""
     written = []
     for part in parts:
-        lines = [f"--{boundary}".encode(), *map(build, part.get("headers", [_FILE])), b"", build(part["body"])]
+        lines = [
+            f"--{boundary}".encode(),
+            *map(build, part.get("headers", [_FILE])),
+            b"",
+            build(part["body"]),
+        ]
         written.append(b"\r\n".join(lines) + b"\r\n")
     return b"".join(written) + (f"--{boundary}--\r\n".encode() if is_ended else b"")
 
@@ -212,7 +259,9 @@ _FILE = 'Content-Disposition: form-data; name="file"; filename="a.png"'
 
 def png(**wanted: Any) -> bytes:
     """A PNG of photos.png's arguments, of which some are nodes here."""
-    built: dict[str, Any] = {n: build(v) if n in ("pixels", "extra", "after") else v for n, v in wanted.items()}
+    built: dict[str, Any] = {
+        n: build(v) if n in ("pixels", "extra", "after") else v for n, v in wanted.items()
+    }
     return photos.png(**built)
 
 

@@ -51,7 +51,9 @@ class _Stream(io.BufferedReader):
     def close(self) -> None: ...
 
 
-def call(port: int, sent: bytes, then: Then = "listen", probe: Literal["again", "end", "none"] = "none") -> Answer:
+def call(
+    port: int, sent: bytes, then: Then = "listen", probe: Literal["again", "end", "none"] = "none"
+) -> Answer:
     """Send, and read one answer; then `probe` the connection: ask "again" on it, or wait for its "end"."""
     with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
         answered = threading.Event()
@@ -128,7 +130,11 @@ def _read(sock: socket.socket, probe: str) -> Answer:
 def _answer(stream: _Stream) -> tuple[int, dict[str, str], bytes]:
     response = http.client.HTTPResponse(stream)  # type: ignore[arg-type]  # it asks for no more than makefile
     response.begin()
-    return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
+    return (
+        response.status,
+        {name.lower(): value for name, value in response.getheaders()},
+        response.read(),
+    )
 
 
 def _answers_again(sock: socket.socket, stream: _Stream) -> bool:

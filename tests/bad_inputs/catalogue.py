@@ -66,7 +66,9 @@ def _check(merged: Mapping[str, Any], place: str) -> None:
     unknown = merged.keys() - {field.name for field in fields(Case)}
     assert not unknown, f"{place}: unknown {sorted(unknown)}"
     for name, kind in (("connection", Connection), ("then", Then), ("at", Server)):
-        assert merged.get(name, get_args(kind)[0]) in get_args(kind), f"{place}: {name}: {merged[name]}"
+        assert merged.get(name, get_args(kind)[0]) in get_args(kind), (
+            f"{place}: {name}: {merged[name]}"
+        )
 
 
 CASES = [case for path in sorted(Path(__file__).parent.glob("*.yaml")) for case in _read(path)]

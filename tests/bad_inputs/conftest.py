@@ -64,7 +64,9 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = terminalreporter.getreports("passed") + terminalreporter.getreports("failed")
-    live_ms = sorted(float(value) for r in reports for name, value in r.user_properties if name == "live_ms")
+    live_ms = sorted(
+        float(value) for r in reports for name, value in r.user_properties if name == "live_ms"
+    )
     if live_ms:
         middle, worst = live_ms[len(live_ms) // 2], live_ms[-1]
         terminalreporter.write_line(

@@ -14,17 +14,26 @@ _GZIP = {"builder": "request", "path": _INFER, "headers": ["Content-Encoding: gz
 
 # For the gateway before the doubler.
 PLAIN: Mapping[str, bytes] = {
-    "infer": build({"builder": "infer", "model": "doubler", "top": {"id": "a", "outputs": [{"name": "y"}]}}),
+    "infer": build(
+        {"builder": "infer", "model": "doubler", "top": {"id": "a", "outputs": [{"name": "y"}]}}
+    ),
     "binary": build({"builder": "binary", "model": "doubler", "tail": _FLOATS}),
     "gzip": build({**_GZIP, "body": {"builder": "gzip", "of": _DOUBLER}}),
     "predict": build(
-        {"builder": "request", "path": "/v1/models/doubler:predict", "body": '{"instances":[[1,2,3,4],[5,6,7,8]]}'}
+        {
+            "builder": "request",
+            "path": "/v1/models/doubler:predict",
+            "body": '{"instances":[[1,2,3,4],[5,6,7,8]]}',
+        }
     ),
 }
 # For the zoo.
 ZOO: Mapping[str, bytes] = {
     "infer text": build(
-        {"builder": "infer", "tensor": {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}}
+        {
+            "builder": "infer",
+            "tensor": {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]},
+        }
     ),
     "classify text": build(
         {

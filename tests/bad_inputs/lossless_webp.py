@@ -7,7 +7,13 @@ __all__ = ["code_tables"]
 # A code of one symbol, which takes no bits itself; and one in which all bytes have eight bits: first how long the codes
 # of the lengths are, of which 0 and 8 have one bit each.
 _OF_ONE_SYMBOL = "1000"
-_OF_BYTES = "0" + "0001" + "".join("100" if place in (2, 11) else "000" for place in range(12)) + "0" + "1" * 256
+_OF_BYTES = (
+    "0"
+    + "0001"
+    + "".join("100" if place in (2, 11) else "000" for place in range(12))
+    + "0"
+    + "1" * 256
+)
 _BYTES = [f"{byte:08b}" for byte in range(256)]
 
 

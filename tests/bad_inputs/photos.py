@@ -47,8 +47,14 @@ def png(
     chunks += [("PLTE", bytes(3))] if colour == 3 else []
     chunks += [(extra_kind, extra)] * extra_times if extra else []
     size = -(-len(pixels) // pieces) or 1
-    chunks += [("IDAT", pixels[start : start + size]) for start in range(0, len(pixels) or 1, size)] + [("IEND", b"")]
-    written = [chunk(kind, data, is_sound=kind not in broken) for kind, data in chunks if kind not in without]
+    chunks += [
+        ("IDAT", pixels[start : start + size]) for start in range(0, len(pixels) or 1, size)
+    ] + [("IEND", b"")]
+    written = [
+        chunk(kind, data, is_sound=kind not in broken)
+        for kind, data in chunks
+        if kind not in without
+    ]
     return _SIGNATURE + b"".join(written) + after
 
 
@@ -63,7 +69,9 @@ def photo(
     **options: bool | int,
 ) -> bytes:
     """A photo by Pillow, animated if it has more than one of `frames`; `options` are those of its format."""
-    shades = [Image.new("RGB", (width, height), (n % 251, 90, 40)).convert(mode) for n in range(frames)]
+    shades = [
+        Image.new("RGB", (width, height), (n % 251, 90, 40)).convert(mode) for n in range(frames)
+    ]
     more: dict[str, object] = dict(options)
     if frames > 1:
         more |= {"save_all": True, "append_images": shades[1:], "duration": 40}
@@ -80,12 +88,17 @@ def photo(
 def scans(of: bytes, times: int) -> bytes:
     """A progressive JPEG whose pixels are its first scan so many times."""
     start = of.index(b"\xff\xda")
-    end = min(place for kind in (b"\xff\xc4", b"\xff\xda") if (place := of.find(kind, start + 2)) > 0)
+    end = min(
+        place for kind in (b"\xff\xc4", b"\xff\xda") if (place := of.find(kind, start + 2)) > 0
+    )
     return of[:start] + of[start:end] * times + b"\xff\xd9"
 
 
 def webp(chunks: Sequence[tuple[str, bytes]], size: int | None = None) -> bytes:
     """A WebP of these chunks, which says that it has `size` bytes behind its first eight, right if not given."""
-    written = [kind.encode() + struct.pack("<I", len(data)) + data + bytes(len(data) % 2) for kind, data in chunks]
+    written = [
+        kind.encode() + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
+        for kind, data in chunks
+    ]
     body = b"WEBP" + b"".join(written)
     return b"RIFF" + struct.pack("<I", len(body) if size is None else size) + body

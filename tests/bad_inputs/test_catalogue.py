@@ -35,7 +35,9 @@ def test_the_catalogue_has_what_was_promised() -> None:
 def test_a_cases_codes_and_statuses_belong_together() -> None:
     for case in CASES:
         kinds = [error_from(code, "") for code in case.code]
-        assert tuple(kind.code for kind in kinds) == case.code, f"{case.id}: a code that no error has"
+        assert tuple(kind.code for kind in kinds) == case.code, (
+            f"{case.id}: a code that no error has"
+        )
         assert {_status(kind) for kind in kinds} == {s for s in case.status if s >= 400}, case.id
 
 
@@ -50,11 +52,15 @@ def test_it_is_refused_as_it_should_be_and_harms_nothing(
     record_property("live_ms", live_s(served) * 1e3)
     check(case, answer)
     expected = Counter(before.errors) + Counter([answer.code] if answer.status >= 400 else [])
-    assert until(lambda: errors(served) == expected), f"counted {errors(served)} after {before.errors}"
+    assert until(lambda: errors(served) == expected), (
+        f"counted {errors(served)} after {before.errors}"
+    )
     after = take(served)
     assert (after.pids, after.golden) == (before.pids, before.golden)
     # A body is freed some milliseconds after its answer has arrived here.
-    assert until(lambda: max(grown(before.rss_bytes).values()) < MAX_GROWTH_BYTES), grown(before.rss_bytes)
+    assert until(lambda: max(grown(before.rss_bytes).values()) < MAX_GROWTH_BYTES), grown(
+        before.rss_bytes
+    )
 
 
 @pytest.mark.ray
@@ -69,7 +75,9 @@ def test_a_message_has_one_reading(doorstep: Doorstep, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", cases("impatient"))
-def test_what_does_not_arrive_in_time_is_answered_and_closed(impatient: Doorstep, case: Case) -> None:
+def test_what_does_not_arrive_in_time_is_answered_and_closed(
+    impatient: Doorstep, case: Case
+) -> None:
     check(case, ask(impatient.port, case))
 
 
@@ -82,7 +90,11 @@ def ask(port: int, case: Case, keys: dict[str, str] | None = None) -> Answer:
     sent = build(case.send)
     for name, key in (keys or {}).items():
         sent = sent.replace(b"{%b}" % name.encode(), key.encode())
-    probes: dict[str, Literal["again", "end", "none"]] = {"open": "again", "close": "end", "either": "none"}
+    probes: dict[str, Literal["again", "end", "none"]] = {
+        "open": "again",
+        "close": "end",
+        "either": "none",
+    }
     return call(port, sent, case.then, probes[case.connection])
 
 
@@ -98,7 +110,9 @@ def check(case: Case, answer: Answer) -> None:
     if case.interim is not None:
         assert answer.had_interim == case.interim
     if answer.status != NO_ANSWER and case.connection != "either":
-        assert answer.is_open == (case.connection == "open"), "the connection is not as it should be"
+        assert answer.is_open == (case.connection == "open"), (
+            "the connection is not as it should be"
+        )
         assert answer.rest == b""
 
 

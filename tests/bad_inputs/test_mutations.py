@@ -67,7 +67,9 @@ def test_a_damaged_body_is_read_or_refused(door: Plain, name: str, data: st.Data
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_a_damaged_head_is_read_or_refused(impatient: Doorstep, name: str, data: st.DataObject) -> None:
+def test_a_damaged_head_is_read_or_refused(
+    impatient: Doorstep, name: str, data: st.DataObject
+) -> None:
     lines, body = split(PLAIN[name])
     answer = call(impatient.port, data.draw(damaged(b"\r\n".join(lines))) + b"\r\n\r\n" + body)
     assert answer.status in {0, 200, *HEAD_REFUSALS}, answer
@@ -101,9 +103,13 @@ def test_headers_of_other_requests_are_borne(door: Plain, name: str, data: st.Da
         "multipart/form-data",
         "é",
     ]
-    more = data.draw(st.lists(st.tuples(st.sampled_from(names), st.sampled_from(values)), min_size=1, max_size=4))
+    more = data.draw(
+        st.lists(st.tuples(st.sampled_from(names), st.sampled_from(values)), min_size=1, max_size=4)
+    )
     answer = call(door.port, with_length([*lines, *(f"{n}: {v}".encode() for n, v in more)], body))
-    assert answer.status in {200, 504, *REFUSALS}, answer  # 504: a deadline of a millisecond is among the headers
+    assert answer.status in {200, 504, *REFUSALS}, (
+        answer
+    )  # 504: a deadline of a millisecond is among the headers
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -131,7 +137,9 @@ def test_any_chunks_hold_the_same_body(door: Plain, name: str, data: st.DataObje
 @pytest.mark.parametrize("name", ZOO)
 @generated
 @given(data=st.data())
-def test_a_damaged_body_is_read_or_refused_by_every_door(served: Platform, name: str, data: st.DataObject) -> None:
+def test_a_damaged_body_is_read_or_refused_by_every_door(
+    served: Platform, name: str, data: st.DataObject
+) -> None:
     lines, body = split(ZOO[name])
     answer = call(served.port, with_length(lines, data.draw(damaged(body))))
     assert answer.status in {200, *REFUSALS}, answer

@@ -26,9 +26,13 @@ def cases(*servers: str) -> Iterator[object]:
             yield pytest.param(case, id=case.id)
 
 
-def both_columns(port: int, sent: bytes, then: Then, wish: bytes) -> tuple[list[Answer], list[Answer]]:
+def both_columns(
+    port: int, sent: bytes, then: Then, wish: bytes
+) -> tuple[list[Answer], list[Answer]]:
     """The answers without and with a wish in every head."""
-    nothing = re.sub(rb"(?i)(connection|upgrade):", lambda name: b"x" * (len(name[0]) - 1) + b":", wish)
+    nothing = re.sub(
+        rb"(?i)(connection|upgrade):", lambda name: b"x" * (len(name[0]) - 1) + b":", wish
+    )
     return answers(port, sent, then, nothing), answers(port, sent, then, wish)
 
 
@@ -38,19 +42,26 @@ def answers(port: int, sent: bytes, then: Then, added: bytes) -> list[Answer]:
 
 def seen(answers: list[Answer]) -> list[tuple[int, bytes, bool, bool]]:
     """What a caller sees, but for the ids of requests."""
-    return [(a.status, re.sub(rb'"request_id":"[^"]*"', b"", a.body), a.had_interim, a.is_open) for a in answers]
+    return [
+        (a.status, re.sub(rb'"request_id":"[^"]*"', b"", a.body), a.had_interim, a.is_open)
+        for a in answers
+    ]
 
 
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("case", cases("platform", "doorstep"))
-def test_a_wish_for_another_protocol_changes_nothing(doorstep: Doorstep, case: Case, wish: str) -> None:
+def test_a_wish_for_another_protocol_changes_nothing(
+    doorstep: Doorstep, case: Case, wish: str
+) -> None:
     without, with_it = both_columns(doorstep.port, build(case.send), case.then, WISHES[wish])
     assert seen(with_it) == seen(without)
 
 
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("case", cases("impatient"))
-def test_nor_where_something_does_not_arrive_in_time(impatient: Doorstep, case: Case, wish: str) -> None:
+def test_nor_where_something_does_not_arrive_in_time(
+    impatient: Doorstep, case: Case, wish: str
+) -> None:
     without, with_it = both_columns(impatient.port, build(case.send), case.then, WISHES[wish])
     assert seen(with_it) == seen(without)
 

@@ -14,7 +14,16 @@ from tests.platform.running import Platform
 __all__ = ["Vitals", "grown", "live_s", "take", "until"]
 
 _GOLDEN_PATH = "/v2/models/dga-lstm/infer"
-_GOLDEN = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["wikipedia.org", "xkqjzvbwpt.com"]}]}
+_GOLDEN = {
+    "inputs": [
+        {
+            "name": "text",
+            "datatype": "BYTES",
+            "shape": [2],
+            "data": ["wikipedia.org", "xkqjzvbwpt.com"],
+        }
+    ]
+}
 _TIMEOUT_S, _PATIENCE_S = 20.0, 1.0
 
 
@@ -31,7 +40,9 @@ class Vitals:
 def take(platform: Platform) -> Vitals:
     processes = platform.health()["processes"]
     pids = frozenset(int(process["pid"]) for process in processes)
-    watched = [int(process["pid"]) for process in processes if process["role"] in ("gateway", "replica")]
+    watched = [
+        int(process["pid"]) for process in processes if process["role"] in ("gateway", "replica")
+    ]
     status, golden = platform.ask("POST", _GOLDEN_PATH, orjson.dumps(_GOLDEN))
     assert status == 200, golden
     return Vitals(pids, {pid: _rss_bytes(pid) for pid in watched}, errors(platform), golden)
@@ -52,7 +63,9 @@ def live_s(platform: Platform) -> float:
 def errors(platform: Platform) -> Counter[str]:
     """Errors answered so far by code, over all processes that speak HTTP to callers."""
     groups = orjson.loads(platform.ask("GET", "/sd", admin=True)[1])
-    targets = [group["targets"][0] for group in groups if group["labels"]["role"] in ("gateway", "admin")]
+    targets = [
+        group["targets"][0] for group in groups if group["labels"]["role"] in ("gateway", "admin")
+    ]
     counted: Counter[str] = Counter()
     for page in map(_page, targets):
         for family in text_string_to_metric_families(page):

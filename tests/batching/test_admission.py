@@ -66,7 +66,9 @@ async def test_a_line_that_is_full_to_its_deadlines_bears_a_pause() -> None:
 
 async def test_a_deadline_shorter_than_the_model_is_refused_at_once_as_that() -> None:
     async with taught(Echo(1.0), Limits(max_rows=2)) as line:
-        with pytest.raises(DeadlineExceeded, match=r"takes about .* s, which is more than the request allows"):
+        with pytest.raises(
+            DeadlineExceeded, match=r"takes about .* s, which is more than the request allows"
+        ):
             ask(line, "hasty", deadline_s=now_s() + 0.5)
 
 
@@ -132,7 +134,9 @@ async def test_lengths_that_wait_are_run_with_their_like() -> None:
         for length in (1, 200, 10, 50):
             await ask(line, length, length=length)
         batches.clear()
-        settled = await asyncio.gather(*(ask(line, length, length=length) for length in (10, 200, 11, 190, 9, 210)))
+        settled = await asyncio.gather(
+            *(ask(line, length, length=length) for length in (10, 200, 11, 190, 9, 210))
+        )
     assert batches == [[9, 10, 11], [190, 200], [210]]
     assert max(s.padding for s in settled) < 0.2
     assert line.cost.base_s == pytest.approx(0.01, rel=0.3)
@@ -159,4 +163,6 @@ async def test_nobody_is_dropped_for_one_who_finds_no_room_all_the_same() -> Non
         running += [ask(line, n, owner="a") for n in range(4)]
         with pytest.raises(Overloaded):
             ask(line, "large", owner="b", rows=3)
-        assert not isinstance((await asyncio.gather(*running, return_exceptions=True))[-1], Exception)
+        assert not isinstance(
+            (await asyncio.gather(*running, return_exceptions=True))[-1], Exception
+        )

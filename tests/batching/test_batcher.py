@@ -26,7 +26,12 @@ async def test_a_batch_leaves_at_once_when_the_executor_is_idle() -> None:
     echo = Echo()
     async with batcher(echo) as line:
         settled = await ask(line, "a")
-    assert (echo.started_s, settled.queue_s, settled.compute_s, settled.batch_rows) == ([0.0], 0.0, 1.0, 1)
+    assert (echo.started_s, settled.queue_s, settled.compute_s, settled.batch_rows) == (
+        [0.0],
+        0.0,
+        1.0,
+        1,
+    )
 
 
 async def test_arrivals_during_a_run_leave_as_one_batch() -> None:
@@ -58,7 +63,9 @@ async def test_a_higher_priority_goes_first_and_those_of_one_keep_their_order() 
     echo = Echo()
     async with batcher(echo, Limits(max_rows=1)) as line:
         wanted = {"running": 0, "low": 11, "default": 0, "high": 1, "high again": 1}
-        await asyncio.gather(*(ask(line, name, priority=priority) for name, priority in wanted.items()))
+        await asyncio.gather(
+            *(ask(line, name, priority=priority) for name, priority in wanted.items())
+        )
     assert [name for (name,) in echo.batches] == ["high", "high again", "running", "default", "low"]
 
 
@@ -214,7 +221,9 @@ async def test_an_exception_no_future_takes_still_settles_its_item_and_the_next(
         return [StopIteration() if p == "poison" else p for p in payloads]
 
     async with batcher(stops) as line:
-        assert isinstance(await outcome(ask(line, "poison", deadline_s=5.0)), InferenceFailed | RuntimeError)
+        assert isinstance(
+            await outcome(ask(line, "poison", deadline_s=5.0)), InferenceFailed | RuntimeError
+        )
         assert await outcome(ask(line, "a", deadline_s=5.0)) == "a"
 
 
@@ -236,7 +245,9 @@ async def test_an_executor_that_raises_fails_its_batch_and_the_batcher_lives_on(
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     async with batcher(FailsOnce(ZeroDivisionError("inside"))) as line:
         outcomes = await asyncio.gather(*(outcome(ask(line, p)) for p in "ab"))
-        assert [(type(o), str(o)) for o in outcomes] == [(InferenceFailed, "the model failed on this batch")] * 2
+        assert [(type(o), str(o)) for o in outcomes] == [
+            (InferenceFailed, "the model failed on this batch")
+        ] * 2
         assert await outcome(ask(line, "c")) == "c"
     assert [type(context["exception"]) for context in told] == [ZeroDivisionError]
 
@@ -248,7 +259,9 @@ async def test_an_error_of_ours_reaches_the_callers_as_it_is() -> None:
         assert await outcome(ask(line, "b")) == "b"
 
 
-async def test_an_executor_that_was_cancelled_from_inside_fails_its_batch_and_the_batcher_lives_on() -> None:
+async def test_an_executor_that_was_cancelled_from_inside_fails_its_batch_and_the_batcher_lives_on() -> (
+    None
+):
     async with batcher(FailsOnce(asyncio.CancelledError())) as line:
         assert isinstance(await outcome(ask(line, "a", deadline_s=5.0)), Exception)
         assert await outcome(ask(line, "b", deadline_s=5.0)) == "b"

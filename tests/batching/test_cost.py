@@ -13,7 +13,9 @@ costs = st.floats(1e-5, 1.0)
 clocks: WeakKeyDictionary[CostModel, float] = WeakKeyDictionary()
 
 
-def taught(base_s: float, cell_s: float, cells: list[int], model: CostModel | None = None) -> CostModel:
+def taught(
+    base_s: float, cell_s: float, cells: list[int], model: CostModel | None = None
+) -> CostModel:
     """Told of batches of these cells, one after the other, as they would run on a clock that begins where it ended."""
     model = model or CostModel()
     for n in cells:
@@ -53,7 +55,9 @@ def test_noise_does_not_lead_it_astray() -> None:
     model = CostModel()
     for _ in range(500):
         cells = chance.randint(1, 400)
-        model.batch_ran(cells, cells, (0.004 + 0.0003 * cells) * chance.uniform(0.9, 1.3), now_s=0.0)
+        model.batch_ran(
+            cells, cells, (0.004 + 0.0003 * cells) * chance.uniform(0.9, 1.3), now_s=0.0
+        )
     assert model.seconds(200) == pytest.approx(1.1 * 0.064, rel=0.15)
     assert model.deviation_s > 0
 

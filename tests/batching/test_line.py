@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadtests.virtual_time import run
 
-from headrace.batching.line import DEFAULT_LEVEL, Item, Line, rank_s_of
+from headrace.batching.queue import DEFAULT_LEVEL, Item, Line, rank_s_of
 
 
 def item(
@@ -36,7 +36,10 @@ def order(line: Line[str, Any]) -> list[str]:
 
 
 async def test_the_earliest_deadline_goes_first() -> None:
-    assert order(filled(item("late", deadline_s=0.9), item("soon", deadline_s=0.2))) == ["soon", "late"]
+    assert order(filled(item("late", deadline_s=0.9), item("soon", deadline_s=0.2))) == [
+        "soon",
+        "late",
+    ]
 
 
 async def test_far_deadlines_are_served_in_the_order_of_coming() -> None:
@@ -45,17 +48,24 @@ async def test_far_deadlines_are_served_in_the_order_of_coming() -> None:
 
 
 async def test_with_more_patience_who_is_in_a_hurry_overtakes_for_longer() -> None:
-    line = filled(item("patient", patience_s=3.0), item("hasty", queued_s=1.0, deadline_s=2.0, patience_s=3.0))
+    line = filled(
+        item("patient", patience_s=3.0), item("hasty", queued_s=1.0, deadline_s=2.0, patience_s=3.0)
+    )
     assert order(line) == ["hasty", "patient"]
 
 
 async def test_who_is_in_a_hurry_overtakes_nobody_who_waited_long() -> None:
-    assert order(filled(item("patient"), item("hasty", queued_s=1.0, deadline_s=1.2))) == ["patient", "hasty"]
+    assert order(filled(item("patient"), item("hasty", queued_s=1.0, deadline_s=1.2))) == [
+        "patient",
+        "hasty",
+    ]
 
 
 async def test_an_owner_who_floods_waits_behind_itself() -> None:
     flood = [item(f"flood {n}", owner="a") for n in range(5)]
-    line = filled(*flood, item("other 0", owner="b", queued_s=1.0), item("other 1", owner="b", queued_s=1.0))
+    line = filled(
+        *flood, item("other 0", owner="b", queued_s=1.0), item("other 1", owner="b", queued_s=1.0)
+    )
     assert order(line)[:4] == ["other 0", "flood 0", "other 1", "flood 1"]
 
 
@@ -94,10 +104,20 @@ async def test_what_is_ahead_counts_others_only_as_far_as_they_take_turns() -> N
     assert line.ahead_of(item("urgent", owner="a", level=1)).rows == 0
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.floats(0, 2), st.integers(1, 3)), max_size=20))
-def test_everything_in_line_comes_out_once_and_the_totals_agree(found: list[tuple[str, int, float, int]]) -> None:
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(1, 4), st.floats(0, 2), st.integers(1, 3)),
+        max_size=20,
+    )
+)
+def test_everything_in_line_comes_out_once_and_the_totals_agree(
+    found: list[tuple[str, int, float, int]],
+) -> None:
     async def program() -> None:
-        items = [item(str(n), owner, 1e6, at, rows, level) for n, (owner, rows, at, level) in enumerate(found)]
+        items = [
+            item(str(n), owner, 1e6, at, rows, level)
+            for n, (owner, rows, at, level) in enumerate(found)
+        ]
         line = filled(*items)
         assert sorted(order(line)) == sorted(one.payload for one in items)
         assert line.rows == sum(one.rows for one in items)

@@ -21,7 +21,11 @@ class Waiting:
 
 waiting_lines = st.lists(
     st.builds(
-        Waiting, name=st.text("abc"), rows=st.integers(1, 4), group=st.sampled_from("xyz"), length=st.integers(1, 30)
+        Waiting,
+        name=st.text("abc"),
+        rows=st.integers(1, 4),
+        group=st.sampled_from("xyz"),
+        length=st.integers(1, 30),
     ),
     max_size=20,
 )
@@ -53,14 +57,18 @@ def test_groups_do_not_mix() -> None:
 
 
 @given(waiting_lines)
-def test_the_oldest_always_travels_within_the_budget_and_with_its_own_group(line: list[Waiting]) -> None:
+def test_the_oldest_always_travels_within_the_budget_and_with_its_own_group(
+    line: list[Waiting],
+) -> None:
     picked = batch(line, 4)
     assert picked[:1] == line[:1]
     assert sum(item.rows for item in picked) <= 4
     assert len({item.group for item in picked}) <= 1
 
 
-@pytest.mark.parametrize("name", ["max_rows", "max_waiting_rows", "max_waiting_bytes", "max_running"])
+@pytest.mark.parametrize(
+    "name", ["max_rows", "max_waiting_rows", "max_waiting_bytes", "max_running"]
+)
 def test_a_limit_below_one_is_refused_with_its_name(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
         Limits(**{name: 0})
@@ -73,7 +81,9 @@ def test_a_limit_below_one_is_refused_with_its_name(name: str) -> None:
         ({"patience_s": -1.0}, "patience_s must be at least 0, not -1.0"),
     ],
 )
-def test_a_share_or_a_time_that_cannot_be_is_refused_with_its_name(limits: dict[str, Any], why: str) -> None:
+def test_a_share_or_a_time_that_cannot_be_is_refused_with_its_name(
+    limits: dict[str, Any], why: str
+) -> None:
     with pytest.raises(ValueError, match=why):
         Limits(**limits)
 

@@ -115,8 +115,12 @@ class Callers:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(arrivals, max_size=12), st.lists(runs, max_size=6), st.sampled_from(["drain", "leave"]))
-def test_every_accepted_item_is_settled_exactly_once(arrivals: list[Arrival], script: list[Run], ending: str) -> None:
+@given(
+    st.lists(arrivals, max_size=12), st.lists(runs, max_size=6), st.sampled_from(["drain", "leave"])
+)
+def test_every_accepted_item_is_settled_exactly_once(
+    arrivals: list[Arrival], script: list[Run], ending: str
+) -> None:
     executor = Executor(script)
 
     async def program() -> Callers:

@@ -67,7 +67,9 @@ class Executor:
         self.batches = []
         while self._now_s < began_s + spell.lasts_s:
             fitting = min(spell.waiting, MOST_ROWS)
-            batch = int(min(fitting, self.sizes.most(fitting, 1, self.cost.at(self._now_s), self._now_s)))
+            batch = int(
+                min(fitting, self.sizes.most(fitting, 1, self.cost.at(self._now_s), self._now_s))
+            )
             took_s = self.seconds(batch) * self._chance.lognormvariate(0, 0.05)
             if batch > spell.spared and self._chance.random() < spell.often:
                 took_s *= spell.times
@@ -138,7 +140,9 @@ def test_rows_that_are_larger_than_the_size_in_use_are_batched_all_the_same() ->
     assert sizes.cells < MOST_ROWS
     batches = []
     for _ in range(200):  # rows of 512 cells, 20 ms whatever their number
-        cells = 512 * max(1, int(min(512 * MOST_ROWS, sizes.most(512 * MOST_ROWS, 512, None, now_s)) // 512))
+        cells = 512 * max(
+            1, int(min(512 * MOST_ROWS, sizes.most(512 * MOST_ROWS, 512, None, now_s)) // 512)
+        )
         now_s += 0.02
         sizes.ran(cells, 0.02, now_s)
         batches.append(cells // 512)

@@ -9,11 +9,12 @@ from tests.channel.replicas import TIMES
 from tests.gateway.towns import spec
 
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed
-from headrace.gateway.cache import CacheLimits, ResponseCache
-from headrace.gateway.routing import Version
-from headrace.gateway.wire import Codec
+from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
+from headrace.gateway.routing.router import Version
+from headrace.gateway.wire.infer import Codec
+from headrace.inference.request import Answer, Request, SequenceStep
+from headrace.inference.tensor import Tensor, from_array, to_array
 from headrace.telemetry.events import Silent
-from headrace.tensor import Answer, Request, SequenceStep, Tensor, from_array, to_array
 
 VERSION = Version(spec(), (), Codec(spec(), ()), "onnx")
 # What one answer of four bytes takes.
@@ -165,7 +166,9 @@ def altered() -> list[Callable[[Request], None]]:
 
 
 @pytest.mark.parametrize("alter", altered())
-async def test_a_request_that_differs_in_anything_has_an_answer_of_its_own(alter: Callable[[Request], None]) -> None:
+async def test_a_request_that_differs_in_anything_has_an_answer_of_its_own(
+    alter: Callable[[Request], None],
+) -> None:
     place = Place()
     await place.ask(1)
     other = request(1)

@@ -8,13 +8,32 @@ from time import monotonic
 
 import numpy as np
 
-from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect, serve
+from headrace.channel import (
+    Address,
+    HandedSequence,
+    Health,
+    ReplicaClient,
+    SequenceKey,
+    connect,
+    serve,
+)
 from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
-from headrace.statistics import Statistics
-from headrace.tensor import Answer, Request, Tensor, Times, from_array, to_array
+from headrace.inference.request import Answer, Request, Times
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import Tensor, from_array, to_array
 
-__all__ = ["TIMES", "TOKEN", "Doubler", "Running", "doubled", "ready_client", "request", "running", "until"]
+__all__ = [
+    "TIMES",
+    "TOKEN",
+    "Doubler",
+    "Running",
+    "doubled",
+    "ready_client",
+    "request",
+    "running",
+    "until",
+]
 
 TIMES = Times(0.25, 0.5, 0.75, 3)
 TOKEN = "a token"
@@ -64,7 +83,9 @@ class Doubler:
     def _doubled(self, tensor: Tensor) -> Tensor:
         return from_array("y", to_array(tensor) * np.float32(2))
 
-    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+    def adopt(
+        self, kept: Collection[str], handed: Sequence[HandedSequence]
+    ) -> Sequence[SequenceKey]:
         if not self.adopts:
             return []
         self.kept = kept

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.channel.replicas import TIMES, TOKEN, Running, doubled, ready_client, request, running, until
+from tests.channel.replicas import (
+    TIMES,
+    TOKEN,
+    Running,
+    doubled,
+    ready_client,
+    request,
+    running,
+    until,
+)
 
 from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect
 from headrace.channel.frames import Adopt, Ask, Cancel, Decoder, Hello, Tell, Welcome, encode, metas
@@ -28,8 +37,9 @@ from headrace.errors import (
     ShuttingDown,
     TooLarge,
 )
-from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics
-from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, from_array
+from headrace.inference.request import Answer, Request, SequenceStep
+from headrace.inference.statistics import BatchStats, Duration, InferenceStats, Statistics
+from headrace.inference.tensor import Array, Tensor, from_array
 
 EITHER_WAY = pytest.mark.parametrize("node", ["here", "elsewhere"], ids=["unix", "tcp"])
 
@@ -59,11 +69,17 @@ async def test_the_service_sees_the_request_that_was_asked(replica: Running, nod
         asked = request(1, seconds=5)
         await client.ask(asked)
     (seen,) = replica.service.requests
-    assert (seen.request_id, list(seen.outputs), seen.inputs[0].shape) == ("request-1", ["y"], (1, 1))
+    assert (seen.request_id, list(seen.outputs), seen.inputs[0].shape) == (
+        "request-1",
+        ["y"],
+        (1, 1),
+    )
     assert seen.deadline_s == pytest.approx(asked.deadline_s, abs=0.5)
 
 
-async def test_the_service_sees_which_sequence_a_request_is_a_step_of(replica: Running, client: ReplicaClient) -> None:
+async def test_the_service_sees_which_sequence_a_request_is_a_step_of(
+    replica: Running, client: ReplicaClient
+) -> None:
     step = SequenceStep('"a"', starts=True, owner="ann")
     asked = request(1)
     asked.sequence = step
@@ -79,7 +95,9 @@ async def test_large_tensors_cross(replica: Running, node: str) -> None:
         assert (len(answer.outputs[0].data), doubled(answer)) == (4 << 20, 6)
 
 
-async def test_many_interleaved_requests_get_their_own_answers(replica: Running, client: ReplicaClient) -> None:
+async def test_many_interleaved_requests_get_their_own_answers(
+    replica: Running, client: ReplicaClient
+) -> None:
     chance = random.Random(0)
 
     async def dawdle(_: Request) -> None:
@@ -92,17 +110,25 @@ async def test_many_interleaved_requests_get_their_own_answers(replica: Running,
     assert client.outstanding == 0
 
 
-@pytest.mark.parametrize("kind", [BadRequest, TooLarge, Overloaded, ShuttingDown, DeadlineExceeded, InferenceFailed])
+@pytest.mark.parametrize(
+    "kind", [BadRequest, TooLarge, Overloaded, ShuttingDown, DeadlineExceeded, InferenceFailed]
+)
 async def test_a_fault_comes_back_as_the_error_it_was(
     replica: Running, client: ReplicaClient, kind: type[HeadraceError]
 ) -> None:
     replica.service.failure = kind("the reason", 1.5)
     with pytest.raises(kind) as caught:
         await client.ask(request(1))
-    assert (type(caught.value), caught.value.message, caught.value.retry_after_s) == (kind, "the reason", 1.5)
+    assert (type(caught.value), caught.value.message, caught.value.retry_after_s) == (
+        kind,
+        "the reason",
+        1.5,
+    )
 
 
-async def test_an_error_not_of_ours_says_nothing_internal(replica: Running, client: ReplicaClient) -> None:
+async def test_an_error_not_of_ours_says_nothing_internal(
+    replica: Running, client: ReplicaClient
+) -> None:
     replica.service.failure = ZeroDivisionError("secret")
     with pytest.raises(InferenceFailed, match=r"^the model failed on this request$"):
         await client.ask(request(1))
@@ -125,7 +151,9 @@ async def test_an_answer_too_large_for_a_frame_is_the_models_fault_not_the_calle
         await client.ask(request(1))
 
 
-async def test_a_withdrawn_request_is_cancelled_in_the_service(replica: Running, client: ReplicaClient) -> None:
+async def test_a_withdrawn_request_is_cancelled_in_the_service(
+    replica: Running, client: ReplicaClient
+) -> None:
     replica.service.gate.clear()
     asked = client.ask(request(1))
     await until(lambda: len(replica.service.requests) == 1)
@@ -144,7 +172,9 @@ async def test_a_withdrawn_request_harms_no_other(replica: Running, client: Repl
     assert client.stream.is_open
 
 
-async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(replica: Running, client: ReplicaClient) -> None:
+async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
+    replica: Running, client: ReplicaClient
+) -> None:
     for n in range(50):
         crossing, other = client.ask(request(n)), client.ask(request(n))
         for _ in range(n % 5):
@@ -162,7 +192,9 @@ async def test_a_request_withdrawn_in_the_turn_it_was_sent_never_reaches_the_ser
     await until(lambda: client.outstanding == 0)
 
 
-async def test_the_deadline_fires_though_the_service_never_answers(replica: Running, client: ReplicaClient) -> None:
+async def test_the_deadline_fires_though_the_service_never_answers(
+    replica: Running, client: ReplicaClient
+) -> None:
     replica.service.gate.clear()
     with pytest.raises(DeadlineExceeded):
         await client.ask(request(1, seconds=0.02))
@@ -246,7 +278,9 @@ async def test_a_connection_given_up_while_it_is_made_is_closed(replica: Running
         silent.close()
 
 
-async def test_the_unix_socket_is_its_owners_alone_and_goes_with_the_replica(tmp_path: Path) -> None:
+async def test_the_unix_socket_is_its_owners_alone_and_goes_with_the_replica(
+    tmp_path: Path,
+) -> None:
     async with running(tmp_path) as replica:
         assert stat.S_IMODE(os.stat(replica.address.unix).st_mode) == 0o600  # noqa: PTH116
     assert not Path(replica.address.unix).exists()
@@ -361,7 +395,9 @@ async def at_end(reader: asyncio.StreamReader) -> bool:
     return True
 
 
-@pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, struct.pack("<II", 1, 0) + b"\xc1"])
+@pytest.mark.parametrize(
+    "garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, struct.pack("<II", 1, 0) + b"\xc1"]
+)
 async def test_garbage_cuts_its_sender_off_and_nobody_else(
     replica: Running, client: ReplicaClient, garbage: bytes
 ) -> None:
@@ -375,7 +411,9 @@ async def test_garbage_cuts_its_sender_off_and_nobody_else(
 async def test_a_stranger_is_not_served(replica: Running) -> None:
     reader, writer = await asyncio.open_unix_connection(replica.address.unix)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
-    writer.writelines(bytes(p) for p in encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor]))
+    writer.writelines(
+        bytes(p) for p in encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor])
+    )
     assert await at_end(reader)
     assert replica.service.requests == []
     writer.close()
@@ -389,7 +427,9 @@ async def test_a_stranger_cannot_make_the_replica_hold_a_large_frame(replica: Ru
     writer.close()
 
 
-async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(replica: Running) -> None:
+async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(
+    replica: Running,
+) -> None:
     _, writer = await welcomed(replica)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
     for number in range(20):
@@ -401,7 +441,9 @@ async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(
     writer.close()
 
 
-async def test_a_request_cancelled_before_it_began_does_not_keep_the_replica_from_settling(replica: Running) -> None:
+async def test_a_request_cancelled_before_it_began_does_not_keep_the_replica_from_settling(
+    replica: Running,
+) -> None:
     """Its task ends without having run a line, so nothing inside of it can say that it ended."""
     _, writer = await welcomed(replica)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
@@ -422,7 +464,9 @@ class Deaf:
         self.replica = replica
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(replica.address.unix)
-        self.socket.sendall(b"".join(map(bytes, encode(Greeting(TOKEN, replica.address.unix).hello))))
+        self.socket.sendall(
+            b"".join(map(bytes, encode(Greeting(TOKEN, replica.address.unix).hello)))
+        )
 
     def _has_heard(self, count: int) -> bool:
         return len(self.replica.service.requests) == count
@@ -479,7 +523,9 @@ async def test_a_replica_ends_though_a_peer_never_reads(tmp_path: Path) -> None:
 
 
 @EITHER_WAY
-async def test_sequences_are_offered_with_their_states_whatever_these_are(replica: Running, node: str) -> None:
+async def test_sequences_are_offered_with_their_states_whatever_these_are(
+    replica: Running, node: str
+) -> None:
     state: dict[str, Array] = {
         "h": np.ones((1, 2), np.float32),
         "rest": np.arange(5, dtype=np.int16),
@@ -497,7 +543,9 @@ async def test_sequences_are_offered_with_their_states_whatever_these_are(replic
             np.testing.assert_array_equal(seen.state[name], array, strict=True)
 
 
-async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(replica: Running) -> None:
+async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(
+    replica: Running,
+) -> None:
     async with ready_client(replica) as client:
         with pytest.raises(DeadlineExceeded):
             await client.adopt([], [], 0)
@@ -516,13 +564,19 @@ async def test_an_offer_of_a_stranger_is_cut_off(replica: Running) -> None:
     assert replica.service.adopted == []
 
 
-async def test_every_gateway_is_told_of_moved_sequences_before_what_is_said_later(replica: Running) -> None:
+async def test_every_gateway_is_told_of_moved_sequences_before_what_is_said_later(
+    replica: Running,
+) -> None:
     """Also one that comes later: it would not know where to go."""
     told: list[str] = []
-    early = await connect(replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}"))
+    early = await connect(
+        replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}")
+    )
     replica.channel.say_going_away()
     replica.channel.say_moved("two", [SequenceKey("ann", "1")])
-    late = await connect(replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}"))
+    late = await connect(
+        replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}")
+    )
     for client in (early, late):
         await client.ask(request(1))
         assert (client.is_ready, client.takes_steps) == (False, client.known.is_set())

@@ -28,8 +28,9 @@ from headrace.channel.frames import (
     encode,
 )
 from headrace.errors import BadRequest, TooLarge
-from headrace.statistics import BatchStats, Statistics
-from headrace.tensor import SequenceStep, Tensor, Times, from_array
+from headrace.inference.request import SequenceStep, Times
+from headrace.inference.statistics import BatchStats, Statistics
+from headrace.inference.tensor import Tensor, from_array
 
 Sent = tuple[Frame, list[Tensor]]
 
@@ -43,7 +44,9 @@ def trusting() -> Decoder:
 
 small = st.integers(0, 2**32)
 texts = st.text(max_size=12)
-tensor_lists = st.lists(st.binary(max_size=40).map(lambda data: Tensor("x", "UINT8", (len(data),), data)), max_size=3)
+tensor_lists = st.lists(
+    st.binary(max_size=40).map(lambda data: Tensor("x", "UINT8", (len(data),), data)), max_size=3
+)
 
 
 def ask(number: int, tensors: Sequence[Tensor]) -> Sent:
@@ -55,11 +58,15 @@ def step(number: int, name: str, owner: str) -> Sent:
 
 
 def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
-    return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors), (0, number)), list(tensors)
+    return Reply(number, Times(0.5, 0.25, 0.125, 2), 3, frames.metas(tensors), (0, number)), list(
+        tensors
+    )
 
 
 def told(number: int, count: int) -> Told:
-    return Told(number, Statistics(inference_count=count, batch_stats=(BatchStats(batch_size=count),)))
+    return Told(
+        number, Statistics(inference_count=count, batch_stats=(BatchStats(batch_size=count),))
+    )
 
 
 frames_sent: st.SearchStrategy[Sent] = st.one_of(
@@ -68,7 +75,9 @@ frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(reply, small, tensor_lists),
     st.builds(Hello, st.binary(max_size=16), st.binary(max_size=32)).map(lambda frame: (frame, [])),
     st.builds(Welcome, texts, texts).map(lambda frame: (frame, [])),
-    st.builds(Fault, small, texts, texts, st.none() | st.floats(0, 10)).map(lambda frame: (frame, [])),
+    st.builds(Fault, small, texts, texts, st.none() | st.floats(0, 10)).map(
+        lambda frame: (frame, [])
+    ),
     st.builds(Cancel, small).map(lambda frame: (frame, [])),
     st.builds(Pong, st.booleans(), small).map(lambda frame: (frame, [])),
     st.builds(told, small, small).map(lambda frame: (frame, [])),
@@ -80,8 +89,13 @@ def stream_of(sent: Sequence[Sent]) -> bytes:
     return b"".join(bytes(part) for frame, tensors in sent for part in encode(frame, tensors))
 
 
-def plain(received: Sequence[tuple[Frame, Sequence[Tensor]]]) -> list[tuple[Frame, list[tuple[object, ...]]]]:
-    return [(frame, [(t.name, t.datatype, t.shape, bytes(t.data)) for t in tensors]) for frame, tensors in received]
+def plain(
+    received: Sequence[tuple[Frame, Sequence[Tensor]]],
+) -> list[tuple[Frame, list[tuple[object, ...]]]]:
+    return [
+        (frame, [(t.name, t.datatype, t.shape, bytes(t.data)) for t in tensors])
+        for frame, tensors in received
+    ]
 
 
 @settings(max_examples=30, deadline=None)
@@ -90,7 +104,11 @@ def test_any_split_of_the_stream_gives_the_same_frames(sent: list[Sent], cuts: l
     stream = stream_of(sent)
     places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     decoder = trusting()
-    received = [whole for start, end in itertools.pairwise(places) for whole in decoder.feed(stream[start:end])]
+    received = [
+        whole
+        for start, end in itertools.pairwise(places)
+        for whole in decoder.feed(stream[start:end])
+    ]
     assert plain(received) == plain(sent)
 
 
@@ -115,19 +133,25 @@ def test_tensors_outlive_the_frames_that_follow(cut: int) -> None:
 
 def test_a_frame_too_large_is_not_sent() -> None:
     huge = Tensor("x", "UINT8", (MAX_FRAME_BYTES + 1,), bytes(MAX_FRAME_BYTES + 1))
-    with pytest.raises(TooLarge, match=f"at most {MAX_FRAME_BYTES} bytes, found {MAX_FRAME_BYTES + 1}"):
+    with pytest.raises(
+        TooLarge, match=f"at most {MAX_FRAME_BYTES} bytes, found {MAX_FRAME_BYTES + 1}"
+    ):
         encode(*ask(1, [huge]))
 
 
 def test_until_a_peer_is_known_a_frame_is_as_long_as_a_greeting_at_most() -> None:
     longest, longer = Welcome("m" * 1016, ""), Welcome("m" * 1017, "")
     assert list(Decoder().feed(stream_of([(longest, [])]))) == [(longest, [])]
-    with pytest.raises(BadRequest, match="at most 1024 and 0 bytes of header and body, found 1025 and 0"):
+    with pytest.raises(
+        BadRequest, match="at most 1024 and 0 bytes of header and body, found 1025 and 0"
+    ):
         list(Decoder().feed(stream_of([(longer, [])])))
     assert list(trusting().feed(stream_of([(longer, [])]))) == [(longer, [])]
 
 
-@pytest.mark.parametrize(("header", "body"), [(2**31, 0), (2, MAX_FRAME_BYTES + 1), (2**32 - 1, 2**32 - 1)])
+@pytest.mark.parametrize(
+    ("header", "body"), [(2**31, 0), (2, MAX_FRAME_BYTES + 1), (2**32 - 1, 2**32 - 1)]
+)
 def test_a_frame_too_large_is_refused_by_its_prefix_alone(header: int, body: int) -> None:
     with pytest.raises(BadRequest, match="expected at most"):
         list(trusting().feed(struct.pack("<II", header, body)))
@@ -153,7 +177,9 @@ def test_what_is_no_frame_is_refused(stream: bytes) -> None:
 def test_tensors_of_a_negative_length_are_refused() -> None:
     tensors = [Tensor("x", "UINT8", (8,), b"8 bytes!"), Tensor("y", "UINT8", (8,), b"8 bytes!")]
     stream = stream_of([ask(1, tensors)])
-    forged = stream.replace(b"\x91\x08\x08", b"\x91\x08\xf8", 1).replace(b"\x91\x08\x08", b"\x91\x08\x18", 1)
+    forged = stream.replace(b"\x91\x08\x08", b"\x91\x08\xf8", 1).replace(
+        b"\x91\x08\x08", b"\x91\x08\x18", 1
+    )
     assert forged != stream
     with pytest.raises(BadRequest):
         list(trusting().feed(forged))
@@ -168,7 +194,9 @@ def test_garbage_gives_frames_or_a_bad_request_and_nothing_else(stream: bytes) -
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(frames_sent, min_size=1, max_size=3), st.data())
-def test_a_damaged_stream_gives_frames_or_a_bad_request_and_nothing_else(sent: list[Sent], data: st.DataObject) -> None:
+def test_a_damaged_stream_gives_frames_or_a_bad_request_and_nothing_else(
+    sent: list[Sent], data: st.DataObject
+) -> None:
     stream = bytearray(stream_of(sent))
     place = data.draw(st.integers(0, len(stream) - 1))
     stream[place] = data.draw(st.integers(0, 255))

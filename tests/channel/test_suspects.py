@@ -12,7 +12,7 @@ from headrace.channel import ReplicaClient, connect
 from headrace.channel.frames import Ask, Decoder, Frame, Started, encode, metas
 from headrace.channel.greeting import Greeting
 from headrace.errors import Blame, DeadlineExceeded, ReplicaLost, RunStopped
-from headrace.tensor import Answer, Request
+from headrace.inference.request import Answer, Request
 
 
 @pytest.fixture
@@ -44,10 +44,15 @@ async def blame(asked: "asyncio.Future[Answer]") -> str:
     return caught.value.blame
 
 
-async def test_a_suspect_is_told_apart_and_can_say_that_it_starts(replica: Running, client: ReplicaClient) -> None:
+async def test_a_suspect_is_told_apart_and_can_say_that_it_starts(
+    replica: Running, client: ReplicaClient
+) -> None:
     await client.ask(request(1))
     await client.ask(suspect(2))
-    assert [(r.is_suspect, r.started is not None) for r in replica.service.requests] == [(False, False), (True, True)]
+    assert [(r.is_suspect, r.started is not None) for r in replica.service.requests] == [
+        (False, False),
+        (True, True),
+    ]
 
 
 async def test_what_was_under_way_may_have_ended_its_replica_but_no_suspect_that_did_not_start(
@@ -60,7 +65,9 @@ async def test_what_was_under_way_may_have_ended_its_replica_but_no_suspect_that
     assert [await blame(one) for one in asked] == ["possible", "possible", "none"]
 
 
-async def test_a_suspect_that_ran_alone_did_it_and_nothing_beside_it(replica: Running, client: ReplicaClient) -> None:
+async def test_a_suspect_that_ran_alone_did_it_and_nothing_beside_it(
+    replica: Running, client: ReplicaClient
+) -> None:
     async def start(seen: Request) -> None:
         if seen.started and seen.request_id == "request-3":
             seen.started()
@@ -112,7 +119,11 @@ async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running
     replica.service.before = start
     tensors = request(1).inputs
     ask = encode(Ask(1, 10**6, 0, "r", (), metas(tensors), is_suspect=True), tensors)
-    caller.sendall(b"".join(bytes(part) for part in [*encode(Greeting(TOKEN, replica.address.unix).hello), *ask]))
+    caller.sendall(
+        b"".join(
+            bytes(part) for part in [*encode(Greeting(TOKEN, replica.address.unix).hello), *ask]
+        )
+    )
     await until(lambda: bool(seen))
     caller.close()
     assert seen[-1] == Started(1)
@@ -123,7 +134,9 @@ async def test_a_stopped_run_is_told_of_though_its_caller_waits_no_more(
     replica: Running, *, is_cancelled: bool
 ) -> None:
     told: list[tuple[str, Blame]] = []
-    client = await connect(replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b)))
+    client = await connect(
+        replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b))
+    )
     replica.service.gate.clear()
     asked = client.ask(request(1, seconds=5.0 if is_cancelled else 0.05))
     await until(lambda: len(replica.service.requests) == 1)
@@ -150,9 +163,13 @@ async def test_a_stopped_run_is_no_lost_replica_and_says_whom_it_blames(
     assert (caught.value.blame, client.is_ready) == ("possible", True)
 
 
-async def test_a_lost_replica_may_have_been_ended_by_what_nobody_waits_for_any_more(replica: Running) -> None:
+async def test_a_lost_replica_may_have_been_ended_by_what_nobody_waits_for_any_more(
+    replica: Running,
+) -> None:
     told: list[tuple[str, Blame]] = []
-    client = await connect(replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b)))
+    client = await connect(
+        replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b))
+    )
     replica.service.gate.clear()
     asked = client.ask(request(1))
     await until(lambda: len(replica.service.requests) == 1)

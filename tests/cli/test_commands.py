@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from headrace.cli import app
-from headrace.terminal import Commands
+from headrace.commands.terminal import Commands
 
 
 def typed(*arguments: str) -> Result:
@@ -34,9 +34,15 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("option", ["--port", "--admin-port"])
 @pytest.mark.parametrize(
     ("value", "bound"),
-    [("0", "greater than or equal to 1"), ("-1", "greater than"), ("99999", "less than or equal to 65535")],
+    [
+        ("0", "greater than or equal to 1"),
+        ("-1", "greater than"),
+        ("99999", "less than or equal to 65535"),
+    ],
 )
-def test_an_option_is_held_to_the_bounds_of_the_file_and_named(option: str, value: str, bound: str) -> None:
+def test_an_option_is_held_to_the_bounds_of_the_file_and_named(
+    option: str, value: str, bound: str
+) -> None:
     said = sentence(typed("serve", f"{option}={value}"))
     assert said.startswith(f"{option}: Input should be {bound}")
     assert said.endswith(f", found {value}")
@@ -46,7 +52,9 @@ def test_an_option_wins_over_the_file_and_leaves_the_rest_of_it(elsewhere: Path)
     (elsewhere / "headrace.toml").write_text('models = "there"\n[gateway]\nport = 8500\n')
     assert "no model to serve in there" in sentence(typed("serve"))
     assert "no model to serve in here" in sentence(typed("serve", "--models", "here"))
-    assert sentence(typed("serve", "--admin-port", "8500")).startswith("expected two ports, found 127.0.0.1:8500")
+    assert sentence(typed("serve", "--admin-port", "8500")).startswith(
+        "expected two ports, found 127.0.0.1:8500"
+    )
 
 
 def test_a_list_of_no_models_says_so_and_how_to_get_some() -> None:
@@ -60,7 +68,9 @@ def test_a_list_of_refused_models_says_where_to_look(elsewhere: Path) -> None:
     version = elsewhere / "models" / "broken" / "1"
     version.mkdir(parents=True)
     (version / "model.toml").write_text("not TOML")
-    assert "headrace models check --models models" in sentence(typed("models", "list", "--models", "models"))
+    assert "headrace models check --models models" in sentence(
+        typed("models", "list", "--models", "models")
+    )
 
 
 @pytest.mark.parametrize("command", [["keys", "list"], ["keys", "revoke", "no-id"]])
@@ -69,12 +79,16 @@ def test_a_key_file_that_is_not_there_is_one_sentence(command: list[str]) -> Non
 
 
 @pytest.mark.parametrize("command", [["serve"], ["loadtest"]])
-def test_a_file_of_settings_that_is_wrong_is_one_sentence(elsewhere: Path, command: list[str]) -> None:
+def test_a_file_of_settings_that_is_wrong_is_one_sentence(
+    elsewhere: Path, command: list[str]
+) -> None:
     (elsewhere / "headrace.toml").write_text("[gateway]\nport = 99999\n")
     assert sentence(typed(*command)).startswith("headrace.toml:2: gateway.port:")
 
 
-def test_what_nobody_foresaw_is_one_line_with_the_place_of_the_traceback_and_so_is_an_interrupt() -> None:
+def test_what_nobody_foresaw_is_one_line_with_the_place_of_the_traceback_and_so_is_an_interrupt() -> (
+    None
+):
     other = typer.Typer(cls=Commands)
 
     @other.command()
@@ -103,7 +117,7 @@ def test_typers_own_ways_to_end_are_left_alone() -> None:
 DIVERTED = """
 import os, subprocess, sys
 from pathlib import Path
-from headrace.terminal import divert, err, out
+from headrace.commands.terminal import divert, err, out
 
 divert(Path(sys.argv[1]))
 os.write(1, b"of a library, to 1\\n")
@@ -116,9 +130,13 @@ err.print("ours, to stderr")
 """
 
 
-def test_only_what_is_ours_reaches_the_terminal_and_the_rest_a_file_of_this_user(elsewhere: Path) -> None:
+def test_only_what_is_ours_reaches_the_terminal_and_the_rest_a_file_of_this_user(
+    elsewhere: Path,
+) -> None:
     log = elsewhere / "log"
-    done = subprocess.run([sys.executable, "-c", DIVERTED, str(log)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", DIVERTED, str(log)], capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ("ours, to stdout\n", "ours, to stderr\n")
     assert log.read_text(encoding="utf-8").count("of a ") == 5
     assert log.stat().st_mode & 0o777 == 0o600

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 import pytest
 from tests.platform.running import free_port
 
+from headrace.commands.preflight import hold_ports
 from headrace.config import AdminSettings, GatewaySettings, Settings
 from headrace.edge.server import listen
 from headrace.errors import StartFailed
-from headrace.ports import hold_ports
 
 
 def settings(data: tuple[str, int], admin: tuple[str, int]) -> Settings:
     return Settings(
-        gateway=GatewaySettings(host=data[0], port=data[1]), admin=AdminSettings(host=admin[0], port=admin[1])
+        gateway=GatewaySettings(host=data[0], port=data[1]),
+        admin=AdminSettings(host=admin[0], port=admin[1]),
     )
 
 
@@ -36,7 +37,9 @@ HOSTS = ["127.0.0.1", "0.0.0.0", "localhost", "::"]
 
 @pytest.mark.parametrize("data", HOSTS)
 @pytest.mark.parametrize("admin", HOSTS)
-def test_one_port_for_both_is_refused_under_whatever_names(port: int, data: str, admin: str) -> None:
+def test_one_port_for_both_is_refused_under_whatever_names(
+    port: int, data: str, admin: str
+) -> None:
     with pytest.raises(
         StartFailed, match=r"^expected two ports, found .* for data and .* for admin; set --port or"
     ) as said:
@@ -73,7 +76,8 @@ def test_of_two_platforms_that_start_on_one_port_before_either_listens_the_secon
             with pytest.raises(StartFailed) as said:
                 take(other)
             assert re.search(
-                f"^cannot listen on .*:{port}: Address already in use; end .*, or set {option}$", str(said.value)
+                f"^cannot listen on .*:{port}: Address already in use; end .*, or set {option}$",
+                str(said.value),
             )
 
     for held in (
@@ -87,7 +91,9 @@ def test_of_two_platforms_that_start_on_one_port_before_either_listens_the_secon
                     refused()
 
 
-def test_platforms_on_one_port_of_addresses_that_share_nothing_start_beside_each_other(port: int) -> None:
+def test_platforms_on_one_port_of_addresses_that_share_nothing_start_beside_each_other(
+    port: int,
+) -> None:
     with hold_ports(settings(("127.0.0.1", port), ("127.0.0.1", free_port()))):
         take(settings(("127.0.0.2", port), ("127.0.0.1", free_port())))
 
@@ -104,7 +110,7 @@ def test_connections_reach_those_that_listen_and_never_who_only_holds_the_port(p
 
 def test_a_platform_that_is_killed_holds_no_port_whatever_it_had_started(port: int) -> None:
     starting = (
-        "import subprocess, sys; from headrace.ports import hold_ports; from tests.cli.test_ports import settings\n"
+        "import subprocess, sys; from headrace.commands.preflight import hold_ports; from tests.cli.test_ports import settings\n"
         "with hold_ports(settings(('127.0.0.1', int(sys.argv[1])), ('127.0.0.1', int(sys.argv[2])))):\n"
         "    subprocess.Popen(['cat'])\n"
         "    print('holds', flush=True); sys.stdin.read()"
@@ -132,13 +138,21 @@ def taken(port: int) -> Iterator[int]:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
 def test_a_port_that_somebody_has_is_named(taken: int, host: str) -> None:
     shown = "[::]" if host == "::" else host
-    for data, admin in (((host, taken), ("127.0.0.1", free_port())), (("127.0.0.1", free_port()), (host, taken))):
-        with pytest.raises(StartFailed, match=re.escape(f"cannot listen on {shown}:{taken}: Address already in use")):
+    for data, admin in (
+        ((host, taken), ("127.0.0.1", free_port())),
+        (("127.0.0.1", free_port()), (host, taken)),
+    ):
+        with pytest.raises(
+            StartFailed,
+            match=re.escape(f"cannot listen on {shown}:{taken}: Address already in use"),
+        ):
             take(settings(data, admin))
 
 
 def test_a_port_that_somebody_has_is_not_laid_to_the_data_port(taken: int) -> None:
-    with pytest.raises(StartFailed, match=f"cannot listen on 127.0.0.1:{taken}: Address already in use"):
+    with pytest.raises(
+        StartFailed, match=f"cannot listen on 127.0.0.1:{taken}: Address already in use"
+    ):
         take(settings(("127.0.0.3", taken), ("127.0.0.1", taken)))
 
 
@@ -147,4 +161,6 @@ def test_a_name_that_nobody_knows_is_said_as_the_resolver_says_it(port: int) -> 
         take(settings(("nosuch.invalid", port), ("127.0.0.1", free_port())))
     with pytest.raises(socket.gaierror) as resolver:
         socket.getaddrinfo("nosuch.invalid", port, socket.AF_INET)
-    assert said.value.message == f"cannot listen on nosuch.invalid:{port}: {resolver.value.strerror}"
+    assert (
+        said.value.message == f"cannot listen on nosuch.invalid:{port}: {resolver.value.strerror}"
+    )

@@ -2,13 +2,19 @@
 
 import pytest
 
+from headrace.commands.serve import say_ready
 from headrace.config import AdminSettings, GatewaySettings, Settings
-from headrace.serve_command import say_ready
 
 
-@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("fe80::1", "[fe80::1]")])
-def test_an_address_stands_as_in_a_url(host: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
-    say_ready(Settings(gateway=GatewaySettings(host=host), admin=AdminSettings(host=host)), ["mail-spam"])
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("fe80::1", "[fe80::1]")]
+)
+def test_an_address_stands_as_in_a_url(
+    host: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_ready(
+        Settings(gateway=GatewaySettings(host=host), admin=AdminSettings(host=host)), ["mail-spam"]
+    )
     said = capsys.readouterr().out
     assert f"  data   http://{shown}:8000   models: mail-spam" in said
     assert f"  admin  http://{shown}:8001/metrics" in said

@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from tests.conformance.talk import Said, post, split, tensor
 
-from headrace.tensor import pack_bytes
+from headrace.inference.tensor import pack_bytes
 from headrace_models.spec import ImageSpec, ModelSpec
 
 __all__ = ["DOORS", "Asked", "Door", "Floats", "exactly", "reference"]
@@ -30,7 +30,12 @@ class Asked:
     arrays: Arrays
 
     def post(self, path: str, body: object, **headers: str) -> Said:
-        said = post(self.port, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        said = post(
+            self.port,
+            path,
+            body,
+            {name.replace("_", "-"): value for name, value in headers.items()},
+        )
         assert said.status == 200, said.body
         return said
 
@@ -56,17 +61,24 @@ class Asked:
     @property
     def value(self) -> object:
         """The item as JSON has it."""
-        return {"b64": base64.b64encode(self.item).decode()} if self.is_photo else self.item.decode()
+        return (
+            {"b64": base64.b64encode(self.item).decode()} if self.is_photo else self.item.decode()
+        )
 
     def binary(self) -> tuple[list[dict[str, object]], bytes]:
         """The item as a binary tensor, and its bytes."""
         data = pack_bytes([self.item])
         parameters = {"binary_data_size": len(data)}
-        return [{"name": self.raw, "shape": [1], "datatype": "BYTES", "parameters": parameters}], data
+        return [
+            {"name": self.raw, "shape": [1], "datatype": "BYTES", "parameters": parameters}
+        ], data
 
     def tensors(self, data: Callable[[np.ndarray], object]) -> list[dict[str, object]]:
         kinds = {i.name: i.datatype for i in self.spec.inputs}
-        return [tensor(name, array.shape, data(array), kinds[name]) for name, array in self.arrays.items()]
+        return [
+            tensor(name, array.shape, data(array), kinds[name])
+            for name, array in self.arrays.items()
+        ]
 
 
 Door = Callable[[Asked], Floats]
@@ -113,19 +125,27 @@ def json_nested(asked: Asked) -> Floats:
 
 
 def json_in_binary_out(asked: Asked) -> Floats:
-    return _from_binary(asked.infer({"inputs": asked.tensors(lambda array: array.tolist()), **_BINARY}))
+    return _from_binary(
+        asked.infer({"inputs": asked.tensors(lambda array: array.tolist()), **_BINARY})
+    )
 
 
 def binary_tensors(asked: Asked) -> Floats:
     inputs = asked.tensors(lambda _: None)
     for item, array in zip(inputs, asked.arrays.values(), strict=True):
         item["parameters"] = {"binary_data_size": array.nbytes}
-    return _from_json(asked.infer({"inputs": inputs}, b"".join(array.tobytes() for array in asked.arrays.values())))
+    return _from_json(
+        asked.infer(
+            {"inputs": inputs}, b"".join(array.tobytes() for array in asked.arrays.values())
+        )
+    )
 
 
 def gzip_in(asked: Asked) -> Floats:
     body = gzip.compress(orjson.dumps({"inputs": asked.tensors(lambda array: array.tolist())}))
-    return _from_json(asked.post(f"/v2/models/{asked.spec.name}/infer", body, Content_Encoding="gzip"))
+    return _from_json(
+        asked.post(f"/v2/models/{asked.spec.name}/infer", body, Content_Encoding="gzip")
+    )
 
 
 def gzip_out(asked: Asked) -> Floats:
@@ -141,7 +161,9 @@ def deflate_out(asked: Asked) -> Floats:
 
 
 def generate(asked: Asked) -> Floats:
-    document = asked.post(f"/v2/models/{asked.spec.name}/generate", {"text_input": asked.value}).json
+    document = asked.post(
+        f"/v2/models/{asked.spec.name}/generate", {"text_input": asked.value}
+    ).json
     return exactly(document[asked.spec.outputs[0].name])
 
 
@@ -186,7 +208,9 @@ def embeddings_float(asked: Asked) -> Floats:
 
 def embeddings_base64(asked: Asked) -> Floats:
     body = {"model": asked.spec.name, "input": [asked.value], "encoding_format": "base64"}
-    return np.frombuffer(base64.b64decode(asked.post("/v1/embeddings", body).json["data"][0]["embedding"]), "<f4")
+    return np.frombuffer(
+        base64.b64decode(asked.post("/v1/embeddings", body).json["data"][0]["embedding"]), "<f4"
+    )
 
 
 def embeddings_of_token_ids(asked: Asked) -> Floats:

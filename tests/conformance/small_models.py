@@ -8,8 +8,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from headrace_models.add import add
+from headrace_models.publishing import ONNX_FILE, Draft, write_version
 from headrace_models.repository import SPEC_FILE
-from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
 __all__ = [
     "DATATYPES",
@@ -43,7 +43,9 @@ def make_typed(folder: Path, repository: Path, name: str = "typed") -> Path:
     kinds = {datatype.lower(): kind for datatype, kind in DATATYPES.items()}
     nodes = [helper.make_node("Identity", [each], [f"{each}_out"]) for each in kinds]
     inputs = [helper.make_tensor_value_info(each, kind, ["n", 2]) for each, kind in kinds.items()]
-    outputs = [helper.make_tensor_value_info(f"{each}_out", kind, ["n", 2]) for each, kind in kinds.items()]
+    outputs = [
+        helper.make_tensor_value_info(f"{each}_out", kind, ["n", 2]) for each, kind in kinds.items()
+    ]
     return _add(helper.make_graph(nodes, name, inputs, outputs), folder, repository)
 
 
@@ -57,8 +59,14 @@ def make_finite(folder: Path, repository: Path) -> Path:
 
 def make_wide(folder: Path, repository: Path) -> Path:
     """A model `wide` of two outputs from `x` FP32 [n, any]: `twice` FP32 [n, any] and its `square`."""
-    nodes = [helper.make_node("Add", ["x", "x"], ["twice"]), helper.make_node("Mul", ["x", "x"], ["square"])]
-    x, *outputs = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", "m"]) for n in ("x", "twice", "square"))
+    nodes = [
+        helper.make_node("Add", ["x", "x"], ["twice"]),
+        helper.make_node("Mul", ["x", "x"], ["square"]),
+    ]
+    x, *outputs = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", "m"])
+        for n in ("x", "twice", "square")
+    )
     return _add(helper.make_graph(nodes, "wide", [x], outputs), folder, repository)
 
 
@@ -74,7 +82,10 @@ def make_table(folder: Path, repository: Path) -> Path:
         helper.make_node("Identity", ["pair"], ["pair_bytes"]),
         helper.make_node("Squeeze", ["word", "axis"], ["plain"]),
     ]
-    inputs = [helper.make_tensor_value_info(n, kind, ["n", 1]) for n, kind in (("word", word), ("age", twice))]
+    inputs = [
+        helper.make_tensor_value_info(n, kind, ["n", 1])
+        for n, kind in (("word", word), ("age", twice))
+    ]
     outputs = [
         helper.make_tensor_value_info("twice", twice, ["n", 1]),
         helper.make_tensor_value_info("pair", word, ["n", 2]),
@@ -88,7 +99,10 @@ def make_table(folder: Path, repository: Path) -> Path:
 def make_accumulator(folder: Path, repository: Path, version: str = "1", **more: object) -> Path:
     """A model `accumulator`: `total` FP32 [n, 2] is `x` + `state`, and is the next state; the folder of its version."""
     nodes = [helper.make_node("Add", ["x", "state"], ["total"])]
-    x, state, total = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2]) for n in ("x", "state", "total"))
+    x, state, total = (
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2])
+        for n in ("x", "state", "total")
+    )
     graph = helper.make_graph(nodes, "accumulator", [x, state], [total])
     tensors = [{"name": name, "datatype": "FP32", "shape": [2]} for name in ("x", "state", "total")]
     document = {
@@ -121,7 +135,8 @@ def make_listener(folder: Path, repository: Path) -> Path:
     ]
     frame = helper.make_tensor_value_info("frame", TensorProto.FLOAT, ["n", "m"])
     state, loudness, left = (
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1]) for n in ("sum", "loudness", "sumN")
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 1])
+        for n in ("sum", "loudness", "sumN")
     )
     graph = helper.make_graph(nodes, "listener", [frame, state], [loudness, left])
     one = {"datatype": "FP32", "shape": [1]}
@@ -129,14 +144,20 @@ def make_listener(folder: Path, repository: Path) -> Path:
         "name": "listener",
         "version": "1",
         "weights": {"onnx": ONNX_FILE},
-        "inputs": [{"name": "frame", "datatype": "FP32", "shape": [-1], "lengths": [3, 6]}, {"name": "sum", **one}],
+        "inputs": [
+            {"name": "frame", "datatype": "FP32", "shape": [-1], "lengths": [3, 6]},
+            {"name": "sum", **one},
+        ],
         "outputs": [{"name": "loudness", **one}, {"name": "sumN", **one}],
         "state": [{"input": "sum", "output": "sumN"}],
         "preprocess": {
             "kind": "audio",
             "output": "frame",
             "score": "loudness",
-            "rates": [{"rate_hz": 16000, "context": 2, "hop": 4}, {"rate_hz": 8000, "context": 1, "hop": 2}],
+            "rates": [
+                {"rate_hz": 16000, "context": 2, "hop": 4},
+                {"rate_hz": 8000, "context": 1, "hop": 2},
+            ],
         },
     }
     golden = {"frame": np.ones((1, 6), np.float32), "sum": np.ones((1, 1), np.float32)}
@@ -185,7 +206,9 @@ def make_reader(folder: Path, repository: Path, **text: object) -> Path:
 
 
 def _tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "one": 3, "two": 4}, "[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "one": 3, "two": 4}, "[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
@@ -200,4 +223,7 @@ def _add(graph: onnx.GraphProto, folder: Path, repository: Path) -> Path:
 
 
 def _save(graph: onnx.GraphProto, file: Path) -> None:
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        str(file),
+    )

@@ -21,16 +21,24 @@ class Said(NamedTuple):
 
     @property
     def json(self) -> Any:
-        return orjson.loads(self.body) if self.headers.get("content-type") == "application/json" and self.body else None
+        return (
+            orjson.loads(self.body)
+            if self.headers.get("content-type") == "application/json" and self.body
+            else None
+        )
 
 
 def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> Said:
     return _ask(port, "GET", path, b"", headers or {})
 
 
-def post(port: int, path: str, body: bytes | object = b"", headers: Mapping[str, str] | None = None) -> Said:
+def post(
+    port: int, path: str, body: bytes | object = b"", headers: Mapping[str, str] | None = None
+) -> Said:
     """`body` is sent as it is if it is bytes, else as JSON."""
-    return _ask(port, "POST", path, body if isinstance(body, bytes) else orjson.dumps(body), headers or {})
+    return _ask(
+        port, "POST", path, body if isinstance(body, bytes) else orjson.dumps(body), headers or {}
+    )
 
 
 def _ask(port: int, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Said:
@@ -43,7 +51,9 @@ def _ask(port: int, method: str, path: str, body: bytes, headers: Mapping[str, s
         connection.close()
 
 
-def tensor(name: str, shape: Sequence[int], data: object, datatype: str = "FP32", **more: object) -> dict[str, object]:
+def tensor(
+    name: str, shape: Sequence[int], data: object, datatype: str = "FP32", **more: object
+) -> dict[str, object]:
     return {"name": name, "shape": list(shape), "datatype": datatype, "data": data, **more}
 
 
@@ -62,7 +72,11 @@ def infer(port: int, model: str, document: object) -> Any:
 def refused(said: Said, status: int, code: str = "") -> bool:
     """Whether it is an error as the protocol has it: an object with a string `error`."""
     document = said.json
-    return said.status == status and isinstance(document["error"], str) and code in ("", document["code"])
+    return (
+        said.status == status
+        and isinstance(document["error"], str)
+        and code in ("", document["code"])
+    )
 
 
 def split(said: Said) -> tuple[Any, bytes]:

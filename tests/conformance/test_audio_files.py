@@ -16,7 +16,7 @@ from tests.conformance.talk import Said, post, refused
 from tests.plain import Plain, plain
 
 from headrace.errors import BadRequest
-from headrace.gateway.audio_files import check_no_file, read_wav
+from headrace.gateway.wire.audio_files import check_no_file, read_wav
 
 SOUND = (np.sin(np.arange(101)) * 20_000).astype("<i2")
 PCM = SOUND.tobytes()
@@ -43,13 +43,17 @@ def riff(*chunks: tuple[bytes, bytes], size: int = NEXT) -> bytes:
     return b"RIFF" + struct.pack("<I", size) + b"WAVE" + parts
 
 
-def fmt(kind: int = 1, channels: int = 1, rate_hz: int = 16_000, bits: int = 16) -> tuple[bytes, bytes]:
+def fmt(
+    kind: int = 1, channels: int = 1, rate_hz: int = 16_000, bits: int = 16
+) -> tuple[bytes, bytes]:
     width = channels * bits // 8
     return b"fmt ", struct.pack("<HHIIHH", kind, channels, rate_hz, rate_hz * width, width, bits)
 
 
 # The kinds of sound that an extensible format may name, by their GUIDs.
-PCM_KIND, FLOAT = (bytes([kind, *bytes.fromhex("00000000001000800000aa00389b71")]) for kind in (1, 3))
+PCM_KIND, FLOAT = (
+    bytes([kind, *bytes.fromhex("00000000001000800000aa00389b71")]) for kind in (1, 3)
+)
 
 
 def extensible(kind: bytes, **more: int) -> tuple[bytes, bytes]:
@@ -102,7 +106,9 @@ def known_as(body: bytes) -> str:
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("media", [PLAIN, "application/octet-stream", ""])
-def test_a_file_is_refused_by_name_and_begins_no_stream(listener: Plain, kind: str, media: str) -> None:
+def test_a_file_is_refused_by_name_and_begins_no_stream(
+    listener: Plain, kind: str, media: str
+) -> None:
     said = say(listener, FILES[kind], media, **START)
     assert refused(said, 400, "bad_request")
     assert said.json["error"] == f"body: expected 16-bit PCM, found {kind}: decode it first"
@@ -154,7 +160,9 @@ def test_only_the_first_chunk_of_a_stream_is_looked_at(listener: Plain) -> None:
     heard(say(listener, FILES["a FLAC file"], PLAIN, "looked", **END))
 
 
-@pytest.mark.parametrize("kind", [WAV, "audio/x-wav", "audio/wave", "audio/vnd.wave", "Audio/WAV; codecs=1"])
+@pytest.mark.parametrize(
+    "kind", [WAV, "audio/x-wav", "audio/wave", "audio/vnd.wave", "Audio/WAV; codecs=1"]
+)
 def test_a_wav_file_is_heard_as_the_sound_in_it(listener: Plain, kind: str) -> None:
     expected = heard(say(listener, PCM, PLAIN, **START | END))
     assert heard(say(listener, wav(), kind, **START | END)) == expected
@@ -163,7 +171,10 @@ def test_a_wav_file_is_heard_as_the_sound_in_it(listener: Plain, kind: str) -> N
 @pytest.mark.parametrize("rate_hz", RATES)
 def test_a_wav_file_has_its_own_rate(listener: Plain, rate_hz: int) -> None:
     for query in ({}, {"sample_rate": str(rate_hz)}):
-        assert heard(say(listener, wav(rate_hz=rate_hz), **query, **START | END))["sample_rate"] == rate_hz
+        assert (
+            heard(say(listener, wav(rate_hz=rate_hz), **query, **START | END))["sample_rate"]
+            == rate_hz
+        )
     said = say(listener, wav(rate_hz=rate_hz), sample_rate=24_000 - rate_hz, **START)
     assert refused(said, 400, "bad_request")
     expected = f"sample_rate: expected {rate_hz}, as the WAV file has, found {24_000 - rate_hz}"
@@ -171,7 +182,9 @@ def test_a_wav_file_has_its_own_rate(listener: Plain, rate_hz: int) -> None:
 
 
 @pytest.mark.parametrize("at", [44, 45, 100, 245])
-def test_a_wav_file_may_come_in_chunks_of_any_size_behind_its_header(listener: Plain, at: int) -> None:
+def test_a_wav_file_may_come_in_chunks_of_any_size_behind_its_header(
+    listener: Plain, at: int
+) -> None:
     expected = heard(say(listener, PCM, PLAIN, **START | END))
     first = heard(say(listener, wav()[:at], **START))
     last = heard(say(listener, wav()[at:], **END))
@@ -193,7 +206,10 @@ def test_a_writer_may_not_know_the_length_yet(size: int) -> None:
 
 def test_what_is_before_and_behind_the_sound_is_passed_over() -> None:
     others = (b"LIST", b"INFOISFT" + bytes(8)), (b"bext", bytes(602))
-    assert bytes(read_wav(riff(others[0], fmt(), others[1], (b"data", PCM), others[0]), RATES).pcm) == PCM
+    assert (
+        bytes(read_wav(riff(others[0], fmt(), others[1], (b"data", PCM), others[0]), RATES).pcm)
+        == PCM
+    )
 
 
 @pytest.mark.parametrize("before", [(), ((b"bext", bytes(602)),)])
@@ -240,7 +256,9 @@ def test_sound_that_looks_like_a_format_is_left_as_it_is() -> None:
     ],
     ids=range(20),
 )
-def test_another_wav_file_is_refused_with_what_was_expected_and_found(body: bytes, found: str) -> None:
+def test_another_wav_file_is_refused_with_what_was_expected_and_found(
+    body: bytes, found: str
+) -> None:
     with pytest.raises(BadRequest) as caught:
         read_wav(body, RATES)
     assert found in caught.value.message

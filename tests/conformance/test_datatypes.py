@@ -34,12 +34,17 @@ def test_dtype_each_of_13_roundtrip(typed: Platform, datatype: str) -> None:
     document = infer(typed.port, "typed", {"inputs": typed_inputs(**{datatype.lower(): values})})
     output = next(o for o in document["outputs"] if o["name"] == f"{datatype.lower()}_out")
     assert (output["datatype"], output["shape"]) == (datatype, [1, 2])
-    assert np.array(output["data"], DTYPES[datatype]).tolist() == np.array(values, DTYPES[datatype]).tolist()
+    assert (
+        np.array(output["data"], DTYPES[datatype]).tolist()
+        == np.array(values, DTYPES[datatype]).tolist()
+    )
 
 
 def _limits(datatype: str) -> list[int]:
     bits = int(datatype.lstrip("UINT"))
-    return [0, 2**bits - 1] if datatype.startswith("U") else [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1]
+    return (
+        [0, 2**bits - 1] if datatype.startswith("U") else [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1]
+    )
 
 
 def test_int64_exact(typed: Platform) -> None:

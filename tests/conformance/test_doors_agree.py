@@ -34,9 +34,15 @@ def asked(served: Platform) -> Callable[[str], Asked]:
 
 @pytest.mark.parametrize(
     ("model", "door"),
-    [pytest.param(model, door, id=f"{model}-{door.__name__}") for model, doors in DOORS.items() for door in doors],
+    [
+        pytest.param(model, door, id=f"{model}-{door.__name__}")
+        for model, doors in DOORS.items()
+        for door in doors
+    ],
 )
-def test_a_door_gives_the_bits_that_infer_gives(asked: Callable[[str], Asked], model: str, door: Door) -> None:
+def test_a_door_gives_the_bits_that_infer_gives(
+    asked: Callable[[str], Asked], model: str, door: Door
+) -> None:
     one = asked(model)
     expected = reference(one)
     assert expected.size == one.spec.outputs[0].shape[0]
@@ -45,13 +51,22 @@ def test_a_door_gives_the_bits_that_infer_gives(asked: Callable[[str], Asked], m
 
 @pytest.mark.parametrize(
     ("model", "form"),
-    [("dga-lstm", "json"), ("mail-spam", "json"), ("efficientnet-lite0", "json"), ("efficientnet-lite0", "body")],
+    [
+        ("dga-lstm", "json"),
+        ("mail-spam", "json"),
+        ("efficientnet-lite0", "json"),
+        ("efficientnet-lite0", "body"),
+    ],
 )
-def test_classify_gives_the_scores_of_infer(asked: Callable[[str], Asked], model: str, form: str) -> None:
+def test_classify_gives_the_scores_of_infer(
+    asked: Callable[[str], Asked], model: str, form: str
+) -> None:
     one = asked(model)
     output, values = one.spec.outputs[0], reference(one)
     body = one.item if form == "body" else {"input": one.value, "top_k": values.size}
-    (found,) = one.v1("classify", body, Content_Type="image/png" if form == "body" else "application/json")["results"]
+    (found,) = one.v1(
+        "classify", body, Content_Type="image/png" if form == "body" else "application/json"
+    )["results"]
     scores = values
     if output.activation == "softmax":
         shifted = np.exp(values - values.max())

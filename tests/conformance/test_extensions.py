@@ -21,10 +21,15 @@ def binary(port: int, rows: np.ndarray, tail: bytes | None = None, **more: objec
     """An infer request of `wide` with a binary input, whose bytes are `tail` if that is given."""
     size = {"binary_data_size": rows.nbytes}
     header = orjson.dumps(
-        {"inputs": [{"name": "x", "shape": rows.shape, "datatype": "FP32", "parameters": size}], **more}
+        {
+            "inputs": [{"name": "x", "shape": rows.shape, "datatype": "FP32", "parameters": size}],
+            **more,
+        }
     )
     content = rows.tobytes() if tail is None else tail
-    return post(port, INFER, header + content, {"Inference-Header-Content-Length": str(len(header))})
+    return post(
+        port, INFER, header + content, {"Inference-Header-Content-Length": str(len(header))}
+    )
 
 
 def outputs_of(document: Mapping[str, list[dict[str, object]]]) -> dict[str, dict[str, object]]:
@@ -70,7 +75,11 @@ def test_binary_leftover_400(typed: Platform) -> None:
 
 @pytest.mark.parametrize("length", ["abc", "-1", "1.5", ""])
 def test_header_not_int_400(typed: Platform, length: str) -> None:
-    assert refused(post(typed.port, INFER, wide(ROWS), {"Inference-Header-Content-Length": length}), 400, "bad_request")
+    assert refused(
+        post(typed.port, INFER, wide(ROWS), {"Inference-Header-Content-Length": length}),
+        400,
+        "bad_request",
+    )
 
 
 def test_header_gt_body_400(typed: Platform) -> None:
@@ -86,14 +95,21 @@ def test_header_equals_body_pure_json(typed: Platform) -> None:
 
 def test_raw_binary_zero_header(typed: Platform) -> None:
     """The whole body is the one input, a batch of one; every output comes back binary."""
-    header, tail = split(post(typed.port, INFER, ROWS.tobytes(), {"Inference-Header-Content-Length": "0"}))
+    header, tail = split(
+        post(typed.port, INFER, ROWS.tobytes(), {"Inference-Header-Content-Length": "0"})
+    )
     assert header["outputs"][0]["shape"] == [1, 6]
     assert tail == (ROWS * 2).tobytes() + (ROWS * ROWS).tobytes()
 
 
 @pytest.mark.zoo
 def test_raw_binary_of_several_inputs_400(served: Platform) -> None:
-    said = post(served.port, "/v2/models/mail-spam/infer", bytes(16), {"Inference-Header-Content-Length": "0"})
+    said = post(
+        served.port,
+        "/v2/models/mail-spam/infer",
+        bytes(16),
+        {"Inference-Header-Content-Length": "0"},
+    )
     assert refused(said, 400, "bad_request")
 
 
@@ -104,7 +120,12 @@ def test_gzip_request(typed: Platform) -> None:
 
 
 def test_gzip_request_header_length_is_of_the_inflated_body(typed: Platform) -> None:
-    tensor_ = {"name": "x", "shape": [2, 3], "datatype": "FP32", "parameters": {"binary_data_size": 24}}
+    tensor_ = {
+        "name": "x",
+        "shape": [2, 3],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": 24},
+    }
     header = orjson.dumps({"inputs": [tensor_]})
     headers = {"Content-Encoding": "gzip", "Inference-Header-Content-Length": str(len(header))}
     said = post(typed.port, INFER, gzip.compress(header + ROWS.tobytes()), headers)
@@ -113,15 +134,24 @@ def test_gzip_request_header_length_is_of_the_inflated_body(typed: Platform) -> 
 
 def test_deflate_request_is_zlib(typed: Platform) -> None:
     body = orjson.dumps(wide(ROWS))
-    assert post(typed.port, INFER, zlib.compress(body), {"Content-Encoding": "deflate"}).status == 200
+    assert (
+        post(typed.port, INFER, zlib.compress(body), {"Content-Encoding": "deflate"}).status == 200
+    )
     bare = zlib.compressobj(wbits=-15)
-    said = post(typed.port, INFER, bare.compress(body) + bare.flush(), {"Content-Encoding": "deflate"})
+    said = post(
+        typed.port, INFER, bare.compress(body) + bare.flush(), {"Content-Encoding": "deflate"}
+    )
     assert refused(said, 400, "bad_encoding")
 
 
 def test_gzip_response_header_length_uncompressed(typed: Platform) -> None:
     rows = np.zeros((64, 64), np.float32)
-    said = post(typed.port, INFER, wide(rows, parameters={"binary_data_output": True}), {"Accept-Encoding": "gzip"})
+    said = post(
+        typed.port,
+        INFER,
+        wide(rows, parameters={"binary_data_output": True}),
+        {"Accept-Encoding": "gzip"},
+    )
     assert said.headers["content-encoding"] == "gzip"
     assert int(said.headers["content-length"]) == len(said.body)
     header, tail = split(said._replace(body=gzip.decompress(said.body)))
@@ -144,7 +174,14 @@ def test_unknown_encoding_415(typed: Platform, encoding: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v2", "/v2/models/typed", "/v2/models/typed/config", "/v2/models/typed/stats", "/v2/models/stats", "/v2/nowhere"],
+    [
+        "/v2",
+        "/v2/models/typed",
+        "/v2/models/typed/config",
+        "/v2/models/typed/stats",
+        "/v2/models/stats",
+        "/v2/nowhere",
+    ],
 )
 def test_metadata_never_compressed_even_if_accepted(typed: Platform, path: str) -> None:
     said = get(typed.port, path, {"Accept-Encoding": "gzip"})
@@ -171,7 +208,11 @@ def test_classification_k_gt_n(served: Platform) -> None:
 def test_classification_batched_shape(served: Platform) -> None:
     output = _classified(served, ["wikipedia.org", "xkqjzvbwpt.com", "gnu.org"], 1)
     assert output["shape"] == [3, 1]
-    assert [element.split(":")[2] for element in output["data"]] == ["benign", "generated", "benign"]
+    assert [element.split(":")[2] for element in output["data"]] == [
+        "benign",
+        "generated",
+        "benign",
+    ]
 
 
 @pytest.mark.zoo

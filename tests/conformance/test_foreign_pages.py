@@ -14,7 +14,12 @@ INFER, GENERATE, STREAM = (
     "/v2/models/accumulator/generate",
     "/v1/models/listener:stream?sequence_id=7&sequence_start=true&sequence_end=true",
 )
-FOREIGN = [{"Origin": EVIL}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}]
+FOREIGN = [
+    {"Origin": EVIL},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+]
 OWN_SITES = [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {}]
 
 
@@ -57,21 +62,31 @@ def test_a_page_of_another_site_does_not_touch_a_sequence(
 ) -> None:
     assert sum_of(add(sums, INFER, {}, sequence_id=7, sequence_start=True)) == 1
     for flags in ({}, {"sequence_start": True}, {"sequence_end": True}):
-        said = add(sums, path, {"Content-Type": "application/x-www-form-urlencoded", **headers}, sequence_id=7, **flags)
+        said = add(
+            sums,
+            path,
+            {"Content-Type": "application/x-www-form-urlencoded", **headers},
+            sequence_id=7,
+            **flags,
+        )
         assert said.status == 200 if "*" in origins else refused(said, 403, "foreign_origin")
     if "*" not in origins:
         assert sum_of(add(sums, INFER, {}, sequence_id=7, sequence_end=True)) == 2
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
-def test_nor_does_it_speak_into_a_stream(listener: Plain, origins: tuple[str, ...], headers: dict[str, str]) -> None:
+def test_nor_does_it_speak_into_a_stream(
+    listener: Plain, origins: tuple[str, ...], headers: dict[str, str]
+) -> None:
     said = post(listener.port, STREAM, b"", {"Content-Type": "", **headers})
     assert said.status == 200 if "*" in origins else refused(said, 403, "foreign_origin")
 
 
 @pytest.mark.parametrize("headers", FOREIGN)
 @pytest.mark.parametrize("path", [INFER, GENERATE])
-def test_what_is_no_step_is_answered_whoever_asks(sums: Plain, path: str, headers: dict[str, str]) -> None:
+def test_what_is_no_step_is_answered_whoever_asks(
+    sums: Plain, path: str, headers: dict[str, str]
+) -> None:
     assert sum_of(add(sums, path, headers)) == 1
     assert sum_of(add(sums, path, headers, sequence_id=0)) == 1
 
@@ -82,12 +97,25 @@ def test_the_servers_own_page_and_who_is_no_page_have_sequences(
 ) -> None:
     step = {"sequence_id": 8, "sequence_start": True, "sequence_end": True}
     assert sum_of(add(sums, INFER, site, **step)) == 1
-    assert sum_of(add(sums, GENERATE, {"Origin": f"http://127.0.0.1:{sums.port}", **site}, **step)) == 1
-    assert post(listener.port, STREAM, b"", {"Origin": f"http://127.0.0.1:{listener.port}", **site}).status == 200
+    assert (
+        sum_of(add(sums, GENERATE, {"Origin": f"http://127.0.0.1:{sums.port}", **site}, **step))
+        == 1
+    )
+    assert (
+        post(
+            listener.port, STREAM, b"", {"Origin": f"http://127.0.0.1:{listener.port}", **site}
+        ).status
+        == 200
+    )
 
 
-def test_a_page_of_a_listed_site_has_sequences(sums: Plain, listener: Plain, origins: tuple[str, ...]) -> None:
+def test_a_page_of_a_listed_site_has_sequences(
+    sums: Plain, listener: Plain, origins: tuple[str, ...]
+) -> None:
     page = {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"}
     expected = 200 if origins else 403
-    assert add(sums, INFER, page, sequence_id=9, sequence_start=True, sequence_end=True).status == expected
+    assert (
+        add(sums, INFER, page, sequence_id=9, sequence_start=True, sequence_end=True).status
+        == expected
+    )
     assert post(listener.port, STREAM, b"", page).status == expected

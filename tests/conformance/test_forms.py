@@ -29,7 +29,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 
 def part(name: str, content: bytes, *lines: str) -> bytes:
-    head = "".join(f"{line}\r\n" for line in (f'Content-Disposition: form-data; name="{name}"', *lines))
+    head = "".join(
+        f"{line}\r\n" for line in (f'Content-Disposition: form-data; name="{name}"', *lines)
+    )
     return b"--cut\r\n" + head.encode() + b"\r\n" + content + b"\r\n"
 
 
@@ -49,7 +51,9 @@ def test_a_coding_that_changes_nothing_changes_nothing(served: Plain, coding: st
     line = f"Content-Transfer-Encoding: {coding}"
     expected = classes(send(served, part("file", png())))
     assert classes(send(served, part("file", png(), line))) == expected
-    assert classes(send(served, part("top_k", b"1", line), part("file", png(), line))) == expected[:1]
+    assert (
+        classes(send(served, part("top_k", b"1", line), part("file", png(), line))) == expected[:1]
+    )
 
 
 @pytest.mark.parametrize("coding", ["base64", "quoted-printable", "x-uuencode", ""])
@@ -57,7 +61,8 @@ def test_another_coding_is_refused(served: Plain, coding: str) -> None:
     said = send(served, part("file", png(), f"Content-Transfer-Encoding: {coding}"))
     assert refused(said, 400, "bad_request")
     assert (
-        "expected its parts as they are, of the Content-Transfer-Encoding binary or 8bit or 7bit" in said.json["error"]
+        "expected its parts as they are, of the Content-Transfer-Encoding binary or 8bit or 7bit"
+        in said.json["error"]
     )
 
 
@@ -66,7 +71,10 @@ def test_a_photo_s_classes_are_as_many_as_the_form_or_the_query_says(served: Pla
     assert len(classes(send(served, photo))) == 5
     assert len(classes(send(served, photo, part("top_k", b"7")))) == 7
     assert len(classes(send(served, photo, query="?top_k=2&colour=red"))) == 2
-    assert len(classes(post(served.port, f"{PATH}?top_k=3", png(), {"content-type": "image/png"}))) == 3
+    assert (
+        len(classes(post(served.port, f"{PATH}?top_k=3", png(), {"content-type": "image/png"})))
+        == 3
+    )
 
 
 def test_a_text_s_classes_are_as_many_as_the_query_says(texts: Plain) -> None:
@@ -76,19 +84,25 @@ def test_a_text_s_classes_are_as_many_as_the_query_says(texts: Plain) -> None:
     assert len(classes(post(texts.port, f"{path}?top_k=1", {**body, "top_k": None}))) == 1
     twice = post(texts.port, f"{path}?top_k=1", {**body, "top_k": 1})
     assert refused(twice, 400)
-    assert twice.json["error"] == "top_k: expected once, in the query or in the body, found 2 of them"
+    assert (
+        twice.json["error"] == "top_k: expected once, in the query or in the body, found 2 of them"
+    )
 
 
 @pytest.mark.parametrize("wish", ["0", "1001", "-1", "1.0", "", "one", "1_0", "%31%00"])
 def test_another_number_of_classes_is_refused(texts: Plain, wish: str) -> None:
-    said = post(texts.port, f"/v1/models/dga-lstm:classify?top_k={wish}", orjson.dumps({"input": "gnu.org"}))
+    said = post(
+        texts.port, f"/v1/models/dga-lstm:classify?top_k={wish}", orjson.dumps({"input": "gnu.org"})
+    )
     assert refused(said, 400, "bad_request")
     assert said.json["error"].startswith("top_k: expected 1 to 1000, found ")
 
 
 def test_a_form_with_two_wishes_or_one_that_is_no_text_is_refused(served: Plain) -> None:
     photo = part("file", png())
-    assert refused(send(served, photo, part("top_k", b"1"), part("top_k", b"1")), 400, "bad_request")
+    assert refused(
+        send(served, photo, part("top_k", b"1"), part("top_k", b"1")), 400, "bad_request"
+    )
     assert refused(send(served, photo, part("top_k", b"1"), query="?top_k=1"), 400, "bad_request")
     assert refused(send(served, photo, part("top_k", b"\xff")), 400, "bad_request")
     assert refused(send(served, photo, part("top_k", b"many")), 400, "bad_request")

@@ -51,7 +51,14 @@ DOORS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] =
         "dga-lstm",
         "/v2/models/dga-lstm/generate",
         {"text_input": "gnu.org"},
-        [("id",), ("parameters",), ("parameters", "priority"), ("ids",), ("stream",), ("temperature",)],
+        [
+            ("id",),
+            ("parameters",),
+            ("parameters", "priority"),
+            ("ids",),
+            ("stream",),
+            ("temperature",),
+        ],
     ),
     "predict rows": (
         "dga-lstm",
@@ -84,7 +91,12 @@ DOORS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] =
         {"model": "minilm-l6", "input": ["a sentence"]},
         [("encoding_format",), ("dimensions",), ("user",), ("extra_body",)],
     ),
-    "log settings": ("accumulator", "/v2/logging", {}, [("log_verbose_level",), ("log_file",), ("log_format",)]),
+    "log settings": (
+        "accumulator",
+        "/v2/logging",
+        {},
+        [("log_verbose_level",), ("log_file",), ("log_format",)],
+    ),
     "trace settings": ("accumulator", "/v2/trace/setting", {}, [("trace_level",), ("trace_file",)]),
 }
 
@@ -93,7 +105,9 @@ DOORS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] =
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Plain]]:
     """A gateway before each of the models."""
     with ExitStack() as stack:
-        found = {name: stack.enter_context(serve(tmp_path_factory.mktemp(name), name)) for name in ZOO}
+        found = {
+            name: stack.enter_context(serve(tmp_path_factory.mktemp(name), name)) for name in ZOO
+        }
         folder = tmp_path_factory.mktemp("accumulator")
         yield found | {"accumulator": stack.enter_context(plain(folder, make=make_accumulator))}
 
@@ -110,9 +124,15 @@ def with_null(body: dict[str, Any], way: tuple[str | int, ...]) -> dict[str, Any
 @pytest.mark.zoo
 @pytest.mark.parametrize(
     ("door", "way"),
-    [pytest.param(door, way, id=f"{door}: {'.'.join(map(str, way))}") for door in DOORS for way in DOORS[door][3]],
+    [
+        pytest.param(door, way, id=f"{door}: {'.'.join(map(str, way))}")
+        for door in DOORS
+        for way in DOORS[door][3]
+    ],
 )
-def test_null_is_as_if_it_was_not_there(served: dict[str, Plain], door: str, way: tuple[str | int, ...]) -> None:
+def test_null_is_as_if_it_was_not_there(
+    served: dict[str, Plain], door: str, way: tuple[str | int, ...]
+) -> None:
     model, path, body, _ = DOORS[door]
     port = served[model].port
     without, with_it = post(port, path, body), post(port, path, with_null(body, way))
@@ -153,7 +173,9 @@ def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, Plain]) -> No
         ("embeddings", ("input", 0)),
     ],
 )
-def test_what_must_be_there_may_not_be_null(served: dict[str, Plain], door: str, way: tuple[str | int, ...]) -> None:
+def test_what_must_be_there_may_not_be_null(
+    served: dict[str, Plain], door: str, way: tuple[str | int, ...]
+) -> None:
     model, path, body, _ = DOORS[door]
     said = post(served[model].port, path, with_null(body, way))
     assert said.status == 400

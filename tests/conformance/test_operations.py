@@ -29,7 +29,9 @@ def test_config_has_what_perf_analyzer_reads(typed: Platform, path: str) -> None
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("extension", ["binary_tensor_data", "classification", "model_configuration", "statistics"])
+@pytest.mark.parametrize(
+    "extension", ["binary_tensor_data", "classification", "model_configuration", "statistics"]
+)
 def test_extensions_are_announced(typed: Platform, extension: str) -> None:
     assert extension in get(typed.port, "/v2").json["extensions"]
 
@@ -41,14 +43,20 @@ def test_stats_counts_batch64_as_64(typed: Platform) -> None:
     after = stats(typed)
     assert after["inference_count"] - before["inference_count"] == 64
     assert after["execution_count"] - before["execution_count"] >= 1
-    assert after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"] == 1
+    assert (
+        after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"]
+        == 1
+    )
 
 
 @pytest.mark.ray
 def test_stats_batch_stats_sum(typed: Platform) -> None:
     infer(typed.port, "wide", wide(ROWS))
     document = stats(typed)
-    assert sum(b["compute_infer"]["count"] for b in document["batch_stats"]) == document["execution_count"]
+    assert (
+        sum(b["compute_infer"]["count"] for b in document["batch_stats"])
+        == document["execution_count"]
+    )
     rows = sum(b["compute_infer"]["count"] * b["batch_size"] for b in document["batch_stats"])
     assert rows == document["inference_count"]
 
@@ -56,7 +64,16 @@ def test_stats_batch_stats_sum(typed: Platform) -> None:
 @pytest.mark.ray
 def test_stats_have_what_perf_analyzer_reads(typed: Platform) -> None:
     document = stats(typed)
-    names = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss"]
+    names = [
+        "success",
+        "fail",
+        "queue",
+        "compute_input",
+        "compute_infer",
+        "compute_output",
+        "cache_hit",
+        "cache_miss",
+    ]
     counts = [document["inference_stats"][name][key] for name in names for key in ("count", "ns")]
     assert all(type(count) is int and count >= 0 for count in counts)
     assert type(document["last_inference"]) is int
@@ -91,7 +108,9 @@ def test_priority_orders_queue(gated: tuple[Plain, Gated]) -> None:
     callers = []
     for number, priority in ((1, 1), (2, 9), (3, 1)):
         rows = np.full((64, 4), number, np.float32)  # a whole batch
-        caller = threading.Thread(target=running.infer, args=(rows,), kwargs={"parameters": {"priority": priority}})
+        caller = threading.Thread(
+            target=running.infer, args=(rows,), kwargs={"parameters": {"priority": priority}}
+        )
         caller.start()
         callers.append(caller)
         assert model.entered.wait(5)
@@ -166,10 +185,16 @@ def states(typed: Platform) -> dict[str, str]:
 @pytest.mark.ray
 @pytest.mark.zoo
 def test_generate(served: Platform) -> None:
-    said = post(served.port, "/v2/models/dga-lstm/generate", {"id": "a", "text_input": "wikipedia.org"})
+    said = post(
+        served.port, "/v2/models/dga-lstm/generate", {"id": "a", "text_input": "wikipedia.org"}
+    )
     assert said.status == 200, said.body
     document = said.json
-    assert (document["model_name"], document["model_version"], document["id"]) == ("dga-lstm", "1", "a")
+    assert (document["model_name"], document["model_version"], document["id"]) == (
+        "dga-lstm",
+        "1",
+        "a",
+    )
     assert len(document["probabilities"]) == 2
 
 
@@ -186,8 +211,16 @@ def test_generate_stream_sse(served: Platform) -> None:
 @pytest.mark.ray
 def test_logging_roundtrip(typed: Platform) -> None:
     before = get(typed.admin_port, "/v2/logging").json
-    assert {"log_info", "log_warning", "log_error", "log_verbose_level", "log_format"} <= before.keys()
-    after = post(typed.admin_port, "/v2/logging", {"log_verbose_level": before["log_verbose_level"] + 1})
+    assert {
+        "log_info",
+        "log_warning",
+        "log_error",
+        "log_verbose_level",
+        "log_format",
+    } <= before.keys()
+    after = post(
+        typed.admin_port, "/v2/logging", {"log_verbose_level": before["log_verbose_level"] + 1}
+    )
     assert after.json == {**before, "log_verbose_level": before["log_verbose_level"] + 1}
     assert post(typed.admin_port, "/v2/logging", before).json == before
 

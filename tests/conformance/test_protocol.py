@@ -56,7 +56,9 @@ def test_metadata_of_a_model_that_reads_text_has_the_text(served: Platform, mode
     (config,) = get(served.port, f"/v2/models/{model}/config").json["input"]
     assert (config["name"], config["data_type"], config["dims"]) == ("text", "TYPE_STRING", [1])
     sent = [tensor("text", [2, 1], ["one.org", "two.org"], "BYTES")]
-    assert [each["shape"][0] for each in infer(served.port, model, {"inputs": sent})["outputs"]] == [2]
+    assert [
+        each["shape"][0] for each in infer(served.port, model, {"inputs": sent})["outputs"]
+    ] == [2]
 
 
 def test_metadata_versions(typed: Platform) -> None:
@@ -99,7 +101,9 @@ def test_infer_output_subset_and_order(typed: Platform, names: list[str]) -> Non
 
 
 def test_infer_unknown_output_400(typed: Platform) -> None:
-    assert refused(post(typed.port, INFER, wide(ROWS, outputs=[{"name": "cube"}])), 400, "bad_request")
+    assert refused(
+        post(typed.port, INFER, wide(ROWS, outputs=[{"name": "cube"}])), 400, "bad_request"
+    )
 
 
 def test_infer_missing_input_400(typed: Platform) -> None:
@@ -113,19 +117,27 @@ def test_infer_extra_input_400(typed: Platform) -> None:
 
 
 def test_dtype_mismatch_400(typed: Platform) -> None:
-    assert refused(post(typed.port, INFER, {"inputs": [tensor("x", [1, 1], [1], "FP64")]}), 400, "bad_request")
+    assert refused(
+        post(typed.port, INFER, {"inputs": [tensor("x", [1, 1], [1], "FP64")]}), 400, "bad_request"
+    )
 
 
 @pytest.mark.parametrize("data", [[1, 2], [1, 2, 3, 4], []])
 def test_count_mismatch_400_not_500(typed: Platform, data: list[int]) -> None:
-    assert refused(post(typed.port, INFER, {"inputs": [tensor("x", [1, 3], data)]}), 400, "bad_request")
+    assert refused(
+        post(typed.port, INFER, {"inputs": [tensor("x", [1, 3], data)]}), 400, "bad_request"
+    )
 
 
 def test_zero_size_tensor(typed: Platform) -> None:
     """No rows in, no rows out; a variable axis has at least one element, since models fail on none."""
     document = infer(typed.port, "wide", {"inputs": [tensor("x", [0, 3], [])]})
     assert [(o["shape"], o["data"]) for o in document["outputs"]] == [([0, 0], []), ([0, 0], [])]
-    assert refused(post(typed.port, "/v2/models/wide/infer", {"inputs": [tensor("x", [1, 0], [])]}), 400, "bad_request")
+    assert refused(
+        post(typed.port, "/v2/models/wide/infer", {"inputs": [tensor("x", [1, 0], [])]}),
+        400,
+        "bad_request",
+    )
 
 
 def test_scalar_shape(typed: Platform) -> None:
@@ -149,7 +161,10 @@ def test_bad_json_400(typed: Platform, body: bytes) -> None:
 
 
 def test_unknown_fields_are_ignored(typed: Platform) -> None:
-    assert infer(typed.port, "wide", wide(ROWS, model_name="other", colour=[1]))["model_name"] == "wide"
+    assert (
+        infer(typed.port, "wide", wide(ROWS, model_name="other", colour=[1]))["model_name"]
+        == "wide"
+    )
 
 
 def test_wrong_verb_405_json(typed: Platform) -> None:
@@ -169,11 +184,16 @@ def test_too_large_413(typed: Platform) -> None:
 
 
 def test_version_in_url(typed: Platform) -> None:
-    assert post(typed.port, "/v2/models/wide/versions/1/infer", wide(ROWS)).json["model_version"] == "1"
+    assert (
+        post(typed.port, "/v2/models/wide/versions/1/infer", wide(ROWS)).json["model_version"]
+        == "1"
+    )
 
 
 def test_unknown_version_404(typed: Platform) -> None:
-    assert refused(post(typed.port, "/v2/models/wide/versions/2/infer", wide(ROWS)), 404, "version_not_found")
+    assert refused(
+        post(typed.port, "/v2/models/wide/versions/2/infer", wide(ROWS)), 404, "version_not_found"
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
         yield running
 
 
-def step(running: Plain, number: float, sequence_id: object, *flags: str, key: str = "", **more: Any) -> Said:
+def step(
+    running: Plain, number: float, sequence_id: object, *flags: str, key: str = "", **more: Any
+) -> Said:
     """A step that adds `number`; `flags` are "start" and "end"."""
     parameters = {"sequence_id": sequence_id, **{f"sequence_{flag}": True for flag in flags}}
     document = {"inputs": [tensor("x", [1, 2], [number, 0])], "parameters": parameters, **more}
@@ -50,7 +52,9 @@ def total(said: Said) -> float:
 def metric(address: str, name: str) -> float:
     """The one sample of this name at `host:port`."""
     page = get(int(address.rpartition(":")[2]), "/metrics").body.decode()
-    (line,) = [line for line in page.splitlines() if line.partition("{")[0].partition(" ")[0] == name]
+    (line,) = [
+        line for line in page.splitlines() if line.partition("{")[0].partition(" ")[0] == name
+    ]
     return float(line.rpartition(" ")[2])
 
 
@@ -61,7 +65,10 @@ def test_a_state_that_is_no_number_any_more_harms_no_other_sequence(sums: Plain)
     assert broken.json["outputs"][0]["data"] == [None, 0.0]
     for n in range(20):  # steps of both, at the same time
         answers = together(lambda: step(sums, 1, 71), lambda: step(sums, 1, 72))
-        assert [said.json["outputs"][0]["data"] for said in answers] == [[None, 0.0], [2.0 + n, 0.0]]
+        assert [said.json["outputs"][0]["data"] for said in answers] == [
+            [None, 0.0],
+            [2.0 + n, 0.0],
+        ]
     assert total(step(sums, 5, 71, "start", "end")) == 5
     step(sums, 1, 72, "end")
 
@@ -81,7 +88,13 @@ def test_sequence_needs_start(sums: Plain) -> None:
 
 
 def test_sequence_keeps_its_state_until_it_ends_or_starts_again(sums: Plain) -> None:
-    steps: list[tuple[float, list[str]]] = [(1, ["start"]), (2, []), (4, []), (8, ["start"]), (16, ["end"])]
+    steps: list[tuple[float, list[str]]] = [
+        (1, ["start"]),
+        (2, []),
+        (4, []),
+        (8, ["start"]),
+        (16, ["end"]),
+    ]
     assert [total(step(sums, number, 8, *flags)) for number, flags in steps] == [1, 3, 7, 8, 24]
 
 
@@ -100,7 +113,9 @@ def test_sequence_0_and_an_empty_one_are_none(sums: Plain) -> None:
 
 def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
     """Triton's clients send all inputs that they are told of, in every step."""
-    assert [each["name"] for each in get(sums.port, "/v2/models/accumulator").json["inputs"]] == ["x"]
+    assert [each["name"] for each in get(sums.port, "/v2/models/accumulator").json["inputs"]] == [
+        "x"
+    ]
     config = get(sums.port, "/v2/models/accumulator/config").json
     assert [each["name"] for each in config["input"]] == ["x"]
     assert [each["input_name"] for each in config["sequence_batching"]["state"]] == ["state"]
@@ -109,13 +124,18 @@ def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
 def test_sequence_state_is_not_the_callers_to_send(sums: Plain) -> None:
     inputs = [tensor("x", [1, 2], [1, 0]), tensor("state", [1, 2], [1, 0])]
     assert refused(step(sums, 1, 10, "start", inputs=inputs), 400, "bad_request")
-    assert refused(step(sums, 1, 10, "start", inputs=[tensor("x", [2, 2], [1] * 4)]), 400, "bad_request")
+    assert refused(
+        step(sums, 1, 10, "start", inputs=[tensor("x", [2, 2], [1] * 4)]), 400, "bad_request"
+    )
 
 
 def test_sequences_of_a_generate_request_are_the_same(sums: Plain) -> None:
     for expected, flags in ((1, {"sequence_start": True}), (2, {"sequence_end": True})):
         body = {"x": [1, 0], "parameters": {"sequence_id": 11, **flags}}
-        assert post(sums.port, "/v2/models/accumulator/generate", body).json["total"] == [expected, 0]
+        assert post(sums.port, "/v2/models/accumulator/generate", body).json["total"] == [
+            expected,
+            0,
+        ]
 
 
 def test_sequence_order(tmp_path: Path) -> None:
@@ -166,7 +186,9 @@ def test_sequences_belong_to_their_key_and_are_so_many(tmp_path: Path) -> None:
     for key, _ in issued:
         add_key(tmp_path / "keys.json", key)
     ann, bob = (text for _, text in issued)
-    with plain(tmp_path, keys=tmp_path / "keys.json", make=partial(make_accumulator, sequence=LIMITS)) as running:
+    with plain(
+        tmp_path, keys=tmp_path / "keys.json", make=partial(make_accumulator, sequence=LIMITS)
+    ) as running:
         for name in (1, 2, 3):
             assert total(step(running, name, name, "start", key=ann)) == name
         assert refused(step(running, 1, 1, key=bob), 400, "sequence_unknown")

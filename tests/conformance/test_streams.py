@@ -34,12 +34,21 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
         yield running
 
 
-def say(running: Plain, pcm: "np.ndarray | bytes", name: object = "call 17", *, key: str = "", **query: object) -> Said:
+def say(
+    running: Plain,
+    pcm: "np.ndarray | bytes",
+    name: object = "call 17",
+    *,
+    key: str = "",
+    **query: object,
+) -> Said:
     """Send a chunk of a stream. The names of what the query says are without their `sequence_`."""
     return ask(running, urlencode({"sequence_id": name, **query}), bytes(pcm), key)
 
 
-def ask(running: Plain, query: str, body: bytes = b"", key: str = "", model: str = "listener") -> Said:
+def ask(
+    running: Plain, query: str, body: bytes = b"", key: str = "", model: str = "listener"
+) -> Said:
     headers = {"Content-Type": "audio/pcm"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return post(running.port, f"/v1/models/{model}:stream?{query}", body, headers)
 
@@ -67,10 +76,16 @@ def test_a_stream_is_answered_frame_by_frame_with_the_segments_so_far(listener: 
     assert refused(say(listener, b""), 400, "sequence_unknown")
 
 
-def test_a_number_in_the_query_is_the_sequence_that_infer_calls_by_the_number(listener: Plain) -> None:
+def test_a_number_in_the_query_is_the_sequence_that_infer_calls_by_the_number(
+    listener: Plain,
+) -> None:
     assert heard(say(listener, LOUD, 7, **START))["sequence_id"] == 7
     frame = tensor("frame", [1, 6], [0.0] * 6)
-    said = post(listener.port, "/v2/models/listener/infer", {"inputs": [frame], "parameters": {"sequence_id": 7}})
+    said = post(
+        listener.port,
+        "/v2/models/listener/infer",
+        {"inputs": [frame], "parameters": {"sequence_id": 7}},
+    )
     assert refused(said, 400, "bad_request")
     assert "found a stream of audio" in said.json["error"]
     assert heard(say(listener, LOUD, "07", **WHOLE))["sequence_id"] == "07"
@@ -79,14 +94,20 @@ def test_a_number_in_the_query_is_the_sequence_that_infer_calls_by_the_number(li
 
 def test_the_rate_is_said_at_the_start_and_kept(listener: Plain) -> None:
     first = heard(say(listener, LOUD, sample_rate=8000, **START))
-    assert (first["sample_rate"], first["frame_s"], len(first["probabilities"])) == (8000, 0.00025, 2)
+    assert (first["sample_rate"], first["frame_s"], len(first["probabilities"])) == (
+        8000,
+        0.00025,
+        2,
+    )
     assert heard(say(listener, LOUD, sample_rate=8000))["first_frame"] == 2
     assert refused(say(listener, LOUD, sample_rate=16000), 400, "bad_request")
     assert heard(say(listener, b"", **END))["first_frame"] == 4
 
 
 def test_the_version_may_be_in_the_path(listener: Plain) -> None:
-    path = "/v1/models/listener/versions/{}:stream?sequence_id=1&sequence_start=true&sequence_end=true"
+    path = (
+        "/v1/models/listener/versions/{}:stream?sequence_id=1&sequence_start=true&sequence_end=true"
+    )
     assert heard(post(listener.port, path.format(1), LOUD.tobytes()))["version"] == "1"
     assert refused(post(listener.port, path.format(2), LOUD.tobytes()), 404, "version_not_found")
 
@@ -94,13 +115,22 @@ def test_the_version_may_be_in_the_path(listener: Plain) -> None:
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
-        ("", "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true"),
+        (
+            "",
+            "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true",
+        ),
         ("sequence_id=0", "sequence_id: expected the stream's id"),
         ("sequence_start=true", "sequence_id: expected an id beside sequence_start"),
         ("sequence_id=-1", "sequence_id: expected an integer of 0 or more"),
         ("sequence_id=9223372036854775808", "sequence_id: expected an integer of 0 or more"),
-        ("sequence_id=a%0Ab", "sequence_id: expected an integer of 0 or more or up to 128 printable"),
-        ("sequence_id=" + "a" * 129, "sequence_id: expected an integer of 0 or more or up to 128 printable"),
+        (
+            "sequence_id=a%0Ab",
+            "sequence_id: expected an integer of 0 or more or up to 128 printable",
+        ),
+        (
+            "sequence_id=" + "a" * 129,
+            "sequence_id: expected an integer of 0 or more or up to 128 printable",
+        ),
         ("sequence_id=1&sequence_start=yes", "sequence_start: expected true or false"),
         ("sequence_id=1&sequence_id=2", "query: expected each of sequence_id, "),
         ("sequence_id=1&colour=red", "query: expected each of sequence_id, "),
@@ -108,12 +138,23 @@ def test_the_version_may_be_in_the_path(listener: Plain) -> None:
         ("sequence_id=1&", "query: expected name=value pairs"),
         ("sequence_id=%ff", "query: expected name=value pairs"),
         ("sequence_id=%zz", "query: expected name=value pairs"),
-        ("sequence_id=1&sequence_start=true&sample_rate=44100", "sample_rate: expected 16000 or 8000, found 44100"),
-        ("sequence_id=1&sequence_start=true&sample_rate=1e4", "sample_rate: expected samples a second"),
-        ("sequence_id=1&sequence_start=true&sample_rate=", "sample_rate: expected samples a second"),
+        (
+            "sequence_id=1&sequence_start=true&sample_rate=44100",
+            "sample_rate: expected 16000 or 8000, found 44100",
+        ),
+        (
+            "sequence_id=1&sequence_start=true&sample_rate=1e4",
+            "sample_rate: expected samples a second",
+        ),
+        (
+            "sequence_id=1&sequence_start=true&sample_rate=",
+            "sample_rate: expected samples a second",
+        ),
     ],
 )
-def test_a_query_that_does_not_say_which_stream_it_is_is_refused(listener: Plain, query: str, complaint: str) -> None:
+def test_a_query_that_does_not_say_which_stream_it_is_is_refused(
+    listener: Plain, query: str, complaint: str
+) -> None:
     said = ask(listener, query)
     assert refused(said, 400, "bad_request")
     assert complaint in said.json["error"]
@@ -132,7 +173,10 @@ def test_a_byte_left_over_at_the_end_is_told_and_changes_nothing(listener: Plain
     assert heard(say(listener, LOUD.tobytes() + b"\1", "left", **START))["first_frame"] == 0
     said = say(listener, b"", "left", **END)
     assert refused(said, 400, "bad_request")
-    assert said.json["error"] == "body: expected whole 16-bit samples when the stream ends, found one byte left over"
+    assert (
+        said.json["error"]
+        == "body: expected whole 16-bit samples when the stream ends, found one byte left over"
+    )
     assert heard(say(listener, b"\0", "left", **END))["first_frame"] == 1
 
 
@@ -140,7 +184,10 @@ def test_more_than_a_minute_is_refused(tmp_path: Path) -> None:
     with plain(tmp_path, make=make_listener, edge=EdgeLimits()) as running:
         said = say(running, b"\0" * (120 * 8000 + 2), sample_rate=8000, **START)
         assert refused(said, 413, "too_large")
-        assert "at most 60 s of audio, 960000 bytes at 8000 Hz, found 960002 bytes" in said.json["error"]
+        assert (
+            "at most 60 s of audio, 960000 bytes at 8000 Hz, found 960002 bytes"
+            in said.json["error"]
+        )
 
 
 def test_a_model_without_audio_says_where_to_ask(tmp_path: Path) -> None:
@@ -166,7 +213,9 @@ def silero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
     version = (REPOSITORY / "silero-vad" / "1").resolve()
     if not version.is_dir() or read_version(version).spec.audio is None:
         pytest.skip(f"silero-vad is not built, or of an earlier recipe: {version}")
-    with plain(tmp_path_factory.mktemp("silero"), make=lambda _, __: version, edge=EdgeLimits()) as running:
+    with plain(
+        tmp_path_factory.mktemp("silero"), make=lambda _, __: version, edge=EdgeLimits()
+    ) as running:
         yield running
 
 
@@ -185,7 +234,11 @@ def by_hand(session: onnxruntime.InferenceSession, pcm: "np.ndarray", rate_hz: i
     sound = np.pad(pcm.astype(np.float32) / 32768, (old, -len(pcm) % hop))[np.newaxis]
     state, found = np.zeros((2, 1, 128), np.float32), []
     for start in range(0, sound.shape[1] - old, hop):
-        inputs = {"input": sound[:, start : start + old + hop], "state": state, "sr": np.array(rate_hz)}
+        inputs = {
+            "input": sound[:, start : start + old + hop],
+            "state": state,
+            "sr": np.array(rate_hz),
+        }
         score, state = session.run(None, inputs)
         found.append(float(score[0, 0]))
     return found
@@ -206,11 +259,16 @@ def test_speech_is_heard_as_silero_itself_hears_it_whatever_the_size_of_the_chun
     found: dict[str, list[float]] = {name: [] for name in sounds}
     for start in range(0, max(map(len, sounds.values())), size):
         for name, sound in sounds.items():  # the two by turns
-            flags = {"sequence_start": str(start == 0).lower(), "sequence_end": str(start + size >= len(sound)).lower()}
+            flags = {
+                "sequence_start": str(start == 0).lower(),
+                "sequence_end": str(start + size >= len(sound)).lower(),
+            }
             if start < len(sound):
                 query = urlencode({"sequence_id": name, "sample_rate": rate_hz, **flags})
                 said = ask(silero, query, sound[start : start + size].tobytes(), model="silero-vad")
                 found[name] += heard(said)["probabilities"]
     for name, sound in sounds.items():
-        assert [np.float32(p) for p in found[name]] == [np.float32(p) for p in by_hand(published, sound, rate_hz)]
+        assert [np.float32(p) for p in found[name]] == [
+            np.float32(p) for p in by_hand(published, sound, rate_hz)
+        ]
         assert max(found[name]) > 0.5

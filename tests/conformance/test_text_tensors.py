@@ -14,10 +14,10 @@ from tests.conformance.talk import post, refused, tensor
 from tests.plain import Plain, plain
 
 from headrace.errors import BadRequest
-from headrace.gateway.json_document import parse
-from headrace.gateway.predict import infer_document
-from headrace.gateway.wire import Codec
-from headrace.tensor import to_array
+from headrace.gateway.json.document import parse
+from headrace.gateway.wire.infer import Codec
+from headrace.gateway.wire.predict import infer_document
+from headrace.inference.tensor import to_array
 from headrace_models.spec import ModelSpec
 
 PREDICT = "/v1/models/table:predict"
@@ -57,7 +57,9 @@ def test_texts_may_be_base64_wherever_a_text_may_be(table: Plain) -> None:
     columns = COLUMNS | {"word": [[b64("ant")], ["bee"]]}
     assert post(table.port, PREDICT, {"inputs": columns}).json == {"outputs": ANSWERED}
     rows = [ROWS[0] | {"word": [b64("ant")]}, ROWS[1]]
-    assert [row["plain"] for row in post(table.port, PREDICT, {"instances": rows}).json["predictions"]] == [
+    assert [
+        row["plain"] for row in post(table.port, PREDICT, {"instances": rows}).json["predictions"]
+    ] == [
         "ant",
         "bee",
     ]
@@ -66,8 +68,14 @@ def test_texts_may_be_base64_wherever_a_text_may_be(table: Plain) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ([["ant"], ["bee", "cow"]], "inputs[1]: expected an array of 1 elements, as the first one has, found 2"),
-        ([["ant"], "bee"], "inputs[1]: expected an array of 1 elements, as the first one has, found a string"),
+        (
+            [["ant"], ["bee", "cow"]],
+            "inputs[1]: expected an array of 1 elements, as the first one has, found 2",
+        ),
+        (
+            [["ant"], "bee"],
+            "inputs[1]: expected an array of 1 elements, as the first one has, found a string",
+        ),
         (["ant", "bee"], "inputs[0].shape: expected 2 axes [n, 1], found 1"),
         ([["ant"], [7]], 'inputs[1][0]: expected a text or {"b64": text}, found a number'),
         ([["ant"], [None]], 'inputs[1][0]: expected a text or {"b64": text}, found null'),
@@ -76,7 +84,9 @@ def test_texts_may_be_base64_wherever_a_text_may_be(table: Plain) -> None:
         ([[], []], "inputs[0].shape: axis 1: expected 1, found 0"),
     ],
 )
-def test_texts_that_are_badly_nested_are_refused(table: Plain, words: object, complaint: str) -> None:
+def test_texts_that_are_badly_nested_are_refused(
+    table: Plain, words: object, complaint: str
+) -> None:
     said = post(table.port, PREDICT, {"inputs": COLUMNS | {"word": words}})
     assert refused(said, 400, "bad_request")
     assert complaint in said.json["error"]
@@ -85,8 +95,14 @@ def test_texts_that_are_badly_nested_are_refused(table: Plain, words: object, co
 def test_numbers_keep_the_axes_of_their_nesting(tmp_path_factory: pytest.TempPathFactory) -> None:
     with plain(tmp_path_factory.mktemp("wide"), make=make_wide) as wide:
         said = post(wide.port, "/v1/models/wide:predict", {"instances": [[1.0], [2.0]]})
-        assert said.json == {"predictions": [{"twice": [2.0], "square": [1.0]}, {"twice": [4.0], "square": [4.0]}]}
-        assert refused(post(wide.port, "/v1/models/wide:predict", {"instances": [1.0, 2.0]}), 400, "bad_request")
+        assert said.json == {
+            "predictions": [{"twice": [2.0], "square": [1.0]}, {"twice": [4.0], "square": [4.0]}]
+        }
+        assert refused(
+            post(wide.port, "/v1/models/wide:predict", {"instances": [1.0, 2.0]}),
+            400,
+            "bad_request",
+        )
 
 
 @pytest.mark.parametrize("name", ["pair", "plain"])
@@ -153,23 +169,32 @@ def test_a_body_of_bytes_cannot_be_several_texts(spec: ModelSpec, found: str) ->
 def test_a_text_of_one_axis_more_is_taken_for_one(tmp_path_factory: pytest.TempPathFactory) -> None:
     spec = word_alone(())
     for shape in ([2], [2, 1]):
-        (read,) = Codec(spec).read({"inputs": [tensor("word", shape, ["ant", "bee"], "BYTES")]}, memoryview(b"")).inputs
+        (read,) = (
+            Codec(spec)
+            .read({"inputs": [tensor("word", shape, ["ant", "bee"], "BYTES")]}, memoryview(b""))
+            .inputs
+        )
         assert read.shape == (2,)
     with pytest.raises(BadRequest, match=r"inputs\[0\].shape: expected 1 axes \[n\], found 2"):
-        Codec(spec).read({"inputs": [tensor("word", [1, 2], ["ant", "bee"], "BYTES")]}, memoryview(b""))
+        Codec(spec).read(
+            {"inputs": [tensor("word", [1, 2], ["ant", "bee"], "BYTES")]}, memoryview(b"")
+        )
 
 
 ANY: st.SearchStrategy[object] = st.recursive(
     st.sampled_from([None, True, 1, 1.5, "ant", b64("ant"), {"b64": "?"}, {"b64": 1}, {}, []]),
     lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["word", "b64", "x"]), inner, max_size=2)
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["word", "b64", "x"]), inner, max_size=2)
     ),
     max_leaves=8,
 )
 
 
 @given(values=ANY, form=st.sampled_from(["instances", "inputs"]), is_parsed=st.booleans())
-def test_whatever_values_are_given_they_are_read_or_refused(values: object, form: str, *, is_parsed: bool) -> None:
+def test_whatever_values_are_given_they_are_read_or_refused(
+    values: object, form: str, *, is_parsed: bool
+) -> None:
     """As simdjson's arrays and as Python's lists, which a body with NaN in it is read as."""
     spec = word_alone((-1,))
     document = parse(orjson.dumps({form: values})) if is_parsed else {form: values}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace.commands.preflight import check_exposure
 from headrace.config import Settings
 from headrace.edge.exchange import Exchange
 from headrace.edge.names import Names, own_names
 from headrace.edge.server import DRAIN_S
 from headrace.errors import StartFailed
-from headrace.ports import check_exposure
 from headrace_models.strict_toml import read_toml
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +85,10 @@ def test_the_cluster_is_asked_by_names_that_are_its_own() -> None:
     """By Prometheus, by the load test and by its own health check."""
     settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
     names = Names(own_names(settings.gateway.host, settings.gateway.names))
-    texts = [(ROOT / name).read_text() for name in ("docker-compose.yml", "deploy/prometheus/prometheus.yml")]
+    texts = [
+        (ROOT / name).read_text()
+        for name in ("docker-compose.yml", "deploy/prometheus/prometheus.yml")
+    ]
     found = {host for text in texts for host in re.findall(r"http://([a-z0-9.-]+:800[01])", text)}
     assert {"head:8000", "head:8001"} <= found
     for host in found:
@@ -96,7 +99,9 @@ def test_the_image_alone_refuses_a_network_and_the_cluster_says_that_its_own_is_
     settings = read_toml(Settings, ROOT / "deploy" / "headrace.toml")
     with pytest.raises(StartFailed, match=r"the data port on 0\.0\.0\.0 has no keys"):
         check_exposure(settings)
-    assert SERVICES["head"]["command"][-1].endswith("headrace serve --config headrace.toml --insecure")
+    assert SERVICES["head"]["command"][-1].endswith(
+        "headrace serve --config headrace.toml --insecure"
+    )
     insecure = settings.gateway.model_copy(update={"insecure": True})
     assert check_exposure(settings.model_copy(update={"gateway": insecure}))
 
@@ -114,7 +119,10 @@ def test_the_image_is_built_from_pinned_packages_and_runs_without_root() -> None
 def docker_compose() -> list[str]:
     if found := shutil.which("docker-compose"):
         return [found]
-    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+    if (
+        shutil.which("docker")
+        and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
+    ):
         return ["docker", "compose"]
     pytest.skip("neither docker-compose nor docker compose is on this machine")
 
@@ -122,7 +130,9 @@ def docker_compose() -> list[str]:
 def ask(docker_compose: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [*docker_compose, "--file", str(ROOT / "docker-compose.yml"), "config"]
     kept = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
-    return subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env={**kept, **environment}, capture_output=True, text=True, check=False
+    )
 
 
 def test_docker_compose_accepts_the_file(docker_compose: list[str]) -> None:

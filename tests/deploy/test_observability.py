@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from headrace.telemetry.prometheus import PrometheusGateway, PrometheusReplica
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-BOARD: dict[str, Any] = json.loads((DEPLOY / "grafana" / "dashboards" / "headrace.json").read_text(encoding="utf-8"))
+BOARD: dict[str, Any] = json.loads(
+    (DEPLOY / "grafana" / "dashboards" / "headrace.json").read_text(encoding="utf-8")
+)
 # What Prometheus adds by itself to every scrape.
 PROMETHEUS_OWN = {"up"}
 _SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
@@ -34,7 +36,11 @@ def metrics_asked_for(expression: str) -> set[str]:
     labels = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)"
     bare = re.sub(rf'"[^"]*"|\[[^]]*\]|{labels}', " ", expression)
     bare = re.sub(r"\{[^}]*\}", " ", bare)
-    return {name for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()\b(?!\s*\()", bare) if name not in {"sum", "or"}}
+    return {
+        name
+        for name in re.findall(r"[a-zA-Z_:][\w:]*(?!\s*\()\b(?!\s*\()", bare)
+        if name not in {"sum", "or"}
+    }
 
 
 @pytest.fixture
@@ -45,7 +51,9 @@ def exposed() -> set[str]:
     PrometheusReplica(registry, "m", "1")
     ProcessCollector(registry=registry)
     return {
-        family.name + suffix for family in registry.collect() for suffix in _SUFFIXES.get(family.type, ("",))
+        family.name + suffix
+        for family in registry.collect()
+        for suffix in _SUFFIXES.get(family.type, ("",))
     } | PROMETHEUS_OWN
 
 
@@ -62,15 +70,28 @@ def test_the_board_asks_only_for_metrics_that_exist(expression: str, exposed: se
 
 
 def test_every_metric_of_ours_is_on_the_board(exposed: set[str]) -> None:
-    asked = {re.sub("_(bucket|sum|count|total)$", "", name) for e in expressions() for name in metrics_asked_for(e)}
-    ours = {re.sub("_(bucket|sum|count|total)$", "", name) for name in exposed if name.startswith("headrace_")}
+    asked = {
+        re.sub("_(bucket|sum|count|total)$", "", name)
+        for e in expressions()
+        for name in metrics_asked_for(e)
+    }
+    ours = {
+        re.sub("_(bucket|sum|count|total)$", "", name)
+        for name in exposed
+        if name.startswith("headrace_")
+    }
     assert ours <= asked
 
 
 def test_prometheus_can_parse_every_expression(promtool: str, tmp_path: Path) -> None:
-    rules = [{"record": f"board:panel:{n}", "expr": expression} for n, expression in enumerate(expressions())]
+    rules = [
+        {"record": f"board:panel:{n}", "expr": expression}
+        for n, expression in enumerate(expressions())
+    ]
     file = tmp_path / "rules.yml"
-    file.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}), encoding="utf-8"
+    )
     assert_accepts([promtool, "check", "rules", str(file)])
 
 
@@ -81,7 +102,9 @@ Expected = dict[tuple[str, str | None], float]
 def of_panel(title: str) -> str:
     """A panel's first expression."""
     panel = next(panel for panel in BOARD["panels"] if panel["title"] == title)
-    return str(panel["targets"][0]["expr"]).replace("$__rate_interval", "1m").replace("$model", ".*")
+    return (
+        str(panel["targets"][0]["expr"]).replace("$__rate_interval", "1m").replace("$model", ".*")
+    )
 
 
 def ended(model: str, outcome: str, values: str, door: str = "infer") -> dict[str, str]:
@@ -98,26 +121,42 @@ def test_the_share_of_errors_is_0_of_what_is_well_and_idle_and_leaves_out_caller
         "ill": {"answered": "0+10x24", "caller": "0+10x24", "ours": "0+20x24", "state": "0+40x24"},
     }
     series = [ended(model, *one) for model, outcomes in of_each.items() for one in outcomes.items()]
-    probes = [ended(model, "state", "0+1000x24", door) for model in of_each for door in ("health", "metadata")]
+    probes = [
+        ended(model, "state", "0+1000x24", door)
+        for model in of_each
+        for door in ("health", "metadata")
+    ]
     of_outcomes = {"well": (0, 0), "idle": (0, 0), "ill": (0.25, 0.5)}
     expected: Expected = {
-        (m, o): v for m, of in of_outcomes.items() for o, v in zip(("ours", "state"), of, strict=True)
+        (m, o): v
+        for m, of in of_outcomes.items()
+        for o, v in zip(("ours", "state"), of, strict=True)
     }
     assert_gives(promtool, tmp_path, [*series, *probes], of_panel("Share of errors"), expected)
 
 
-def test_the_latency_is_of_answers_and_an_idle_model_has_none(promtool: str, tmp_path: Path) -> None:
-    def timed(model: str, outcome: str, bound: str, values: str, door: str = "infer") -> dict[str, str]:
+def test_the_latency_is_of_answers_and_an_idle_model_has_none(
+    promtool: str, tmp_path: Path
+) -> None:
+    def timed(
+        model: str, outcome: str, bound: str, values: str, door: str = "infer"
+    ) -> dict[str, str]:
         labels = f'model="{model}", door="{door}", outcome="{outcome}", le="{bound}"'
         return {"series": f"headrace_request_seconds_bucket{{{labels}}}", "values": values}
 
     fast, slow, never = ("0+10x24", "0+10x24"), ("0x24", "0+10x24"), ("5x24", "5x24")
     of_each = [("m", "answered", slow), ("m", "state", fast), ("idle", "answered", never)]
     bounds = ("1", "2")
-    series = [timed(m, o, le, v) for m, o, values in of_each for le, v in zip(bounds, values, strict=True)]
-    series += [timed("m", "answered", le, v, "metadata") for le, v in zip(bounds, fast, strict=True)]
+    series = [
+        timed(m, o, le, v) for m, o, values in of_each for le, v in zip(bounds, values, strict=True)
+    ]
     series += [
-        {**one, "series": one["series"].replace('le="2"', 'le="+Inf"')} for one in series if 'le="2"' in one["series"]
+        timed("m", "answered", le, v, "metadata") for le, v in zip(bounds, fast, strict=True)
+    ]
+    series += [
+        {**one, "series": one["series"].replace('le="2"', 'le="+Inf"')}
+        for one in series
+        if 'le="2"' in one["series"]
     ]
     assert_gives(promtool, tmp_path, series, of_panel("Latency p50"), {("m", None): 1.5})
 
@@ -131,13 +170,19 @@ def assert_gives(
 ) -> None:
     """What an expression is by model and outcome, two minutes on."""
     samples = [
-        {"labels": f'{{model="{model}"' + (f', outcome="{outcome}"}}' if outcome else "}"), "value": value}
+        {
+            "labels": f'{{model="{model}"' + (f', outcome="{outcome}"}}' if outcome else "}"),
+            "value": value,
+        }
         for (model, outcome), value in expected.items()
     ]
     asked = {"expr": expression, "eval_time": "2m", "exp_samples": samples}
     test = {"interval": "5s", "input_series": series, "promql_expr_test": [asked]}
     file = folder / "test.yml"
-    file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "5s", "tests": [test]}), encoding="utf-8")
+    file.write_text(
+        yaml.safe_dump({"rule_files": [], "evaluation_interval": "5s", "tests": [test]}),
+        encoding="utf-8",
+    )
     assert_accepts([promtool, "test", "rules", str(file)])
 
 
@@ -145,7 +190,9 @@ def test_prometheus_accepts_its_configuration(promtool: str) -> None:
     assert_accepts([promtool, "check", "config", str(DEPLOY / "prometheus" / "prometheus.yml")])
 
 
-def test_prometheus_shows_an_admins_key_everywhere_once_it_is_given_one(promtool: str, tmp_path: Path) -> None:
+def test_prometheus_shows_an_admins_key_everywhere_once_it_is_given_one(
+    promtool: str, tmp_path: Path
+) -> None:
     text = (
         (DEPLOY / "prometheus" / "prometheus.yml")
         .read_text(encoding="utf-8")
@@ -157,7 +204,11 @@ def test_prometheus_shows_an_admins_key_everywhere_once_it_is_given_one(promtool
     file.write_text(text.replace("/etc/prometheus/headrace.key", str(key)), encoding="utf-8")
     assert_accepts([promtool, "check", "config", str(file)])
     job = yaml.safe_load(file.read_text(encoding="utf-8"))["scrape_configs"][0]
-    assert job["authorization"] == job["http_sd_configs"][0]["authorization"] == {"credentials_file": str(key)}
+    assert (
+        job["authorization"]
+        == job["http_sd_configs"][0]["authorization"]
+        == {"credentials_file": str(key)}
+    )
 
 
 def assert_accepts(command: list[str]) -> None:
@@ -185,5 +236,8 @@ def cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
 
 def test_the_board_asks_the_data_source_that_is_provisioned() -> None:
     sources = DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yml"
-    uids = {source["uid"] for source in yaml.safe_load(sources.read_text(encoding="utf-8"))["datasources"]}
+    uids = {
+        source["uid"]
+        for source in yaml.safe_load(sources.read_text(encoding="utf-8"))["datasources"]
+    }
     assert {panel["datasource"]["uid"] for panel in BOARD["panels"]} == uids

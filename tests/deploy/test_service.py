@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from headrace.commands.life import NODE_LOST
 from headrace.config import GatewaySettings
 from headrace.edge.server import DRAIN_S
-from headrace.life import NODE_LOST
-from headrace.own_folder import KEPT_RUNS
+from headrace.process.own_folder import KEPT_RUNS
 
 UNIT = Path(__file__).parents[2] / "deploy" / "headrace.service"
 # Beyond what gateways need: Serve's own shutdown, models that end, Ray.
@@ -31,16 +31,22 @@ def service(unit: ConfigParser) -> dict[str, str]:
     return dict(unit["Service"])
 
 
-def test_a_lost_node_and_a_crash_bring_it_back_and_an_end_as_asked_for_does_not(service: dict[str, str]) -> None:
+def test_a_lost_node_and_a_crash_bring_it_back_and_an_end_as_asked_for_does_not(
+    service: dict[str, str],
+) -> None:
     assert service["Restart"] == "on-failure"
     clean = set(service["SuccessExitStatus"].split())
     assert clean == {"129", "130", "143"}
     assert str(NODE_LOST) not in clean
 
 
-def test_headrace_alone_is_told_to_end_and_has_the_time_that_the_longest_end_takes(service: dict[str, str]) -> None:
+def test_headrace_alone_is_told_to_end_and_has_the_time_that_the_longest_end_takes(
+    service: dict[str, str],
+) -> None:
     assert (service["KillSignal"], service["KillMode"]) == ("SIGTERM", "mixed")
-    longest = next(m.le for m in GatewaySettings.model_fields["shutdown_delay_s"].metadata if hasattr(m, "le"))
+    longest = next(
+        m.le for m in GatewaySettings.model_fields["shutdown_delay_s"].metadata if hasattr(m, "le")
+    )
     assert float(service["TimeoutStopSec"]) >= longest + DRAIN_S + OTHERS_S
 
 
@@ -55,10 +61,15 @@ def test_rays_files_lie_in_a_folder_that_is_the_services_alone_and_stay_until_it
 ) -> None:
     folder = f"/run/{service['RuntimeDirectory']}"
     assert f"TMPDIR={folder}" in service["Environment"].split()
-    assert (service["RuntimeDirectoryMode"], service["RuntimeDirectoryPreserve"]) == ("0700", "restart")
+    assert (service["RuntimeDirectoryMode"], service["RuntimeDirectoryPreserve"]) == (
+        "0700",
+        "restart",
+    )
 
 
-def test_a_process_that_the_kernel_ends_for_want_of_memory_does_not_end_the_service(service: dict[str, str]) -> None:
+def test_a_process_that_the_kernel_ends_for_want_of_memory_does_not_end_the_service(
+    service: dict[str, str],
+) -> None:
     assert service["OOMPolicy"] == "continue"
 
 
@@ -71,6 +82,10 @@ def test_systemd_takes_every_line_of_it(tmp_path: Path) -> None:
     if analyze is None:
         pytest.skip("systemd-analyze is not on this machine")
     unit = tmp_path / UNIT.name
-    unit.write_text(re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(encoding="utf-8")))
-    done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True, check=False)
+    unit.write_text(
+        re.sub(r"ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text(encoding="utf-8"))
+    )
+    done = subprocess.run(
+        [analyze, "verify", str(unit)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")

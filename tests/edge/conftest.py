@@ -102,9 +102,13 @@ class Listener:
 
 
 @asynccontextmanager
-async def listening(limits: EdgeLimits | None = None, pair: tuple[Path, Path] | None = None) -> AsyncIterator[Listener]:
+async def listening(
+    limits: EdgeLimits | None = None, pair: tuple[Path, Path] | None = None
+) -> AsyncIterator[Listener]:
     """A listener that must end in time when it is told to; `pair` are its certificate and the key of that."""
-    tls, trusted = (make_context(*pair), ssl.create_default_context(cafile=pair[0])) if pair else (None, None)
+    tls, trusted = (
+        (make_context(*pair), ssl.create_default_context(cafile=pair[0])) if pair else (None, None)
+    )
     app, stop, sock = Echo(), asyncio.Event(), listen("127.0.0.1", 0)
     done = asyncio.create_task(serve_http(app, sock, stop, limits or EdgeLimits(), tls))
     listener = Listener(app, sock.getsockname(), stop, done, trusted)

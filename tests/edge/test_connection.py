@@ -19,7 +19,12 @@ from headrace.edge.routes import Route, RouteTable
 from headrace.errors import BadRequest, Overloaded, UnknownRoute, WrongMethod
 
 SMALL = EdgeLimits(
-    max_uri_bytes=100, max_head_bytes=1000, max_headers=10, max_header_bytes=500, max_body_bytes=1000, max_chunks=5
+    max_uri_bytes=100,
+    max_head_bytes=1000,
+    max_headers=10,
+    max_header_bytes=500,
+    max_body_bytes=1000,
+    max_chunks=5,
 )
 
 
@@ -38,7 +43,9 @@ async def test_requests_of_one_write_are_answered_in_order(listener: Listener) -
     assert [await caller.answer() for _ in range(200)] == [(200, b"%d" % n) for n in range(200)]
 
 
-async def test_an_application_that_breaks_is_answered(listener: Listener, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_application_that_breaks_is_answered(
+    listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
     """Without an answer the caller waits for ever, and the shutdown waits for the caller."""
 
     def broken(_: bytes) -> Response:
@@ -53,9 +60,17 @@ async def test_an_application_that_breaks_is_answered(listener: Listener, caplog
 
 @pytest.mark.parametrize("body", [b"", b"abc", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("step", [1, 10, 10_000])
-async def test_a_wish_for_another_protocol_is_ignored(listener: Listener, body: bytes, step: int) -> None:
+async def test_a_wish_for_another_protocol_is_ignored(
+    listener: Listener, body: bytes, step: int
+) -> None:
     caller = await listener.call()
-    wish = request(body, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQ", "X: y")
+    wish = request(
+        body,
+        "Connection: Upgrade, HTTP2-Settings",
+        "Upgrade: h2c",
+        "HTTP2-Settings: AAMAAABkAAQ",
+        "X: y",
+    )
     stream = wish + request(b"next")
     for start in range(0, len(stream), step):
         await caller.send(stream[start : start + step])
@@ -67,7 +82,10 @@ async def test_a_wish_for_another_protocol_is_ignored(listener: Listener, body: 
 
 async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
     caller = await listener.call()
-    assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (200, b"a")
+    assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (
+        200,
+        b"a",
+    )
     assert b"authorization" not in listener.app.heads[0]
 
 
@@ -82,7 +100,12 @@ LIMITS: list[tuple[Callable[[int], bytes], int, int, str]] = [
     (lambda n: request(target="/" + "a" * n), 99, 414, "uri_too_long"),
     (lambda n: request(b"", *(f"X-{i}: a" for i in range(n))), 8, 431, "headers_too_large"),
     (lambda n: request(b"", "X: " + "a" * n), 499, 431, "headers_too_large"),
-    (lambda n: request(b"", "X: " + "a" * 490, "Y: " + "a" * (n - 490)), 490 + 464, 431, "headers_too_large"),
+    (
+        lambda n: request(b"", "X: " + "a" * 490, "Y: " + "a" * (n - 490)),
+        490 + 464,
+        431,
+        "headers_too_large",
+    ),
     (lambda n: request(b"a" * n), 1000, 413, "body_too_large"),
     (lambda n: chunked(b"a" * n), 1000, 413, "body_too_large"),
     (lambda n: chunked(*[b"a"] * n), 5, 413, "too_many_chunks"),
@@ -110,7 +133,10 @@ async def test_a_head_that_never_ends_is_refused_before_it_is_all_there() -> Non
 async def test_chunk_extensions_and_trailers_are_bounded() -> None:
     async with listening() as listener:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        for rest in (b"1;x=" + b"a" * 100_000 + b"\r\na\r\n0\r\n\r\n", b"0\r\nX: " + b"a" * 64_000 + b"\r\n\r\n"):
+        for rest in (
+            b"1;x=" + b"a" * 100_000 + b"\r\na\r\n0\r\n\r\n",
+            b"0\r\nX: " + b"a" * 64_000 + b"\r\n\r\n",
+        ):
             caller = await listener.call()
             await caller.send(head + rest)
             assert (await caller.answer())[0] == 400
@@ -181,7 +207,9 @@ async def _is_served(caller: Caller) -> bool:
 
 async def test_a_caller_who_does_not_read_its_last_answer_is_cut_off_too() -> None:
     """What is left to send is too little for the transport to complain about, and closing would wait for it."""
-    async with listening(EdgeLimits(keep_alive_s=0.02, write_timeout_s=0.02, max_connections=1)) as listener:
+    async with listening(
+        EdgeLimits(keep_alive_s=0.02, write_timeout_s=0.02, max_connections=1)
+    ) as listener:
         listener.app.reply = lambda _: Response(200, b"a" * 3_000_000)
         caller = await listener.call()
         caller.writer.transport.pause_reading()  # type: ignore[attr-defined] # a stream's transport reads
@@ -203,7 +231,9 @@ async def test_many_requests_of_one_write_are_read_a_few_at_a_time() -> None:
             await asyncio.sleep(0)
         assert len(listener.app.heads) < 100
         listener.app.held.set()
-        assert [await caller.answer() for _ in range(2000)] == [(200, b"%d" % n) for n in range(2000)]
+        assert [await caller.answer() for _ in range(2000)] == [
+            (200, b"%d" % n) for n in range(2000)
+        ]
 
 
 async def test_a_read_may_end_inside_the_method_after_a_large_body(listener: Listener) -> None:
@@ -271,7 +301,9 @@ async def test_a_refused_request_with_a_small_body_keeps_its_connection(listener
 async def test_a_refusal_reaches_a_caller_who_is_still_sending(listener: Listener) -> None:
     listener.app.refusal = BadRequest("no")
     caller = await listener.call()
-    await caller.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"a" * 2_000_000)
+    await caller.send(
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n" + b"a" * 2_000_000
+    )
     assert (await caller.answer())[0] == 400
     assert await caller.rest() == b""
     assert listener.app.bodies == []
@@ -305,7 +337,9 @@ async def test_a_body_that_is_given_up_was_being_received_until_then(listener: L
     assert (await caller.answer())[0] == 100
     left_s = monotonic()
     # A reset: after an end alone the caller is still answered.
-    caller.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    caller.writer.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+    )
     caller.writer.transport.abort()
     async with asyncio.timeout(5):
         while not listener.app.gone:
@@ -353,7 +387,9 @@ async def test_who_is_longest_idle_gives_way_to_who_comes() -> None:
         assert await third.rest() == b""
 
 
-@pytest.mark.parametrize("part", [request(b"whole")[:10], request(b"whole")[:-1]], ids=["head", "body"])
+@pytest.mark.parametrize(
+    "part", [request(b"whole")[:10], request(b"whole")[:-1]], ids=["head", "body"]
+)
 async def test_what_arrives_gives_way_where_nobody_is_idle_and_only_there(part: bytes) -> None:
     async with listening(EdgeLimits(max_connections=3)) as listener:
         slow, later, idle = [await listener.call() for _ in range(3)]

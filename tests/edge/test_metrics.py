@@ -37,7 +37,9 @@ class Place:
         self._callers.append(caller)
         return caller
 
-    async def ask(self, *headers: str, method: str = "GET", target: str = "/metrics") -> tuple[int, bytes]:
+    async def ask(
+        self, *headers: str, method: str = "GET", target: str = "/metrics"
+    ) -> tuple[int, bytes]:
         return await (await self.call()).ask(request(b"", *headers, method=method, target=target))
 
     def close(self) -> None:
@@ -65,11 +67,16 @@ async def test_a_target_is_named_as_in_a_url() -> None:
 async def test_a_page_is_made_in_the_form_that_the_request_asks_for() -> None:
     async with exposing() as place:
         plain = b"text/plain; version=0.0.4; charset=utf-8 "
-        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (200, plain + b"gzip")
+        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (
+            200,
+            plain + b"gzip",
+        )
         assert await place.ask() == (200, plain)
 
 
-@pytest.mark.parametrize(("method", "target", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)])
+@pytest.mark.parametrize(
+    ("method", "target", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)]
+)
 async def test_there_is_nothing_else(method: str, target: str, status: int) -> None:
     async with exposing() as place:
         assert (await place.ask(method=method, target=target))[0] == status
@@ -98,8 +105,12 @@ async def test_one_address_cannot_take_all_connections() -> None:
         assert (await first.ask(GET))[0] == 200
 
 
-@pytest.mark.parametrize("said", [b"", GET[:10], request(b"a", method="GET", target="/metrics")[:-1]])
-async def test_neighbours_that_ask_nothing_hide_nothing_from_a_scraper_of_their_address(said: bytes) -> None:
+@pytest.mark.parametrize(
+    "said", [b"", GET[:10], request(b"a", method="GET", target="/metrics")[:-1]]
+)
+async def test_neighbours_that_ask_nothing_hide_nothing_from_a_scraper_of_their_address(
+    said: bytes,
+) -> None:
     async with exposing() as place:
         for _ in range(LIMITS.max_connections + 1):
             await (await place.call()).send(said)
@@ -132,7 +143,9 @@ async def test_a_page_that_takes_long_holds_nothing_else_up() -> None:
         assert await scraper.answer() == (200, b"1")
 
 
-async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_given_one_that_was_begun_before() -> None:
+async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_given_one_that_was_begun_before() -> (
+    None
+):
     slow = Slow()
     async with exposing(slow) as place:
         scrapers = [await place.call() for _ in range(6)]
@@ -143,7 +156,10 @@ async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_give
         assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
         scrapers[5].writer.close()  # who leaves takes no one's page along
         slow.going.release(6)
-        assert [await scraper.answer() for scraper in scrapers[:5]] == [(200, b"1"), *[(200, b"2")] * 4]
+        assert [await scraper.answer() for scraper in scrapers[:5]] == [
+            (200, b"1"),
+            *[(200, b"2")] * 4,
+        ]
         assert slow.begun == 2
 
 
@@ -161,7 +177,13 @@ async def test_scrapers_share_a_page_whose_form_they_ask_for_each_in_a_way_of_it
                 "%d/*",
             )
             await scraper.send(
-                request(b"", f"Accept: {odd[n % 4] % n}", f"Accept-Encoding: {n}", method="GET", target="/metrics")
+                request(
+                    b"",
+                    f"Accept: {odd[n % 4] % n}",
+                    f"Accept-Encoding: {n}",
+                    method="GET",
+                    target="/metrics",
+                )
             )
         assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
         slow.going.release(len(scrapers))

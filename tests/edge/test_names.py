@@ -94,7 +94,16 @@ def test_an_origin_is_kept_as_browsers_send_it(origin: str, as_browsers_send_it:
 
 
 @pytest.mark.parametrize(
-    "origin", ["", "app.example", "https://app.example/", "https://a/b", "https://*.a", "null", "https://a@b"]
+    "origin",
+    [
+        "",
+        "app.example",
+        "https://app.example/",
+        "https://a/b",
+        "https://*.a",
+        "null",
+        "https://a@b",
+    ],
 )
 def test_a_setting_that_is_no_origin_is_refused(origin: str) -> None:
     with pytest.raises(ValidationError, match="expected scheme://host"):
@@ -103,7 +112,11 @@ def test_a_setting_that_is_no_origin_is_refused(origin: str) -> None:
 
 @pytest.mark.parametrize(
     ("host", "shown"),
-    [("127.0.0.1", "127.0.0.1:80"), ("models.example", "models.example:80"), ("fe80::1", "[fe80::1]:80")],
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("models.example", "models.example:80"),
+        ("fe80::1", "[fe80::1]:80"),
+    ],
 )
 def test_a_host_and_its_port_stand_as_in_a_url(host: str, shown: str) -> None:
     assert host_port(host, 80) == shown

@@ -39,7 +39,9 @@ def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]]:
 
 
 @pytest.mark.parametrize("wish", WISHES)
-@pytest.mark.parametrize("sent", [request(), request(b"abc"), request(b"a" * 100_000), CHUNKED + b"0\r\n\r\n", CHUNKED])
+@pytest.mark.parametrize(
+    "sent", [request(), request(b"abc"), request(b"a" * 100_000), CHUNKED + b"0\r\n\r\n", CHUNKED]
+)
 async def test_an_application_that_breaks_over_a_head_is_answered(
     listener: Listener, stray: list[object], logged: Callable[[], int], sent: bytes, wish: str
 ) -> None:
@@ -59,7 +61,9 @@ async def test_what_is_whole_before_it_is_answered_before_it(
 
     listener.app.admit = admit  # type: ignore[assignment, method-assign]
     caller = await listener.call()
-    await caller.send(request(b"1") + request(b"2") + request(b"3", target="/broken") + request(b"4"))
+    await caller.send(
+        request(b"1") + request(b"2") + request(b"3", target="/broken") + request(b"4")
+    )
     assert [await caller.answer() for _ in range(2)] == [(200, b"1"), (200, b"2")]
     assert (await caller.answer())[0] == 500
     assert await caller.rest() == b""
@@ -128,7 +132,9 @@ async def test_an_application_that_breaks_over_what_stays_unanswered_harms_no_an
     assert stray == []
 
 
-async def test_an_error_of_the_family_is_no_surprise(listener: Listener, logged: Callable[[], int]) -> None:
+async def test_an_error_of_the_family_is_no_surprise(
+    listener: Listener, logged: Callable[[], int]
+) -> None:
     listener.app.refusal = HeadraceError("said")
     caller = await listener.call()
     assert (await caller.ask(request(b"a")))[0] == 500

@@ -49,7 +49,9 @@ class Taker:
 
     def take(self, whole: Whole) -> None:
         self.budget.give_back(len(whole.body))
-        headers = sorted((name, value) for name, value in whole.exchange.headers.items() if name not in OF_WISH)
+        headers = sorted(
+            (name, value) for name, value in whole.exchange.headers.items() if name not in OF_WISH
+        )
         code = whole.error.code if whole.error else ""
         # The next request may have been read as a body.
         body = whole.body.replace(b"Connection", b"Connectiox").replace(b"Upgrade", b"Upgradx")
@@ -129,11 +131,24 @@ BODIES = st.sampled_from(
 FIRST_LINES = st.builds(
     lambda method, target, version: b"%b %b HTTP/%b\r\n" % (method, target, version),
     st.sampled_from([b"GET", b"POST", b"HEAD", b"OPTIONS", b"CONNECT", b"PUT", b"FOO"]),
-    st.sampled_from([b"/", b"/full", b"/broken", b"*", b"here:443", b"/%zz", b"/" + b"a" * 199, b"/" + b"a" * 200]),
+    st.sampled_from(
+        [
+            b"/",
+            b"/full",
+            b"/broken",
+            b"*",
+            b"here:443",
+            b"/%zz",
+            b"/" + b"a" * 199,
+            b"/" + b"a" * 200,
+        ]
+    ),
     st.sampled_from([b"1.1", b"1.1", b"1.1", b"1.0", b"2.0", b"0.9"]),
 )
 # A request that is right but for the header or two that are added to it is met more often than chance would have it.
-MESSAGES = st.tuples(FIRST_LINES, st.lists(HEADERS, max_size=9).map(lambda more: [b"Host: here", *more]), BODIES)
+MESSAGES = st.tuples(
+    FIRST_LINES, st.lists(HEADERS, max_size=9).map(lambda more: [b"Host: here", *more]), BODIES
+)
 
 
 @settings(max_examples=500, deadline=None)

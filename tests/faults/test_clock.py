@@ -81,7 +81,9 @@ def shot(key: str) -> Shot:
     return Shot("doubler", "/v2/models/doubler/infer", headers, orjson.dumps(body), is_right)
 
 
-async def statuses(url: str, key: str, count: int, jump: Callable[[], None] = lambda: None) -> Sequence[int]:
+async def statuses(
+    url: str, key: str, count: int, jump: Callable[[], None] = lambda: None
+) -> Sequence[int]:
     """What so many requests get, half of them before the clock jumps."""
     one = shot(key)
     found = []
@@ -100,14 +102,21 @@ def test_an_hour_ahead_or_back_fails_no_request_and_refills_no_quota(
     at, keys = keyed
     assert uvloop.run(statuses(at.url, keys["rare"], 2)) == [200, 429]
     for ahead_s in (HOUR_S, 0, -HOUR_S, 0):
-        assert uvloop.run(statuses(at.url, keys["good"], 100, partial(clock.set, ahead_s))) == [200] * 100
+        assert (
+            uvloop.run(statuses(at.url, keys["good"], 100, partial(clock.set, ahead_s)))
+            == [200] * 100
+        )
         brief = 401 if ahead_s == HOUR_S else 200
-        assert uvloop.run(statuses(at.url, keys["brief"], 1)) == [brief], "a key ends when the wall clock says so"
+        assert uvloop.run(statuses(at.url, keys["brief"], 1)) == [brief], (
+            "a key ends when the wall clock says so"
+        )
         assert uvloop.run(statuses(at.url, keys["rare"], 1)) == [429]
 
 
 @pytest.mark.ray
-def test_a_killed_replica_is_replaced_though_the_clock_was_set_back_by_an_hour(tmp_path: Path, clock: Clock) -> None:
+def test_a_killed_replica_is_replaced_though_the_clock_was_set_back_by_an_hour(
+    tmp_path: Path, clock: Clock
+) -> None:
     repository = tmp_path / "repository"
     make_doubler(tmp_path, repository)
     with running_platform("--models", str(repository)) as running:
@@ -115,6 +124,8 @@ def test_a_killed_replica_is_replaced_though_the_clock_was_set_back_by_an_hour(t
         replica = next(p["pid"] for p in running.health()["processes"] if p["role"] == "replica")
         os.kill(replica, signal.SIGKILL)
         one = shot("none is asked for")
-        status, answer = running.ask("POST", one.path, one.body, {**one.headers, "X-Request-Timeout": "90"})
+        status, answer = running.ask(
+            "POST", one.path, one.body, {**one.headers, "X-Request-Timeout": "90"}
+        )
     assert status == 200, answer
     assert one.accepts(answer)

@@ -12,8 +12,8 @@ from tests.faults.conftest import MakeDisk
 from headrace_models.add import add
 from headrace_models.errors import ModelError
 from headrace_models.fetch import Package, fetch
+from headrace_models.publishing import ONNX_FILE, Draft, write_version
 from headrace_models.repository import read_version, scan, verify
-from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
 
 WEIGHTS_BYTES = 64 << 10
 PAGE_BYTES = 4096
@@ -31,7 +31,10 @@ def make_file(folder: Path, factor: float = 2.0) -> Path:
         [numpy_helper.from_array(np.full(width, factor, np.float32), "by")],
     )
     file = folder / "times.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(file))
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        str(file),
+    )
     return file
 
 
@@ -90,7 +93,9 @@ def test_a_repository_that_may_only_be_read_is_served_and_named_when_it_should_b
     with pytest.raises(ModelError) as caught:
         add(file, "times", repository, version="2")
     assert str(caught.value) == f"{repository}: Read-only file system"
-    assert add(file, "times", repository) == repository / "times" / "1", "what is there need not be written"
+    assert add(file, "times", repository) == repository / "times" / "1", (
+        "what is there need not be written"
+    )
     assert [version.spec.name for version in scan(repository)[0]] == ["times"]
 
 

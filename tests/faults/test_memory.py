@@ -14,7 +14,7 @@ from loadtests.apart import HOST, Platform, Replica, platform
 from onnx import TensorProto, helper, numpy_helper
 from tests.bad_inputs.caller import call
 
-from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
+from headrace_models.publishing import ONNX_FILE, Draft, write_version
 
 SPARE_BYTES = 160 << 20
 WIDTH = 256
@@ -69,7 +69,12 @@ def hungry(tmp_path: Path) -> Iterator[Platform]:
 
 def ask(at: Platform, rows: int, length: int) -> str:
     """An error's code; "right" or "wrong"."""
-    tensor = {"name": "x", "datatype": "FP32", "shape": [rows, length], "data": [0.5] * (rows * length)}
+    tensor = {
+        "name": "x",
+        "datatype": "FP32",
+        "shape": [rows, length],
+        "data": [0.5] * (rows * length),
+    }
     body = orjson.dumps({"inputs": [tensor]})
     head = f"POST /v2/models/hungry/infer HTTP/1.1\r\nHost: {HOST}:{at.port}\r\nContent-Length: {len(body)}\r\n\r\n"
     answer = call(at.port, head.encode() + body)
@@ -92,4 +97,6 @@ def test_a_row_without_room_is_told_so_and_harms_nobody(hungry: Platform) -> Non
     found = ask_at_once(hungry, [(1, SHORT)] * 12 + [(1, 10 * LONG)] + [(1, SHORT)] * 12)
     assert found.pop(12) == "out_of_memory"
     assert Counter(found) == {"right": 24}
-    assert ask(hungry, 1, LONG) == ask(hungry, 1, SHORT) == "right", "what has room has it afterwards, too"
+    assert ask(hungry, 1, LONG) == ask(hungry, 1, SHORT) == "right", (
+        "what has room has it afterwards, too"
+    )

@@ -41,7 +41,9 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-@pytest.mark.parametrize("closed", ["closed", "closed/1", "closed/1/model.onnx", "closed/1/model.toml"])
+@pytest.mark.parametrize(
+    "closed", ["closed", "closed/1", "closed/1/model.onnx", "closed/1/model.toml"]
+)
 def test_what_is_closed_to_us_hides_nothing_else(repository: Path, closed: str) -> None:
     path = repository / closed
     mode = path.stat().st_mode
@@ -50,7 +52,8 @@ def test_what_is_closed_to_us_hides_nothing_else(repository: Path, closed: str) 
         with as_nobody():
             found, refused = scan(repository)
             listed = {
-                name: [f.sound is not None for f in versions_of(repository, name)] for name in model_names(repository)
+                name: [f.sound is not None for f in versions_of(repository, name)]
+                for name in model_names(repository)
             }
     finally:
         path.chmod(mode)
@@ -71,5 +74,8 @@ def test_a_repository_that_is_closed_to_us_is_named(repository: Path) -> None:
                 add(repository.parent / "doubler.onnx", "another", repository)
     finally:
         repository.chmod(0o755)
-    assert (found, [refusal.reason for refusal in refused]) == ([], [f"{repository}: Permission denied"])
+    assert (found, [refusal.reason for refusal in refused]) == (
+        [],
+        [f"{repository}: Permission denied"],
+    )
     assert str(caught.value) == f"{repository}: Permission denied"

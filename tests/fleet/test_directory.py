@@ -17,7 +17,7 @@ from headrace.fleet.directory import (
     as_replica,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
-from headrace.fleet.orders import Order, Outcome
+from headrace.fleet.instructions import Order, Outcome
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
@@ -41,21 +41,29 @@ def directory() -> Directory:
     return Directory(["tiny"], gather_s=0)
 
 
-async def report(directory: Directory, process_id: str, role: str, version: str | None = None) -> LogSettings:
+async def report(
+    directory: Directory, process_id: str, role: str, version: str | None = None
+) -> LogSettings:
     process = as_process.dump_json(ProcessEntry(process_id, role, "127.0.0.1:1", 1, "here"))
     entry = (
-        ReplicaEntry(process_id, spec("tiny", version), (), Address("here", "/s", "127.0.0.1", 1), "onnx")
+        ReplicaEntry(
+            process_id, spec("tiny", version), (), Address("here", "/s", "127.0.0.1", 1), "onnx"
+        )
         if (version)
         else None
     )
-    return as_logging.validate_json(await directory.report(process, as_replica.dump_json(entry) if entry else b""))
+    return as_logging.validate_json(
+        await directory.report(process, as_replica.dump_json(entry) if entry else b"")
+    )
 
 
 async def fleet(directory: Directory, revision: int = 0, process_id: str = "") -> Fleet:
     return as_fleet.validate_json(await directory.follow(revision, 60, process_id))
 
 
-async def follower(directory: Directory, process_id: str, role: str = "gateway") -> "asyncio.Task[Fleet]":
+async def follower(
+    directory: Directory, process_id: str, role: str = "gateway"
+) -> "asyncio.Task[Fleet]":
     """A process that has applied what is told by now, and waits for more."""
     await report(directory, process_id, role)
     revision = (await fleet(directory)).revision
@@ -64,7 +72,9 @@ async def follower(directory: Directory, process_id: str, role: str = "gateway")
     return task
 
 
-async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(directory: Directory) -> None:
+async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(
+    directory: Directory,
+) -> None:
     waiting = await follower(directory, "g")
     await report(directory, "r", "replica", "1")
     assert [r.id for r in (await waiting).replicas] == ["r"]
@@ -104,12 +114,16 @@ async def test_a_revision_is_applied_when_every_follower_says_so(directory: Dire
     await _end(*told)
 
 
-async def test_a_follower_that_does_not_say_so_is_waited_for_only_so_long(directory: Directory) -> None:
+async def test_a_follower_that_does_not_say_so_is_waited_for_only_so_long(
+    directory: Directory,
+) -> None:
     await report(directory, "g", "gateway")
     assert not await directory.applied(2, 3)
 
 
-async def test_a_version_is_served_when_its_replica_has_reported_and_the_gateways_know(directory: Directory) -> None:
+async def test_a_version_is_served_when_its_replica_has_reported_and_the_gateways_know(
+    directory: Directory,
+) -> None:
     waiting = await follower(directory, "g")
     served = asyncio.create_task(directory.served("tiny", "2", True, 60))
     await report(directory, "r", "replica", "2")
@@ -139,7 +153,9 @@ async def test_a_replica_is_let_go_when_no_gateway_uses_it_any_more(directory: D
     await _end(told)
 
 
-async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(directory: Directory) -> None:
+async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(
+    directory: Directory,
+) -> None:
     await report(directory, "r", "replica", "1")
     await report(directory, "g", "gateway")
     async with asyncio.timeout(0.1):
@@ -148,7 +164,9 @@ async def test_a_gateway_that_leaves_waits_for_nobody_and_nobody_for_it(director
         await directory.leave("r")
 
 
-async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(directory: Directory) -> None:
+async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(
+    directory: Directory,
+) -> None:
     waiting = await follower(directory, "g")
     await report(directory, "r", "replica", "1")
     waiting = asyncio.create_task(fleet(directory, (await waiting).revision, "g"))
@@ -158,7 +176,9 @@ async def test_a_replica_that_a_gateway_found_ended_is_left_out_at_once(director
     assert (await waiting).replicas == ()
 
 
-async def test_log_settings_reach_followers_at_once_and_the_others_with_their_next_report(directory: Directory) -> None:
+async def test_log_settings_reach_followers_at_once_and_the_others_with_their_next_report(
+    directory: Directory,
+) -> None:
     quiet = LogSettings(log_info=False)
     waiting = await follower(directory, "g")
     changing = asyncio.create_task(directory.set_logging(as_logging.dump_json(quiet)))
@@ -170,17 +190,23 @@ async def test_log_settings_reach_followers_at_once_and_the_others_with_their_ne
     await _end(again)
 
 
-async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(directory: Directory) -> None:
+async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(
+    directory: Directory,
+) -> None:
     taking = asyncio.create_task(directory.take_order("change", 60))
     await asyncio.sleep(0)
     asked = asyncio.create_task(directory.order(as_order.dump_json(Order("unload", "tiny")), 60))
     order = as_order.validate_json(await taking)
     assert (order.kind, order.model) == ("unload", "tiny")
-    await directory.settle_order(order.id, as_outcome.dump_json(Outcome(code="conflict", message="no")))
+    await directory.settle_order(
+        order.id, as_outcome.dump_json(Outcome(code="conflict", message="no"))
+    )
     assert as_outcome.validate_json(await asked).code == "conflict"
 
 
-async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(directory: Directory) -> None:
+async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(
+    directory: Directory,
+) -> None:
     answer = await directory.order(as_order.dump_json(Order("index")), 60)
     assert as_outcome.validate_json(answer).code == "unavailable"
     assert await directory.take_order("look", 0.1) == b""
@@ -196,7 +222,10 @@ async def _end(*tasks: "asyncio.Task[Fleet]") -> None:
 async def start(directory: Directory, process_id: str, pid: int = 1) -> list[str]:
     """Begin to start a replica; the others whose start is open."""
     process = as_process.dump_json(ProcessEntry(process_id, "replica", "", pid, "here"))
-    return [other.id for other in as_processes.validate_json(await directory.begin(process, "tiny", "1"))]
+    return [
+        other.id
+        for other in as_processes.validate_json(await directory.begin(process, "tiny", "1"))
+    ]
 
 
 async def crash(directory: Directory, times: int) -> None:
@@ -212,7 +241,9 @@ async def timed() -> Directory:
     return Directory(["tiny"], gather_s=0, clock=asyncio.get_running_loop().time)
 
 
-async def test_a_start_waits_after_unexpected_ends_and_an_operator_lets_it_go(timed: Directory) -> None:
+async def test_a_start_waits_after_unexpected_ends_and_an_operator_lets_it_go(
+    timed: Directory,
+) -> None:
     loop = asyncio.get_running_loop()
     await crash(timed, 6)
     began_s = loop.time()
@@ -252,7 +283,9 @@ async def test_a_replica_that_leaves_as_it_was_asked_to_is_no_trouble_and_one_th
             await asyncio.sleep(20)
             await report(timed, f"r{n}", "replica", "1")
             await timed.leave(f"r{n}", why)
-        assert [t.reason for t in (await fleet(timed)).troubles] == [f"{why}; 3 times of late"] * bool(why)
+        assert [t.reason for t in (await fleet(timed)).troubles] == [
+            f"{why}; 3 times of late"
+        ] * bool(why)
 
 
 async def test_starts_that_fail_are_trouble_with_the_reason_without_paths(timed: Directory) -> None:
@@ -261,7 +294,9 @@ async def test_starts_that_fail_are_trouble_with_the_reason_without_paths(timed:
         await start(timed, f"r{n}")
         await timed.ended(f"r{n}", "it does not start: /a/b/model.toml:1: no")
         await timed.ended(f"r{n}", "said twice")
-    assert (await fleet(timed)).troubles[0].reason == "it does not start: model.toml:1: no; 3 times of late"
+    assert (await fleet(timed)).troubles[
+        0
+    ].reason == "it does not start: model.toml:1: no; 3 times of late"
 
 
 async def test_who_starts_hears_of_the_others_that_may_have_died_unheard(timed: Directory) -> None:

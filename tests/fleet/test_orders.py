@@ -4,8 +4,15 @@ import asyncio
 
 import pytest
 
-from headrace.errors import DeadlineExceeded, HeadraceError, Overloaded, ShuttingDown, StartFailed, Unavailable
-from headrace.fleet.orders import MAX_WAITING, IndexEntry, Order, Orders, Outcome
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    Overloaded,
+    ShuttingDown,
+    StartFailed,
+    Unavailable,
+)
+from headrace.fleet.instructions import MAX_WAITING, IndexEntry, Order, Orders, Outcome
 
 LOAD, INDEX = Order("load", "m"), Order("index")
 READY = (IndexEntry("m", "1", "READY"),)
@@ -103,7 +110,9 @@ async def test_without_an_operator_orders_are_refused_at_once() -> None:
         await Orders().give(LOAD, 60)
 
 
-async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(orders: Orders) -> None:
+async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(
+    orders: Orders,
+) -> None:
     await give(orders, LOAD)
     order = await taken(orders, LOAD)
     await asyncio.sleep(20)
@@ -113,7 +122,9 @@ async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(ord
         await orders.give(LOAD, 60)
 
 
-async def test_closing_refuses_what_waits_and_what_runs_and_lets_the_operator_go(orders: Orders) -> None:
+async def test_closing_refuses_what_waits_and_what_runs_and_lets_the_operator_go(
+    orders: Orders,
+) -> None:
     running = await give(orders, LOAD)
     order = await taken(orders, LOAD)
     waiting = await give(orders, LOAD)

@@ -4,7 +4,12 @@ import orjson
 import pytest
 
 from headrace.errors import BadJson, BadRequest
-from headrace.fleet.settings import changed_logging, check_tracing, logging_document, tracing_document
+from headrace.fleet.settings import (
+    changed_logging,
+    check_tracing,
+    logging_document,
+    tracing_document,
+)
 from headrace.telemetry.logs import LogSettings
 
 
@@ -51,7 +56,10 @@ def test_a_wrong_setting_is_refused_by_its_name(body: bytes, field: str) -> None
 def test_any_depth_beside_a_null_is_refused(depth: int, opening: str, end: str) -> None:
     for member in ('"log_info":null', '"log_warning":{"a":null}'):
         with pytest.raises(BadRequest):
-            changed_logging(LogSettings(), f'{{{member},"log_file":{opening * depth}null{end * depth}}}'.encode())
+            changed_logging(
+                LogSettings(),
+                f'{{{member},"log_file":{opening * depth}null{end * depth}}}'.encode(),
+            )
 
 
 def test_what_is_no_json_is_refused() -> None:
@@ -66,7 +74,13 @@ def test_tracing_is_off_and_may_be_set_to_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"trace_level": ["TIMESTAMPS"]}', b'{"trace_file": "/tmp/x"}', b'{"trace_rate": 1}', b'{"more": "1"}']
+    "body",
+    [
+        b'{"trace_level": ["TIMESTAMPS"]}',
+        b'{"trace_file": "/tmp/x"}',
+        b'{"trace_rate": 1}',
+        b'{"more": "1"}',
+    ],
 )
 def test_tracing_cannot_be_turned_on(body: bytes) -> None:
     with pytest.raises(BadRequest):

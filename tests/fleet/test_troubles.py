@@ -56,12 +56,18 @@ def test_a_pause_ends_by_itself(troubles: Troubles, clock: Clock) -> None:
     assert troubles.pause_s(KEY) == 0
 
 
-def test_one_or_two_ends_are_no_trouble_more_are_and_the_reason_is_told(troubles: Troubles, clock: Clock) -> None:
+def test_one_or_two_ends_are_no_trouble_more_are_and_the_reason_is_told(
+    troubles: Troubles, clock: Clock
+) -> None:
     crash(troubles, clock, DECLARED_AFTER - 1)
     assert troubles.declared() == ()
     crash(troubles, clock, 1)
     (trouble,) = troubles.declared()
-    assert (trouble.model, trouble.version, trouble.reason) == ("m", "1", f"{CRASH}; 3 times of late")
+    assert (trouble.model, trouble.version, trouble.reason) == (
+        "m",
+        "1",
+        f"{CRASH}; 3 times of late",
+    )
 
 
 def test_trouble_is_over_when_the_version_has_served_soundly_for_minutes_and_not_sooner(
@@ -106,7 +112,9 @@ def test_ends_that_come_together_count_as_one(troubles: Troubles, clock: Clock) 
     assert troubles.declared()
 
 
-def test_a_version_that_always_had_another_replica_is_not_in_trouble(troubles: Troubles, clock: Clock) -> None:
+def test_a_version_that_always_had_another_replica_is_not_in_trouble(
+    troubles: Troubles, clock: Clock
+) -> None:
     for _ in range(10):
         clock.now_s += 20
         troubles.ended(KEY, CRASH, is_down=False)
@@ -114,7 +122,9 @@ def test_a_version_that_always_had_another_replica_is_not_in_trouble(troubles: T
     assert troubles.pause_s(KEY) == MAX_PAUSE_S
 
 
-def test_models_that_are_not_expected_any_more_are_forgotten(troubles: Troubles, clock: Clock) -> None:
+def test_models_that_are_not_expected_any_more_are_forgotten(
+    troubles: Troubles, clock: Clock
+) -> None:
     crash(troubles, clock, 5)
     troubles.keep(["m"])
     assert troubles.declared()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headrace.gateway.wire import Codec
+from headrace.gateway.wire.infer import Codec
 from headrace_models.spec import ModelSpec
 
 __all__ = ["codec"]

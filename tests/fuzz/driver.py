@@ -41,5 +41,7 @@ def _corpus(name: str) -> Path:
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in sorted((SEEDS / name).iterdir()):
         content = seed.read_bytes()
-        (corpus / seed.name).write_bytes(bytes.fromhex(content.decode()) if seed.suffix == ".hex" else content)
+        (corpus / seed.name).write_bytes(
+            bytes.fromhex(content.decode()) if seed.suffix == ".hex" else content
+        )
     return corpus

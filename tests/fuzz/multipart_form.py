@@ -7,7 +7,7 @@ import atheris
 with atheris.instrument_imports(include=["headrace"]):
     from tests.fuzz.driver import fuzz
 
-    _FORM = importlib.import_module("headrace.gateway.multipart")
+    _FORM = importlib.import_module("headrace.gateway.wire.multipart")
 
 
 def read(data: bytes) -> object:

@@ -5,7 +5,7 @@ import atheris
 with atheris.instrument_imports(include=["headrace"]):
     from tests.fuzz.driver import fuzz
 
-    from headrace.gateway.doors import ClassifyBody, EmbeddingsBody, read_json
+    from headrace.gateway.api.doors import ClassifyBody, EmbeddingsBody, read_json
 
 
 def read(data: bytes) -> object:

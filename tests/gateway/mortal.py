@@ -14,8 +14,9 @@ from tests.channel.replicas import TIMES, TOKEN
 
 from headrace.channel import HandedSequence, Health, SequenceKey, serve
 from headrace.channel.frames import Welcome
-from headrace.statistics import Statistics
-from headrace.tensor import Answer, Request, from_array, to_array
+from headrace.inference.request import Answer, Request
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import from_array, to_array
 
 __all__ = ["POISON", "STATUS"]
 

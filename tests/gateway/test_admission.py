@@ -8,9 +8,9 @@ import pytest
 from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange
 from headrace.errors import Overloaded, ShuttingDown
+from headrace.gateway.access import DataPolicy
 from headrace.gateway.admission import Admission, DoorLimits
-from headrace.gateway.routes import ROUTES
-from headrace.gateway.server import DataPolicy
+from headrace.gateway.api.endpoints import ROUTES
 from headrace.keys import KeyRing
 from headrace.keys.key import issue
 from headrace.telemetry.events import Silent
@@ -113,7 +113,9 @@ def test_who_holds_a_place_keeps_it_when_others_come() -> None:
 def test_the_data_port_counts_the_places_of_each_key() -> None:
     admission = Admission(DoorLimits(max_in_flight=4))
     issued = [issue(name, datetime(2030, 1, 1, tzinfo=UTC)) for name in ("ann", "ben")]
-    policy = DataPolicy(admission, Silent(), KeyRing([key for key, _ in issued]), {}, Changes("http"))
+    policy = DataPolicy(
+        admission, Silent(), KeyRing([key for key, _ in issued]), {}, Changes("http")
+    )
 
     def admitted(text: str) -> Exchange:
         exchange = Exchange("GET", {b"authorization": f"Bearer {text}".encode()}, "peer", 1000)
@@ -134,8 +136,12 @@ def test_the_data_port_counts_the_places_of_each_key() -> None:
 SMALL_BYTES = 8 << 10
 
 
-@pytest.mark.parametrize("template", sorted({r.template for r in ROUTES if r.method == "POST" and r.door in SMALL}))
-@pytest.mark.parametrize("own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"])
+@pytest.mark.parametrize(
+    "template", sorted({r.template for r in ROUTES if r.method == "POST" and r.door in SMALL})
+)
+@pytest.mark.parametrize(
+    "own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"]
+)
 def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -> None:
     policy = DataPolicy(Door().admission, Silent(), None, own, Changes("http"))
     for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
@@ -162,7 +168,9 @@ def test_what_drains_lets_nobody_in_but_those_that_have_begun() -> None:
     door.enter()
 
 
-@pytest.mark.parametrize(("held_s", "told_s"), [(0.01, 1), (1.0, 1), (1.5, 2), (7.0, 7), (500.0, 30)])
+@pytest.mark.parametrize(
+    ("held_s", "told_s"), [(0.01, 1), (1.0, 1), (1.5, 2), (7.0, 7), (500.0, 30)]
+)
 def test_a_refused_caller_is_told_how_long_places_are_held(held_s: float, told_s: int) -> None:
     door = Door()
     door.hold(held_s, 3)

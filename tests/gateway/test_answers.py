@@ -17,7 +17,9 @@ from headrace.errors import KINDS, HeadraceError
 from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/doubler/infer"
-BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+BODY = orjson.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 
 def test_each_row_comes_back_doubled_and_in_order(served: Plain) -> None:
-    rows = np.arange(200 * 4, dtype=np.float32).reshape(200, 4)  # more than a batch: split and put together again
+    rows = np.arange(200 * 4, dtype=np.float32).reshape(
+        200, 4
+    )  # more than a batch: split and put together again
     status, answer, headers = served.infer(rows, id="mine")
     assert status == 200
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("doubler", "1", "mine")
@@ -88,7 +92,9 @@ def test_an_error_is_one_sentence_with_its_code_and_the_requests_id(
 
 
 def test_errors_of_embeddings_have_openais_shape(served: Plain) -> None:
-    status, answer, _ = served.ask("POST", "/v1/embeddings", orjson.dumps({"model": "doubler", "input": "x"}))
+    status, answer, _ = served.ask(
+        "POST", "/v1/embeddings", orjson.dumps({"model": "doubler", "input": "x"})
+    )
     assert status == 400
     assert answer["error"]["message"].startswith("model: expected a model that embeds text")
 
@@ -120,7 +126,9 @@ def test_a_long_timeout_is_cut(served: Plain, timeout: str) -> None:
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> None:
     with socket.create_connection(("127.0.0.1", served.port)) as caller:
-        caller.sendall(f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**9}\r\n\r\n".encode())
+        caller.sendall(
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**9}\r\n\r\n".encode()
+        )
         assert caller.recv(65536).startswith(b"HTTP/1.1 413")
 
 
@@ -167,10 +175,13 @@ def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_pat
 
 
 def _leave_one_request(running: Plain) -> None:
-    body = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+    body = orjson.dumps(
+        {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+    )
     with socket.create_connection(("127.0.0.1", running.port)) as caller:
         caller.sendall(
-            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
         )
 
 
@@ -183,4 +194,8 @@ def test_every_error_has_a_status_and_says_nothing_internal(kind: type[HeadraceE
 
 def test_an_error_that_is_not_ours_is_named_to_nobody() -> None:
     body = orjson.loads(problem(KeyError("/secret/path"), "id", "/v2").body)
-    assert body == {"error": "the server failed on this request", "code": "internal", "request_id": "id"}
+    assert body == {
+        "error": "the server failed on this request",
+        "code": "internal",
+        "request_id": "id",
+    }

@@ -13,10 +13,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.plain import EDGE, Gated, Plain, gated_plain, plain
 
-from headrace.gateway.routes import ROUTES
+from headrace.gateway.api.endpoints import ROUTES
 
 INFER = "/v2/models/doubler/infer"
-BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+BODY = orjson.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +92,9 @@ def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> Non
     assert answers(caller, 1)[0][0] == 200
 
 
-def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(caller: socket.socket) -> None:
+def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(
+    caller: socket.socket,
+) -> None:
     head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
     caller.sendall(head.encode() + get("/v2/health/live"))
     received = b""
@@ -113,16 +117,22 @@ def test_an_old_callers_connection_is_closed_after_its_answer(caller: socket.soc
 
 @pytest.mark.parametrize("path", sorted({r.template for r in ROUTES if r.method == "GET"}))
 def test_head_is_get_without_its_body(served: Plain, path: str) -> None:
-    path = path.format(model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css")
+    path = path.format(
+        model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css"
+    )
     status, _, expected = served.ask("GET", path)
     found_status, body, found = served.ask("HEAD", path)
     assert (found_status, body) == (status, b"")
     assert found | {"x-request-id": ""} == expected | {"x-request-id": ""}
 
 
-@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/v2/models/nobody", 404), (INFER, 405)])
+@pytest.mark.parametrize(
+    ("path", "status"), [("/nowhere", 404), ("/v2/models/nobody", 404), (INFER, 405)]
+)
 def test_a_refused_head_has_no_body_either(caller: socket.socket, path: str, status: int) -> None:
-    caller.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() + get("/v2/health/live"))
+    caller.sendall(
+        f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() + get("/v2/health/live")
+    )
     received = b""
     while b'{"live":true}' not in received:
         more = caller.recv(1 << 16)
@@ -140,13 +150,17 @@ def test_a_wrong_verb_is_told_the_right_one(served: Plain) -> None:
 
 
 @pytest.mark.parametrize("field", ["name", "datatype"])
-def test_a_request_that_cannot_be_quoted_is_answered_all_the_same(caller: socket.socket, field: str) -> None:
+def test_a_request_that_cannot_be_quoted_is_answered_all_the_same(
+    caller: socket.socket, field: str
+) -> None:
     tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]} | {field: "?"}
     caller.sendall(post(orjson.dumps({"inputs": [tensor]}).replace(b"?", rb"\ud800")))
     assert answers(caller, 1)[0][0] == 400
 
 
-@pytest.mark.parametrize("body", [rb'{"input":"\ud800","model":"doubler"}', rb'{"input":"x","model":"\ud800"}'])
+@pytest.mark.parametrize(
+    "body", [rb'{"input":"\ud800","model":"doubler"}', rb'{"input":"x","model":"\ud800"}']
+)
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/models/doubler:classify"])
 def test_the_other_doors_refuse_half_a_character_too(served: Plain, path: str, body: bytes) -> None:
     assert 400 <= served.ask("POST", path, body)[0] < 500
@@ -204,7 +218,9 @@ def test_each_request_is_counted_once_with_its_labels(
     before = counted(served)
     served.ask(method, path, body)
     after = counted(served)
-    assert {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key)} == {labels: 1}
+    assert {
+        key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key)
+    } == {labels: 1}
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
@@ -229,7 +245,9 @@ async def test_tritons_asyncio_client_gets_its_answer_and_its_error(served: Plai
     rows = np.ones((2, 4), np.float32)
     asked = InferInput("x", [2, 4], "FP32").set_data_from_numpy(rows)
     async with InferenceServerClient(f"127.0.0.1:{served.port}") as client:
-        np.testing.assert_array_equal((await client.infer("doubler", [asked])).as_numpy("y"), rows * 2)
+        np.testing.assert_array_equal(
+            (await client.infer("doubler", [asked])).as_numpy("y"), rows * 2
+        )
         with pytest.raises(InferenceServerException, match="no such model"):
             await client.infer("nobody", [asked])
 
@@ -279,7 +297,9 @@ def test_a_stopped_gateway_answers_what_is_in_flight(gated: tuple[Plain, Gated])
 def test_a_stopped_replica_answers_what_it_accepted(gated: tuple[Plain, Gated], rows: int) -> None:
     served, model = gated
     found: list[int] = []
-    asking = threading.Thread(target=lambda: found.append(served.infer(np.ones((rows, 4), np.float32))[0]))
+    asking = threading.Thread(
+        target=lambda: found.append(served.infer(np.ones((rows, 4), np.float32))[0])
+    )
     asking.start()
     assert model.entered.wait(5)
     served.replica.stop()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from tests.gateway.towns import spec
 
-from headrace.gateway.digest import digest_of
-from headrace.tensor import Request, SequenceStep, Tensor, from_array
+from headrace.gateway.routing.digest import digest_of
+from headrace.inference.request import Request, SequenceStep
+from headrace.inference.tensor import Tensor, from_array
 
 X, Y = Tensor("x", "UINT8", (2,), b"ab"), Tensor("y", "UINT8", (1,), b"c")
 
@@ -40,20 +41,30 @@ def changed(**members: object) -> Callable[[Request], Request]:
         changed(outputs=[]),
     ],
 )
-async def test_what_the_tensors_depend_on_makes_a_difference(change: Callable[[Request], Request]) -> None:
+async def test_what_the_tensors_depend_on_makes_a_difference(
+    change: Callable[[Request], Request],
+) -> None:
     assert await digest_of(spec(), change(request())) != await digest_of(spec(), request())
 
 
 async def test_what_leaves_the_tensors_as_they_are_makes_none() -> None:
-    other = changed(deadline_s=2.0, priority=7, request_id="r", owner="ann", sequence=SequenceStep("1"))(request())
+    other = changed(
+        deadline_s=2.0, priority=7, request_id="r", owner="ann", sequence=SequenceStep("1")
+    )(request())
     other.inputs = [Tensor("x", "UINT8", (2,), memoryview(bytearray(b"ab"))), Y]
     assert await digest_of(spec(), other) == await digest_of(spec(), request())
 
 
 async def test_models_versions_and_their_files_are_told_apart() -> None:
     one = spec()
-    changes: list[dict[str, object]] = [{"name": "other"}, {"version": "2"}, {"files": {"m.onnx": "1" * 64}}]
-    digests = {await digest_of(one.model_copy(update=change), request()) for change in [{}, *changes]}
+    changes: list[dict[str, object]] = [
+        {"name": "other"},
+        {"version": "2"},
+        {"files": {"m.onnx": "1" * 64}},
+    ]
+    digests = {
+        await digest_of(one.model_copy(update=change), request()) for change in [{}, *changes]
+    }
     assert len(digests) == 4
 
 

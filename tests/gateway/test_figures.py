@@ -71,7 +71,9 @@ class Client:
     ) -> None:
         """One request that must end so; with `pause` half of its body comes later."""
         with self.connect() as caller:
-            head = self.head(method, target, len(body), *headers, version=version, waits=pause is not None)
+            head = self.head(
+                method, target, len(body), *headers, version=version, waits=pause is not None
+            )
             if pause is not None:
                 caller.sendall(head)
                 assert caller.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -98,15 +100,28 @@ class Client:
         return socket.create_connection(("127.0.0.1", self._served.port), timeout=20)
 
     def head(
-        self, method: str, target: str, length: int, *headers: str, version: str = "HTTP/1.1", waits: bool = False
+        self,
+        method: str,
+        target: str,
+        length: int,
+        *headers: str,
+        version: str = "HTTP/1.1",
+        waits: bool = False,
     ) -> bytes:
-        lines = [f"{method} {target} {version}", "Host: localhost", f"Authorization: Bearer {self.key}", *headers]
+        lines = [
+            f"{method} {target} {version}",
+            "Host: localhost",
+            f"Authorization: Bearer {self.key}",
+            *headers,
+        ]
         lines += [f"Content-Length: {length}"] if length else []
         return "\r\n".join([*lines, *(["Expect: 100-continue"] if waits else []), "", ""]).encode()
 
 
 def tensor(value: float) -> bytes:
-    return orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [value] * 4}]})
+    return orjson.dumps(
+        {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [value] * 4}]}
+    )
 
 
 def reset(caller: socket.socket) -> None:
@@ -155,7 +170,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, str, str]) -> Iterator[tuple[Plain, Faulty]]:
+def town(
+    tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, str, str]
+) -> Iterator[tuple[Plain, Faulty]]:
     made: list[Faulty] = []
 
     def load(version: ModelVersion, name: str) -> Backend:
@@ -177,13 +194,27 @@ def mixed(client: Client, limited_key: str) -> None:
     client.ask("/v2/models/doubler", Way("doubler", "metadata", 200, "answered"), method="GET")
     client.ask("/v2/health/live", Way("", "health", 200, "answered"), method="GET")
     client.ask(INFER, Way("doubler", "infer", 400, "caller"), "bad_json", b"{")
-    client.ask("/v2/models/nobody/infer", Way("", "infer", 404, "caller"), "model_not_found", tensor(1))
+    client.ask(
+        "/v2/models/nobody/infer", Way("", "infer", 404, "caller"), "model_not_found", tensor(1)
+    )
     client.ask("/nowhere", Way("", "none", 404, "caller"), "not_found", method="GET")
     client.ask(INFER, Way("", "none", 405, "caller"), "method_not_allowed", method="PUT")
     client.ask(INFER, Way("", "infer", 413, "caller"), "body_too_large", b"1" * 100_001)
-    client.ask(INFER, Way("", "infer", 415, "caller"), "unsupported_media_type", b"1", "Content-Type: text/html")
+    client.ask(
+        INFER,
+        Way("", "infer", 415, "caller"),
+        "unsupported_media_type",
+        b"1",
+        "Content-Type: text/html",
+    )
     client.ask("/v2", Way("", "none", 501, "caller"), "method_not_implemented", method="BREW")
-    client.ask("/v2", Way("", "none", 505, "caller"), "http_version_not_supported", method="GET", version="HTTP/2.0")
+    client.ask(
+        "/v2",
+        Way("", "none", 505, "caller"),
+        "http_version_not_supported",
+        method="GET",
+        version="HTTP/2.0",
+    )
     client.ask(INFER, Way("doubler", "infer", 500, "ours"), "model_error", tensor(POISON))
     key, client.key = client.key, "hr_nobody.nothing"
     client.ask(INFER, Way("", "infer", 401, "caller"), "unauthorized", tensor(1))
@@ -230,7 +261,9 @@ def crowd(client: Client, served: Plain, model: Faulty) -> None:
             client.record(ANSWERED, "", float("inf"))
 
 
-def test_counters_and_buckets_are_what_the_clients_saw(town: tuple[Plain, Faulty], keys: tuple[Path, str, str]) -> None:
+def test_counters_and_buckets_are_what_the_clients_saw(
+    town: tuple[Plain, Faulty], keys: tuple[Path, str, str]
+) -> None:
     served, model = town
     client = Client(served, keys[1])
     client.key = keys[2]
@@ -255,29 +288,50 @@ def test_counters_and_buckets_are_what_the_clients_saw(town: tuple[Plain, Faulty
     after = figures(served)
 
     by_way = {tuple(map(str, way)): len(took_s) for way, took_s in client.took_s.items()}
-    assert grown(before, after, "headrace_requests_total", "model", "door", "code", "outcome") == by_way
-    assert grown(before, after, "headrace_errors_total", "code") == {(code,): n for code, n in client.codes.items()}
+    assert (
+        grown(before, after, "headrace_requests_total", "model", "door", "code", "outcome")
+        == by_way
+    )
+    assert grown(before, after, "headrace_errors_total", "code") == {
+        (code,): n for code, n in client.codes.items()
+    }
     by_outcome: Counter[tuple[str, ...]] = Counter()
     for way, took_s in client.took_s.items():
         by_outcome[way.model, way.door, way.outcome] += len(took_s)
-    assert grown(before, after, "headrace_request_seconds_count", "model", "door", "outcome") == by_outcome
+    assert (
+        grown(before, after, "headrace_request_seconds_count", "model", "door", "outcome")
+        == by_outcome
+    )
     for named in by_outcome:
         took_s = [
-            one for way, all_s in client.took_s.items() if (way.model, way.door, way.outcome) == named for one in all_s
+            one
+            for way, all_s in client.took_s.items()
+            if (way.model, way.door, way.outcome) == named
+            for one in all_s
         ]
         for bound_s in SECONDS:
-            in_time = dict(zip(("model", "door", "outcome", "le"), (*named, str(bound_s)), strict=True))
-            assert of(before, after, "headrace_request_seconds_bucket", in_time) >= sum(s <= bound_s for s in took_s)
+            in_time = dict(
+                zip(("model", "door", "outcome", "le"), (*named, str(bound_s)), strict=True)
+            )
+            assert of(before, after, "headrace_request_seconds_bucket", in_time) >= sum(
+                s <= bound_s for s in took_s
+            )
 
     labels = {"model": "doubler", "door": "predict", "outcome": "answered"}
     assert of(before, after, "headrace_request_seconds_sum", labels) <= sum(client.took_s[slow])
     receipt = {"door": "predict"}
     assert of(before, after, "headrace_receipt_seconds_count", receipt) == 3
-    assert of(before, after, "headrace_receipt_seconds_sum", receipt) >= sum(client.paused_s) >= 3 * PAUSE_S
+    assert (
+        of(before, after, "headrace_receipt_seconds_sum", receipt)
+        >= sum(client.paused_s)
+        >= 3 * PAUSE_S
+    )
     assert of(before, after, "headrace_receipt_seconds_bucket", {**receipt, "le": "1.0"}) == 0
 
     counters = {key for key in after if key[0].endswith("_total")}
-    assert counters == {key for key in before if key[0].endswith("_total")}, "each was there before it counted"
+    assert counters == {key for key in before if key[0].endswith("_total")}, (
+        "each was there before it counted"
+    )
 
 
 def of(before: Figures, after: Figures, name: str, labels: Mapping[str, str]) -> float:

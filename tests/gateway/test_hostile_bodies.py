@@ -7,8 +7,8 @@ import pytest
 
 from headrace.edge.problems import problem
 from headrace.errors import BadRequest, HeadraceError
-from headrace.gateway.wire import Codec, InferBody
-from headrace.tensor import to_array
+from headrace.gateway.wire.infer import Codec, InferBody
+from headrace.inference.tensor import to_array
 from headrace_models.spec import ModelSpec
 
 SURROGATE = r"\ud800"
@@ -103,7 +103,9 @@ def test_what_is_no_integer_of_64_bits_is_refused(element: str) -> None:
     refusal(data=f"[{element},2]", datatype="INT64")
 
 
-@pytest.mark.parametrize(("element", "value"), [("18446744073709551615", 2**64 - 1), ("9223372036854775808", 2**63)])
+@pytest.mark.parametrize(
+    ("element", "value"), [("18446744073709551615", 2**64 - 1), ("9223372036854775808", 2**63)]
+)
 def test_unsigned_integers_of_64_bits_survive(element: str, value: int) -> None:
     assert to_array(decode(f"[{element},0]", datatype="UINT64").inputs[0])[0, 0] == value
 
@@ -114,7 +116,8 @@ def test_what_is_no_unsigned_integer_is_refused(element: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", ["[1],{}", "[1],[],{}", "[],{}", "[],[],{}", "[null],{}", "[NaN],{}", '["a"],{}', "[true],{}"]
+    "rows",
+    ["[1],{}", "[1],[],{}", "[],{}", "[],[],{}", "[null],{}", "[NaN],{}", '["a"],{}', "[true],{}"],
 )
 @pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32", "INT64"])
 def test_what_stands_in_the_place_of_a_row_is_refused(datatype: str, rows: str) -> None:
@@ -154,19 +157,26 @@ def test_a_timeout_in_the_body_is_bounded_as_the_header_is(timeout_us: int) -> N
         decode("[1,2]", rest=f',"parameters":{{"timeout":{timeout_us}}}')
 
 
-@pytest.mark.parametrize("size", ["true", "1.5", '"8"', "-8", "9223372036854775807", "18446744073709551615"])
+@pytest.mark.parametrize(
+    "size", ["true", "1.5", '"8"', "-8", "9223372036854775807", "18446744073709551615"]
+)
 def test_a_binary_size_that_is_none_is_refused(size: str) -> None:
     header = (
-        '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":' + size + "}}]}"
+        '{"inputs":[{"name":"x","datatype":"FP32","shape":[1,2],"parameters":{"binary_data_size":'
+        + size
+        + "}}]}"
     ).encode()
     with pytest.raises(BadRequest):
         codec().decode(header + bytes(8), str(len(header)))
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\0\0\0a" * 3, b"\x01\0\0\0a\x05\0\0\0b"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\x01", b"\xff\xff\xff\xff", b"\x01\0\0\0a" * 3, b"\x01\0\0\0a\x05\0\0\0b"]
+)
 def test_binary_texts_that_do_not_add_up_are_refused(raw: bytes) -> None:
-    header = b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":%d}}]}' % len(
-        raw
+    header = (
+        b'{"inputs":[{"name":"x","datatype":"BYTES","shape":[1,2],"parameters":{"binary_data_size":%d}}]}'
+        % len(raw)
     )
     for _ in range(2):  # the second time the header could be a remembered one
         with pytest.raises(BadRequest):
@@ -183,7 +193,9 @@ def test_a_remembered_header_still_refuses_what_does_not_fit_it() -> None:
             reader.decode(header + tail, length)
 
 
-@pytest.mark.parametrize("rest", [r',"a\u0000b":1', r',"id\u0000":[null]', r',"parameters":{"\u0000":1}'])
+@pytest.mark.parametrize(
+    "rest", [r',"a\u0000b":1', r',"id\u0000":[null]', r',"parameters":{"\u0000":1}']
+)
 def test_a_key_with_a_nul_in_it_is_refused(rest: str) -> None:
     refusal(rest=rest)
 

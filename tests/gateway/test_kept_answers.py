@@ -8,9 +8,13 @@ import orjson
 import pytest
 from tests.plain import Plain, plain
 
-from headrace.gateway.cache import CacheLimits
+from headrace.gateway.routing.response_cache import CacheLimits
 
-BINARY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}]}
+BINARY = {
+    "inputs": [
+        {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}}
+    ]
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,9 @@ def test_every_door_and_form_finds_the_answer_of_another(served: Plain) -> None:
             header + row(2).tobytes(),
             {"Inference-Header-Content-Length": str(len(header))},
         ),
-        served.ask("POST", "/v1/models/doubler:predict", orjson.dumps({"instances": row(2).tolist()})),
+        served.ask(
+            "POST", "/v1/models/doubler:predict", orjson.dumps({"instances": row(2).tolist()})
+        ),
     ]
     assert [status for status, _, _ in found] == [200] * 3
     assert all("cache;desc=hit" in headers["server-timing"] for _, _, headers in found)

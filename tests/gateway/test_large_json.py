@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from tests.gateway.test_hostile_bodies import codec
 
 from headrace.errors import BadJson, BadRequest, NonFiniteInput
-from headrace.gateway import json_lifted
-from headrace.gateway.json_document import LARGE_BYTES, parse
-from headrace.gateway.json_elements import elements
-from headrace.gateway.json_lifted import Lifted, lift, put_back
-from headrace.gateway.json_scan import MAX_DEPTH, MAX_ELEMENTS, scan
-from headrace.tensor import to_array
+from headrace.gateway.json import long_arrays as json_lifted
+from headrace.gateway.json.document import LARGE_BYTES, parse
+from headrace.gateway.json.elements import elements
+from headrace.gateway.json.long_arrays import Lifted, lift, put_back
+from headrace.gateway.json.scan import MAX_DEPTH, MAX_ELEMENTS, scan
+from headrace.inference.tensor import to_array
 
 ROWS = 10_000  # of 4 numbers: beyond LARGE_BYTES as text
 
@@ -86,7 +86,9 @@ def test_one_wrong_element_among_many_is_refused(broken: str, place: int) -> Non
 
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
 @pytest.mark.parametrize("place", [0, 5, 20_000, ROWS * 4 - 1])
-def test_one_that_is_not_finite_is_a_number_among_many_unless_the_model_says_no(token: str, place: int) -> None:
+def test_one_that_is_not_finite_is_a_number_among_many_unless_the_model_says_no(
+    token: str, place: int
+) -> None:
     numbers = ["1"] * (ROWS * 4)
     numbers[place] = token
     text = body("[" + ",".join(numbers) + "]")
@@ -110,7 +112,9 @@ def test_ragged_rows_are_refused() -> None:
         read(body(json.dumps(rows)))
 
 
-@pytest.mark.parametrize("row", ["[]1,2,3,4", "[1],2,3,4", "[1,2,3],4", "[[1],2,3,4]", "[1,[2,3],[],4]"])
+@pytest.mark.parametrize(
+    "row", ["[]1,2,3,4", "[1],2,3,4", "[1,2,3],4", "[[1],2,3,4]", "[1,[2,3],[],4]"]
+)
 @pytest.mark.parametrize("beside", ["1", "NaN"])
 @pytest.mark.parametrize("rows", [1, ROWS])
 def test_a_row_that_is_nested_in_its_own_way_is_refused(row: str, beside: str, rows: int) -> None:
@@ -119,7 +123,9 @@ def test_a_row_that_is_nested_in_its_own_way_is_refused(row: str, beside: str, r
         codec("FP32", (4,)).decode(body("[" + ",".join([*others, row]) + "]", rows=rows), None)
 
 
-@pytest.mark.parametrize("rest", [',"id":"twice"', ',"x":' + "[" * 80 + "]" * 80, ',"x":{' + '"k":1,' * 3 + '"k":2}'])
+@pytest.mark.parametrize(
+    "rest", [',"id":"twice"', ',"x":' + "[" * 80 + "]" * 80, ',"x":{' + '"k":1,' * 3 + '"k":2}']
+)
 def test_what_stands_beside_a_long_array_is_held_to_the_same(rest: str) -> None:
     with pytest.raises(BadJson):
         read(body(json.dumps([1] * (ROWS * 4)), rest=rest))
@@ -138,17 +144,24 @@ def test_nobody_can_name_a_lifted_array() -> None:
 
 
 nested = st.recursive(
-    st.lists(st.integers(-1000, 1000), min_size=1, max_size=6), lambda inner: st.lists(inner, min_size=1, max_size=4)
+    st.lists(st.integers(-1000, 1000), min_size=1, max_size=6),
+    lambda inner: st.lists(inner, min_size=1, max_size=4),
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(nested, st.data())
-def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(value: list[Any], data: st.DataObject) -> None:
+def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(
+    value: list[Any], data: st.DataObject
+) -> None:
     spaces = data.draw(st.sampled_from(["", " ", "\n\t"]))
-    text = json.dumps({'a\\"[': "]\\", "d": value}, separators=(f",{spaces}", f":{spaces}")).encode()
+    text = json.dumps(
+        {'a\\"[': "]\\", "d": value}, separators=(f",{spaces}", f":{spaces}")
+    ).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_lifted, "_LIFT_BYTES", 1)  # a threshold of size, so that short texts are lifted too
+        patch.setattr(
+            json_lifted, "_LIFT_BYTES", 1
+        )  # a threshold of size, so that short texts are lifted too
         skeleton, lifted = lift(text, scan(text))
     restored = put_back(json.loads(skeleton), lifted)
     assert isinstance(restored, dict)
@@ -157,7 +170,9 @@ def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(value: list[A
     try:
         expected = np.array(value)
     except ValueError:
-        if array.is_nested(array.shape):  # then the elements do not fill the shape, which the tensor's reader sees
+        if array.is_nested(
+            array.shape
+        ):  # then the elements do not fill the shape, which the tensor's reader sees
             assert elements(array, "INT64", array.shape, "d").size != math.prod(array.shape)  # type: ignore[union-attr] # no texts
         return
     assert array.is_nested(array.shape)
@@ -165,7 +180,9 @@ def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(value: list[A
     np.testing.assert_array_equal(elements(array, "INT64", expected.shape, "d"), expected.ravel())
 
 
-@pytest.mark.parametrize("text", [b'{"a":"\\\\"}', b'{"a":"\\""}', b'{"a":"\\\\\\"["}', b'{"a":"[[[["}'])
+@pytest.mark.parametrize(
+    "text", [b'{"a":"\\\\"}', b'{"a":"\\""}', b'{"a":"\\\\\\"["}', b'{"a":"[[[["}']
+)
 def test_brackets_in_texts_do_not_count(text: bytes) -> None:
     assert scan(text).depth.max() == 1
 

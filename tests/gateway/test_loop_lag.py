@@ -6,7 +6,7 @@ import pytest
 from loadtests.virtual_time import VirtualTimeLoop
 from prometheus_client import CollectorRegistry
 
-from headrace.gateway.server import watch_loop
+from headrace.gateway.access import watch_loop
 from headrace.telemetry.events import Silent
 from headrace.telemetry.prometheus import PrometheusGateway
 from loadtests import virtual_time

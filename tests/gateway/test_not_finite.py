@@ -11,11 +11,12 @@ import pytest
 from tests.gateway.test_wire import spec
 from tests.plain import Plain, plain
 
-from headrace.gateway.asking import json_response
-from headrace.gateway.cache import CacheLimits
-from headrace.gateway.classification import classes_of
-from headrace.gateway.doors import EmbeddingsBody, classify_results, embeddings
-from headrace.tensor import Answer, Times, from_array, to_array
+from headrace.gateway.api.context import json_response
+from headrace.gateway.api.doors import EmbeddingsBody, classify_results, embeddings
+from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.wire.classification import classes_of
+from headrace.inference.request import Answer, Times
+from headrace.inference.tensor import from_array, to_array
 from headrace_models.spec import DTYPES, OutputSpec
 
 INFER, PREDICT = "/v2/models/doubler/infer", "/v1/models/doubler:predict"
@@ -40,7 +41,12 @@ def ask(served: Plain, path: str, body: str) -> Any:
 
 def ask_binary(served: Plain, row: "np.ndarray") -> tuple[bytes, dict[str, str]]:
     """The bytes of the doubled row, and the answer's headers."""
-    sent = {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": row.nbytes}}
+    sent = {
+        "name": "x",
+        "datatype": "FP32",
+        "shape": [1, 4],
+        "parameters": {"binary_data_size": row.nbytes},
+    }
     header = orjson.dumps({"inputs": [sent], "parameters": {"binary_data_output": True}})
     length = {"Inference-Header-Content-Length": str(len(header))}
     status, body, headers = served.ask("POST", INFER, header + row.tobytes(), length)
@@ -55,14 +61,20 @@ def test_binary_carries_them_as_they_are(served: Plain) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "name"),
     [
-        (INFER, f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP32","data":{TOKENS}}}]}}', "outputs"),
+        (
+            INFER,
+            f'{{"inputs":[{{"name":"x","shape":[1,4],"datatype":"FP32","data":{TOKENS}}}]}}',
+            "outputs",
+        ),
         (PREDICT, f'{{"instances":[{TOKENS}]}}', "predictions"),
         (PREDICT, f'{{"instances":[{{"x":{TOKENS}}}]}}', "predictions"),
         (PREDICT, f'{{"inputs":{{"x":[{TOKENS}]}}}}', "outputs"),
         ("/v2/models/doubler/generate", f'{{"x":{TOKENS}}}', "y"),
     ],
 )
-def test_json_reads_them_and_writes_null_at_every_door(served: Plain, path: str, body: str, name: str) -> None:
+def test_json_reads_them_and_writes_null_at_every_door(
+    served: Plain, path: str, body: str, name: str
+) -> None:
     found = ask(served, path, body)[name]
     assert (found[0]["data"] if path == INFER else np.ravel(found).tolist()) == TOLD
 
@@ -75,14 +87,22 @@ def test_a_long_array_may_have_them_anywhere(served: Plain) -> None:
     assert len(body) > 64 << 10
     found = np.array(ask(served, INFER, body)["outputs"][0]["data"], float)
     doubled = rows.astype(np.float32).ravel() * 2
-    np.testing.assert_array_equal(found.astype(np.float32), np.where(np.isfinite(doubled), doubled, np.nan))
+    np.testing.assert_array_equal(
+        found.astype(np.float32), np.where(np.isfinite(doubled), doubled, np.nan)
+    )
 
 
-def test_equal_bytes_are_one_request_to_the_cache_and_other_bits_of_nan_are_another(served: Plain) -> None:
+def test_equal_bytes_are_one_request_to_the_cache_and_other_bits_of_nan_are_another(
+    served: Plain,
+) -> None:
     bits = np.array([[0x7FC00001, 1, 2, 3]], "<u4")
     first, again = (ask_binary(served, bits.view("<f4"))[1] for _ in range(2))
     other = ask_binary(served, (bits + np.array([[1, 0, 0, 0]], "<u4")).view("<f4"))[1]
-    assert ["cache;desc=hit" in headers["server-timing"] for headers in (first, again, other)] == [False, True, False]
+    assert ["cache;desc=hit" in headers["server-timing"] for headers in (first, again, other)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("datatype", FLOATS)
@@ -95,14 +115,20 @@ def test_nan_is_the_last_of_the_classes(datatype: str) -> None:
 
 @pytest.mark.parametrize("activation", ["none", "softmax"])
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-@pytest.mark.parametrize("row", [[np.nan, 1, 3], [np.nan, -np.inf, np.inf], [np.nan] * 3, [-np.inf] * 3])
+@pytest.mark.parametrize(
+    "row", [[np.nan, 1, 3], [np.nan, -np.inf, np.inf], [np.nan] * 3, [-np.inf] * 3]
+)
 def test_classify_orders_by_value_with_nan_last_and_its_score_null(
     activation: str, datatype: str, row: list[float]
 ) -> None:
-    output = OutputSpec.model_validate({"name": "y", "datatype": datatype, "shape": [3], "activation": activation})
+    output = OutputSpec.model_validate(
+        {"name": "y", "datatype": datatype, "shape": [3], "activation": activation}
+    )
     answer = Answer([from_array("y", np.array([row], DTYPES[datatype]))], Times(0, 0, 0, 1))
     (told,) = orjson.loads(orjson.dumps(classify_results(answer, output, 1, ["a", "b", "c"], 3)))
-    places = sorted(range(3), key=lambda n: (np.isnan(row[n]), -row[n] if not np.isnan(row[n]) else 0, n))
+    places = sorted(
+        range(3), key=lambda n: (np.isnan(row[n]), -row[n] if not np.isnan(row[n]) else 0, n)
+    )
     assert [each["index"] for each in told] == places
     assert all(each["score"] is None for each in told if not np.isfinite(row[each["index"]]))
 
@@ -113,5 +139,7 @@ def test_an_embedding_that_is_not_finite_is_null_or_its_bytes() -> None:
 
 
 def embedded(form: Literal["float", "base64"]) -> Any:
-    document = embeddings(ROW, 1, EmbeddingsBody(model="m", input="x", encoding_format=form), spec())
+    document = embeddings(
+        ROW, 1, EmbeddingsBody(model="m", input="x", encoding_format=form), spec()
+    )
     return orjson.loads(json_response(document).body)["data"][0]["embedding"]

@@ -17,7 +17,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 @pytest.fixture
 def client(served: Plain) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0) as client:
+    with openai.OpenAI(
+        base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0
+    ) as client:
         yield client
 
 
@@ -25,7 +27,9 @@ def test_each_model_of_the_list_can_be_retrieved(client: openai.OpenAI) -> None:
     (listed,) = client.models.list().data
     assert (listed.id, listed.object, listed.owned_by) == ("doubler", "model", "headrace")
     found = client.models.retrieve(listed.id)
-    assert {found.id: (found.object, found.created, found.owned_by)} == {"doubler": ("model", 0, "headrace")}
+    assert {found.id: (found.object, found.created, found.owned_by)} == {
+        "doubler": ("model", 0, "headrace")
+    }
 
 
 def test_what_tensorflow_and_kserve_read_is_beside_it(served: Plain) -> None:
@@ -50,7 +54,11 @@ async def test_the_asyncio_client_is_told_in_its_words_too(served: Plain) -> Non
 @pytest.mark.parametrize("agent", ["curl/8", "python-httpx/0.28", "tensorflow", ""])
 def test_all_others_read_a_sentence_at_the_same_path(served: Plain, agent: str) -> None:
     status, document, _ = served.ask("GET", "/v1/models/nobody", headers={"User-Agent": agent})
-    assert (status, document["error"], document["code"]) == (404, "no such model", "model_not_found")
+    assert (status, document["error"], document["code"]) == (
+        404,
+        "no such model",
+        "model_not_found",
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +85,9 @@ def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, shapes
     assert shapes_of(path) == shapes
 
 
-@pytest.mark.parametrize("path", ["/v1/models/nobody:predict", "/v1/models/nobody/versions/1", "/v2/models/nobody"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models/nobody:predict", "/v1/models/nobody/versions/1", "/v2/models/nobody"]
+)
 def test_elsewhere_an_error_is_a_sentence(served: Plain, path: str) -> None:
     method = "POST" if ":" in path else "GET"
     status, document, _ = served.ask(method, path, b"{}" if method == "POST" else b"")

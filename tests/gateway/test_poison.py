@@ -29,7 +29,9 @@ async def mortal(town: Town, unix: Path, rows: int) -> AsyncIterator[asyncio.sub
     try:
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.stdout.readline() == b"listening\n"
-        town.entries.append(ReplicaEntry(unix.name, spec(), (), Address("here", str(unix), "127.0.0.1", 0), "onnx"))
+        town.entries.append(
+            ReplicaEntry(unix.name, spec(), (), Address("here", str(unix), "127.0.0.1", 0), "onnx")
+        )
         town.tell(town.entries)
         await until(lambda: town.is_ready("1", unix.name))
         yield process
@@ -56,10 +58,14 @@ async def outcome(town: Town, number: float) -> float | type[HeadraceError]:
         return type(error)
 
 
-async def test_a_poison_costs_two_processes_and_its_nineteen_neighbours_nothing(town: Town, tmp_path: Path) -> None:
+async def test_a_poison_costs_two_processes_and_its_nineteen_neighbours_nothing(
+    town: Town, tmp_path: Path
+) -> None:
     """Of two replicas with ten requests each one is lost and replaced, then the other, on which the poison is tried."""
     async with AsyncExitStack() as stack:
-        first, second = [await stack.enter_async_context(mortal(town, tmp_path / name, 10)) for name in "ab"]
+        first, second = [
+            await stack.enter_async_context(mortal(town, tmp_path / name, 10)) for name in "ab"
+        ]
         asked = [asyncio.create_task(outcome(town, n)) for n in range(20)]
         lost, other = await first_of(first, second)
         third = await stack.enter_async_context(mortal(town, tmp_path / "c", 1))
@@ -77,7 +83,10 @@ async def first_of(
     one: asyncio.subprocess.Process, two: asyncio.subprocess.Process
 ) -> tuple[asyncio.subprocess.Process, asyncio.subprocess.Process]:
     """The process that ends first, and the other."""
-    waits = {asyncio.create_task(one.wait()): (one, two), asyncio.create_task(two.wait()): (two, one)}
+    waits = {
+        asyncio.create_task(one.wait()): (one, two),
+        asyncio.create_task(two.wait()): (two, one),
+    }
     done, rest = await asyncio.wait(waits, timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
     for task in rest:
         task.cancel()

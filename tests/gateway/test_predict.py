@@ -8,10 +8,10 @@ import pytest
 from tests.plain import make_doubler
 
 from headrace.errors import BadRequest
-from headrace.gateway.json_document import LARGE_BYTES, parse
-from headrace.gateway.predict import infer_document
-from headrace.gateway.wire import Codec
-from headrace.tensor import to_array
+from headrace.gateway.json.document import LARGE_BYTES, parse
+from headrace.gateway.wire.infer import Codec
+from headrace.gateway.wire.predict import infer_document
+from headrace.inference.tensor import to_array
 from headrace_models.repository import scan
 from headrace_models.spec import ModelSpec
 
@@ -45,13 +45,18 @@ def test_rows_by_name_are_stacked_to_the_bit(spec: ModelSpec, length: int) -> No
 
 
 def test_a_long_row_and_a_short_one_are_refused(spec: ModelSpec) -> None:
-    with pytest.raises(BadRequest, match=r"instances\[1\]: expected the shape \[13107\] of the first row, found \[4\]"):
+    with pytest.raises(
+        BadRequest,
+        match=r"instances\[1\]: expected the shape \[13107\] of the first row, found \[4\]",
+    ):
         rows_of(spec, LONG, LONG[:4])
 
 
 @pytest.mark.parametrize("other", ["{}", '{"x":null}', "7", '"a"'])
 @pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32"])
-def test_what_stands_in_the_place_of_a_row_is_refused(spec: ModelSpec, datatype: str, other: str) -> None:
+def test_what_stands_in_the_place_of_a_row_is_refused(
+    spec: ModelSpec, datatype: str, other: str
+) -> None:
     (x,) = spec.inputs
     typed = spec.model_copy(update={"inputs": (x.model_copy(update={"datatype": datatype}),)})
     for rows in ("[null],[]", "[1]", "[true],[]", '["a"]', "[]"):

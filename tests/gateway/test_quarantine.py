@@ -17,9 +17,9 @@ from headrace.errors import (
     ReplicaLost,
     RunStopped,
 )
-from headrace.gateway.quarantine import POISON_S, SUSPECT_S, Quarantine
+from headrace.gateway.routing.quarantine import POISON_S, SUSPECT_S, Quarantine
+from headrace.inference.request import Answer, Request
 from headrace.telemetry.events import Silent
-from headrace.tensor import Answer, Request
 
 SPEC = spec()
 MOST = 10
@@ -66,7 +66,9 @@ class Ward:
             raise fate
         return Answer([], TIMES)
 
-    async def ends(self, asked: Request, fate: HeadraceError | None = None) -> type[HeadraceError] | None:
+    async def ends(
+        self, asked: Request, fate: HeadraceError | None = None
+    ) -> type[HeadraceError] | None:
         """How a request ends; None by an answer."""
         self.fate = fate
         try:
@@ -85,7 +87,9 @@ def ward() -> Ward:
     return Ward()
 
 
-async def test_an_input_that_ended_a_replica_alone_is_refused_and_no_replica_asked(ward: Ward) -> None:
+async def test_an_input_that_ended_a_replica_alone_is_refused_and_no_replica_asked(
+    ward: Ward,
+) -> None:
     await ward.poison(1)
     assert ward.seen == [False, True]
     assert [await ward.ends(request(1)) for _ in range(3)] == [PoisonInput] * 3
@@ -117,7 +121,9 @@ async def test_a_suspicion_ends(ward: Ward) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, InferenceFailed("the model failed")])
-async def test_a_suspect_that_is_answered_is_cleared(ward: Ward, answer: HeadraceError | None) -> None:
+async def test_a_suspect_that_is_answered_is_cleared(
+    ward: Ward, answer: HeadraceError | None
+) -> None:
     await ward.ends(request(1), LOST)
     await ward.ends(request(1), answer)
     await ward.ends(request(1))
@@ -138,7 +144,9 @@ async def test_nothing_is_suspected_where_it_is_known_what_ended_the_replica(war
     assert ward.seen == [False, False]
 
 
-async def test_equal_suspects_are_tried_one_at_a_time_and_one_verdict_is_all_of_theirs(ward: Ward) -> None:
+async def test_equal_suspects_are_tried_one_at_a_time_and_one_verdict_is_all_of_theirs(
+    ward: Ward,
+) -> None:
     """Else many equal requests would end many replicas at once."""
     await ward.ends(request(1), LOST)
     ward.gate.clear()
@@ -222,7 +230,9 @@ async def test_what_is_stopped_once_more_is_not_repeated_for_ever(ward: Ward) ->
     assert ward.seen == [False, True]
 
 
-@pytest.mark.parametrize(("blame", "outcome"), [("certain", PoisonInput), ("possible", None), ("none", None)])
+@pytest.mark.parametrize(
+    ("blame", "outcome"), [("certain", PoisonInput), ("possible", None), ("none", None)]
+)
 async def test_a_verdict_on_what_nobody_waits_for_any_more_counts(
     ward: Ward, blame: Blame, outcome: type[HeadraceError] | None
 ) -> None:

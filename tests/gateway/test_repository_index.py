@@ -21,12 +21,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
         yield running
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b'{"ready": false}', b'{"ready": true}', b'{"ready": null}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b'{"ready": false}', b'{"ready": true}', b'{"ready": null}']
+)
 def test_a_model_that_answers_is_ready(served: Plain, body: bytes) -> None:
     assert served.ask("POST", INDEX, body)[:2] == (200, [READY])
 
 
-@pytest.mark.parametrize("path", [INDEX, "/v2/logging", "/v2/trace/setting", "/v2/systemsharedmemory/unregister"])
+@pytest.mark.parametrize(
+    "path", [INDEX, "/v2/logging", "/v2/trace/setting", "/v2/systemsharedmemory/unregister"]
+)
 def test_a_large_body_is_refused_before_it_is_read(served: Plain, path: str) -> None:
     status, answer, _ = served.ask("POST", path, b'{"x":[' + b"[]," * 3000 + b"[]]}")
     assert (status, answer["code"]) == (413, "body_too_large")
@@ -49,7 +53,10 @@ def test_a_model_in_trouble_is_unavailable_with_the_reason(tmp_path: Path) -> No
 
 
 def test_a_caller_sees_the_models_of_its_key_alone(tmp_path: Path) -> None:
-    issued = {name: issue(name, utc_now(), models=models) for name, models in (("all", ("*",)), ("none", ("other",)))}
+    issued = {
+        name: issue(name, utc_now(), models=models)
+        for name, models in (("all", ("*",)), ("none", ("other",)))
+    }
     for key, _ in issued.values():
         add_key(tmp_path / "keys.json", key)
     with plain(tmp_path, keys=tmp_path / "keys.json") as running:

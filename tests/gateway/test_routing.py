@@ -18,7 +18,7 @@ from headrace.errors import (
     UnknownModel,
     UnknownVersion,
 )
-from headrace.tensor import Request
+from headrace.inference.request import Request
 
 
 async def outcome(asked: "asyncio.Task[float]") -> object:
@@ -50,7 +50,9 @@ async def test_the_newest_ready_version_answers_and_another_may_be_asked_for(tow
     assert len(nine.service.requests) == 2
 
 
-async def test_versions_are_told_when_they_join_and_leave_but_not_when_replicas_do(town: Town) -> None:
+async def test_versions_are_told_when_they_join_and_leave_but_not_when_replicas_do(
+    town: Town,
+) -> None:
     await town.start("1")
     await town.start("1")
     town.tell(town.entries[1:])
@@ -78,7 +80,9 @@ async def test_what_is_not_there_is_told_apart(town: Town) -> None:
     assert town.router.is_ready
 
 
-async def test_a_version_of_the_fleet_whose_only_replica_was_lost_is_not_ready_rather_than_unknown(town: Town) -> None:
+async def test_a_version_of_the_fleet_whose_only_replica_was_lost_is_not_ready_rather_than_unknown(
+    town: Town,
+) -> None:
     await town.start("1")
     two = await town.start("2")
     Path(two.address.unix).unlink()
@@ -156,7 +160,9 @@ async def test_a_replica_that_leaves_the_fleet_still_answers_what_it_accepted(to
     assert [await outcome(a) for a in asked] == [0, 2, 4]
 
 
-async def test_a_replica_that_left_the_fleet_gets_nothing_new_and_its_channel_ends(town: Town) -> None:
+async def test_a_replica_that_left_the_fleet_gets_nothing_new_and_its_channel_ends(
+    town: Town,
+) -> None:
     leaving, staying = await town.start(), await town.start()
     town.tell(town.entries[1:])
     await asyncio.sleep(0)
@@ -170,7 +176,10 @@ async def test_a_request_that_met_a_draining_replica_is_answered_by_another(town
     first, second = await town.start(), await town.start()
     first.service.failure = second.service.failure = None
     for draining, other in ((first, second), (second, first)):
-        draining.service.failure, other.service.failure = ShuttingDown("the model is shutting down", 1), None
+        draining.service.failure, other.service.failure = (
+            ShuttingDown("the model is shutting down", 1),
+            None,
+        )
         asked = [asyncio.create_task(town.ask(request(n))) for n in range(2)]
         assert [await outcome(a) for a in asked] == [0, 2]
 

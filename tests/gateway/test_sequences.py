@@ -18,8 +18,8 @@ from headrace.errors import (
     SequenceUnknown,
     ShuttingDown,
 )
-from headrace.gateway.sequences import Holder, Holders
-from headrace.tensor import Request, SequenceStep
+from headrace.gateway.routing.sequence_table import Holder, Holders
+from headrace.inference.request import Request, SequenceStep
 
 REPLICAS = ("one", "two", "three")
 
@@ -85,7 +85,9 @@ async def test_a_new_replica_takes_no_running_sequence_away(town: Town) -> None:
     assert (len(steps_of(first)), len(steps_of(second))) == (24, 0)
 
 
-async def test_the_state_of_a_lost_replica_is_said_to_be_lost_until_the_sequence_starts_again(town: Town) -> None:
+async def test_the_state_of_a_lost_replica_is_said_to_be_lost_until_the_sequence_starts_again(
+    town: Town,
+) -> None:
     replicas = [await town.start() for _ in range(2)]
     lost = await holder_of(town, replicas, "1")
     town.tell([entry for n, entry in enumerate(town.entries) if n != lost])
@@ -109,7 +111,9 @@ async def test_a_step_whose_replica_goes_is_not_asked_elsewhere(town: Town) -> N
     assert town.events.models == []
 
 
-async def test_a_replica_that_cannot_be_reached_for_a_moment_has_lost_nothing_yet(town: Town) -> None:
+async def test_a_replica_that_cannot_be_reached_for_a_moment_has_lost_nothing_yet(
+    town: Town,
+) -> None:
     replicas = [await town.start() for _ in range(2)]
     away = await holder_of(town, replicas, "1")
     Path(replicas[away].address.unix).rename(Path(replicas[away].address.unix + ".away"))
@@ -143,10 +147,14 @@ def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None
     keys = [str(n) for n in range(300)]
     before = {key: home_of(key, REPLICAS) for key in keys}
     after = {key: home_of(key, REPLICAS[:2]) for key in keys}
-    assert {key for key in keys if after[key] != before[key]} == {key for key in keys if before[key] == "three"}
+    assert {key for key in keys if after[key] != before[key]} == {
+        key for key in keys if before[key] == "three"
+    }
 
 
-async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_that_is_gone(town: Town) -> None:
+async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_that_is_gone(
+    town: Town,
+) -> None:
     """Else another gateway, which still knows the old place, would go on with the old state."""
     replicas = [await town.start() for _ in range(2)]
     away = await holder_of(town, replicas, "1")
@@ -165,7 +173,12 @@ def test_the_longest_unused_sequences_are_forgotten_first() -> None:
     holders = Holders(most=3)
     for name in ("0", "1", "2", "0", "3"):
         holders.hold(name, "one")
-    assert [holders.find(name) for name in "0123"] == [Holder("one"), None, Holder("one"), Holder("one")]
+    assert [holders.find(name) for name in "0123"] == [
+        Holder("one"),
+        None,
+        Holder("one"),
+        Holder("one"),
+    ]
 
 
 def test_a_holder_moves_once_it_is_known_to_be_the_giver_or_not_known_at_all() -> None:
@@ -202,7 +215,9 @@ def says_moved(giver: Running, replicas: list[Running]) -> None:
     giver.channel.say_moved(str(1 - replicas.index(giver)), [SequenceKey("", "1")])
 
 
-async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(town: Town) -> None:
+async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(
+    town: Town,
+) -> None:
     replicas = [await town.start() for _ in range(2)]
     giver, heir = await moved_from(town, replicas, "1")
     early = [asyncio.create_task(town.ask(step(n))) for n in (2, 3)]
@@ -217,7 +232,11 @@ async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was
     giver.service.failure = SequenceMoved("another replica has it")
     giver.service.gate.set()
     assert await asyncio.gather(*early, late) == [4, 6, 8]
-    assert [asked.request_id for asked in heir.service.requests] == ["request-2", "request-3", "request-4"]
+    assert [asked.request_id for asked in heir.service.requests] == [
+        "request-2",
+        "request-3",
+        "request-4",
+    ]
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -246,7 +265,10 @@ async def test_a_start_that_crosses_a_farewell_begins_elsewhere(town: Town) -> N
     replicas = [await town.start() for _ in range(2)]
     for n in range(8):
         draining = replicas[n % 2]
-        draining.service.failure, replicas[1 - n % 2].service.failure = ShuttingDown("it goes away", 1), None
+        draining.service.failure, replicas[1 - n % 2].service.failure = (
+            ShuttingDown("it goes away", 1),
+            None,
+        )
         assert await town.ask(step(n, str(n), starts=True)) == 2 * n
         assert await town.ask(step(1, str(n))) == 2
 

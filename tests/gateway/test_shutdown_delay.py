@@ -35,7 +35,9 @@ def test_a_gateway_that_ends_says_so_for_the_whole_delay_before_it_takes_nothing
         assert runner.run(seen()) == [(False, True), (True, True), (True, True), (True, False)]
 
 
-def test_meanwhile_the_gateway_answers_as_ever_and_its_readiness_alone_says_that_it_ends(tmp_path: Path) -> None:
+def test_meanwhile_the_gateway_answers_as_ever_and_its_readiness_alone_says_that_it_ends(
+    tmp_path: Path,
+) -> None:
     row = np.zeros((1, 4), np.float32)
     with plain(tmp_path, shutdown_delay_s=5.0) as running:
         running.front.stop()

@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.small_models import make_reader
 from tests.plain import Plain, plain
 
-from headrace.gateway.cache import CacheLimits
+from headrace.gateway.routing.response_cache import CacheLimits
 
 SHORT, LONG = "one two", "one two one"
 
@@ -23,7 +23,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 
 def infer(texts: list[str], **more: Any) -> Any:
-    return {"inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}], **more}
+    return {
+        "inputs": [{"name": "text", "shape": [len(texts)], "datatype": "BYTES", "data": texts}],
+        **more,
+    }
 
 
 DOORS: dict[str, Callable[[list[str]], Any]] = {

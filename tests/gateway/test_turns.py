@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from tests.gateway.test_hostile_bodies import codec
 
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest
-from headrace.gateway import json_scan
-from headrace.gateway.doors import (
+from headrace.gateway.api.doors import (
     MAX_ELEMENTS,
     MAX_TEXT_BYTES,
     MAX_TEXTS,
@@ -21,10 +20,12 @@ from headrace.gateway.doors import (
     classify_results,
     read_json,
 )
-from headrace.gateway.json_pieces import json_array, rows_in_pieces
-from headrace.gateway.json_scan import scan
-from headrace.gateway.predict import predictions
-from headrace.tensor import Answer, Tensor, Times, from_array
+from headrace.gateway.json import scan as json_scan
+from headrace.gateway.json.scan import scan
+from headrace.gateway.json.writing import json_array, rows_in_pieces
+from headrace.gateway.wire.predict import predictions
+from headrace.inference.request import Answer, Times
+from headrace.inference.tensor import Tensor, from_array
 from headrace_models.spec import OutputSpec
 
 NO_TIME = Times(0, 0, 0, 1)

@@ -7,12 +7,14 @@ import orjson
 import pytest
 from tests.plain import Plain, plain
 
-from headrace.gateway.routes import ROUTES
+from headrace.gateway.api.endpoints import ROUTES
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 
 INFER = "/v2/models/doubler/infer"
-BODY = orjson.dumps({"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
+BODY = orjson.dumps(
+    {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
+)
 JSON = {"Content-Type": "application/json"}
 EVIL, LISTED = "https://evil.example", "https://app.example"
 ALLOW, CREDENTIALS, EXPOSED = (
@@ -34,7 +36,9 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
     folder = tmp_path_factory.mktemp("opened")
     key, text = issue("shop", utc_now())
     add_key(folder / "keys.json", key)
-    with plain(folder, keys=folder / "keys.json", names=("Models.Example",), origins=(LISTED,)) as running:
+    with plain(
+        folder, keys=folder / "keys.json", names=("Models.Example",), origins=(LISTED,)
+    ) as running:
         (folder / "key").write_text(text)
         yield running
 
@@ -69,7 +73,10 @@ def test_another_name_is_refused_and_told_what_to_set(closed: Plain, path: str) 
 
 
 def test_another_name_is_refused_before_a_key_is_looked_at(opened: Plain) -> None:
-    assert code(opened.ask("GET", "/v1/models", headers={"Host": "evil.example"})) == (421, "misdirected")
+    assert code(opened.ask("GET", "/v1/models", headers={"Host": "evil.example"})) == (
+        421,
+        "misdirected",
+    )
 
 
 def test_a_listed_name_is_served_however_it_is_written(opened: Plain) -> None:
@@ -96,20 +103,29 @@ def test_a_star_is_every_name(for_all: Plain) -> None:
         {"Sec-Fetch-Site": "odd"},
     ],
 )
-def test_a_page_of_another_site_changes_nothing(closed: Plain, path: str, headers: dict[str, str]) -> None:
+def test_a_page_of_another_site_changes_nothing(
+    closed: Plain, path: str, headers: dict[str, str]
+) -> None:
     before = closed.ask("GET", path)[1]
     for body in (b"", b'{"log_verbose_level": 3}'):
         assert code(closed.ask("POST", path, body, {**JSON, **headers})) == (403, "foreign_origin")
     assert closed.ask("GET", path)[1] == before
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
 def test_a_change_is_no_form(closed: Plain, kind: str) -> None:
-    assert code(closed.ask("POST", "/v2/logging", b"{}", {"Content-Type": kind})) == (415, "unsupported_media_type")
+    assert code(closed.ask("POST", "/v2/logging", b"{}", {"Content-Type": kind})) == (
+        415,
+        "unsupported_media_type",
+    )
 
 
 @pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/octet-stream"}])
-def test_what_clients_leave_unsaid_is_taken_from_them_and_from_no_page(closed: Plain, kind: dict[str, str]) -> None:
+def test_what_clients_leave_unsaid_is_taken_from_them_and_from_no_page(
+    closed: Plain, kind: dict[str, str]
+) -> None:
     assert closed.ask("POST", "/v2/logging", b"{}", kind)[0] == 200
     assert closed.ask("POST", "/v2/logging", b"{}", {**kind, "Origin": own(closed)})[0] == 415
     assert closed.ask("POST", "/v2/logging", b"{}", {**kind, "Sec-Fetch-Mode": "cors"})[0] == 415
@@ -123,15 +139,22 @@ def test_the_servers_own_page_changes_what_it_may(closed: Plain) -> None:
 
 def test_a_page_of_another_site_may_ask_but_is_told_that_nothing_is_for_it(closed: Plain) -> None:
     """What changes nothing is answered; without the headers the browser keeps the answer from the page."""
-    status, _, headers = closed.ask("POST", INFER, BODY, {**JSON, "Origin": EVIL, "Sec-Fetch-Site": "cross-site"})
+    status, _, headers = closed.ask(
+        "POST", INFER, BODY, {**JSON, "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
+    )
     assert status == 200
     assert not [name for name in headers if name.startswith("access-control") or name == "vary"]
-    assert code(closed.ask("OPTIONS", INFER, headers={"Origin": LISTED})) == (405, "method_not_allowed")
+    assert code(closed.ask("OPTIONS", INFER, headers={"Origin": LISTED})) == (
+        405,
+        "method_not_allowed",
+    )
 
 
 @pytest.mark.parametrize("template", sorted({route.template for route in ROUTES}))
 def test_a_browser_may_ask_before_a_request_without_a_key(opened: Plain, template: str) -> None:
-    path = template.format(model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css")
+    path = template.format(
+        model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css"
+    )
     status, body, headers = opened.ask(
         "OPTIONS", path, headers={"Origin": LISTED, "Access-Control-Request-Method": "POST"}
     )
@@ -151,9 +174,7 @@ def test_a_browser_may_ask_before_a_request_without_a_key(opened: Plain, templat
     assert int(headers["access-control-max-age"]) > 0
 
 
-FIXED = (
-    "authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
-)
+FIXED = "authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
 # What openai's client for browsers sends, and what a tracing one adds.
 OPENAI = (
     "authorization,content-type,openai-organization,openai-project,traceparent,x-stainless-arch,x-stainless-lang,"
@@ -163,14 +184,24 @@ OPENAI = (
 
 @pytest.mark.parametrize("names", [OPENAI, "x-a", "x-a, x-b", "X!#$%&'*+-.^_`|~9", "x" * 1024])
 def test_a_page_may_send_the_headers_that_it_asks_for(opened: Plain, names: str) -> None:
-    asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names}
+    asked = {
+        "Origin": LISTED,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": names,
+    }
     status, _, headers = opened.ask("OPTIONS", "/v1/embeddings", headers=asked)
     assert (status, headers["access-control-allow-headers"]) == (204, names)
 
 
-@pytest.mark.parametrize("names", ["", "*/*", "x-a,", ",x-a", "x-a,,x-b", "x-a;x-b", "x a", "x-\u00e9", "x" * 1025])
+@pytest.mark.parametrize(
+    "names", ["", "*/*", "x-a,", ",x-a", "x-a,,x-b", "x-a;x-b", "x a", "x-\u00e9", "x" * 1025]
+)
 def test_what_is_no_short_list_of_names_is_not_repeated(opened: Plain, names: str) -> None:
-    asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": names}
+    asked = {
+        "Origin": LISTED,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": names,
+    }
     status, _, headers = opened.ask("OPTIONS", "/v1/embeddings", headers=asked)
     assert (status, headers["access-control-allow-headers"]) == (204, FIXED)
 
@@ -187,7 +218,11 @@ def test_there_is_nothing_to_ask_before_a_path_that_is_not_there(opened: Plain) 
 
 def test_an_origin_that_is_not_listed_may_read_nothing(opened: Plain, key: dict[str, str]) -> None:
     for origin in (EVIL, LISTED.upper(), LISTED + ":444", "null", LISTED + ".evil.example"):
-        for method, path, body in (("OPTIONS", INFER, b""), ("POST", INFER, BODY), ("GET", "/nowhere", b"")):
+        for method, path, body in (
+            ("OPTIONS", INFER, b""),
+            ("POST", INFER, BODY),
+            ("GET", "/nowhere", b""),
+        ):
             headers = opened.ask(method, path, body, {"Origin": origin, **key})[2]
             assert ALLOW not in headers
             assert headers["vary"] == "origin"
@@ -223,12 +258,20 @@ def test_a_listed_origin_reads_that_its_key_is_missing(opened: Plain) -> None:
 def test_a_listed_origin_may_change_what_its_key_may(opened: Plain, key: dict[str, str]) -> None:
     asked = {**JSON, **key, "Origin": LISTED, "Sec-Fetch-Site": "cross-site"}
     assert opened.ask("POST", "/v2/trace/setting", b"{}", asked)[0] == 200
-    assert code(opened.ask("POST", "/v2/trace/setting", b"{}", {**asked, "Origin": EVIL})) == (403, "foreign_origin")
+    assert code(opened.ask("POST", "/v2/trace/setting", b"{}", {**asked, "Origin": EVIL})) == (
+        403,
+        "foreign_origin",
+    )
 
 
-def test_every_page_may_read_where_all_may_but_none_with_credentials_and_none_may_change(for_all: Plain) -> None:
+def test_every_page_may_read_where_all_may_but_none_with_credentials_and_none_may_change(
+    for_all: Plain,
+) -> None:
     _, _, headers = for_all.ask("POST", INFER, BODY, {**JSON, "Origin": EVIL})
     assert headers[ALLOW] == "*"
     assert CREDENTIALS not in headers
     assert for_all.ask("POST", INFER, BODY, {**JSON, "Origin": LISTED})[2][ALLOW] == LISTED
-    assert code(for_all.ask("POST", "/v2/logging", b"{}", {**JSON, "Origin": EVIL})) == (403, "foreign_origin")
+    assert code(for_all.ask("POST", "/v2/logging", b"{}", {**JSON, "Origin": EVIL})) == (
+        403,
+        "foreign_origin",
+    )

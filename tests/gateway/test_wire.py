@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import BadRequest, NonFiniteInput
-from headrace.gateway.wire import Codec, InferBody
-from headrace.tensor import Answer, Times, from_array, to_array
+from headrace.gateway.wire.infer import Codec, InferBody
+from headrace.inference.request import Answer, Times
+from headrace.inference.tensor import from_array, to_array
 from headrace_models.spec import DTYPES, ModelSpec
 
 
@@ -39,11 +40,23 @@ def decode(document: object, the: ModelSpec | None = None) -> InferBody:
     return Codec(the or spec()).decode(orjson.dumps(document), None)
 
 
-def decode_binary(array: np.ndarray, the: ModelSpec, codec: Codec | None = None, **changes: Any) -> InferBody:
+def decode_binary(
+    array: np.ndarray, the: ModelSpec, codec: Codec | None = None, **changes: Any
+) -> InferBody:
     sent = from_array("x", array)
     parameters = {"binary_data_size": len(sent.data)}
     header = orjson.dumps(
-        {"inputs": [{"name": "x", "shape": array.shape, "datatype": sent.datatype, "parameters": parameters} | changes]}
+        {
+            "inputs": [
+                {
+                    "name": "x",
+                    "shape": array.shape,
+                    "datatype": sent.datatype,
+                    "parameters": parameters,
+                }
+                | changes
+            ]
+        }
     )
     return (codec or Codec(the)).decode(header + bytes(sent.data), str(len(header)))
 
@@ -99,29 +112,67 @@ def test_a_remembered_header_does_not_let_nan_past_a_model_of_finite_numbers() -
         ({"inputs": [tensor(datatype="FP64")]}, 'inputs[0].datatype: expected FP32, found "FP64"'),
         ({"inputs": [tensor(shape=[1, 4])]}, "inputs[0].shape: expected 3 axes [n, 2, 2], found 2"),
         ({"inputs": [tensor(shape=[1, 2, 3])]}, "inputs[0].shape: axis 2: expected 2, found 3"),
-        ({"inputs": [tensor(shape=[0, 2, 2])]}, "inputs[0].data: expected 0 elements for shape [0, 2, 2], found 4"),
-        ({"inputs": [tensor(shape=[-1, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
-        ({"inputs": [tensor(shape=[True, 2, 2])]}, "inputs[0].shape: expected an array of integers of 0 or more"),
+        (
+            {"inputs": [tensor(shape=[0, 2, 2])]},
+            "inputs[0].data: expected 0 elements for shape [0, 2, 2], found 4",
+        ),
+        (
+            {"inputs": [tensor(shape=[-1, 2, 2])]},
+            "inputs[0].shape: expected an array of integers of 0 or more",
+        ),
+        (
+            {"inputs": [tensor(shape=[True, 2, 2])]},
+            "inputs[0].shape: expected an array of integers of 0 or more",
+        ),
         ({"inputs": [tensor(shape=[2**62, 2, 2])]}, "inputs[0].shape: the tensor is too large"),
-        ({"inputs": [tensor([1, 2, 3])]}, "inputs[0].data: expected 4 elements for shape [1, 2, 2], found 3"),
+        (
+            {"inputs": [tensor([1, 2, 3])]},
+            "inputs[0].data: expected 4 elements for shape [1, 2, 2], found 3",
+        ),
         ({"inputs": [tensor("text")]}, "inputs[0].data: expected an array, found a string"),
         ({"inputs": [tensor([1, 2, "3", 4])]}, "inputs[0].data[2]: expected numbers only"),
         ({"inputs": [tensor([1, 2, True, 4])]}, "inputs[0].data[2]: expected numbers only"),
         ({"inputs": [tensor([[[1, 2], [3, None]]])]}, "inputs[0].data[3]: expected numbers only"),
-        ({"inputs": [tensor([1, 2, 1e39, 4])]}, "inputs[0].data[2]: a value is out of range for FP32"),
-        ({"inputs": [tensor([1, float("nan"), -1e39, 4])]}, "inputs[0].data[1]: expected numbers only"),
-        ({"inputs": [tensor(None)]}, "inputs[0]: expected data or parameters.binary_data_size, found neither"),
-        ({"inputs": [tensor(parameters={"binary_data_size": 4})]}, "inputs[0]: expected data or parameters.binary"),
+        (
+            {"inputs": [tensor([1, 2, 1e39, 4])]},
+            "inputs[0].data[2]: a value is out of range for FP32",
+        ),
+        (
+            {"inputs": [tensor([1, float("nan"), -1e39, 4])]},
+            "inputs[0].data[1]: expected numbers only",
+        ),
+        (
+            {"inputs": [tensor(None)]},
+            "inputs[0]: expected data or parameters.binary_data_size, found neither",
+        ),
+        (
+            {"inputs": [tensor(parameters={"binary_data_size": 4})]},
+            "inputs[0]: expected data or parameters.binary",
+        ),
         ({"inputs": [tensor(parameters=[])]}, "inputs[0].parameters: expected an object"),
-        ({"inputs": [tensor(parameters={"shared_memory_region": "r"})]}, "inputs[0].parameters: shared memory"),
-        ({"inputs": [tensor()], "outputs": [{"name": "w"}]}, "outputs[0].name: expected one of ['y', 'z']"),
-        ({"inputs": [tensor()], "outputs": [{"name": "y"}] * 2}, 'outputs[1].name: output "y" is asked for twice'),
+        (
+            {"inputs": [tensor(parameters={"shared_memory_region": "r"})]},
+            "inputs[0].parameters: shared memory",
+        ),
+        (
+            {"inputs": [tensor()], "outputs": [{"name": "w"}]},
+            "outputs[0].name: expected one of ['y', 'z']",
+        ),
+        (
+            {"inputs": [tensor()], "outputs": [{"name": "y"}] * 2},
+            'outputs[1].name: output "y" is asked for twice',
+        ),
         ({"inputs": [tensor()], "id": 7}, "id: expected a string"),
-        ({"inputs": [tensor()], "parameters": {"timeout": -1}}, "parameters.timeout: expected an integer"),
+        (
+            {"inputs": [tensor()], "parameters": {"timeout": -1}},
+            "parameters.timeout: expected an integer",
+        ),
         ({"inputs": [tensor()], "parameters": {"sequence_id": 7}}, "parameters.sequence_id"),
     ],
 )
-def test_a_wrong_request_is_refused_with_its_field_expected_and_found(document: object, says: str) -> None:
+def test_a_wrong_request_is_refused_with_its_field_expected_and_found(
+    document: object, says: str
+) -> None:
     with pytest.raises(BadRequest) as refused:
         decode(document)
     assert refused.value.message.startswith(says)
@@ -134,7 +185,8 @@ def test_an_integer_out_of_its_range_is_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("datatype", "largest", "beyond"), [("FP16", 65504.0, 1e5), ("BF16", 3.3895313892515355e38, 3.4e38)]
+    ("datatype", "largest", "beyond"),
+    [("FP16", 65504.0, 1e5), ("BF16", 3.3895313892515355e38, 3.4e38)],
 )
 def test_floats_of_two_bytes_are_numbers_in_json_and_keep_their_range(
     datatype: str, largest: float, beyond: float
@@ -154,7 +206,9 @@ IDS = [{"name": "x", "datatype": "INT64", "shape": [2, 2], "minimum": 0, "maximu
 
 
 @pytest.mark.parametrize("wrong", [-1, 10, 2**62, -(2**63)])
-def test_an_integer_outside_what_a_model_can_look_up_is_refused_in_json_and_in_binary(wrong: int) -> None:
+def test_an_integer_outside_what_a_model_can_look_up_is_refused_in_json_and_in_binary(
+    wrong: int,
+) -> None:
     the = spec(inputs=IDS)
     codec, says = Codec(the), f"expected values from 0 to 9, found {wrong}$"
     with pytest.raises(BadRequest, match=rf"^inputs\[0\]: {says}"):
@@ -170,7 +224,9 @@ def test_of_several_rows_the_wrong_one_is_named() -> None:
     ids[1, 1, 0] = 10
     says = r"expected values from 0 to 9, found 10 in row 1$"
     with pytest.raises(BadRequest, match=says):
-        decode({"inputs": [tensor(ids.tolist(), shape=[3, 2, 2], datatype="INT64")]}, spec(inputs=IDS))
+        decode(
+            {"inputs": [tensor(ids.tolist(), shape=[3, 2, 2], datatype="INT64")]}, spec(inputs=IDS)
+        )
     with pytest.raises(BadRequest, match=says):
         decode_binary(ids, spec(inputs=IDS))
     floats = np.zeros((3, 2, 2), np.float32)
@@ -181,14 +237,25 @@ def test_of_several_rows_the_wrong_one_is_named() -> None:
 
 def test_a_range_may_have_one_end() -> None:
     the = spec(inputs=[{"name": "x", "datatype": "INT64", "shape": [2, 2], "minimum": 0}])
-    assert to_array(decode({"inputs": [tensor([0, 1, 2, 2**62], datatype="INT64")]}, the).inputs[0]).max() == 2**62
+    assert (
+        to_array(
+            decode({"inputs": [tensor([0, 1, 2, 2**62], datatype="INT64")]}, the).inputs[0]
+        ).max()
+        == 2**62
+    )
     with pytest.raises(BadRequest, match="expected values from 0 to any, found -1"):
         decode({"inputs": [tensor([0, 1, 2, -1], datatype="INT64")]}, the)
 
 
 def reads_text() -> ModelSpec:
     """A model of texts, which are its raw input."""
-    characters = {"kind": "characters", "input": "text", "output": "x", "alphabet": "ab", "max_chars": 9}
+    characters = {
+        "kind": "characters",
+        "input": "text",
+        "output": "x",
+        "alphabet": "ab",
+        "max_chars": 9,
+    }
     return spec(inputs=[{"name": "x", "datatype": "INT64", "shape": [-1]}], preprocess=characters)
 
 
@@ -208,10 +275,15 @@ def test_texts_may_come_as_a_column(data: object) -> None:
         assert (again.shape, bytes(again.data)) == ((2,), packed)
 
 
-@pytest.mark.parametrize("shape", [[2, 2], [2, 0], [1, 2], [2, 1, 1], [], [2, True], [2**62, 1], [-1, 1]])
+@pytest.mark.parametrize(
+    "shape", [[2, 2], [2, 0], [1, 2], [2, 1, 1], [], [2, True], [2**62, 1], [-1, 1]]
+)
 def test_texts_come_in_no_other_shape(shape: list[int]) -> None:
     with pytest.raises(BadRequest, match=r"inputs\[0\]\.shape"):
-        decode({"inputs": [{"name": "text", "datatype": "BYTES", "shape": shape, "data": ["a", "b"]}]}, reads_text())
+        decode(
+            {"inputs": [{"name": "text", "datatype": "BYTES", "shape": shape, "data": ["a", "b"]}]},
+            reads_text(),
+        )
 
 
 STRANGE = [1.0, np.nan, -np.inf, np.inf]
@@ -231,13 +303,19 @@ def test_nan_and_infinity_are_numbers_in_json_and_in_binary(datatype: str) -> No
 
 
 def test_every_bit_of_a_nan_arrives() -> None:
-    sent = np.array([0x7FC00001, 0xFFC00000, 0x7F800001, 0x7F800000], "<u4").view("<f4").reshape(1, 2, 2)
+    sent = (
+        np.array([0x7FC00001, 0xFFC00000, 0x7F800001, 0x7F800000], "<u4")
+        .view("<f4")
+        .reshape(1, 2, 2)
+    )
     assert bytes(decode_binary(sent, spec()).inputs[0].data) == sent.tobytes()
 
 
 @pytest.mark.parametrize("datatype", FLOATS)
 @pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity"])
-def test_a_model_of_finite_numbers_refuses_others_by_the_inputs_place(datatype: str, token: str) -> None:
+def test_a_model_of_finite_numbers_refuses_others_by_the_inputs_place(
+    datatype: str, token: str
+) -> None:
     the = spec(datatype, finite=True)
     with pytest.raises(NonFiniteInput, match=r"^inputs\[0\]: expected finite numbers"):
         Codec(the).decode(strange(datatype, f"1,2,3,{token}"), None)
@@ -246,10 +324,13 @@ def test_a_model_of_finite_numbers_refuses_others_by_the_inputs_place(datatype: 
 
 
 @pytest.mark.parametrize(
-    ("datatype", "number"), [("FP16", "1e5"), ("FP32", "1e40"), ("FP64", "1e400"), ("FP64", "-1e400"), ("BF16", "1e39")]
+    ("datatype", "number"),
+    [("FP16", "1e5"), ("FP32", "1e40"), ("FP64", "1e400"), ("FP64", "-1e400"), ("BF16", "1e39")],
 )
 @pytest.mark.parametrize("beside", ["2", "NaN", "Infinity"])
-def test_a_number_too_large_for_its_datatype_is_no_infinity(datatype: str, number: str, beside: str) -> None:
+def test_a_number_too_large_for_its_datatype_is_no_infinity(
+    datatype: str, number: str, beside: str
+) -> None:
     with pytest.raises(BadRequest, match="out of range"):
         Codec(spec(datatype)).decode(strange(datatype, f"1,{beside},{number},4"), None)
 
@@ -276,7 +357,17 @@ def test_an_answer_that_is_not_finite_is_null_in_json_and_as_it_is_in_binary(dat
 
 
 @pytest.mark.parametrize(
-    "length", ["", "00", "-1", "+5", "abc", "99999999999999999999", "000000000001" + "0" * 5000, "00000000000199"]
+    "length",
+    [
+        "",
+        "00",
+        "-1",
+        "+5",
+        "abc",
+        "99999999999999999999",
+        "000000000001" + "0" * 5000,
+        "00000000000199",
+    ],
 )
 def test_a_header_length_that_is_none_is_refused(length: str) -> None:
     with pytest.raises(BadRequest, match="Inference-Header-Content-Length"):
@@ -284,7 +375,8 @@ def test_a_header_length_that_is_none_is_refused(length: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "says"), [(12, "expected 16"), (20, "4 bytes are missing"), (-1, "expected an integer")]
+    ("size", "says"),
+    [(12, "expected 16"), (20, "4 bytes are missing"), (-1, "expected an integer")],
 )
 def test_binary_sizes_must_fit_the_shape_and_the_body(size: int, says: str) -> None:
     with pytest.raises(BadRequest, match=says):
@@ -301,7 +393,8 @@ def test_outputs_come_in_the_order_and_form_asked_for() -> None:
     outputs = [{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]
     asked = decode({"inputs": [tensor()], "outputs": outputs, "id": "7"})
     answer = Answer(
-        [from_array("z", np.array([5])), from_array("y", np.ones((1, 2, 2), np.float32))], Times(0, 0, 0, 1)
+        [from_array("z", np.array([5])), from_array("y", np.ones((1, 2, 2), np.float32))],
+        Times(0, 0, 0, 1),
     )
     assert asked.outputs == ["z", "y"]
     body, length = Codec(spec()).encode(answer, asked)
@@ -314,7 +407,11 @@ def test_outputs_come_in_the_order_and_form_asked_for() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_request_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
-    body = bytearray(orjson.dumps({"inputs": [tensor()], "outputs": [{"name": "y"}], "parameters": {"timeout": 5}}))
+    body = bytearray(
+        orjson.dumps(
+            {"inputs": [tensor()], "outputs": [{"name": "y"}], "parameters": {"timeout": 5}}
+        )
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(body) - 1))
         if data.draw(st.booleans()):

@@ -9,9 +9,9 @@ from typing import Any
 from tests.channel.replicas import TOKEN, Doubler, Running, doubled, running, until
 
 from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
-from headrace.gateway.routing import Router
+from headrace.gateway.routing.router import Router
+from headrace.inference.request import Request
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
@@ -77,7 +77,9 @@ class Town:
     async def start(self, version: str = "1", service: Doubler | None = None) -> Running:
         """One more replica, which the router has found."""
         replica = await self.launch(version, service)
-        await until(lambda: len(replica.channel.peers) == 1 and self.is_ready(version, self.entries[-1].id))
+        await until(
+            lambda: len(replica.channel.peers) == 1 and self.is_ready(version, self.entries[-1].id)
+        )
         return replica
 
     async def launch(self, version: str = "1", service: Doubler | None = None) -> Running:
@@ -87,7 +89,9 @@ class Town:
         life = await self._stack.enter_async_context(AsyncExitStack())
         replica = await life.enter_async_context(running(home, service))
         self._lives[replica] = life
-        self.entries.append(ReplicaEntry(home.name, self.spec_of(version), (), replica.address, "onnx"))
+        self.entries.append(
+            ReplicaEntry(home.name, self.spec_of(version), (), replica.address, "onnx")
+        )
         self.tell(self.entries)
         return replica
 
@@ -108,7 +112,9 @@ class Town:
 
     def is_ready(self, version: str, entry_id: str) -> bool:
         found = self.router.models().get("tiny", {}).get(version)
-        return found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
+        return (
+            found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
+        )
 
     def tell(
         self,
@@ -117,7 +123,9 @@ class Town:
         troubles: Sequence[Trouble] = (),
     ) -> None:
         self._revision += 1
-        self.router.update(Fleet(self._revision, tuple(models), tuple(entries), (), troubles=tuple(troubles)))
+        self.router.update(
+            Fleet(self._revision, tuple(models), tuple(entries), (), troubles=tuple(troubles))
+        )
 
     async def ask(self, asked: Request, version: str | None = None) -> float:
         return doubled(await self.router.ask(self.router.find("tiny", version), asked))

@@ -63,9 +63,21 @@ def welcome_with(proof: bytes) -> bytes:
         lambda _: struct.pack("<II", 2, 80 << 20),
         lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n",
     ],
-    ids=["no proof", "our own", "an echo", "a guess", "pong", "going away", "long header", "large body", "HTTP"],
+    ids=[
+        "no proof",
+        "our own",
+        "an echo",
+        "a guess",
+        "pong",
+        "going away",
+        "long header",
+        "large body",
+        "HTTP",
+    ],
 )
-async def test_a_gateway_leaves_who_does_not_prove_to_be_the_replica_at_once(tmp_path: Path, answer: Answer) -> None:
+async def test_a_gateway_leaves_who_does_not_prove_to_be_the_replica_at_once(
+    tmp_path: Path, answer: Answer
+) -> None:
     place = tmp_path / "replica.sock"
     async with squatting(place, answer) as squatter:
         with taking(0.0), pytest.raises(NotReady):
@@ -92,7 +104,9 @@ async def test_a_gateway_waits_five_seconds_for_a_welcome(tmp_path: Path, part: 
             await connect(Address("here", str(place), "", 0), "here", TOKEN)
 
 
-async def test_what_a_squatter_is_told_does_not_open_the_replica_that_came_instead(tmp_path: Path) -> None:
+async def test_what_a_squatter_is_told_does_not_open_the_replica_that_came_instead(
+    tmp_path: Path,
+) -> None:
     place = tmp_path / "gone.sock"
     async with squatting(place, lambda _: b"") as squatter:
         with pytest.raises(NotReady):

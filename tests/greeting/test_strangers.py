@@ -68,7 +68,9 @@ async def test_who_has_greeted_stays() -> None:
     assert not wire.is_cut
 
 
-@pytest.mark.parametrize(("header", "body"), [(1025, 0), (2, 1), (1 << 20, 0), (2**32 - 1, 2**32 - 1)])
+@pytest.mark.parametrize(
+    ("header", "body"), [(1025, 0), (2, 1), (1 << 20, 0), (2**32 - 1, 2**32 - 1)]
+)
 async def test_a_strangers_large_frame_is_refused_by_its_prefix(header: int, body: int) -> None:
     wire = Wire(replica())
     wire.hear(struct.pack("<II", header, body))

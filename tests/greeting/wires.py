@@ -6,11 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 from tests.channel.replicas import TOKEN, Doubler
 
+from headrace.channel.frame_stream import FrameStream
 from headrace.channel.frames import Ask, Decoder, Frame, Welcome, encode, metas
 from headrace.channel.greeting import Greeting
 from headrace.channel.server import ChannelServer
-from headrace.channel.stream import FrameStream
-from headrace.tensor import Buffer, from_array
+from headrace.inference.tensor import Buffer, from_array
 
 __all__ = ["PLACE", "Wire", "as_bytes", "replica"]
 
@@ -68,4 +68,7 @@ class Wire(asyncio.Transport):
             await asyncio.sleep(0)
         decoder = Decoder()
         decoder.trust()
-        return [type(frame).__name__ for frame, _ in decoder.feed(self.written)] == ["Welcome", "Reply"]
+        return [type(frame).__name__ for frame, _ in decoder.feed(self.written)] == [
+            "Welcome",
+            "Reply",
+        ]

@@ -12,7 +12,9 @@ from time import monotonic
 import pytest
 from tests.processes import has_ended
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="there is no /proc here"
+)
 
 TIMEOUT_S = 30.0
 # Longer than a process may be stopped.
@@ -21,7 +23,7 @@ WHILE_S = 5.0
 # It answers a line by a line, once it has made sure of its guardian, and begins to be busy at the end of its input.
 GUARDED = """
 import sys
-from headrace.guardian import Guardian
+from headrace.process.guardian import Guardian
 
 guardian = Guardian()
 guardian.keep()
@@ -39,7 +41,9 @@ Guarded = subprocess.Popen[str]
 @pytest.fixture
 def guarded() -> Iterator[Guarded]:
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", GUARDED], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", GUARDED], stdin=pipe, stdout=pipe, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "guarded\n"
         try:
@@ -115,8 +119,12 @@ input()
 
 def test_a_process_whose_parent_has_ended_is_ended() -> None:
     pipe = subprocess.PIPE
-    busy = GUARDED.replace("for line in sys.stdin", "for line in []")  # it does not mind that its input ends
-    with subprocess.Popen([sys.executable, "-c", ORPHANING, busy], stdin=pipe, stdout=pipe, text=True) as parent:
+    busy = GUARDED.replace(
+        "for line in sys.stdin", "for line in []"
+    )  # it does not mind that its input ends
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHANING, busy], stdin=pipe, stdout=pipe, text=True
+    ) as parent:
         assert parent.stdout
         said, pid = parent.stdout.readline().split()
         assert said == "guarded"

@@ -22,10 +22,17 @@ def write_pair(certificate: Path, key: Path, password: bytes | None = None) -> i
         x509.CertificateBuilder(name, name, secret.public_key(), serial)
         .not_valid_before(today - datetime.timedelta(days=1))
         .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .sign(secret, hashes.SHA256())
     )
-    closed = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    closed = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
     certificate.write_bytes(made.public_bytes(pem))
     key.write_bytes(secret.private_bytes(pem, pkcs8, closed))

@@ -30,16 +30,26 @@ def test_a_created_key_is_alone_on_stdout_and_opens(path: Path) -> None:
 
 
 def test_every_option_of_create_is_in_the_key(path: Path) -> None:
-    limits = "--models mail-* --models dga-lstm --rate 2.5 --concurrency 3 --expires-days 90 --admin"
+    limits = (
+        "--models mail-* --models dga-lstm --rate 2.5 --concurrency 3 --expires-days 90 --admin"
+    )
     assert keys("create", "shop", *limits.split(), file=path).exit_code == 0
     (key,) = read_keys(path)
-    assert (key.models, key.rate, key.concurrency, key.admin) == (("mail-*", "dga-lstm"), 2.5, 3, True)
+    assert (key.models, key.rate, key.concurrency, key.admin) == (
+        ("mail-*", "dga-lstm"),
+        2.5,
+        3,
+        True,
+    )
     assert key.expires is not None
     assert (key.expires - key.created).days == 90
 
 
 def test_the_list_shows_every_key_and_no_secret(path: Path) -> None:
-    texts = [keys("create", name, "--models", "v[12]", file=path).stdout.strip() for name in ("shop", "ops")]
+    texts = [
+        keys("create", name, "--models", "v[12]", file=path).stdout.strip()
+        for name in ("shop", "ops")
+    ]
     keys("revoke", texts[0][3:].partition(".")[0], file=path)
     shown = keys("list", file=path).stdout
     lines = shown.splitlines()
@@ -69,7 +79,9 @@ def test_a_revoked_key_is_revoked_in_the_file(path: Path) -> None:
         ["list"],
     ],
 )
-def test_what_cannot_be_done_ends_in_one_line_and_changes_nothing(path: Path, arguments: list[str]) -> None:
+def test_what_cannot_be_done_ends_in_one_line_and_changes_nothing(
+    path: Path, arguments: list[str]
+) -> None:
     done = keys(*arguments, file=path)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("headrace: ")

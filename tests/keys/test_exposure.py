@@ -8,12 +8,12 @@ import pytest
 from pydantic import ValidationError
 from tests.keys.certificates import write_pair
 
+from headrace.commands.preflight import check_exposure
 from headrace.config import AdminSettings, GatewaySettings, Settings
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
-from headrace.ports import check_exposure
 
 LOOPBACK, NETWORK = "127.0.0.1", "0.0.0.0"
 
@@ -49,7 +49,9 @@ def test_loopback_needs_nothing(host: str) -> None:
     assert check_exposure(settings(host, host)) is None
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "10.0.0.1", "models.example", "127.0.0.1.example"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "", "192.0.2.1", "10.0.0.1", "models.example", "127.0.0.1.example"]
+)
 def test_whatever_is_not_loopback_is_a_network(host: str) -> None:
     assert f"the data port on {host} has no keys" in refusal(settings(host))
 
@@ -57,12 +59,24 @@ def test_whatever_is_not_loopback_is_a_network(host: str) -> None:
 @pytest.mark.parametrize(
     ("data", "admin", "has_keys", "has_tls", "lacking"),
     [
-        (NETWORK, LOOPBACK, False, False, ["data port on 0.0.0.0 has no keys (gateway.keys) and no TLS"]),
+        (
+            NETWORK,
+            LOOPBACK,
+            False,
+            False,
+            ["data port on 0.0.0.0 has no keys (gateway.keys) and no TLS"],
+        ),
         (NETWORK, LOOPBACK, True, False, ["data port on 0.0.0.0 has no TLS"]),
         (NETWORK, LOOPBACK, False, True, ["data port on 0.0.0.0 has no keys"]),
         (LOOPBACK, NETWORK, False, False, ["admin port on 0.0.0.0 has no keys"]),
         (LOOPBACK, NETWORK, False, True, ["admin port on 0.0.0.0 has no keys"]),
-        (NETWORK, NETWORK, False, True, ["data port on 0.0.0.0 has no keys", "admin port on 0.0.0.0 has no keys"]),
+        (
+            NETWORK,
+            NETWORK,
+            False,
+            True,
+            ["data port on 0.0.0.0 has no keys", "admin port on 0.0.0.0 has no keys"],
+        ),
         (NETWORK, NETWORK, True, False, ["data port on 0.0.0.0 has no TLS"]),
         (NETWORK, NETWORK, True, True, []),
         (LOOPBACK, NETWORK, True, False, []),
@@ -70,7 +84,13 @@ def test_whatever_is_not_loopback_is_a_network(host: str) -> None:
     ],
 )
 def test_what_is_missing_is_said_in_one_line(
-    keys: dict[str, Any], tls: dict[str, Any], data: str, admin: str, has_keys: bool, has_tls: bool, lacking: list[str]
+    keys: dict[str, Any],
+    tls: dict[str, Any],
+    data: str,
+    admin: str,
+    has_keys: bool,
+    has_tls: bool,
+    lacking: list[str],
 ) -> None:
     given = (keys if has_keys else {}) | (tls if has_tls else {})
     asked = settings(data, admin, **given)
@@ -103,7 +123,9 @@ def test_a_key_file_that_opens_to_nobody_is_refused_whatever_the_address(
         check_exposure(settings(host, keys=path, insecure=True, **tls))
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_whatever_the_address(tls: dict[str, Any]) -> None:
+def test_a_certificate_that_cannot_be_used_is_refused_whatever_the_address(
+    tls: dict[str, Any],
+) -> None:
     tls["tls_key"].chmod(0o644)
     with pytest.raises(StartFailed, match="expected mode 0600"):
         check_exposure(settings(insecure=True, **tls))
@@ -115,7 +137,9 @@ def test_half_of_a_certificate_is_refused(alone: str) -> None:
         GatewaySettings.model_validate({alone: Path("tls.pem")})
 
 
-def test_paths_are_the_same_in_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_the_same_in_every_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert GatewaySettings(keys=Path("keys.json")).keys == tmp_path / "keys.json"
 

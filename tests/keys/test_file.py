@@ -48,7 +48,11 @@ def test_the_file_holds_no_secret_and_is_its_owners_alone(path: Path, make: Make
 
 def test_every_key_is_another(make: Make) -> None:
     headers = [make()[1] for _ in range(100)]
-    assert len({header.partition(".")[0] for header in headers}) == len({h.partition(".")[2] for h in headers}) == 100
+    assert (
+        len({header.partition(".")[0] for header in headers})
+        == len({h.partition(".")[2] for h in headers})
+        == 100
+    )
     assert all(len(header.partition(".")[2]) >= 43 for header in headers)
 
 
@@ -74,7 +78,10 @@ def test_a_revoked_key_stays_and_is_revoked(path: Path, make: Make) -> None:
     add_key(path, key)
     add_key(path, other)
     assert revoke_key(path, key.id).revoked
-    assert [(k.id, k.state(NOW)) for k in read_keys(path)] == [(key.id, "revoked"), (other.id, "valid")]
+    assert [(k.id, k.state(NOW)) for k in read_keys(path)] == [
+        (key.id, "revoked"),
+        (other.id, "valid"),
+    ]
 
 
 def test_an_id_that_is_not_there_cannot_be_revoked(path: Path, make: Make) -> None:
@@ -88,7 +95,8 @@ def test_a_file_that_is_not_its_owners_alone_is_refused(path: Path, make: Make, 
     add_key(path, make()[0])
     path.chmod(mode)
     with pytest.raises(
-        StartFailed, match=f"keys.json: expected mode 0600, or 0440 of a mounted secret, found {mode:04o}; chmod"
+        StartFailed,
+        match=f"keys.json: expected mode 0600, or 0440 of a mounted secret, found {mode:04o}; chmod",
     ):
         read_keys(path)
 
@@ -114,7 +122,9 @@ def test_what_another_user_keeps_for_a_group_is_taken_and_what_its_group_may_wri
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o440])
-def test_who_could_read_the_file_can_read_it_after_a_key_was_made(path: Path, make: Make, mode: int) -> None:
+def test_who_could_read_the_file_can_read_it_after_a_key_was_made(
+    path: Path, make: Make, mode: int
+) -> None:
     add_key(path, make()[0])
     path.chmod(mode)
     group = os.getgroups()[-1] if os.getgroups() else os.getgid()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import StartFailed
-from headrace.own_folder import KEPT_RUNS, begin_run, own_folder
+from headrace.process.own_folder import KEPT_RUNS, begin_run, own_folder
 
 
 def mode(path: Path) -> int:
@@ -50,10 +50,16 @@ def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_the_same_for_every_process_of_a_user(tmp_path: Path) -> None:
-    command = "from headrace.own_folder import own_folder; print(own_folder())"
+    command = "from headrace.process.own_folder import own_folder; print(own_folder())"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = [
-        subprocess.run([sys.executable, "-c", command], env=environment, text=True, capture_output=True, check=True)
+        subprocess.run(
+            [sys.executable, "-c", command],
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
         for _ in range(2)
     ]
     assert len({each.stdout for each in done}) == 1
@@ -74,7 +80,8 @@ def squatted(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 def test_a_folder_that_another_user_made_first_is_refused(squatted: int) -> None:
     with pytest.raises(
-        StartFailed, match=rf"expected a folder of user {squatted}, found a folder of user \d+; remove it"
+        StartFailed,
+        match=rf"expected a folder of user {squatted}, found a folder of user \d+; remove it",
     ):
         own_folder()
 
@@ -99,14 +106,17 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("open_mode", [0o777, 0o770, 0o707, 0o2775])
 @pytest.mark.parametrize("below", [".", "b", "b/c"])
-def test_a_folder_that_others_may_rename_or_one_above_it_is_refused(tmp_path: Path, open_mode: int, below: str) -> None:
+def test_a_folder_that_others_may_rename_or_one_above_it_is_refused(
+    tmp_path: Path, open_mode: int, below: str
+) -> None:
     base = tmp_path / below
     base.mkdir(parents=True, exist_ok=True)
     (tmp_path / "link").symlink_to(base)
     tmp_path.chmod(open_mode)
     for each in (base, tmp_path / "link"):
         with pytest.raises(
-            StartFailed, match=f"^{tmp_path}: .*found mode {open_mode:04o}, where others .*; set TMPDIR"
+            StartFailed,
+            match=f"^{tmp_path}: .*found mode {open_mode:04o}, where others .*; set TMPDIR",
         ):
             own_folder(each)
     assert not list(base.glob("headrace-*"))
@@ -122,7 +132,8 @@ def test_a_folder_in_one_of_another_user_is_refused(
     base.mkdir(parents=True, exist_ok=True)
     belong_to_another(tmp_path, monkeypatch)
     with pytest.raises(
-        StartFailed, match=r"expected a folder of root or of user .* found one of user \d+, where others"
+        StartFailed,
+        match=r"expected a folder of root or of user .* found one of user \d+, where others",
     ):
         own_folder(base)
 
@@ -133,9 +144,14 @@ def test_a_temporary_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("base", ["/tmp", "/var/tmp", f"/scratch/{'long' * 20}"])
-def test_a_path_of_rays_sockets_is_never_too_long(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_of_rays_sockets_is_never_too_long(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tempfile, "tempdir", base)
-    longest = own_folder() / "run-abcdefgh/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+    longest = (
+        own_folder()
+        / "run-abcdefgh/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+    )
     assert len(bytes(longest)) <= 107
 
 
@@ -150,7 +166,9 @@ def test_every_run_has_a_folder_of_its_own_that_is_held(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_of_runs_that_have_ended_the_last_few_stay_and_one_that_goes_on_always_does(tmp_path: Path) -> None:
+def test_of_runs_that_have_ended_the_last_few_stay_and_one_that_goes_on_always_does(
+    tmp_path: Path,
+) -> None:
     goes_on = begin_run(tmp_path)
     ended = [own_folder(tmp_path) / f"run-{n:08}" for n in range(10)]
     for age, run in enumerate(reversed([goes_on, *ended])):
@@ -184,10 +202,13 @@ def test_old_sockets_that_nobody_listens_on_go_and_no_others(tmp_path: Path) -> 
 
 def test_a_run_that_was_killed_is_not_held_any_more(tmp_path: Path) -> None:
     command = (
-        "import os, sys; from pathlib import Path; from headrace.own_folder import begin_run\n"
+        "import os, sys; from pathlib import Path; from headrace.process.own_folder import begin_run\n"
         "begin_run(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     for _ in range(KEPT_RUNS + 2):
-        assert subprocess.run([sys.executable, "-c", command, str(tmp_path)], check=False).returncode == -9
+        assert (
+            subprocess.run([sys.executable, "-c", command, str(tmp_path)], check=False).returncode
+            == -9
+        )
     begin_run(tmp_path)
     assert len(list(own_folder(tmp_path).iterdir())) == KEPT_RUNS + 1

@@ -11,7 +11,7 @@ import pytest
 
 from headrace.config import cluster_address, prepare_ray
 from headrace.errors import StartFailed
-from headrace.own_folder import begin_run
+from headrace.process.own_folder import begin_run
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +27,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     os.environ.update(before)
 
 
-def prepared() -> Path:
+def prepared(warned: list[str] | None = None) -> Path:
+    """The folder of a run for which Ray's environment is ready."""
     run = begin_run()
-    prepare_ray(run)
+    prepare_ray(run, (warned if warned is not None else []).append)
     return run
 
 
@@ -67,12 +68,13 @@ def test_the_operators_token_is_kept() -> None:
     assert "RAY_AUTH_TOKEN_PATH" not in os.environ
 
 
-def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_operators_token_file_is_kept_on_a_lone_node(home: Path) -> None:
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token_file(home / "token", 0o600))
-    run = prepared()
+    warned: list[str] = []
+    run = prepared(warned)
     assert list(run.iterdir()) == []
     assert os.environ["RAY_AUTH_TOKEN_PATH"] == str(home / "token")
-    assert capsys.readouterr().err == ""
+    assert warned == []
 
 
 def test_a_token_file_that_is_gone_is_named(home: Path) -> None:
@@ -84,17 +86,20 @@ def test_a_token_file_that_is_gone_is_named(home: Path) -> None:
 @pytest.mark.parametrize("place", ["named", "default"])
 @pytest.mark.parametrize("open_mode", [0o644, 0o640, 0o604, 0o666])
 def test_a_token_file_of_a_cluster_that_others_could_read_is_closed_and_that_is_said(
-    home: Path, capsys: pytest.CaptureFixture[str], place: str, open_mode: int
+    home: Path, place: str, open_mode: int
 ) -> None:
     os.environ["RAY_ADDRESS"] = "10.0.0.1:6379"
-    path = token_file(home / ".ray" / "auth_token" if place == "default" else home / "token", open_mode)
+    path = token_file(
+        home / ".ray" / "auth_token" if place == "default" else home / "token", open_mode
+    )
     if place == "named":
         os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
-    prepared()
+    warned: list[str] = []
+    prepared(warned)
     assert mode(path) == 0o600
-    assert f"{path} was open to others, and is mode 0600 now" in capsys.readouterr().err
-    prepared()
-    assert capsys.readouterr().err == ""
+    assert [f"{path} was open to others, and is mode 0600 now" in said for said in warned] == [True]
+    prepared(warned)
+    assert len(warned) == 1
 
 
 def not_ours(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
@@ -115,7 +120,7 @@ def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
         StartFailed,
         match=f"mounted: expected mode 0600, or 0440 .*, found 0{open_mode:o}.*: Operation not .*; chmod 440",
     ):
-        prepare_ray(run)
+        prepare_ray(run, print)
 
 
 def test_ones_own_token_file_on_what_cannot_be_written_is_not_called_anothers(
@@ -124,19 +129,29 @@ def test_ones_own_token_file_on_what_cannot_be_written_is_not_called_anothers(
     def read_only(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o644))}
+    os.environ |= {
+        "RAY_ADDRESS": "10.0.0.1:6379",
+        "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o644)),
+    }
     run = begin_run()
     monkeypatch.setattr(os, "chmod", read_only)
-    with pytest.raises(StartFailed, match="cannot be changed here: Read-only file system; chmod 440 it where") as said:
-        prepare_ray(run)
+    with pytest.raises(
+        StartFailed, match="cannot be changed here: Read-only file system; chmod 440 it where"
+    ) as said:
+        prepare_ray(run, print)
     assert "another" not in said.value.message
 
 
-def test_a_secret_that_is_mounted_for_a_group_is_taken(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    os.environ |= {"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o440))}
+def test_a_secret_that_is_mounted_for_a_group_is_taken(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.environ |= {
+        "RAY_ADDRESS": "10.0.0.1:6379",
+        "RAY_AUTH_TOKEN_PATH": str(token_file(home / "mounted", 0o440)),
+    }
     run = begin_run()
     monkeypatch.setattr(os, "chmod", not_ours)
-    prepare_ray(run)
+    prepare_ray(run, print)
 
 
 @pytest.mark.parametrize("name", ["RAY_AUTH_TOKEN", "RAY_AUTH_MODE"])
@@ -148,7 +163,9 @@ def test_a_token_file_that_is_not_used_is_left_alone(home: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("address", ["", "local"])
-def test_what_ray_takes_for_a_node_of_its_own_is_a_lone_node_with_a_secret_of_its_own(address: str) -> None:
+def test_what_ray_takes_for_a_node_of_its_own_is_a_lone_node_with_a_secret_of_its_own(
+    address: str,
+) -> None:
     os.environ["RAY_ADDRESS"] = address
     run = prepared()
     assert cluster_address() is None

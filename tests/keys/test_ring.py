@@ -67,8 +67,13 @@ def test_whatever_is_no_key_gets_the_same_answer(ring: KeyRing, make: Make, wron
     assert refusal(ring, WRONG[wrong](header)) == refusal(KeyRing(()), None)
 
 
-def test_a_revoked_and_an_expired_key_get_the_answer_of_no_key(ring: KeyRing, clocks: Clocks, make: Make) -> None:
-    (revoked, revoked_header), (expiring, expiring_header) = make(), make(expires=NOW + timedelta(days=1))
+def test_a_revoked_and_an_expired_key_get_the_answer_of_no_key(
+    ring: KeyRing, clocks: Clocks, make: Make
+) -> None:
+    (revoked, revoked_header), (expiring, expiring_header) = (
+        make(),
+        make(expires=NOW + timedelta(days=1)),
+    )
     ring.load([revoked.model_copy(update={"revoked": True}), expiring])
     assert ring.authenticate(expiring_header) == expiring
     clocks.date = NOW + timedelta(days=1)
@@ -119,7 +124,9 @@ def test_a_key_may_use_the_models_that_its_patterns_fit(
     assert make(models=models)[0].may_use(model) is allowed
 
 
-def test_a_rate_allows_a_burst_and_then_says_when_to_come_again(ring: KeyRing, clocks: Clocks, make: Make) -> None:
+def test_a_rate_allows_a_burst_and_then_says_when_to_come_again(
+    ring: KeyRing, clocks: Clocks, make: Make
+) -> None:
     key, _ = make(rate=4.0)
     ring.load([key])
     assert [is_refused(ring, key) for _ in range(5)] == [False, False, False, False, True]
@@ -164,7 +171,11 @@ def test_one_key_uses_nothing_of_another(ring: KeyRing, make: Make) -> None:
 
 
 def test_what_a_key_has_used_survives_a_reload(ring: KeyRing, make: Make) -> None:
-    (limited, header), (busy, _), (gone, gone_header) = make(rate=1.0), make(concurrency=1), make(concurrency=1)
+    (limited, header), (busy, _), (gone, gone_header) = (
+        make(rate=1.0),
+        make(concurrency=1),
+        make(concurrency=1),
+    )
     ring.load([limited, busy, gone])
     for key in (limited, busy, gone):
         ring.take(key)
@@ -175,7 +186,9 @@ def test_what_a_key_has_used_survives_a_reload(ring: KeyRing, make: Make) -> Non
     assert is_refused(ring, busy)
 
 
-def test_a_key_that_leaves_gives_back_what_it_took_and_may_return(ring: KeyRing, make: Make) -> None:
+def test_a_key_that_leaves_gives_back_what_it_took_and_may_return(
+    ring: KeyRing, make: Make
+) -> None:
     key, header = make(concurrency=1)
     ring.load([key])
     ring.take(key)

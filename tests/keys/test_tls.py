@@ -76,7 +76,9 @@ async def test_half_a_new_pair_leaves_the_old_one_in_place(pair: Pair, tmp_path:
     context = make_context(*pair)
     async with serving(context) as port:
         write_pair(pair.certificate, tmp_path / "not yet there.key")
-        with pytest.raises(StartFailed, match=r"tls\.key: expected the private key of .*tls\.crt, found another's"):
+        with pytest.raises(
+            StartFailed, match=r"tls\.key: expected the private key of .*tls\.crt, found another's"
+        ):
             renew(context, *pair)
         assert (await shake_hands(port, trusted))[0] == serial
 
@@ -114,7 +116,9 @@ def test_nothing_older_than_tls_1_2_is_spoken(pair: Pair) -> None:
 def test_a_key_that_others_can_read_is_refused(pair: Pair) -> None:
     write_pair(*pair)
     pair.key.chmod(0o640)
-    with pytest.raises(StartFailed, match=r"tls\.key: expected mode 0600, or 0440 of a mounted secret, found 0640"):
+    with pytest.raises(
+        StartFailed, match=r"tls\.key: expected mode 0600, or 0440 of a mounted secret, found 0640"
+    ):
         make_context(*pair)
 
 
@@ -135,7 +139,9 @@ def test_what_is_missing_is_named(pair: Pair) -> None:
 
 def test_a_key_with_a_password_and_what_is_no_pem_are_refused(pair: Pair) -> None:
     write_pair(*pair, password=b"closed")
-    with pytest.raises(StartFailed, match="expected a PEM certificate and its private key without a password"):
+    with pytest.raises(
+        StartFailed, match="expected a PEM certificate and its private key without a password"
+    ):
         make_context(*pair)
     write_pair(*pair)
     pair.certificate.write_text("no certificate", encoding="utf-8")

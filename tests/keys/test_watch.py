@@ -44,7 +44,11 @@ def test_keys_come_and_go_within_five_seconds(tmp_path: Path, ring: KeyRing, mak
     async def program() -> list[tuple[bool, bool]]:
         states = []
         async with followed(ring, path):
-            for change in (lambda: None, lambda: add_key(path, second), lambda: revoke_key(path, first.id)):
+            for change in (
+                lambda: None,
+                lambda: add_key(path, second),
+                lambda: revoke_key(path, first.id),
+            ):
                 change()
                 await asyncio.sleep(WITHIN_S)
                 states.append((opens(ring, first_header), opens(ring, second_header)))
@@ -67,7 +71,11 @@ def gone(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [broken, shared, gone])
 def test_a_file_that_is_spoilt_is_told_once_and_the_old_keys_stay(
-    tmp_path: Path, ring: KeyRing, make: Make, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    ring: KeyRing,
+    make: Make,
+    spoil: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     path = tmp_path / "keys.json"
     (key, header), (late, late_header) = make(), make()

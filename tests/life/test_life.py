@@ -21,8 +21,8 @@ LOST = "headrace: Ray's node is lost: the head is gone; draining, to end with ex
 PLATFORM = """
 import os, resource, subprocess, sys, threading, time
 from pathlib import Path
-from headrace.life import Life
-from headrace.terminal import divert, err
+from headrace.commands.life import Life
+from headrace.commands.terminal import divert, err
 
 folder, stubborn = Path(sys.argv[1]), sys.argv[2] == "stubborn"
 now_s = [0.0]
@@ -130,7 +130,9 @@ def until(is_so: Callable[[], bool]) -> None:
 def living(folder: Path, kind: str, *way: str, under: Sequence[str] = ()) -> Iterator[Platform]:
     pipe = subprocess.PIPE
     command = [*under, sys.executable, "-c", DEAF + PLATFORM, str(folder), kind, *way]
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    ) as process:
         try:
             yield Platform(process, folder)
         finally:
@@ -141,14 +143,18 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_ends_a_start_at_once_with_all_that_it_started(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_a_start_at_once_with_all_that_it_started(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with living(tmp_path, "stubborn") as platform:
         platform.tell(number)
         assert platform.end() == (128 + number, "headrace: ended before it was ready\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_ends_a_platform_that_serves_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_first_signal_ends_a_platform_that_serves_in_order(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     with living(tmp_path, "lone") as platform:
         platform.order("serve")
         platform.tell(number)
@@ -156,8 +162,12 @@ def test_the_first_signal_ends_a_platform_that_serves_in_order(tmp_path: Path, n
         assert platform.end() == (0, "")
 
 
-@pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")])
-def test_the_second_signal_ends_it_at_once_whatever_it_waits_for(tmp_path: Path, first: str, second: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")]
+)
+def test_the_second_signal_ends_it_at_once_whatever_it_waits_for(
+    tmp_path: Path, first: str, second: str
+) -> None:
     with living(tmp_path, "stubborn") as platform:
         platform.order("serve")
         platform.tell(signal.Signals[first])
@@ -168,7 +178,9 @@ def test_the_second_signal_ends_it_at_once_whatever_it_waits_for(tmp_path: Path,
 
 
 @pytest.mark.parametrize(("first", "second"), [("SIGTERM", "SIGTERM"), ("SIGINT", "SIGTERM")])
-def test_one_wish_that_comes_as_several_signals_is_one(tmp_path: Path, first: str, second: str) -> None:
+def test_one_wish_that_comes_as_several_signals_is_one(
+    tmp_path: Path, first: str, second: str
+) -> None:
     with living(tmp_path, "stubborn") as platform:
         platform.order("serve")
         for number in (first, second, first, second):
@@ -179,7 +191,9 @@ def test_one_wish_that_comes_as_several_signals_is_one(tmp_path: Path, first: st
         assert platform.end() == (130, "headrace: ended at once\n")
 
 
-def test_a_terminal_that_is_closed_ends_it_in_order_and_its_processes_last_as_long(tmp_path: Path) -> None:
+def test_a_terminal_that_is_closed_ends_it_in_order_and_its_processes_last_as_long(
+    tmp_path: Path,
+) -> None:
     with living(tmp_path, "lone") as platform:
         platform.order("serve")
         masks = Path(f"/proc/{platform.child}/status").read_text(encoding="utf-8")
@@ -248,7 +262,9 @@ def test_on_a_cluster_a_start_is_undone_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("is_serving", [True, False])
-def test_a_lost_node_ends_it_with_a_line_and_a_code_of_its_own(tmp_path: Path, is_serving: bool) -> None:
+def test_a_lost_node_ends_it_with_a_line_and_a_code_of_its_own(
+    tmp_path: Path, is_serving: bool
+) -> None:
     with living(tmp_path, "stubborn") as platform:
         if is_serving:
             platform.order("serve")

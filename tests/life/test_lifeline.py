@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.lifeline import Lifeline, hold
+from headrace.process.lifeline import Lifeline, hold
 
 SOON_S = 30.0
 
@@ -46,7 +46,9 @@ async def gateways(path: Path, count: int) -> list[Gateway]:
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
-async def test_the_end_waits_until_every_gateway_has_drained(lifeline: Lifeline, path: Path, is_kept: bool) -> None:
+async def test_the_end_waits_until_every_gateway_has_drained(
+    lifeline: Lifeline, path: Path, is_kept: bool
+) -> None:
     both = await gateways(path, 2)
     if is_kept:
         lifeline.keep()
@@ -67,7 +69,9 @@ async def test_one_that_does_not_drain_in_time_is_counted(lifeline: Lifeline, pa
     await slow.has_drained()
 
 
-async def test_gateways_that_came_and_went_leave_nothing_behind(lifeline: Lifeline, path: Path) -> None:
+async def test_gateways_that_came_and_went_leave_nothing_behind(
+    lifeline: Lifeline, path: Path
+) -> None:
     for _ in range(300):  # more than may wait to be taken up
         with socket.socket(socket.AF_UNIX) as one:
             one.connect(str(path))

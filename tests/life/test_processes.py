@@ -13,9 +13,11 @@ from time import monotonic
 import pytest
 from tests.processes import has_ended, state
 
-from headrace.processes import Vital, descendants, kill_below
+from headrace.process.tree import Vital, descendants, kill_below
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/stat").exists(), reason="there is no /proc here"
+)
 
 SOON_S = 30.0
 # A child with a child of its own, in a session of its own, which both say when they are there.
@@ -32,7 +34,9 @@ Process = subprocess.Popen[str]
 @pytest.fixture
 def parent() -> Iterator[Process]:
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "here\n"
         try:

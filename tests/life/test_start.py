@@ -2,8 +2,8 @@
 
 import pytest
 
+from headrace.commands.serve import start_ray
 from headrace.errors import StartFailed
-from headrace.serve_command import start_ray
 
 
 class Ray:
@@ -17,14 +17,18 @@ class Ray:
     def start(self) -> None:
         self.starts += 1
         if self.starts <= self.failures:
-            raise RuntimeError("The current node timed out during startup.\nThis could happen because ...")
+            raise RuntimeError(
+                "The current node timed out during startup.\nThis could happen because ..."
+            )
 
     def tidy(self) -> None:
         self.tidied += 1
 
 
 @pytest.mark.parametrize("failures", [0, 1])
-def test_ray_that_starts_in_time_or_at_the_second_try_is_used(failures: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_ray_that_starts_in_time_or_at_the_second_try_is_used(
+    failures: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     ray = Ray(failures)
     start_ray(ray.start, ray.tidy, is_ours=True)
     assert (ray.starts, ray.tidied) == (failures + 1, failures)
@@ -32,10 +36,13 @@ def test_ray_that_starts_in_time_or_at_the_second_try_is_used(failures: int, cap
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-def test_ray_that_does_not_start_is_said_in_one_line_and_what_is_not_ours_is_left_alone(is_ours: bool) -> None:
+def test_ray_that_does_not_start_is_said_in_one_line_and_what_is_not_ours_is_left_alone(
+    is_ours: bool,
+) -> None:
     ray = Ray(9)
     with pytest.raises(
-        StartFailed, match=r"^Ray did not start: The current node timed out during startup\. \(.*\.log\)$"
+        StartFailed,
+        match=r"^Ray did not start: The current node timed out during startup\. \(.*\.log\)$",
     ):
         start_ray(ray.start, ray.tidy, is_ours=is_ours)
     assert (ray.starts, ray.tidied) == ((2, 2) if is_ours else (1, 0))

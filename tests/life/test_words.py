@@ -11,7 +11,7 @@ SOON_S = 60.0
 SAYS_AND_GOES_ON = """
 import sys
 from pathlib import Path
-from headrace.terminal import divert, err, out, progress_bar
+from headrace.commands.terminal import divert, err, out, progress_bar
 
 deafen(sys.argv[1])
 divert(Path(sys.argv[2]))
@@ -24,7 +24,7 @@ os._exit(7)
 """
 WARNS = """
 import sys
-from headrace.terminal import err
+from headrace.commands.terminal import err
 
 deafen(sys.argv[1])
 err.print("a warning")
@@ -32,7 +32,7 @@ os._exit(7)
 """
 GIVES = """
 import sys
-from headrace.terminal import out
+from headrace.commands.terminal import out
 
 deafen(sys.argv[1])
 out.print("what was asked for")
@@ -43,7 +43,9 @@ os._exit(7)
 def code(source: str, *arguments: str) -> int:
     quiet = subprocess.DEVNULL
     command = [sys.executable, "-c", DEAF + source, *arguments]
-    return subprocess.run(command, stdout=quiet, stderr=quiet, check=False, timeout=SOON_S).returncode
+    return subprocess.run(
+        command, stdout=quiet, stderr=quiet, check=False, timeout=SOON_S
+    ).returncode
 
 
 @pytest.mark.parametrize("way", WAYS)

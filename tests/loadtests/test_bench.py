@@ -1,7 +1,17 @@
 """The benchmark's reading of wrk, and its table."""
 
 import pytest
-from loadtests.bench import BASELINE, HEADRACE, LIMIT, BenchFailed, Figures, Measured, merge, read_wrk, table_rows
+from loadtests.bench import (
+    BASELINE,
+    HEADRACE,
+    LIMIT,
+    BenchFailed,
+    Figures,
+    Measured,
+    merge,
+    read_wrk,
+    table_rows,
+)
 
 WRK = """\
 Running 3s test @ http://127.0.0.1:8000/v2/models/cnn/infer
@@ -36,7 +46,8 @@ def test_a_run_without_an_answer_is_no_measurement() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"), [("unable to connect to 127.0.0.1:1", "unable to connect"), ("", "no output")]
+    ("text", "reason"),
+    [("unable to connect to 127.0.0.1:1", "unable to connect"), ("", "no output")],
 )
 def test_what_wrk_says_instead_of_figures_is_the_reason(text: str, reason: str) -> None:
     with pytest.raises(BenchFailed, match=reason):
@@ -73,6 +84,8 @@ def test_the_model_alone_has_neither_connections_nor_a_ratio() -> None:
 
 
 def test_two_runs_give_their_mean_half_their_difference_and_the_worse_latency() -> None:
-    (row,) = merge([measured(HEADRACE, 1, 900, p99_s=0.004)], [measured(HEADRACE, 1, 1100, p99_s=0.003)])
+    (row,) = merge(
+        [measured(HEADRACE, 1, 900, p99_s=0.004)], [measured(HEADRACE, 1, 1100, p99_s=0.003)]
+    )
     assert row.figures == Figures(1000.0, 0.001, 0.004)
     assert table_rows([row])[0][3] == "1,000 ± 10%"

@@ -29,7 +29,10 @@ def rows_of(made: Record, folder: Path) -> tuple[tuple[Row, ...], Row, float]:
 
 def test_a_record_becomes_rows_by_name_and_a_total(tmp_path: Path) -> None:
     assert rows_of(record(b=[4.0, 2.0], a=[1.0]), tmp_path) == (
-        (Row("a", 1, 1, 0.0, 1.0, 1.0, 1.0, "wrong answer"), Row("b", 2, 1, 0.05, 2.0, 4.0, 4.0, "wrong answer")),
+        (
+            Row("a", 1, 1, 0.0, 1.0, 1.0, 1.0, "wrong answer"),
+            Row("b", 2, 1, 0.05, 2.0, 4.0, 4.0, "wrong answer"),
+        ),
         Row("all", 3, 2, 0.05, 2.0, 4.0, 4.0, "wrong answer"),
         20.0,
     )
@@ -39,8 +42,12 @@ def test_a_run_without_requests_is_a_total_of_nothing(tmp_path: Path) -> None:
     assert rows_of(Record(), tmp_path) == ((), Row("all", 0, 0, 0.0, 0.0, 0.0, 0.0), 0.0)
 
 
-@pytest.mark.parametrize(("took_ms", "objective_ms"), [(1049.0, 1000), (104.9, 100), (2049.0, 2000), (1000.001, 1000)])
-def test_a_time_is_judged_as_it_was_and_not_rounded(took_ms: float, objective_ms: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("took_ms", "objective_ms"), [(1049.0, 1000), (104.9, 100), (2049.0, 2000), (1000.001, 1000)]
+)
+def test_a_time_is_judged_as_it_was_and_not_rounded(
+    took_ms: float, objective_ms: float, tmp_path: Path
+) -> None:
     rows, _, _ = rows_of(record(m=[took_ms] * 200), tmp_path)
     met = Objectives(p99_ms=took_ms, max_failure_ratio=1)
     assert missed(rows, {"m": met}) == []
@@ -49,8 +56,12 @@ def test_a_time_is_judged_as_it_was_and_not_rounded(took_ms: float, objective_ms
     ]
 
 
-@pytest.mark.parametrize(("count", "rank"), [(1, 1), (99, 99), (100, 99), (101, 100), (200, 198), (700, 693)])
-def test_a_percentile_is_the_measured_time_of_its_nearest_rank(count: int, rank: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "rank"), [(1, 1), (99, 99), (100, 99), (101, 100), (200, 198), (700, 693)]
+)
+def test_a_percentile_is_the_measured_time_of_its_nearest_rank(
+    count: int, rank: int, tmp_path: Path
+) -> None:
     rows, _, _ = rows_of(record(m=[float(n) for n in range(count, 0, -1)]), tmp_path)
     assert rows[0].p99_ms == rank
 

@@ -10,7 +10,7 @@ import pytest
 from loadtests.gpu import Bare, Case, Latency, Measured, batch_sizes, cases_of, measure, report
 from loadtests.yardstick import WIDTH, answer_to, write_model
 
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion, read_version
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,9 @@ def version(tmp_path: Path) -> ModelVersion:
     return read_version(write_model(tmp_path))
 
 
-async def test_it_measures_the_bare_backend_at_several_sizes_and_then_the_host(version: ModelVersion) -> None:
+async def test_it_measures_the_bare_backend_at_several_sizes_and_then_the_host(
+    version: ModelVersion,
+) -> None:
     made: list[Instant] = []
 
     def load(_: ModelVersion, __: str) -> Instant:
@@ -54,7 +56,9 @@ async def test_it_measures_the_bare_backend_at_several_sizes_and_then_the_host(v
 
 def test_its_batches_are_what_the_model_takes(version: ModelVersion) -> None:
     batch = Case(version, "onnx", None).batch(3)
-    assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {"x": ((3, WIDTH), "float32")}
+    assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
+        "x": ((3, WIDTH), "float32")
+    }
 
 
 @pytest.mark.parametrize(("max_rows", "sizes"), [(1, [1]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
@@ -79,4 +83,7 @@ def test_the_report_has_device_day_and_ratios() -> None:
 
 def test_it_runs_without_ray() -> None:
     code = "import sys; import loadtests.gpu; sys.exit('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode
+        == 0
+    )

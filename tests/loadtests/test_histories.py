@@ -17,7 +17,9 @@ def test_the_best_fixed_size_is_where_the_cost_says() -> None:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size(history: str) -> None:
+def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size(
+    history: str,
+) -> None:
     for cost in (CLIFF, FLAT):
         _, best = best_fixed(cost, sizes=(16, 64))
         assert judge(cost, HISTORIES[history], seed=1).rate >= 0.9 * best
@@ -26,7 +28,10 @@ def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size
 def test_a_size_that_does_not_fit_is_seen_to_be_slow() -> None:
     """What says that all is well must be able to say that it is not."""
     _, best = best_fixed(CLIFF, sizes=(16,))
-    assert judge(CLIFF, HISTORIES["quiet"], 1, limits=Limits(max_rows=64, least_gain=0.99)).rate < 0.9 * best
+    assert (
+        judge(CLIFF, HISTORIES["quiet"], 1, limits=Limits(max_rows=64, least_gain=0.99)).rate
+        < 0.9 * best
+    )
 
 
 def test_the_same_seed_gives_the_same_outcome() -> None:

@@ -10,8 +10,9 @@ import pytest
 from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
 
 from headrace import backends
-from headrace.gateway import doors
-from headrace.tensor import Answer, Times, from_array
+from headrace.gateway.api import doors
+from headrace.inference.request import Answer, Times
+from headrace.inference.tensor import from_array
 from headrace_models import preprocess
 from headrace_models.errors import ModelError
 from headrace_models.repository import ModelVersion, read_version
@@ -31,7 +32,10 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
     """From a raw input to the model's outputs."""
     version = built(model)
     assert version.spec.raw is not None
-    prepare, backend = preprocess.load(version.spec.raw, version.folder), backends.load(version, "onnx")
+    prepare, backend = (
+        preprocess.load(version.spec.raw, version.folder),
+        backends.load(version, "onnx"),
+    )
     return lambda raw: backend.run(prepare(raw).tensors)
 
 
@@ -43,7 +47,9 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
     assert output is not None
     assert output.labels is not None
     labels = version.path(output.labels).read_text(encoding="utf-8").splitlines()
-    answer = Answer([from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1))
+    answer = Answer(
+        [from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1)
+    )
     return orjson.dumps({"results": doors.classify_results(answer, output, 1, labels, 5)})
 
 
@@ -51,7 +57,9 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_the_models_own_label_is_right(model: str) -> None:
     version = built(model)
-    assert [shot.body for shot in shots_for(model) if not shot.accepts(classified(version, shot))] == []
+    assert [
+        shot.body for shot in shots_for(model) if not shot.accepts(classified(version, shot))
+    ] == []
 
 
 @pytest.mark.zoo
@@ -72,17 +80,23 @@ def embedded(*vectors: np.ndarray) -> bytes:
 @pytest.mark.zoo
 def test_a_step_of_audio_has_its_own_answer() -> None:
     golden = np.load(built("silero-vad").path("golden.npz"))["output:output"]
-    answers = [orjson.dumps({"outputs": [{"name": "output", "data": row.tolist()}]}) for row in golden]
+    answers = [
+        orjson.dumps({"outputs": [{"name": "output", "data": row.tolist()}]}) for row in golden
+    ]
     first, second = shots_for("silero-vad")
     assert first.accepts(answers[0])
     assert second.accepts(answers[1])
     assert not first.accepts(answers[1])
 
 
-@pytest.mark.parametrize("answer", [b"", b"no json", b"{}", b'{"results": []}', b'{"results": [[]]}', b"[]"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"no json", b"{}", b'{"results": []}', b'{"results": [[]]}', b"[]"]
+)
 def test_nonsense_is_no_right_answer(answer: bytes) -> None:
     assert not any(
-        shot.accepts(answer) for model in ("dga-lstm", "mail-spam", "minilm-l6") for shot in shots_for(model)
+        shot.accepts(answer)
+        for model in ("dga-lstm", "mail-spam", "minilm-l6")
+        for shot in shots_for(model)
     )
 
 

@@ -33,11 +33,24 @@ EASY = Objectives(p99_ms=60_000)
 
 
 def gate(
-    url: str, folder: Path, objectives: Mapping[str, Objectives] | None = None, duration_s: float = 1, **more: Any
+    url: str,
+    folder: Path,
+    objectives: Mapping[str, Objectives] | None = None,
+    duration_s: float = 1,
+    **more: Any,
 ) -> Outcome:
     """A short run; the report goes to, and the repository is in, `folder`."""
     quiet = Console(file=StringIO())
-    return run(url, 4, duration_s, objectives or {}, folder / "repository", folder / "reports", console=quiet, **more)
+    return run(
+        url,
+        4,
+        duration_s,
+        objectives or {},
+        folder / "repository",
+        folder / "reports",
+        console=quiet,
+        **more,
+    )
 
 
 def outcome(*sentences: str) -> Outcome:
@@ -54,7 +67,15 @@ def test_an_outcome_is_good_when_nothing_was_missed() -> None:
 def test_the_table_has_every_model_the_total_what_was_missed_and_how_it_was_measured() -> None:
     printed = StringIO()
     show(outcome("too slow"), Console(width=120, file=printed))
-    for expected in ("dga-lstm", "170.0", "all", "29.5", "missed: too slow", "left out minilm-l6", "report: r.html"):
+    for expected in (
+        "dga-lstm",
+        "170.0",
+        "all",
+        "29.5",
+        "missed: too slow",
+        "left out minilm-l6",
+        "report: r.html",
+    ):
         assert expected in printed.getvalue()
     assert "closed loop" in printed.getvalue()
 
@@ -63,7 +84,9 @@ def test_a_server_that_does_not_answer_is_said_in_one_sentence(tmp_path: Path) -
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        with pytest.raises(StartFailed, match=f"no server answers at {url}; start one with: headrace serve"):
+        with pytest.raises(
+            StartFailed, match=f"no server answers at {url}; start one with: headrace serve"
+        ):
             gate(url, tmp_path)
     assert not (tmp_path / "reports").exists()
 
@@ -169,7 +192,9 @@ def test_objectives_of_what_is_not_served_are_left_out_unless_their_file_is_name
     (tmp_path / "headrace.toml").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     command = ["loadtest", "--url", url, "--users", "2", "--duration", "1"]
-    found, strict = (CliRunner().invoke(app, [*command, *more]) for more in ((), ("--config", "headrace.toml")))
+    found, strict = (
+        CliRunner().invoke(app, [*command, *more]) for more in ((), ("--config", "headrace.toml"))
+    )
     left_out = f"left out minilm-l6: it has objectives, but is not served at {url}"
     missed = "missed: minilm-l6: expected requests, found none"
     assert (found.exit_code, strict.exit_code) == (0, 1)
@@ -179,27 +204,39 @@ def test_objectives_of_what_is_not_served_are_left_out_unless_their_file_is_name
     assert missed in strict.output
 
 
-def test_a_served_model_with_objectives_that_cannot_be_asked_is_missed(serve: Serve, tmp_path: Path) -> None:
-    found = gate(serve(), tmp_path, {"dga-lstm": Objectives(max_failure_ratio=1), "mail-spam": EASY})
+def test_a_served_model_with_objectives_that_cannot_be_asked_is_missed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    found = gate(
+        serve(), tmp_path, {"dga-lstm": Objectives(max_failure_ratio=1), "mail-spam": EASY}
+    )
     assert found.missed == ("mail-spam: expected requests, found none",)
 
 
 def test_nothing_that_can_be_asked_is_said_with_the_reason(serve: Serve, tmp_path: Path) -> None:
-    with pytest.raises(StartFailed, match=r"left out mail-spam: not ready \(503, it is being loaded\)"):
+    with pytest.raises(
+        StartFailed, match=r"left out mail-spam: not ready \(503, it is being loaded\)"
+    ):
         gate(serve(models=("mail-spam",)), tmp_path)
-    with pytest.raises(StartFailed, match="left out odd: its metadata is none that inputs can be made of"):
+    with pytest.raises(
+        StartFailed, match="left out odd: its metadata is none that inputs can be made of"
+    ):
         gate(serve(models=("odd",)), tmp_path)
     with pytest.raises(StartFailed, match="serves no model that you may ask"):
         gate(serve(models=()), tmp_path)
 
 
-def test_a_server_that_wants_a_key_is_said(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_wants_a_key_is_said(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = serve(status=401)
     monkeypatch.delenv("HEADRACE_KEY", raising=False)
     with pytest.raises(StartFailed, match="a key is needed; set it in HEADRACE_KEY"):
         gate(url, tmp_path)
     monkeypatch.setenv("HEADRACE_KEY", "hr_wrong")
-    with pytest.raises(StartFailed, match="its key is not accepted; set another one in HEADRACE_KEY"):
+    with pytest.raises(
+        StartFailed, match="its key is not accepted; set another one in HEADRACE_KEY"
+    ):
         gate(url, tmp_path)
 
 
@@ -217,8 +254,25 @@ def test_a_server_without_tls_is_said(serve: Serve, tmp_path: Path) -> None:
 def by_itself(serve_url: str, locustfile: Path, folder: Path, *more: str) -> dict[str, Any]:
     """The record of Locust's own command."""
     record = folder / "times.json"
-    command = [sys.executable, "-m", "locust", "-f", str(locustfile), "--host", serve_url, "--headless", "--users", "1"]
-    subprocess.run([*command, "--record", str(record), *more], check=True, cwd=folder, timeout=120, capture_output=True)
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(locustfile),
+        "--host",
+        serve_url,
+        "--headless",
+        "--users",
+        "1",
+    ]
+    subprocess.run(
+        [*command, "--record", str(record), *more],
+        check=True,
+        cwd=folder,
+        timeout=120,
+        capture_output=True,
+    )
     found: dict[str, Any] = json.loads(record.read_bytes())
     return found
 
@@ -245,7 +299,9 @@ def test_a_request_without_an_answer_at_the_end_is_a_failure(serve: Serve, tmp_p
     end = threading.Event()
     try:
         users = ROOT / "loadtests" / "locustfile.py"
-        found = by_itself(serve(hangs=end), users, tmp_path, "--seconds", "0.5", "--stop-timeout", "1")
+        found = by_itself(
+            serve(hangs=end), users, tmp_path, "--seconds", "0.5", "--stop-timeout", "1"
+        )
     finally:
         end.set()
     assert found["models"]["dga-lstm"]["failures"] == {"no answer before the end": 1}
@@ -290,7 +346,9 @@ class Wrong:
     "wrong",
     [
         pytest.param(lambda right, _: np.full_like(right, np.nan), id="NaN"),
-        pytest.param(lambda right, before: np.resize(before, right.shape), id="the one before's answer"),
+        pytest.param(
+            lambda right, before: np.resize(before, right.shape), id="the one before's answer"
+        ),
     ],
 )
 def test_wrong_answers_of_a_model_that_is_up_miss_the_gate(
@@ -309,13 +367,17 @@ def test_wrong_answers_of_a_model_that_is_up_miss_the_gate(
     assert found.missed[0].endswith("most often: wrong answer")
 
 
-def test_a_certificate_of_ones_own_is_named_and_then_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_of_ones_own_is_named_and_then_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair)
     with plain(tmp_path, tls=pair) as running:
         url = f"https://127.0.0.1:{running.port}"
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        with pytest.raises(StartFailed, match=r"its certificate is not trusted \(self-signed.*SSL_CERT_FILE"):
+        with pytest.raises(
+            StartFailed, match=r"its certificate is not trusted \(self-signed.*SSL_CERT_FILE"
+        ):
             gate(url, tmp_path)
         monkeypatch.setenv("SSL_CERT_FILE", str(pair[0]))
         found = gate(url, tmp_path)

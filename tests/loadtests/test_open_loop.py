@@ -150,7 +150,9 @@ class Server(asyncio.Protocol):
             self._transport.close()
         elif path != "/silent":
             close = b"Connection: close\r\n" if path == "/closing" else b""
-            self._transport.write(b"HTTP/1.1 200 OK\r\n" + close + b"Content-Length: 5\r\n\r\nright")
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\n" + close + b"Content-Length: 5\r\n\r\nright"
+            )
             if close:
                 self._transport.close()
 
@@ -170,7 +172,10 @@ async def test_the_client_keeps_connections_and_replaces_broken_ones(
     Server.connections = 0
     server = await asyncio.get_running_loop().create_server(Server, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, HttpClient(f"http://127.0.0.1:{port}", DEADLINE_S, patience_s=0.05) as client:
+    async with (
+        server,
+        HttpClient(f"http://127.0.0.1:{port}", DEADLINE_S, patience_s=0.05) as client,
+    ):
         assert [await client.send(replace(SHOT, path=path)) for path in paths] == replies
     assert Server.connections == connections
 

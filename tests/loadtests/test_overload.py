@@ -12,7 +12,14 @@ from loadtests.overload import show, write_report
 from loadtests.overloading.driver import BROKEN, GIVEN_UP, Record
 from loadtests.overloading.flood import fairness_marks, overload_marks, phases_of, schedule_of
 from loadtests.overloading.harm import State, Volley, cancel_marks, poison_marks, volley_of
-from loadtests.overloading.marks import Mark, Phase, PhaseFigures, phase_figures, recovery_s, verdicts_of
+from loadtests.overloading.marks import (
+    Mark,
+    Phase,
+    PhaseFigures,
+    phase_figures,
+    recovery_s,
+    verdicts_of,
+)
 from loadtests.overloading.model import CAPACITY, fixed, is_answer, request
 from loadtests.yardstick import WIDTH, answer_to
 from rich.console import Console
@@ -28,7 +35,9 @@ NAMES = ("goodput", "admitted_p99_s", "refused_p99_s", "wasted")
 
 def record(*requests: tuple[float, float, int, bool], lateness_s: float = 0.0) -> Record:
     """Requests as (due, latency, status, is right)."""
-    due_s, latency_s, status, is_right = (np.array(column) for column in zip(*requests, strict=True))
+    due_s, latency_s, status, is_right = (
+        np.array(column) for column in zip(*requests, strict=True)
+    )
     return Record(due_s, due_s + lateness_s, due_s + latency_s, status.astype(np.int16), is_right)
 
 
@@ -71,9 +80,13 @@ def test_a_request_is_whole_and_its_answer_is_told_from_its_neighbours() -> None
         (GIVEN_UP, False, np.nan, 0, "failed"),
     ],
 )
-def test_every_request_has_one_verdict(status: int, is_right: bool, latency_s: float, runs: int, verdict: str) -> None:
+def test_every_request_has_one_verdict(
+    status: int, is_right: bool, latency_s: float, runs: int, verdict: str
+) -> None:
     found = record((0.0, latency_s, status, is_right))
-    assert verdicts_of(found, np.array([runs], np.uint8), found.ended_s, DEADLINE_S).tolist() == [verdict]
+    assert verdicts_of(found, np.array([runs], np.uint8), found.ended_s, DEADLINE_S).tolist() == [
+        verdict
+    ]
 
 
 def test_a_phase_counts_what_was_due_in_it_and_the_answers_that_came_in_it() -> None:
@@ -95,7 +108,9 @@ def test_a_phase_counts_what_was_due_in_it_and_the_answers_that_came_in_it() -> 
 
 
 @pytest.mark.parametrize(("lateness_s", "p99_s"), [(0.001, 0.4), (0.1, 0.3)])
-def test_latency_counts_from_sending_only_if_the_driver_was_late(lateness_s: float, p99_s: float) -> None:
+def test_latency_counts_from_sending_only_if_the_driver_was_late(
+    lateness_s: float, p99_s: float
+) -> None:
     found = record((0.1, 0.4, 200, True), lateness_s=lateness_s)
     seen = phase_figures(found, np.ones(1, np.uint8), Phase(2.0, 0.0, 1.0), DEADLINE_S, 1.0)
     assert seen.admitted_p99_s == pytest.approx(p99_s)
@@ -107,7 +122,10 @@ def test_recovery_is_the_first_second_whose_requests_are_right_and_as_quick_as_b
     quick = [(2.05 + n / 10, 0.1, 200, True) for n in range(30)]
     assert recovery_s(record(*slow, *quick), 0.0, 5.0, 0.12) == pytest.approx(2.0)
     assert recovery_s(record(*slow), 0.0, 2.0, 0.12) == np.inf
-    assert recovery_s(record(*[(n / 10, 0.01, 503, False) for n in range(20)]), 0.0, 2.0, 0.12) == np.inf
+    assert (
+        recovery_s(record(*[(n / 10, 0.01, 503, False) for n in range(20)]), 0.0, 2.0, 0.12)
+        == np.inf
+    )
 
 
 def test_loads_follow_each_other_without_a_gap() -> None:
@@ -115,7 +133,9 @@ def test_loads_follow_each_other_without_a_gap() -> None:
     assert [phase.load for phase in phases] == [0.7, 2.0, 5.0, 10.0, 0.5]
     assert all(a.end_s == b.begin_s for a, b in pairwise(phases))
     due_s = schedule_of(phases)
-    assert len(due_s) == pytest.approx(sum(phase.load * phase.seconds * CAPACITY for phase in phases), abs=5)
+    assert len(due_s) == pytest.approx(
+        sum(phase.load * phase.seconds * CAPACITY for phase in phases), abs=5
+    )
     assert (np.diff(due_s) >= 0).all()
 
 
@@ -127,7 +147,9 @@ def test_each_figure_of_an_overload_is_held_to_its_mark(name: str, value: float)
 
 
 def test_more_overload_may_cost_more_goodput() -> None:
-    marks = overload_marks([figures(load, goodput=0.8) for load in (2.0, 5.0, 10.0)], 1.0, DEADLINE_S)
+    marks = overload_marks(
+        [figures(load, goodput=0.8) for load in (2.0, 5.0, 10.0)], 1.0, DEADLINE_S
+    )
     assert [mark.is_met for mark in marks if "of capacity" in mark.what] == [False, False, True]
 
 
@@ -149,12 +171,19 @@ def test_a_system_that_does_not_recover_misses_its_mark() -> None:
         (replace(figures(0.3), counts={"right": 299, "refused": 1}), False),
     ],
 )
-def test_a_flood_may_neither_slow_others_nor_cost_them_an_answer(beside: PhaseFigures, met: bool) -> None:
+def test_a_flood_may_neither_slow_others_nor_cost_them_an_answer(
+    beside: PhaseFigures, met: bool
+) -> None:
     assert all(mark.is_met for mark in fairness_marks(figures(0.3), beside, figures(10.0))) is met
 
 
 def test_a_volley_is_timed_from_the_end_of_the_request_before_it() -> None:
-    found = record((0.0, 0.1, 200, True), (0.02, 0.2, 200, True), (0.02, 0.3, 500, False), (0.02, 0.2, 503, False))
+    found = record(
+        (0.0, 0.1, 200, True),
+        (0.02, 0.2, 200, True),
+        (0.02, 0.3, 500, False),
+        (0.02, 0.2, 503, False),
+    )
     volley = volley_of(found)
     assert volley.counts == (1, 1, 1)
     assert volley.took_s == pytest.approx(0.22)
@@ -188,9 +217,13 @@ def test_those_who_leave_leave_nothing_behind(rates: list[float], after: State, 
 
 def test_the_report_has_every_mark_and_null_for_what_is_no_number(tmp_path: Path) -> None:
     file = tmp_path / "reports" / "overload.json"
-    write_report(file, {}, {"poison": [Mark("a", "b", "c", is_met=True)]}, {"x": np.nan, "y": POISONED})
+    write_report(
+        file, {}, {"poison": [Mark("a", "b", "c", is_met=True)]}, {"x": np.nan, "y": POISONED}
+    )
     document = json.loads(file.read_text(encoding="utf-8"))
-    assert document["marks"]["poison"] == [{"what": "a", "expected": "b", "measured": "c", "is_met": True}]
+    assert document["marks"]["poison"] == [
+        {"what": "a", "expected": "b", "measured": "c", "is_met": True}
+    ]
     assert document["figures"]["x"] is None
 
 

@@ -12,13 +12,17 @@ from headrace_models.repository import read_version
 
 @pytest.mark.parametrize(("axis", "served"), [(1, "batched"), (0, "unbatched: output")])
 def test_what_is_served_answers_as_the_file_does(tmp_path: Path, axis: int, served: str) -> None:
-    outcome = try_one(save(tmp_path / "given.onnx", [node("Softmax", axis=axis)]), tmp_path / "repository", 2)
+    outcome = try_one(
+        save(tmp_path / "given.onnx", [node("Softmax", axis=axis)]), tmp_path / "repository", 2
+    )
     assert outcome.served.startswith(served)
     assert outcome.wrong == 0
 
 
 def test_what_cannot_be_served_is_told_of(tmp_path: Path) -> None:
-    outcome = try_one(save(tmp_path / "given.onnx", [node("RandomNormalLike")]), tmp_path / "repository", 1)
+    outcome = try_one(
+        save(tmp_path / "given.onnx", [node("RandomNormalLike")]), tmp_path / "repository", 1
+    )
     assert (outcome.served.startswith("refused: "), outcome.wrong) == (True, None)
 
 

@@ -8,10 +8,10 @@ import orjson
 import pytest
 from tests.plain import Plain, make_doubler, plain
 
+from headrace.inference.tensor import Array, Tensor, from_array
 from headrace.loadtest.own import golden_shots, made_up_shots
 from headrace.loadtest.server import ask
 from headrace.loadtest.shots import Shot, infer_shot, tensors_shot
-from headrace.tensor import Array, Tensor, from_array
 from headrace_models.errors import ModelError
 from headrace_models.repository import read_version
 
@@ -21,13 +21,20 @@ TEXTS = np.array([b"a", b"\xff"], object)
 
 def answer(outputs: Mapping[str, Array], model: str = "m") -> bytes:
     tensors = [from_array(name, array) for name, array in outputs.items()]
-    header = orjson.dumps({"model_name": model, "outputs": [described(tensor) for tensor in tensors]})
+    header = orjson.dumps(
+        {"model_name": model, "outputs": [described(tensor) for tensor in tensors]}
+    )
     return header + b"".join(tensor.data for tensor in tensors)
 
 
 def described(tensor: Tensor) -> dict[str, object]:
     size = {"binary_data_size": len(tensor.data)}
-    return {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape, "parameters": size}
+    return {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": tensor.shape,
+        "parameters": size,
+    }
 
 
 RIGHT = {"y": Y, "t": TEXTS}
@@ -86,14 +93,20 @@ def test_each_golden_row_has_its_own_right_answer(served: tuple[Plain, str, Path
     shots = golden_shots(url, "doubler", repository)
     answers = [answered(url, shot) for shot in shots]
     assert len(shots) > 1
-    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(len(shots), dtype=bool).tolist()
+    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
+        len(shots), dtype=bool
+    ).tolist()
 
 
-def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(served: tuple[Plain, str, Path]) -> None:
+def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(
+    served: tuple[Plain, str, Path],
+) -> None:
     _, url, _ = served
     shots = made_up_shots(url, "doubler")
     answers = [answered(url, shot) for shot in shots]
-    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(len(shots), dtype=bool).tolist()
+    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
+        len(shots), dtype=bool
+    ).tolist()
 
 
 def test_a_repository_without_the_model_or_with_another_version_is_said(
@@ -104,7 +117,9 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
         golden_shots(url, "doubler", tmp_path)
     made = read_version(make_doubler(tmp_path, tmp_path))
     manifest = made.path("model.toml")
-    manifest.write_text(manifest.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"'), "utf-8")
+    manifest.write_text(
+        manifest.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"'), "utf-8"
+    )
     made.folder.rename(made.folder.with_name("2"))
     with pytest.raises(ModelError, match="has version 2 of doubler, the server 1"):
         golden_shots(url, "doubler", tmp_path)

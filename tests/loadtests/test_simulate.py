@@ -84,7 +84,9 @@ def test_a_trace_is_read_in_order_from_zero_and_sped_up_to_a_rate(tmp_path: Path
         ([], "expected requests at two times"),
     ],
 )
-def test_a_trace_that_says_nothing_useful_is_refused_with_its_row(tmp_path: Path, rows: list[str], why: str) -> None:
+def test_a_trace_that_says_nothing_useful_is_refused_with_its_row(
+    tmp_path: Path, rows: list[str], why: str
+) -> None:
     with pytest.raises(TrafficError, match=why):
         read_trace(trace(tmp_path, *rows))
 
@@ -97,7 +99,9 @@ def test_a_trace_without_a_column_or_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_whose_time_knows_no_lengths_gets_none() -> None:
-    assert {a.length for a in arrivals_of(Traffic(requests=100), PRESETS["yardstick"], None)(10)} == {1}
+    assert {
+        a.length for a in arrivals_of(Traffic(requests=100), PRESETS["yardstick"], None)(10)
+    } == {1}
 
 
 async def _batches_of(execute: Executor, *batches: Sequence[int]) -> float:
@@ -124,16 +128,32 @@ def test_no_more_is_possible_than_full_batches_without_padding() -> None:
 
 
 def test_lengths_are_rounded_up_to_an_edge_beyond_the_last_too() -> None:
-    assert [BUCKETS.padded(length) for length in (1, 2, 16, 17, 256, 257)] == [1, 16, 16, 32, 256, 512]
+    assert [BUCKETS.padded(length) for length in (1, 2, 16, 17, 256, 257)] == [
+        1,
+        16,
+        16,
+        32,
+        256,
+        512,
+    ]
 
 
 def test_what_a_line_is_told_is_the_policys() -> None:
-    assert [policy.told(20) for policy in (HEADRACE, FIRST_COME, BUCKETS)] == [(20, None), (1, None), (32, 32)]
+    assert [policy.told(20) for policy in (HEADRACE, FIRST_COME, BUCKETS)] == [
+        (20, None),
+        (1, None),
+        (32, 32),
+    ]
 
 
 def test_a_sweep_varies_one_limit() -> None:
     found = sweep("patience-s", Limits(max_rows=4))
-    assert [(p.limits.patience_s, p.limits.max_rows) for p in found.values()] == [(0.1, 4), (0.3, 4), (1, 4), (3, 4)]
+    assert [(p.limits.patience_s, p.limits.max_rows) for p in found.values()] == [
+        (0.1, 4),
+        (0.3, 4),
+        (1, 4),
+        (3, 4),
+    ]
 
 
 def test_a_timer_seals_while_the_executor_is_busy_so_that_batches_stay_small() -> None:
@@ -174,7 +194,10 @@ def test_shares_are_told_by_key_and_by_deadline() -> None:
 
 def test_two_replicas_share_the_requests() -> None:
     arrivals = coming(0.1, 0.2)
-    one, two = (play(Policy("", Limits(max_rows=1)), arrivals, Machines(FIXED, replicas)) for replicas in (1, 2))
+    one, two = (
+        play(Policy("", Limits(max_rows=1)), arrivals, Machines(FIXED, replicas))
+        for replicas in (1, 2)
+    )
     assert one.p99_s > 1.5
     assert two.p99_s == pytest.approx(1.0)
 
@@ -188,7 +211,9 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 def _trial_at(stands: float) -> Callable[[float], Trial]:
     """What comes of a rate where a policy stands no more than so much."""
     usual = play(HEADRACE, coming(0.1, 0.2), Machines(FIXED))
-    return lambda rate: Trial(**{**vars(usual), "offered": rate, "met": 1.0 if rate <= stands else 0.5})
+    return lambda rate: Trial(
+        **{**vars(usual), "offered": rate, "met": 1.0 if rate <= stands else 0.5}
+    )
 
 
 def test_the_highest_load_is_found_between_two_that_were_tried() -> None:
@@ -205,7 +230,9 @@ def test_without_a_load_that_is_stood_there_is_no_highest() -> None:
 def test_a_study_is_told_as_tables_and_plots(tmp_path: Path) -> None:
     traffic = Traffic(requests=100, deadlines_s=(1.0, 5.0))
     told: list[str] = []
-    courses = study([HEADRACE, TIMER], [1.0, 3.0], partial(draw, traffic), Machines(FIXED), told.append)
+    courses = study(
+        [HEADRACE, TIMER], [1.0, 3.0], partial(draw, traffic), Machines(FIXED), told.append
+    )
     assert {"headrace", "timer"} == set(told)
     assert highest_table(courses).row_count == 2
     shares = shares_table(courses)

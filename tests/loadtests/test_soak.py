@@ -17,7 +17,9 @@ REQUEST = b"POST /here HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n01234
 
 
 def process(
-    rss: Callable[[float], float], files: Callable[[float], int] = lambda _: 80, since_s: float = 0.0
+    rss: Callable[[float], float],
+    files: Callable[[float], int] = lambda _: 80,
+    since_s: float = 0.0,
 ) -> Process:
     times = np.arange(since_s, SECONDS, EVERY_S).tolist()
     return Process("gateway", 7, [Sample(at, int(rss(at)), files(at), 39) for at in times])
@@ -50,9 +52,19 @@ def leak(at_s: float) -> float:
         lambda at_s: noise(at_s) + min(at_s, WARM_UP_S) * MIB,
         lambda at_s: noise(at_s) + (400 * MIB if 1200 < at_s < 1300 else 0),
     ],
-    ids=["noise", "short teeth", "teeth", "long teeth", "a step", "warming up", "one large request"],
+    ids=[
+        "noise",
+        "short teeth",
+        "teeth",
+        "long teeth",
+        "a step",
+        "warming up",
+        "one large request",
+    ],
 )
-def test_memory_that_comes_and_goes_is_no_growth_and_a_leak_beneath_it_is(rss: Callable[[float], float]) -> None:
+def test_memory_that_comes_and_goes_is_no_growth_and_a_leak_beneath_it_is(
+    rss: Callable[[float], float],
+) -> None:
     assert all(mark.is_met for mark in judged(process(rss))), judged(process(rss))
     memory, files, threads = judged(process(lambda at_s: rss(at_s) + leak(at_s)))
     assert (memory.is_met, files.is_met, threads.is_met) == (False, True, True), memory
@@ -66,7 +78,10 @@ def test_a_slope_is_what_it_says() -> None:
 def test_files_that_are_not_closed_are_found_and_a_busy_moments_are_not() -> None:
     kept = process(noise, lambda at_s: 80 + int(at_s / 100))
     busy = process(noise, lambda at_s: 80 + (200 if at_s % 50 else 0))
-    assert [[mark.is_met for mark in judged(one)] for one in (kept, busy)] == [[True, False, True], [True] * 3]
+    assert [[mark.is_met for mark in judged(one)] for one in (kept, busy)] == [
+        [True, False, True],
+        [True] * 3,
+    ]
 
 
 def test_a_process_that_just_began_is_not_judged() -> None:
@@ -90,13 +105,18 @@ def test_each_kind_of_caller_is_judged_by_what_it_must_see() -> None:
     ("outcome", "missed"),
     [
         (Outcome("good", "dga-lstm", 503, is_expected=False), ["good"]),
-        (Outcome("good", "dga-lstm", 200, is_expected=False, is_wrong=True), ["good", "wrong answers"]),
+        (
+            Outcome("good", "dga-lstm", 200, is_expected=False, is_wrong=True),
+            ["good", "wrong answers"],
+        ),
         (Outcome("malformed", "A01", 200, is_expected=False), ["malformed"]),
         (Outcome("malformed", "A01", 500, is_expected=False), ["malformed", "status 500"]),
         (Outcome("disconnect", "head", 0, is_expected=False), ["disconnect"]),
     ],
 )
-def test_one_answer_that_is_not_as_it_should_be_is_a_miss(outcome: Outcome, missed: list[str]) -> None:
+def test_one_answer_that_is_not_as_it_should_be_is_a_miss(
+    outcome: Outcome, missed: list[str]
+) -> None:
     tally = Tally()
     tally.enter(outcome)
     assert [mark.what for mark in traffic_marks(tally, 0, 0) if not mark.is_met] == missed

@@ -5,8 +5,8 @@ import numpy as np
 import onnx
 import pytest
 
+from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import ModelVersion, read_version
-from headrace_models.zoo.draft import Draft, write_version
 
 REPOSITORY = Path(__file__).parents[2] / "models" / "repository"
 
@@ -19,7 +19,9 @@ def tiny_onnx() -> onnx.ModelProto:
     columns = onnx.numpy_helper.from_array(np.array([0, 1]), "columns")
     nodes = [onnx.helper.make_node("Gather", ["x", "columns"], ["y"], axis=1)]
     graph = onnx.helper.make_graph(nodes, "tiny", [x], [y], [columns])
-    return onnx.helper.make_model(graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    return onnx.helper.make_model(
+        graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def write(tmp_path: Path, tiny_onnx: onnx.ModelProto) -> Callable[[dict[str, obj
             onnx.save(tiny_onnx, folder / "model.onnx")
             return Draft(document, {"x": np.eye(2, 3, dtype=np.float32)})
 
-        return write_version(tmp_path / "repository", str(document["name"]), str(document["version"]), make)
+        return write_version(
+            tmp_path / "repository", str(document["name"]), str(document["version"]), make
+        )
 
     return write
 

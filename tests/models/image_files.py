@@ -20,7 +20,9 @@ def chunk(kind: bytes, data: bytes = b"") -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def header(width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: bool = False) -> bytes:
+def header(
+    width: int, height: int, *, depth: int = 8, colour: int = 0, interlaced: bool = False
+) -> bytes:
     return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
 
 

@@ -59,9 +59,15 @@ def test_a_model_describes_itself(save: Save, root: Path) -> None:
 
 
 def test_a_batch_size_baked_into_the_file_is_kept(save: Save, root: Path) -> None:
-    file = save([node("Relu")], [("x", TensorProto.FLOAT, [8, 3])], [("y", TensorProto.FLOAT, [8, 3])])
+    file = save(
+        [node("Relu")], [("x", TensorProto.FLOAT, [8, 3])], [("y", TensorProto.FLOAT, [8, 3])]
+    )
     spec = read_version(add(file, "mine", root)).spec
-    assert (spec.is_batched, spec.inputs[0].whole_shape, spec.outputs[0].whole_shape) == (False, (8, 3), (8, 3))
+    assert (spec.is_batched, spec.inputs[0].whole_shape, spec.outputs[0].whole_shape) == (
+        False,
+        (8, 3),
+        (8, 3),
+    )
 
 
 def test_golden_answers_are_those_of_the_model_to_noise(save: Save, root: Path) -> None:
@@ -88,7 +94,9 @@ def test_adding_the_same_file_again_changes_nothing(save: Save, root: Path) -> N
 
 def test_another_file_under_the_same_version_is_refused(save: Save, root: Path) -> None:
     add(save([node("Relu")]), "mine", root)
-    with pytest.raises(BadSpec, match=r"this version exists: expected SHA-256 .* found .*; choose another version"):
+    with pytest.raises(
+        BadSpec, match=r"this version exists: expected SHA-256 .* found .*; choose another version"
+    ):
         add(save([node("Tanh")]), "mine", root)
     assert add(save([node("Tanh")]), "mine", root, "2") == root / "mine" / "2"
 
@@ -122,7 +130,9 @@ UNFIT: dict[str, tuple[Sequence[onnx.NodeProto], Sequence[Value], Sequence[Value
 
 
 @pytest.mark.parametrize("what", UNFIT)
-def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(save: Save, root: Path, what: str) -> None:
+def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(
+    save: Save, root: Path, what: str
+) -> None:
     nodes, inputs, outputs, complaint = UNFIT[what]
     file = save(nodes, inputs, outputs)
     with pytest.raises(BadSpec, match=complaint) as caught:
@@ -131,7 +141,9 @@ def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(save: Save,
     assert list(root.iterdir()) == []
 
 
-def test_a_model_that_gives_no_number_for_noise_nor_zeros_is_refused(save: Save, root: Path) -> None:
+def test_a_model_that_gives_no_number_for_noise_nor_zeros_is_refused(
+    save: Save, root: Path
+) -> None:
     file = save([node("Div", "x zero", "y")], zero=np.float32(0))
     with pytest.raises(BadSpec, match='output "y": expected finite numbers for zeros'):
         add(file, "mine", root)
@@ -139,7 +151,9 @@ def test_a_model_that_gives_no_number_for_noise_nor_zeros_is_refused(save: Save,
 
 def test_a_model_that_fails_on_zeros_is_refused(save: Save, root: Path) -> None:
     file = save([node("Reshape", "x shape", "y")], shape=[7, 11])
-    with pytest.raises(BadSpec, match=r"expected an answer to zeros or noise of some length, found: .*Reshape"):
+    with pytest.raises(
+        BadSpec, match=r"expected an answer to zeros or noise of some length, found: .*Reshape"
+    ):
         add(file, "mine", root)
 
 
@@ -165,32 +179,53 @@ def test_weights_in_a_file_beside_it_come_along(apart: Callable[..., Path], root
     version = read_version(folder)
     verify(version)
     assert {"model.onnx", "given.onnx.data"} <= version.spec.files.keys()
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
     assert session.run(None, {"x": np.ones((2, 3), np.float32)})[0].tolist() == [[2.0] * 3] * 2
 
 
-def test_weights_that_are_changed_in_the_repository_are_refused(apart: Callable[..., Path], root: Path) -> None:
+def test_weights_that_are_changed_in_the_repository_are_refused(
+    apart: Callable[..., Path], root: Path
+) -> None:
     folder = add(apart(), "mine", root)
     (folder / "given.onnx.data").write_bytes(bytes(12))
     with pytest.raises(BadSpec, match=r'"given\.onnx\.data": expected SHA-256'):
         verify(read_version(folder))
 
 
-def test_the_same_file_with_other_weights_is_another_one(apart: Callable[..., Path], root: Path) -> None:
+def test_the_same_file_with_other_weights_is_another_one(
+    apart: Callable[..., Path], root: Path
+) -> None:
     file = apart()
     assert add(file, "mine", root) == add(file, "mine", root)
     (file.parent / "given.onnx.data").write_bytes(np.full(3, 7, np.float32).tobytes())
-    with pytest.raises(BadSpec, match=r"this version exists: expected SHA-256 .* of .*given\.onnx\.data"):
+    with pytest.raises(
+        BadSpec, match=r"this version exists: expected SHA-256 .* of .*given\.onnx\.data"
+    ):
         add(file, "mine", root)
 
 
 @pytest.mark.parametrize(
     "said",
-    ["../given.onnx.data", "/etc/passwd", "sub/given.onnx.data", "model.toml", "golden.npz", "model.onnx", ".data", ""],
+    [
+        "../given.onnx.data",
+        "/etc/passwd",
+        "sub/given.onnx.data",
+        "model.toml",
+        "golden.npz",
+        "model.onnx",
+        ".data",
+        "",
+    ],
 )
-def test_weights_are_taken_from_nowhere_else(apart: Callable[..., Path], root: Path, said: str) -> None:
+def test_weights_are_taken_from_nowhere_else(
+    apart: Callable[..., Path], root: Path, said: str
+) -> None:
     file = apart(said=said or " ")
-    with pytest.raises(BadSpec, match=r"expected weights inside or in a file beside it, .* external_data=False"):
+    with pytest.raises(
+        BadSpec, match=r"expected weights inside or in a file beside it, .* external_data=False"
+    ):
         add(file, "mine", root)
     assert not root.exists()
 
@@ -218,7 +253,9 @@ def test_a_folder_of_links_to_one_other_folder_is_as_good(
 
 
 @pytest.mark.parametrize("name", ["_given.data", "given (1).onnx.data", "a b", "a+b", "0"])
-def test_weights_beside_it_may_be_called_much(apart: Callable[..., Path], root: Path, name: str) -> None:
+def test_weights_beside_it_may_be_called_much(
+    apart: Callable[..., Path], root: Path, name: str
+) -> None:
     folder = add(apart(location=name), "mine", root)
     assert name in read_version(folder).spec.files
     (folder / name).write_bytes(bytes(12))
@@ -240,7 +277,9 @@ def test_weights_beside_a_link_to_it_or_beside_it_come_along(
     assert "given.onnx.data" in read_version(add(linked / "other.onnx", "mine", root)).spec.files
 
 
-def test_a_link_beside_a_link_leads_nowhere_else(apart: Callable[..., Path], root: Path, tmp_path: Path) -> None:
+def test_a_link_beside_a_link_leads_nowhere_else(
+    apart: Callable[..., Path], root: Path, tmp_path: Path
+) -> None:
     file, linked, secret = apart(), tmp_path / "linked", tmp_path / "secret"
     linked.mkdir()
     secret.mkdir()
@@ -275,18 +314,20 @@ HELD = {
 
 
 @pytest.mark.parametrize("what", HELD)
-def test_weights_come_along_wherever_in_the_graph_they_are(save: Save, root: Path, what: str) -> None:
+def test_weights_come_along_wherever_in_the_graph_they_are(
+    save: Save, root: Path, what: str
+) -> None:
     file = save([HELD[what], node("Add", "x z")], yes=np.array(True))
     (file.parent / "held").write_bytes(np.ones(3, np.float32).tobytes())
     assert "held" in read_version(add(file, "mine", root)).spec.files
 
 
-def test_weights_that_are_not_there_are_named_with_the_way_out(apart: Callable[..., Path], root: Path) -> None:
+def test_weights_that_are_not_there_are_named_with_the_way_out(
+    apart: Callable[..., Path], root: Path
+) -> None:
     file = apart()
     (file.parent / "given.onnx.data").unlink()
-    says = (
-        r'expected its weights in "given\.onnx\.data" beside it, found no such file; export it with external_data=False'
-    )
+    says = r'expected its weights in "given\.onnx\.data" beside it, found no such file; export it with external_data=False'
     with pytest.raises(BadSpec, match=says):
         add(file, "mine", root)
 
@@ -296,7 +337,9 @@ def test_without_the_package_that_reads_graphs_the_way_out_is_told(
 ) -> None:
     file = apart()
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(BadSpec, match=r"External data path does not exist: .*; export it with external_data=False"):
+    with pytest.raises(
+        BadSpec, match=r"External data path does not exist: .*; export it with external_data=False"
+    ):
         add(file, "mine", root)
 
 
@@ -309,7 +352,11 @@ def test_weights_that_are_too_short_are_refused(apart: Callable[..., Path], root
 
 
 def test_outputs_may_be_left_out(save: Save, root: Path) -> None:
-    nodes = [node("Relu"), node("SplitToSequence", "x", "parts", axis=1), node("ReduceSum", "x", "loss", keepdims=0)]
+    nodes = [
+        node("Relu"),
+        node("SplitToSequence", "x", "parts", axis=1),
+        node("ReduceSum", "x", "loss", keepdims=0),
+    ]
     file = save(nodes, outputs=[FLOAT_Y, ("parts", None, None), ("loss", graphs.FLOAT, [])])
     with pytest.raises(BadSpec, match='output "parts": expected a tensor'):
         add(file, "mine", root)
@@ -319,27 +366,40 @@ def test_outputs_may_be_left_out(save: Save, root: Path) -> None:
     assert list(backend.run({"x": np.ones((2, 3), np.float32)})) == ["y"]
 
 
-def test_outputs_that_the_model_lacks_or_that_were_left_out_before_are_refused(save: Save, root: Path) -> None:
-    file = save([node("Relu"), node("Tanh", "x", "z")], outputs=[FLOAT_Y, ("z", graphs.FLOAT, ["n", 3])])
+def test_outputs_that_the_model_lacks_or_that_were_left_out_before_are_refused(
+    save: Save, root: Path
+) -> None:
+    file = save(
+        [node("Relu"), node("Tanh", "x", "z")], outputs=[FLOAT_Y, ("z", graphs.FLOAT, ["n", 3])]
+    )
     with pytest.raises(BadSpec, match=r"outputs: expected some of \['y', 'z'\], found \"w\""):
         add(file, "mine", root, outputs=["w"])
     add(file, "mine", root, outputs=["y"])
     assert add(file, "mine", root, outputs=["y"]) == add(file, "mine", root)
-    with pytest.raises(BadSpec, match=r"this version exists: expected the outputs \['y', 'z'\], found \['y'\]"):
+    with pytest.raises(
+        BadSpec, match=r"this version exists: expected the outputs \['y', 'z'\], found \['y'\]"
+    ):
         add(file, "mine", root, outputs=["y", "z"])
 
 
 def test_an_input_whose_axes_the_file_does_not_count_is_refused(save: Save, root: Path) -> None:
     file = save([node("Relu")], [("x", graphs.FLOAT, None)], [("y", graphs.FLOAT, None)])
-    with pytest.raises(BadSpec, match='input "x": expected a shape, but the file does not say how many axes it has'):
+    with pytest.raises(
+        BadSpec, match='input "x": expected a shape, but the file does not say how many axes it has'
+    ):
         add(file, "mine", root)
 
 
 @pytest.mark.parametrize(
     ("version", "opset", "reason"),
-    [(99, 17, "found: Unsupported model IR version: 99, max"), (10, 99, "found: ONNX Runtime only .* Opset 99 is")],
+    [
+        (99, 17, "found: Unsupported model IR version: 99, max"),
+        (10, 99, "found: ONNX Runtime only .* Opset 99 is"),
+    ],
 )
-def test_the_runtimes_own_reason_is_told(save: Save, root: Path, version: int, opset: int, reason: str) -> None:
+def test_the_runtimes_own_reason_is_told(
+    save: Save, root: Path, version: int, opset: int, reason: str
+) -> None:
     file = save([node("Relu")])
     model = onnx.load(file)
     model.ir_version, model.opset_import[0].version = version, opset
@@ -350,9 +410,15 @@ def test_the_runtimes_own_reason_is_told(save: Save, root: Path, version: int, o
 
 def test_integers_that_may_be_looked_up_are_hinted_at(save: Save, root: Path) -> None:
     said: list[str] = []
-    file = save([node("Gather", "table ids", "y")], [("ids", graphs.INT64, ["n", "m"])], table=np.ones(100, np.float32))
+    file = save(
+        [node("Gather", "table ids", "y")],
+        [("ids", graphs.INT64, ["n", "m"])],
+        table=np.ones(100, np.float32),
+    )
     add(file, "mine", root, tell=said.append)
-    assert said[-1].startswith('if the model looks up "ids" in a table, say `maximum`, and `max_length`')
+    assert said[-1].startswith(
+        'if the model looks up "ids" in a table, say `maximum`, and `max_length`'
+    )
     add(save([node("Relu")]), "numbers", root, tell=said.append)
     assert len(said) == 1
 
@@ -360,14 +426,21 @@ def test_integers_that_may_be_looked_up_are_hinted_at(save: Save, root: Path) ->
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, root: Path) -> None:
     file = tmp_path / "given.onnx"
     file.write_bytes(b"not a model")
-    with pytest.raises(BadSpec, match=r"expected a model that ONNX Runtime can open, found: Protobuf parsing failed"):
+    with pytest.raises(
+        BadSpec,
+        match=r"expected a model that ONNX Runtime can open, found: Protobuf parsing failed",
+    ):
         add(file, "mine", root)
     with pytest.raises(BadSpec, match="expected an ONNX file, found none"):
         add(tmp_path / "nowhere.onnx", "mine", root)
 
 
-@pytest.mark.parametrize(("name", "version"), [("../mine", "1"), ("mine", "../1"), ("", "1"), (".mine", "1")])
-def test_a_name_that_leaves_the_repository_is_refused(save: Save, root: Path, name: str, version: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "version"), [("../mine", "1"), ("mine", "../1"), ("", "1"), (".mine", "1")]
+)
+def test_a_name_that_leaves_the_repository_is_refused(
+    save: Save, root: Path, name: str, version: str
+) -> None:
     with pytest.raises(BadSpec, match="expected letters, digits"):
         add(save([node("Relu")]), name, root, version)
 
@@ -376,7 +449,9 @@ def test_what_was_added_answers_as_the_file_did(save: Save, root: Path) -> None:
     file = save([node("Softmax")])
     x = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
     answers = [
-        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+            None, {"x": x}
+        )[0]
         for path in (file, add(file, "mine", root) / "model.onnx")
     ]
     assert np.array_equal(*answers)

@@ -25,7 +25,10 @@ def in_chunks(sound: "np.ndarray", size: int) -> list[list[float]]:
 
 def test_a_frame_is_the_end_of_the_one_before_it_and_what_is_new() -> None:
     frames, rest = cut(np.array([0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9], np.int16), SMALL)
-    assert [(frame * 32768).tolist() for frame in frames] == [[[0, 0, 1, 2, 3, 4]], [[3, 4, 5, 6, 7, 8]]]
+    assert [(frame * 32768).tolist() for frame in frames] == [
+        [[0, 0, 1, 2, 3, 4]],
+        [[3, 4, 5, 6, 7, 8]],
+    ]
     assert rest.tolist() == [7, 8, 9]
 
 
@@ -75,7 +78,9 @@ def heard(*runs: tuple[float, int]) -> Segmenter:
         ([(0.9, 1), (0.1, 9), (0.9, 1)], [[0, HOP + PAD], [10 * HOP - PAD, OPEN]]),
     ],
 )
-def test_segments_begin_and_end_as_sileros_own_do(runs: Sequence[tuple[float, int]], segments: list[list[int]]) -> None:
+def test_segments_begin_and_end_as_sileros_own_do(
+    runs: Sequence[tuple[float, int]], segments: list[list[int]]
+) -> None:
     assert heard(*runs).segments == segments
 
 

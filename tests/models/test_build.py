@@ -49,13 +49,18 @@ def test_a_model_of_an_earlier_recipe_is_built_again(root: Path) -> None:
     build([NAME], root, cache=data.CACHE)
     spec = root / NAME / "1" / "model.toml"
     today = spec.read_text(encoding="utf-8")
-    spec.write_text(re.sub(r"^(recipe = .*|m(in|ax)imum = .*)\n", "", today, flags=re.MULTILINE), encoding="utf-8")
+    spec.write_text(
+        re.sub(r"^(recipe = .*|m(in|ax)imum = .*)\n", "", today, flags=re.MULTILINE),
+        encoding="utf-8",
+    )
     assert read_version(spec.parent).spec.recipe == 1
     build([NAME], root, cache=data.CACHE)
     assert spec.read_text(encoding="utf-8") == today
 
 
 def test_a_name_that_is_not_in_the_zoo_is_refused_before_anything_is_built(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r'expected a model of the zoo \(efficientnet-lite0, .*\), found "lion"'):
+    with pytest.raises(
+        ModelError, match=r'expected a model of the zoo \(efficientnet-lite0, .*\), found "lion"'
+    ):
         build([ZOO[0], "lion"], tmp_path)
     assert list(tmp_path.iterdir()) == []

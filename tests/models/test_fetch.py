@@ -24,7 +24,9 @@ def test_a_file_that_is_there_is_not_downloaded_again(tmp_path: Path) -> None:
 def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thing-1.0.whl").write_bytes(CONTENT)
     found = hashlib.sha256(CONTENT).hexdigest()
-    with pytest.raises(ModelError, match=f"expected SHA-256 {'0' * 64} for thing 1.0 .PyPI., found {found}"):
+    with pytest.raises(
+        ModelError, match=f"expected SHA-256 {'0' * 64} for thing 1.0 .PyPI., found {found}"
+    ):
         fetch(_package("0" * 64), tmp_path)
 
 
@@ -56,7 +58,9 @@ def test_a_member_is_read_without_unpacking(archive: Path) -> None:
 
 
 def test_the_wanted_members_are_read(archive: Path) -> None:
-    assert dict(read_members(archive, lambda name: name.endswith("a.txt"))) == {"folder/a.txt": b"first"}
+    assert dict(read_members(archive, lambda name: name.endswith("a.txt"))) == {
+        "folder/a.txt": b"first"
+    }
 
 
 def test_a_missing_member_is_named(archive: Path) -> None:

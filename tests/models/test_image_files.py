@@ -21,7 +21,14 @@ CORRUPT = "^the image is corrupt"
 
 
 def read(raw: bytes, **changes: Any) -> np.ndarray:
-    values: dict[str, Any] = {"kind": "image", "output": "x", "size": 8, "crop": 1.0, "mean": 0.0, "scale": 1.0}
+    values: dict[str, Any] = {
+        "kind": "image",
+        "output": "x",
+        "size": 8,
+        "crop": 1.0,
+        "mean": 0.0,
+        "scale": 1.0,
+    }
     return load(ImageSpec(**(values | changes)), Path())(raw).tensors["x"]
 
 
@@ -49,7 +56,10 @@ BOMB = zlib.compress(bytes(16 << 20))
         b"%!PS-Adobe-3.0 EPSF-3.0\n",
         b"icns\0\0\0\x10",
         b"\0\0\0\x18ftypheic",
-        *(encoded(noise(8, 8), kind) for kind in ("GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")),
+        *(
+            encoded(noise(8, 8), kind)
+            for kind in ("GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000")
+        ),
     ],
     ids=[
         "nothing",
@@ -70,7 +80,9 @@ BOMB = zlib.compress(bytes(16 << 20))
     ],
 )
 def test_what_is_no_jpeg_png_nor_webp_by_its_signature_is_refused(raw: bytes) -> None:
-    with pytest.raises(UnreadableImage, match=r"^unsupported image format: expected JPEG, PNG or WebP$"):
+    with pytest.raises(
+        UnreadableImage, match=r"^unsupported image format: expected JPEG, PNG or WebP$"
+    ):
         read(raw)
 
 
@@ -80,11 +92,15 @@ def jpeg_header(width: int, height: int, components: int = 3) -> bytes:
 
 
 def lossy_header(width: int, height: int) -> bytes:
-    return webp_chunk(b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(20))
+    return webp_chunk(
+        b"VP8 ", b"\x30\x01\x00\x9d\x01\x2a" + struct.pack("<HH", width, height) + bytes(20)
+    )
 
 
 def lossless_header(width: int, height: int) -> bytes:
-    return webp_chunk(b"VP8L", b"\x2f" + struct.pack("<I", (height - 1) << 14 | (width - 1)) + bytes(20))
+    return webp_chunk(
+        b"VP8L", b"\x2f" + struct.pack("<I", (height - 1) << 14 | (width - 1)) + bytes(20)
+    )
 
 
 @pytest.mark.parametrize(
@@ -93,19 +109,36 @@ def lossless_header(width: int, height: int) -> bytes:
         (png(header(10_000, 8_900, depth=1)), "limit 16 megapixels): found 10000x8900"),
         (png(header(2**31 - 1, 2**31 - 1)), "limit 16 megapixels"),
         (png(header(8_193, 1)), "limit 8192 pixels a side): found 8193x1"),
-        (png(header(4_000, 4_000, depth=16, colour=6)), "limit 48 MiB decoded): found 4000x4000 of 8 bytes each"),
+        (
+            png(header(4_000, 4_000, depth=16, colour=6)),
+            "limit 48 MiB decoded): found 4000x4000 of 8 bytes each",
+        ),
         (jpeg_header(65_535, 65_535), "limit 16 megapixels"),
-        (png(header(3_600, 3_600, depth=8, colour=4)), "limit 48 MiB decoded): found 3600x3600 of 4 bytes each"),
+        (
+            png(header(3_600, 3_600, depth=8, colour=4)),
+            "limit 48 MiB decoded): found 3600x3600 of 4 bytes each",
+        ),
         (jpeg_header(1, 8_193), "limit 8192 pixels a side"),
         (webp(lossy_header(16_383, 16_383)), "limit 16 megapixels): found 16383x16383"),
         (webp(lossless_header(16_384, 1)), "limit 8192 pixels a side): found 16384x1"),
-        (webp(lossy_header(4_000, 4_000)), "limit 48 MiB decoded): found 4000x4000 of 4 bytes each"),
-        (webp(lossless_header(3_000, 3_000)), "limit 48 MiB decoded): found 3000x3000 of 8 bytes each"),
         (
-            webp(webp_chunk(b"VP8X", bytes(10)), webp_chunk(b"ALPH", b""), lossy_header(3_000, 3_000)),
+            webp(lossy_header(4_000, 4_000)),
+            "limit 48 MiB decoded): found 4000x4000 of 4 bytes each",
+        ),
+        (
+            webp(lossless_header(3_000, 3_000)),
+            "limit 48 MiB decoded): found 3000x3000 of 8 bytes each",
+        ),
+        (
+            webp(
+                webp_chunk(b"VP8X", bytes(10)), webp_chunk(b"ALPH", b""), lossy_header(3_000, 3_000)
+            ),
             "limit 48 MiB decoded): found 3000x3000 of 8 bytes",
         ),
-        (webp(webp_chunk(b"VP8L", WEBP_LOSSLESS + bytes(5 << 20))), "limit 4 MiB as WebP): found 524"),
+        (
+            webp(webp_chunk(b"VP8L", WEBP_LOSSLESS + bytes(5 << 20))),
+            "limit 4 MiB as WebP): found 524",
+        ),
     ],
 )
 def test_an_image_too_large_is_refused_from_its_header(raw: bytes, says: str) -> None:
@@ -147,7 +180,9 @@ BROKEN: dict[str, bytes] = {
     "no scan": JPEG[: JPEG.index(b"\xff\xda")] + b"\xff\xd9",
     "no end": JPEG[:-2],
     "two headers": JPEG[:2] + jpeg_header(8, 8)[2:] + JPEG[2:],
-    "a Huffman table of more codes than there are": JPEG.replace(b"\xff\xc4\x00\x1f\x00", b"\xff\xc4\x00\x1f\x00\xff"),
+    "a Huffman table of more codes than there are": JPEG.replace(
+        b"\xff\xc4\x00\x1f\x00", b"\xff\xc4\x00\x1f\x00\xff"
+    ),
     "a marker alone": b"\xff\xd8\xff",
     "fill without end": b"\xff\xd8" + b"\xff" * 100_000,
     "a WebP of no chunks": webp(),
@@ -168,7 +203,9 @@ def test_a_broken_image_is_corrupt(what: str) -> None:
         read(BROKEN[what])
 
 
-@pytest.mark.parametrize("raw", [PNG, JPEG, PROGRESSIVE, WEBP], ids=["PNG", "JPEG", "progressive", "WebP"])
+@pytest.mark.parametrize(
+    "raw", [PNG, JPEG, PROGRESSIVE, WEBP], ids=["PNG", "JPEG", "progressive", "WebP"]
+)
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.99])
 def test_a_truncated_photo_is_corrupt(raw: bytes, share: float) -> None:
     with pytest.raises(UnreadableImage, match=CORRUPT):
@@ -177,11 +214,25 @@ def test_a_truncated_photo_is_corrupt(raw: bytes, share: float) -> None:
 
 @pytest.mark.parametrize("interlaced", [False, True], ids=["plain", "interlaced"])
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (3, 5), (8, 8), (13, 2)])
-def test_images_of_every_layout_have_as_many_pixels_as_they_say(width: int, height: int, interlaced: bool) -> None:
+def test_images_of_every_layout_have_as_many_pixels_as_they_say(
+    width: int, height: int, interlaced: bool
+) -> None:
     """Adam7's seven passes are each an image of their own, some of them empty."""
-    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
     sizes = [(len(range(x, width, dx)), len(range(y, height, dy))) for x, y, dx, dy in passes]
-    data = b"".join((b"\0" + b"\x80" * w) * h for w, h in (sizes if interlaced else [(width, height)]) if w and h)
+    data = b"".join(
+        (b"\0" + b"\x80" * w) * h
+        for w, h in (sizes if interlaced else [(width, height)])
+        if w and h
+    )
     raw = png(header(width, height, interlaced=interlaced), chunk(b"IDAT", zlib.compress(data)))
     assert np.unique(read(raw)).tolist() == [128.0]
 
@@ -189,7 +240,9 @@ def test_images_of_every_layout_have_as_many_pixels_as_they_say(width: int, heig
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_animated_image_is_refused(kind: str) -> None:
     frames = [noise(8, 8) for _ in range(3)]
-    raw = encoded(frames[0], kind, save_all=True, append_images=[Image.new("RGB", (8, 8)), *frames[1:]])
+    raw = encoded(
+        frames[0], kind, save_all=True, append_images=[Image.new("RGB", (8, 8)), *frames[1:]]
+    )
     with pytest.raises(UnreadableImage, match=r"^animated images are not supported$"):
         read(raw)
 
@@ -200,14 +253,23 @@ def metadata(kind: bytes, data: bytes, times: int = 1) -> Callable[[], bytes]:
 
 HEAVY: dict[str, tuple[Callable[[], bytes], str]] = {
     "10,000 chunks": (metadata(b"tEXt", b"a\0b", 10_000), "too many chunks"),
-    "1,100 segments": (lambda: JPEG[:2] + b"\xff\xfe\x00\x02" * 1100 + JPEG[2:], "too many segments"),
-    "1,100 chunks of a WebP": (lambda: webp(webp_chunk(b"XMP ", b"a") * 1100, WEBP[12:]), "too many chunks"),
+    "1,100 segments": (
+        lambda: JPEG[:2] + b"\xff\xfe\x00\x02" * 1100 + JPEG[2:],
+        "too many segments",
+    ),
+    "1,100 chunks of a WebP": (
+        lambda: webp(webp_chunk(b"XMP ", b"a") * 1100, WEBP[12:]),
+        "too many chunks",
+    ),
     "101 scans": (lambda: scans(101), "too many scans"),
 }
 
 
 def scans(count: int) -> bytes:
-    first, end = PROGRESSIVE.index(b"\xff\xda"), PROGRESSIVE.index(b"\xff\xc4", PROGRESSIVE.index(b"\xff\xda"))
+    first, end = (
+        PROGRESSIVE.index(b"\xff\xda"),
+        PROGRESSIVE.index(b"\xff\xc4", PROGRESSIVE.index(b"\xff\xda")),
+    )
     return PROGRESSIVE[:first] + PROGRESSIVE[first:end] * count + b"\xff\xd9"
 
 
@@ -229,11 +291,17 @@ LADEN: dict[str, tuple[bytes, Callable[[], bytes]]] = {
     "a text that would inflate to 16 MiB": (GREY, metadata(b"zTXt", b"name\0\0" + BOMB)),
     "a profile that would inflate to 16 MiB": (GREY, metadata(b"iCCP", b"name\0\0" + BOMB)),
     "a profile that does not inflate": (GREY, metadata(b"iCCP", b"name\0\0" + b"\xff" * 50)),
-    "texts that would inflate to 4 GiB": (GREY, metadata(b"iTXt", b"name\0\1\0en\0name\0" + BOMB, 256)),
+    "texts that would inflate to 4 GiB": (
+        GREY,
+        metadata(b"iTXt", b"name\0\1\0en\0name\0" + BOMB, 256),
+    ),
     "a profile of 3 MB": (GREY, metadata(b"iCCP", b"name\0\0" + bytes(3_000_000))),
     "3 MB of EXIF that is none": (GREY, metadata(b"eXIf", bytes(3_000_000))),
     "3 MB of XMP in a WebP": (WEBP, lambda: webp(WEBP[12:], webp_chunk(b"XMP ", bytes(3_000_000)))),
-    "3 MB of comments in a JPEG": (JPEG, lambda: JPEG[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 46 + JPEG[2:]),
+    "3 MB of comments in a JPEG": (
+        JPEG,
+        lambda: JPEG[:2] + (b"\xff\xfe\xff\xff" + bytes(65_533)) * 46 + JPEG[2:],
+    ),
 }
 
 
@@ -280,7 +348,14 @@ def test_what_is_behind_the_end_of_a_photo_changes_nothing(raw: bytes) -> None:
 def test_metadata_changes_no_pixel() -> None:
     for kind in ("PNG", "JPEG", "WEBP"):
         bare = encoded(noise(), kind)
-        laden = encoded(noise(), kind, exif=oriented(1), icc_profile=bytes(1000), dpi=(300, 300), comment=b"text")
+        laden = encoded(
+            noise(),
+            kind,
+            exif=oriented(1),
+            icc_profile=bytes(1000),
+            dpi=(300, 300),
+            comment=b"text",
+        )
         assert len(laden) > len(bare)
         assert np.array_equal(read(laden), read(bare))
 
@@ -326,7 +401,9 @@ def test_exif_is_read_in_either_order_with_or_without_its_name() -> None:
         assert np.array_equal(read(PNG[:33] + chunk(b"eXIf", exif) + PNG[33:]), expected)
 
 
-@pytest.mark.parametrize("raw", [PNG, JPEG, PROGRESSIVE, WEBP], ids=["PNG", "JPEG", "progressive", "WebP"])
+@pytest.mark.parametrize(
+    "raw", [PNG, JPEG, PROGRESSIVE, WEBP], ids=["PNG", "JPEG", "progressive", "WebP"]
+)
 def test_a_damaged_photo_is_read_or_refused_in_a_sentence_of_ours(raw: bytes) -> None:
     chance, said = np.random.default_rng(0), set[str]()
     for _ in range(300):

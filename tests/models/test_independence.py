@@ -28,21 +28,27 @@ class Model:
         return {"y": 2 * inputs["x"]}
 
 
-def test_a_slow_model_is_tried_with_two_and_three_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_model_is_tried_with_two_and_three_rows_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = Model(2.0, 0.0, monkeypatch)
     assert dependence(model, ROWS, 1e-5, (2, 3, 8, 32)) is None
     assert set(model.rows) == {1, 2, 3}
     assert model.now_s < 30
 
 
-def test_a_model_whose_first_run_takes_long_is_not_taken_for_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_whose_first_run_takes_long_is_not_taken_for_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = Model(0.02, 5.0, monkeypatch)
     assert dependence(model, ROWS, 1e-5, (2, 3, 8, 32)) is None
     assert max(model.rows) == 32
 
 
 @pytest.mark.parametrize("most", [2, 3, 4, 8])
-def test_no_more_rows_run_together_than_the_largest_size(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def test_no_more_rows_run_together_than_the_largest_size(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
     model = Model(0.0, 0.0, monkeypatch)
     assert dependence(model, ROWS, 1e-5, (2, most)) is None
     assert max(model.rows) == most

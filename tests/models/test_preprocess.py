@@ -18,7 +18,14 @@ from headrace_models.spec import CharactersSpec, ImageSpec, TextSpec
 
 
 def _image_spec(**changes: Any) -> ImageSpec:
-    values: dict[str, Any] = {"kind": "image", "output": "x", "size": 8, "crop": 1.0, "mean": 127.0, "scale": 128.0}
+    values: dict[str, Any] = {
+        "kind": "image",
+        "output": "x",
+        "size": 8,
+        "crop": 1.0,
+        "mean": 127.0,
+        "scale": 128.0,
+    }
     return ImageSpec(**(values | changes))
 
 
@@ -41,7 +48,9 @@ def _pixels(raw: bytes, **changes: Any) -> npt.NDArray[np.float32]:
 
 def test_a_photo_becomes_channels_of_scaled_values() -> None:
     pixels = _pixels(encoded(Image.new("RGB", (20, 10), (255, 127, 0))))
-    assert [pixels[channel].mean() for channel in range(3)] == pytest.approx([255, 127, 0], abs=1e-4)
+    assert [pixels[channel].mean() for channel in range(3)] == pytest.approx(
+        [255, 127, 0], abs=1e-4
+    )
 
 
 def test_the_middle_of_a_photo_is_what_counts() -> None:
@@ -58,7 +67,11 @@ def _deep(colour: int, pixel: str) -> bytes:
 def _keyed(depth: int, colour: int, pixels: str, transparent: str) -> bytes:
     """A PNG with one transparent colour; its rows are these pixels, as often as it takes."""
     key = chunk(b"tRNS", bytes.fromhex(transparent))
-    return png(header(8, 8, depth=depth, colour=colour), key, _rows(pixels, depth * (3 if colour == 2 else 1)))
+    return png(
+        header(8, 8, depth=depth, colour=colour),
+        key,
+        _rows(pixels, depth * (3 if colour == 2 else 1)),
+    )
 
 
 def _rows(pixels: str, bits: int = 0) -> bytes:
@@ -92,14 +105,30 @@ DEFINED: dict[str, tuple[bytes, tuple[int, int, int], int]] = {
     "a palette with one colour left out": (_palette(1), WHITE, 0),
     "a palette with another colour left out": (_palette(0), (200, 100, 10), 0),
     "nothing but transparency": (encoded(Image.new("RGBA", (8, 8), (200, 100, 10, 0))), WHITE, 0),
-    "colours, half of them on white": (encoded(Image.new("RGBA", (8, 8), (200, 100, 10, 128))), HALF_ON_WHITE, 0),
-    "greys, half of them on white": (encoded(Image.new("LA", (8, 8), (77, 128))), (166, 166, 166), 0),
+    "colours, half of them on white": (
+        encoded(Image.new("RGBA", (8, 8), (200, 100, 10, 128))),
+        HALF_ON_WHITE,
+        0,
+    ),
+    "greys, half of them on white": (
+        encoded(Image.new("LA", (8, 8), (77, 128))),
+        (166, 166, 166),
+        0,
+    ),
     "16 bits of colour and transparency": (_deep(6, "c8ff 64ff 0aff 80ff"), HALF_ON_WHITE, 0),
     "16 bits of grey and transparency": (_deep(4, "4dff 80ff"), (166, 166, 166), 0),
     "one transparent colour": (_keyed(8, 2, "c8640a", "00c8 0064 000a"), WHITE, 0),
     "one other transparent colour": (_keyed(8, 2, "c8640a", "00c8 0064 000b"), (200, 100, 10), 0),
-    "one transparent colour of 16 bits": (_keyed(16, 2, "c801 6402 0a03", "c801 6402 0a03"), WHITE, 0),
-    "one other transparent colour of 16 bits": (_keyed(16, 2, "c801 6402 0a03", "c801 6402 0b03"), (200, 100, 10), 0),
+    "one transparent colour of 16 bits": (
+        _keyed(16, 2, "c801 6402 0a03", "c801 6402 0a03"),
+        WHITE,
+        0,
+    ),
+    "one other transparent colour of 16 bits": (
+        _keyed(16, 2, "c801 6402 0a03", "c801 6402 0b03"),
+        (200, 100, 10),
+        0,
+    ),
     "black that is transparent": (_keyed(1, 0, "00", "0000"), WHITE, 0),
     "black that is not transparent": (_keyed(1, 0, "00", "0001"), (0, 0, 0), 0),
     "one transparent grey of 2 bits": (_keyed(2, 0, "aaaa", "0002"), WHITE, 0),
@@ -107,7 +136,11 @@ DEFINED: dict[str, tuple[bytes, tuple[int, int, int], int]] = {
     "one transparent grey of 4 bits": (_keyed(4, 0, "99999999", "0009"), WHITE, 0),
     "one transparent grey of 16 bits": (_keyed(16, 0, "4d01", "4d01"), WHITE, 0),
     "a transparent colour that is none": (_keyed(8, 2, "c8640a", "00c8"), (200, 100, 10), 0),
-    "a WebP": (encoded(Image.new("RGB", (8, 8), (200, 100, 10)), "WEBP", lossless=True), (200, 100, 10), 0),
+    "a WebP": (
+        encoded(Image.new("RGB", (8, 8), (200, 100, 10)), "WEBP", lossless=True),
+        (200, 100, 10),
+        0,
+    ),
     "a WebP, half of it on white": (encoded(HALF, "WEBP", lossless=True), HALF_ON_WHITE, 0),
     "a lossy WebP, half of it on white": (encoded(HALF, "WEBP", quality=100), HALF_ON_WHITE, 2),
     "a grey JPEG": (encoded(Image.new("L", (8, 8), 77), "JPEG", quality=100), (77, 77, 77), 1),
@@ -153,7 +186,9 @@ def test_a_large_jpeg_gives_what_its_pixels_give() -> None:
 
 
 def test_a_photo_of_one_pixel_is_read() -> None:
-    assert _pixels(encoded(Image.new("RGB", (1, 1), "white")), crop=0.5).min() == pytest.approx(255, abs=1e-4)
+    assert _pixels(encoded(Image.new("RGB", (1, 1), "white")), crop=0.5).min() == pytest.approx(
+        255, abs=1e-4
+    )
 
 
 @pytest.fixture
@@ -175,7 +210,9 @@ def text(tmp_path: Path) -> Callable[..., Preprocessor]:
     return make
 
 
-def test_a_text_becomes_ids_and_their_mask_without_padding(text: Callable[..., Preprocessor]) -> None:
+def test_a_text_becomes_ids_and_their_mask_without_padding(
+    text: Callable[..., Preprocessor],
+) -> None:
     tensors = text()(b"one two three").tensors
     assert {name: values.tolist() for name, values in tensors.items()} == {
         "input_ids": [[1, 3, 4, 0, 2]],
@@ -214,12 +251,16 @@ def test_a_long_text_is_refused_where_the_spec_wants_it(text: Callable[..., Prep
         (b"x" * 41, r"text too long \(limit 10 characters\): found 41 bytes"),
     ],
 )
-def test_a_text_that_cannot_be_read_is_refused(text: Callable[..., Preprocessor], raw: bytes, complaint: str) -> None:
+def test_a_text_that_cannot_be_read_is_refused(
+    text: Callable[..., Preprocessor], raw: bytes, complaint: str
+) -> None:
     with pytest.raises(BadInput, match=complaint):
         text(max_chars=len(raw) if "UTF" in complaint else 10)(raw)
 
 
-def test_a_text_may_have_as_many_characters_as_the_limit_says_and_no_more(text: Callable[..., Preprocessor]) -> None:
+def test_a_text_may_have_as_many_characters_as_the_limit_says_and_no_more(
+    text: Callable[..., Preprocessor],
+) -> None:
     prepare = text()
     assert prepare("é".encode() * 32_000).tensors["input_ids"].shape[1] > 0
     with pytest.raises(BadInput, match=r"text too long \(limit 32000 characters\): found 32001"):
@@ -227,7 +268,9 @@ def test_a_text_may_have_as_many_characters_as_the_limit_says_and_no_more(text: 
 
 
 @pytest.mark.parametrize("truncate", ["end", "error"])
-def test_texts_of_every_length_are_read_alike(text: Callable[..., Preprocessor], truncate: str) -> None:
+def test_texts_of_every_length_are_read_alike(
+    text: Callable[..., Preprocessor], truncate: str
+) -> None:
     prepare = text(max_tokens=4096, truncate=truncate)
     for words in (1, 498, 499, 500, 501, 2000):
         prepared = prepare(b"one " * words)
@@ -237,7 +280,13 @@ def test_texts_of_every_length_are_read_alike(text: Callable[..., Preprocessor],
 
 
 def test_odd_characters_are_data(text: Callable[..., Preprocessor]) -> None:
-    for odd in ("a\0b", "\u202eone", "one\u200d", "\U0001f469\u200d\U0001f467", "a" + "\u0301" * 1000):
+    for odd in (
+        "a\0b",
+        "\u202eone",
+        "one\u200d",
+        "\U0001f469\u200d\U0001f467",
+        "a" + "\u0301" * 1000,
+    ):
         assert text()(odd.encode()).tensors["input_ids"].shape[1] >= 3
 
 
@@ -245,7 +294,11 @@ def test_texts_read_at_once_do_not_disturb_each_other(text: Callable[..., Prepro
     prepare = text(max_tokens=32)
     counts = [1 + number % 20 for number in range(200)]
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(lambda count: prepare(b"one " * count).tensors["input_ids"].shape[1], counts))
+        results = list(
+            threads.map(
+                lambda count: prepare(b"one " * count).tensors["input_ids"].shape[1], counts
+            )
+        )
     assert results == [count + 2 for count in counts]
 
 
@@ -257,7 +310,10 @@ def test_a_broken_tokenizer_file_is_named(tmp_path: Path) -> None:
 
 @pytest.fixture
 def characters() -> Preprocessor:
-    return load(CharactersSpec(kind="characters", output="ids", alphabet="-.ab", max_chars=4, unknown=0), Path())
+    return load(
+        CharactersSpec(kind="characters", output="ids", alphabet="-.ab", max_chars=4, unknown=0),
+        Path(),
+    )
 
 
 def test_characters_become_their_places_in_the_alphabet(characters: Preprocessor) -> None:
@@ -277,6 +333,8 @@ def test_characters_become_their_places_in_the_alphabet(characters: Preprocessor
         (b"\xff", "not valid UTF-8"),
     ],
 )
-def test_characters_that_do_not_fit_are_refused(characters: Preprocessor, raw: bytes, complaint: str) -> None:
+def test_characters_that_do_not_fit_are_refused(
+    characters: Preprocessor, raw: bytes, complaint: str
+) -> None:
     with pytest.raises(BadInput, match=complaint):
         characters(raw)

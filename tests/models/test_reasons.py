@@ -51,7 +51,10 @@ def test_a_reason_is_one_sentence_without_paths() -> None:
             "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from /tmp/x.onnx failed:Protobuf parsing failed.",
             "Protobuf parsing failed.",
         ),
-        ("a text (with parentheses) and a::b of its own", "a text (with parentheses) and a::b of its own"),
+        (
+            "a text (with parentheses) and a::b of its own",
+            "a text (with parentheses) and a::b of its own",
+        ),
     ],
     ids=["IR", "opset", "reshape", "weights", "protobuf", "none of its"],
 )

@@ -14,7 +14,9 @@ def _line(folder: Path, start: str) -> str:
     """The place, file:line, of the line of `model.toml` that starts so."""
     path = folder / "model.toml"
     lines = path.read_text(encoding="utf-8").splitlines()
-    return f"{path}:{next(number for number, line in enumerate(lines, 1) if line.startswith(start))}"
+    return (
+        f"{path}:{next(number for number, line in enumerate(lines, 1) if line.startswith(start))}"
+    )
 
 
 def test_a_sound_version_is_found(write: Write, document: dict[str, Any]) -> None:
@@ -26,7 +28,9 @@ def test_a_sound_version_is_found(write: Write, document: dict[str, Any]) -> Non
 def test_a_wrong_digest_is_told_with_its_line(write: Write, document: dict[str, Any]) -> None:
     folder = write(document)
     (folder / "model.onnx").write_bytes(b"other weights")
-    with pytest.raises(BadSpec, match=r"expected SHA-256 [0-9a-f]{12}…, found [0-9a-f]{12}…") as caught:
+    with pytest.raises(
+        BadSpec, match=r"expected SHA-256 [0-9a-f]{12}…, found [0-9a-f]{12}…"
+    ) as caught:
         verify(read_version(folder))
     assert caught.value.place == _line(folder, '"model.onnx"')
 
@@ -39,17 +43,23 @@ def test_a_missing_file_is_told_with_its_line(write: Write, document: dict[str, 
     assert caught.value.place == _line(folder, '"model.onnx"')
 
 
-def test_an_unknown_key_is_told_with_its_line_and_the_known_ones(write: Write, document: dict[str, Any]) -> None:
+def test_an_unknown_key_is_told_with_its_line_and_the_known_ones(
+    write: Write, document: dict[str, Any]
+) -> None:
     folder = write(document | {"batching": {"max_rows": 8}})
     path = folder / "model.toml"
-    path.write_text(path.read_text(encoding="utf-8").replace("max_rows", "max_row"), encoding="utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("max_rows", "max_row"), encoding="utf-8"
+    )
     expected = r'unknown key "batching\.max_row"; known here: buckets, cost, max_rows'
     with pytest.raises(BadSpec, match=expected) as caught:
         read_version(folder)
     assert caught.value.place == _line(folder, "max_row")
 
 
-def test_text_that_is_not_toml_is_told_with_its_line(write: Write, document: dict[str, Any]) -> None:
+def test_text_that_is_not_toml_is_told_with_its_line(
+    write: Write, document: dict[str, Any]
+) -> None:
     folder = write(document)
     path = folder / "model.toml"
     path.write_text("name = tiny\n", encoding="utf-8")

@@ -21,7 +21,10 @@ from headrace_models.repository import ModelVersion, read_version
 
 RANDOM = np.random.default_rng(0)
 WEIGHTS = RANDOM.normal(size=(3, 3)).astype(np.float32)
-GATES = {name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in (("w", (1, 8, 3)), ("u", (1, 8, 2)))}
+GATES = {
+    name: RANDOM.normal(size=shape).astype(np.float32)
+    for name, shape in (("w", (1, 8, 3)), ("u", (1, 8, 2)))
+}
 AT_0, AT_1 = np.array([0]), np.array([1])
 
 
@@ -38,7 +41,9 @@ def added(folder: Path, graph: Graph) -> tuple[ModelVersion, list[str]]:
     file = save(folder / "given.onnx", graph.nodes, graph.inputs, graph.outputs, **graph.constants)
     said: list[str] = []
     version = read_version(add(file, "mine", folder / "repository", tell=said.append))
-    return version, [line for line in said if "served" in line]  # a busy machine has it say that it takes time
+    return version, [
+        line for line in said if "served" in line
+    ]  # a busy machine has it say that it takes time
 
 
 def lstm(outputs: list[str], *more: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -50,7 +55,10 @@ INDEPENDENT = {
     "softmax over classes": Graph([node("Softmax", axis=1)]),
     "a logarithm": Graph([node("Log")]),
     "an LSTM with rows first": Graph(
-        [node("Transpose", "x", "t", perm=[1, 0, 2]), *lstm(["", "last"], node("Squeeze", "last zero"))],
+        [
+            node("Transpose", "x", "t", perm=[1, 0, 2]),
+            *lstm(["", "last"], node("Squeeze", "last zero")),
+        ],
         [("x", FLOAT, ["n", "time", 3])],
         [("y", FLOAT, ["n", 2])],
         GATES | {"zero": AT_0},
@@ -62,7 +70,11 @@ INDEPENDENT = {
         {"w": RANDOM.normal(size=(50, 3)).astype(np.float32)},
     ),
     "a window of at least 400": Graph(
-        [node("Unsqueeze", "x one", "c"), node("Conv", "c w", "d"), node("ReduceMax", "d", "y", axes=[2], keepdims=0)],
+        [
+            node("Unsqueeze", "x one", "c"),
+            node("Conv", "c w", "d"),
+            node("ReduceMax", "d", "y", axes=[2], keepdims=0),
+        ],
         [("x", FLOAT, ["n", "samples"])],
         [("y", FLOAT, ["n", 1])],
         {"w": RANDOM.normal(size=(1, 1, 400)).astype(np.float32), "one": AT_1},
@@ -79,7 +91,9 @@ def test_rows_that_are_independent_share_batches(tmp_path: Path, what: str) -> N
     assert (version.spec.is_batched, version.spec.batching.rows, said) == (True, None, [])
 
 
-def test_a_length_that_the_weights_demand_is_written_though_the_file_says_any(tmp_path: Path) -> None:
+def test_a_length_that_the_weights_demand_is_written_though_the_file_says_any(
+    tmp_path: Path,
+) -> None:
     assert added(tmp_path, INDEPENDENT["a window of just 50"])[0].spec.inputs[0].shape == (50,)
 
 
@@ -186,7 +200,12 @@ UNBATCHED: dict[str, tuple[Graph, str, list[tuple[int, ...]]]] = {
         [(-1, 3), (2, -1, 3), (-1, 3), (2, -1, 3)],
     ),
     "nothing but zeros": (
-        Graph([node("Gather", "w x")], [("x", INT64, ["n"])], [("y", FLOAT, ["n", 3])], {"w": WEIGHTS[:1]}),
+        Graph(
+            [node("Gather", "w x")],
+            [("x", INT64, ["n"])],
+            [("y", FLOAT, ["n", 3])],
+            {"w": WEIGHTS[:1]},
+        ),
         "it bears nothing but zeros, so that its rows cannot be compared",
         [(-1,), (-1, 3)],
     ),
@@ -202,11 +221,15 @@ UNBATCHED: dict[str, tuple[Graph, str, list[tuple[int, ...]]]] = {
 
 
 @pytest.mark.parametrize("what", UNBATCHED)
-def test_other_models_are_served_one_request_at_a_time_and_it_is_said_why(tmp_path: Path, what: str) -> None:
+def test_other_models_are_served_one_request_at_a_time_and_it_is_said_why(
+    tmp_path: Path, what: str
+) -> None:
     graph, reason, shapes = UNBATCHED[what]
     version, said = added(tmp_path, graph)
     assert (version.spec.is_batched, version.spec.batching.rows) == (False, "none")
-    assert [tensor.whole_shape for tensor in (*version.spec.inputs, *version.spec.outputs)] == shapes
+    assert [
+        tensor.whole_shape for tensor in (*version.spec.inputs, *version.spec.outputs)
+    ] == shapes
     assert len(said) == 1
     assert said[0].endswith("; served one request at a time")
     assert re.match(reason, said[0])
@@ -214,7 +237,11 @@ def test_other_models_are_served_one_request_at_a_time_and_it_is_said_why(tmp_pa
 
 @pytest.mark.parametrize(
     ("kind", "types", "tolerance"),
-    [("QuantizeLinear", onnx.TensorProto.FLOAT, 1e-2), ("Relu", onnx.TensorProto.FLOAT16, 1e-2), ("Relu", FLOAT, 1e-5)],
+    [
+        ("QuantizeLinear", onnx.TensorProto.FLOAT, 1e-2),
+        ("Relu", onnx.TensorProto.FLOAT16, 1e-2),
+        ("Relu", FLOAT, 1e-5),
+    ],
 )
 def test_weights_of_few_bits_may_round_otherwise_beside_others(
     tmp_path: Path, kind: str, types: int, tolerance: float
@@ -254,11 +281,17 @@ def test_a_random_graph_is_batched_only_if_its_rows_do_not_interact(steps: list[
     places = ["x", *(f"v{n}" for n in range(1, len(steps))), "y"]
     nodes = [made for n, step in enumerate(steps) for made in step(places[n], places[n + 1])]
     with TemporaryDirectory() as folder:
-        version, _ = added(Path(folder), Graph(nodes, constants={"w": WEIGHTS, "first": np.int64(0)}))
-        session = onnxruntime.InferenceSession(version.path("model.onnx"), providers=["CPUExecutionProvider"])
+        version, _ = added(
+            Path(folder), Graph(nodes, constants={"w": WEIGHTS, "first": np.int64(0)})
+        )
+        session = onnxruntime.InferenceSession(
+            version.path("model.onnx"), providers=["CPUExecutionProvider"]
+        )
     x = np.random.default_rng(7).normal(size=(6, 3)).astype(np.float32)
     alone = np.concatenate([session.run(None, {"x": x[n : n + 1]})[0] for n in range(6)])
-    interacts = not np.allclose(session.run(None, {"x": x})[0], alone, rtol=0, atol=1e-4 * np.abs(alone).max())
+    interacts = not np.allclose(
+        session.run(None, {"x": x})[0], alone, rtol=0, atol=1e-4 * np.abs(alone).max()
+    )
     assert not (version.spec.is_batched and interacts)
     if all(step in BY_ROW for step in steps):
         assert version.spec.is_batched

@@ -9,7 +9,12 @@ DIGEST = "0" * 64
 STATE = {"input": "x", "output": "y"}
 FREE = {"name": "x", "datatype": "FP32", "shape": [-1]}
 
-AUDIO = {"kind": "audio", "output": "x", "score": "y", "rates": [{"rate_hz": 8000, "context": 1, "hop": 2}]}
+AUDIO = {
+    "kind": "audio",
+    "output": "x",
+    "score": "y",
+    "rates": [{"rate_hz": 8000, "context": 1, "hop": 2}],
+}
 # A model that takes audio, but for its `preprocess`.
 HEARING = {
     "inputs": [FREE, {"name": "s", "datatype": "FP32", "shape": [1]}],
@@ -24,7 +29,10 @@ def ids(**more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def whole(document: dict[str, Any]) -> dict[str, Any]:
-    return document | {"golden": "golden.npz", "files": {"model.onnx": DIGEST, "golden.npz": DIGEST}}
+    return document | {
+        "golden": "golden.npz",
+        "files": {"model.onnx": DIGEST, "golden.npz": DIGEST},
+    }
 
 
 def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
@@ -36,19 +44,34 @@ def test_a_small_spec_is_enough(whole: dict[str, Any]) -> None:
     ("change", "complaint"),
     [
         ({"backend": "torch"}, r'no file for backend "torch", only for \[\'onnx\'\]'),
-        ({"weights": {"onnx": "model.onnx", "torch": "model.safetensors"}}, "architecture: expected a name"),
+        (
+            {"weights": {"onnx": "model.onnx", "torch": "model.safetensors"}},
+            "architecture: expected a name",
+        ),
         ({"golden": "other.npz"}, 'no SHA-256 for "other.npz"'),
-        ({"state": [{"input": "x", "output": "elsewhere"}]}, '"x" -> "elsewhere" names no input or no output'),
+        (
+            {"state": [{"input": "x", "output": "elsewhere"}]},
+            '"x" -> "elsewhere" names no input or no output',
+        ),
         ({"state": [STATE]}, 'expected "y" to be of the datatype and shape of "x"'),
-        ({"state": [STATE], "inputs": [FREE], "outputs": [FREE | {"name": "y"}]}, '"x": expected numbers in a fixed'),
+        (
+            {"state": [STATE], "inputs": [FREE], "outputs": [FREE | {"name": "y"}]},
+            '"x": expected numbers in a fixed',
+        ),
         ({"sequence": {"max_idle_s": 0}}, "greater than 0"),
         ({"inputs": []}, "at least 1 item"),
         ({"name": "../escape"}, "should match pattern"),
         ({"weights": {"onnx": "../model.onnx"}}, "should match pattern"),
         ({"batching": {"max_rows": 0}}, "greater than or equal to 1"),
         ({"version": 1}, "should be a valid string"),
-        ({"inputs": [ids(datatype="FP32", minimum=0)]}, "expected an input of integers, found FP32"),
-        ({"inputs": [ids(datatype="BYTES", maximum=0)]}, "expected an input of integers, found BYTES"),
+        (
+            {"inputs": [ids(datatype="FP32", minimum=0)]},
+            "expected an input of integers, found FP32",
+        ),
+        (
+            {"inputs": [ids(datatype="BYTES", maximum=0)]},
+            "expected an input of integers, found BYTES",
+        ),
         ({"inputs": [ids(minimum=2, maximum=1)]}, "minimum: expected at most maximum=1, found 2"),
     ],
 )
@@ -69,7 +92,10 @@ def test_audio_is_no_raw_input_of_requests(whole: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"preprocess": AUDIO | {"output": "s"}}, 'expected a model of one input "s" beside its state'),
+        (
+            {"preprocess": AUDIO | {"output": "s"}},
+            'expected a model of one input "s" beside its state',
+        ),
         ({"preprocess": AUDIO, "state": []}, 'expected a model of one input "x" beside its state'),
         ({"preprocess": AUDIO | {"score": "z"}}, 'score: "z" names no output'),
         ({"preprocess": AUDIO | {"input": "s"}}, 'input: "s" is one of the model\'s own'),

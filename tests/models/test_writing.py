@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from headrace_models.errors import BadSpec
-from headrace_models.zoo.draft import Draft, write_version
-from headrace_models.zoo.toml_text import to_toml
+from headrace_models.publishing import Draft, write_version
+from headrace_models.toml_text import to_toml
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -38,7 +38,9 @@ def test_a_version_that_cannot_be_served_is_not_put_in_place(
 ) -> None:
     def make(folder: Path) -> Draft:
         onnx.save(tiny_onnx, folder / "model.onnx")
-        return Draft(document | {"weights": {"onnx": "other.onnx"}}, {"x": np.zeros((1, 3), np.float32)})
+        return Draft(
+            document | {"weights": {"onnx": "other.onnx"}}, {"x": np.zeros((1, 3), np.float32)}
+        )
 
     with pytest.raises(BadSpec, match=r'files: no SHA-256 for "other\.onnx"'):
         write_version(tmp_path, "tiny", "1", make)
@@ -49,7 +51,11 @@ def test_a_version_replaces_the_one_before_it_whole(write: Write, document: dict
     folder = write(document)
     (folder / "stray").write_bytes(b"from the version before")
     assert write(document) == folder
-    assert sorted(path.name for path in folder.iterdir()) == ["golden.npz", "model.onnx", "model.toml"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "golden.npz",
+        "model.onnx",
+        "model.toml",
+    ]
     assert [path.name for path in folder.parents[1].iterdir()] == ["tiny"]
 
 

@@ -32,7 +32,9 @@ def test_a_refusal_names_file_and_line_and_no_folder(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize("spec", [None, "name = ", "\x00", 'name = "other"'])
-def test_a_folder_without_a_sound_spec_is_refused_not_raised(shelf: Shelf, spec: str | None) -> None:
+def test_a_folder_without_a_sound_spec_is_refused_not_raised(
+    shelf: Shelf, spec: str | None
+) -> None:
     folder = shelf.add("m", "1")
     (folder / "model.toml").unlink()
     if spec is not None:

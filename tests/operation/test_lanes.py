@@ -10,9 +10,9 @@ from tests.operation.test_operator import Platform
 
 from headrace.fleet import calls
 from headrace.fleet.entries import Fleet
-from headrace.fleet.orders import Lane, Order, Outcome
-from headrace.operation.lanes import operating
+from headrace.fleet.instructions import Lane, Order, Outcome
 from headrace.operation.operator import Operator
+from headrace.operation.workers import operating
 from headrace.telemetry import logs
 from headrace_models.repository import ModelVersion, scan
 
@@ -34,7 +34,9 @@ class Impatient(threading.Event):
         return self.is_set()
 
 
-def test_a_lane_that_failed_goes_on_with_its_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lane_that_failed_goes_on_with_its_orders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shelf, platform, settled = Shelf(tmp_path), Absent(), threading.Event()
     shelf.add("m", "1")
 

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 from tests.operation.repository import Shelf
 
-from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, Unavailable, UnknownModel
-from headrace.fleet.orders import IndexEntry, Order
+from headrace.errors import (
+    BadRequest,
+    Conflict,
+    HeadraceError,
+    NotReady,
+    StartFailed,
+    Unavailable,
+    UnknownModel,
+)
+from headrace.fleet.instructions import IndexEntry, Order
 from headrace.operation.operator import Key, Operator
 from headrace_models.repository import ModelVersion, scan
 
@@ -97,14 +105,18 @@ def states(operator: Operator) -> dict[str, str]:
     return {entry.version: entry.state for entry in operator.index()}
 
 
-def test_a_new_version_replaces_the_one_before(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+def test_a_new_version_replaces_the_one_before(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
     shelf.add("m", "2")
     operator.load("m")
     assert platform.deployed == [("m", "2")]
     assert states(operator) == {"1": "UNAVAILABLE", "2": "READY"}
 
 
-def test_the_version_before_serves_until_the_new_one_does(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+def test_the_version_before_serves_until_the_new_one_does(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
     shelf.add("m", "2")
     seen: list[dict[str, str]] = []
     platform.while_loading = lambda: seen.append(states(operator))
@@ -149,11 +161,16 @@ def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
 ) -> None:
     shelf.add("m", "2")
     platform.reason = "golden output: found a difference"
-    platform.while_loading = lambda: platform.in_trouble.update({("m", "2"): "it does not start; 3 times of late"})
+    platform.while_loading = lambda: platform.in_trouble.update(
+        {("m", "2"): "it does not start; 3 times of late"}
+    )
     with pytest.raises(StartFailed):
         operator.load("m")
     assert platform.in_trouble == {}
-    assert [(e.state, e.reason) for e in operator.index()] == [("READY", ""), ("UNAVAILABLE", platform.reason)]
+    assert [(e.state, e.reason) for e in operator.index()] == [
+        ("READY", ""),
+        ("UNAVAILABLE", platform.reason),
+    ]
 
 
 def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgiven(
@@ -168,19 +185,27 @@ def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgi
         operator.load("m")
 
 
-def test_a_loaded_version_is_loaded_again_by_doing_nothing(operator: Operator, platform: Platform) -> None:
+def test_a_loaded_version_is_loaded_again_by_doing_nothing(
+    operator: Operator, platform: Platform
+) -> None:
     operator.load("m")
     assert platform.deployed == [("m", "1")]
 
 
-def test_a_loaded_version_that_does_not_answer_is_not_said_to(operator: Operator, platform: Platform) -> None:
+def test_a_loaded_version_that_does_not_answer_is_not_said_to(
+    operator: Operator, platform: Platform
+) -> None:
     platform.running.clear()
     with pytest.raises(NotReady):
         operator.load("m")
-    assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "no replica of it answers now"),)
+    assert operator.index() == (
+        IndexEntry("m", "1", "UNAVAILABLE", "no replica of it answers now"),
+    )
 
 
-def test_a_loaded_version_with_other_contents_is_a_conflict(operator: Operator, shelf: Shelf) -> None:
+def test_a_loaded_version_with_other_contents_is_a_conflict(
+    operator: Operator, shelf: Shelf
+) -> None:
     with (shelf.root / "m" / "1" / "model.toml").open("a") as spec:
         spec.write("\n# changed\n")
     with pytest.raises(Conflict, match="add a new version"):
@@ -196,7 +221,9 @@ def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
     assert platform.deployed == [("m", "1")]
 
 
-def test_the_newest_sound_version_is_loaded_where_none_is(operator: Operator, shelf: Shelf, platform: Platform) -> None:
+def test_the_newest_sound_version_is_loaded_where_none_is(
+    operator: Operator, shelf: Shelf, platform: Platform
+) -> None:
     shelf.add("m", "2")
     shelf.add_broken("m", "3")
     operator.unload("m")
@@ -225,7 +252,9 @@ def test_a_model_that_was_added_is_served_and_expected_once_it_runs(
     assert platform.expected == operator.models == ["m", "new"]
 
 
-def test_an_unloaded_model_is_neither_served_nor_expected(operator: Operator, platform: Platform) -> None:
+def test_an_unloaded_model_is_neither_served_nor_expected(
+    operator: Operator, platform: Platform
+) -> None:
     operator.unload("m")
     assert (platform.deployed, platform.expected) == ([], [])
     assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "not loaded"),)
@@ -239,7 +268,9 @@ def test_a_name_that_is_not_in_the_repository_is_unknown(operator: Operator, nam
             deed(name)
 
 
-def test_a_model_without_a_version_or_without_a_sound_one_is_refused(operator: Operator, shelf: Shelf) -> None:
+def test_a_model_without_a_version_or_without_a_sound_one_is_refused(
+    operator: Operator, shelf: Shelf
+) -> None:
     (shelf.root / "empty").mkdir()
     shelf.add_broken("bad", "1")
     for name in ("empty", "bad"):
@@ -247,8 +278,12 @@ def test_a_model_without_a_version_or_without_a_sound_one_is_refused(operator: O
             operator.load(name)
 
 
-def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(shelf: Shelf, platform: Platform) -> None:
-    operator = Operator(shelf.root, platform, platform, scan(shelf.root)[0], {"m": "golden output: no"})
+def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(
+    shelf: Shelf, platform: Platform
+) -> None:
+    operator = Operator(
+        shelf.root, platform, platform, scan(shelf.root)[0], {"m": "golden output: no"}
+    )
     assert operator.models == []
     assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "golden output: no"),)
     operator.load("m")
@@ -268,7 +303,9 @@ def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forg
     assert platform.in_trouble == {}
 
 
-def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(shelf: Shelf, platform: Platform) -> None:
+def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
+    shelf: Shelf, platform: Platform
+) -> None:
     shelf.add("other", "1")
     versions, _ = scan(shelf.root)
     for version in versions:
@@ -283,10 +320,33 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(sh
         operator.mend()
         deployed.append(platform.deployed.index(("m", "1")))
         now_s[0] += 10
-    assert deployed == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0]  # last in the list once it is new
+    assert deployed == [
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+    ]  # last in the list once it is new
 
 
-def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(shelf: Shelf, platform: Platform) -> None:
+def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(
+    shelf: Shelf, platform: Platform
+) -> None:
     versions, _ = scan(shelf.root)
     platform.deploy(versions[0])
     now_s = 0.0

@@ -17,7 +17,8 @@ class Times:
 
 
 @pytest.mark.parametrize(
-    ("gained_s", "is_back"), [(0.0, False), (HOUR_S, False), (-HOUR_S, True), (-1.5, True), (-0.4, False)]
+    ("gained_s", "is_back"),
+    [(0.0, False), (HOUR_S, False), (-HOUR_S, True), (-1.5, True), (-0.4, False)],
 )
 def test_a_step_back_is_noticed_once(gained_s: float, is_back: bool) -> None:
     times = Times()

@@ -36,7 +36,9 @@ def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(running:
     assert running.ask("GET", "/v2/health/ready")[0] == 503
     assert running.ask("GET", "/v2/models/doubler")[0] == 200
     answers: list[int] = []
-    asking = [threading.Thread(target=lambda: answers.append(running.infer(ROW)[0])) for _ in range(8)]
+    asking = [
+        threading.Thread(target=lambda: answers.append(running.infer(ROW)[0])) for _ in range(8)
+    ]
     for one in asking:
         one.start()
     bad = running.ask("POST", "/v2/models/doubler/infer", b'{"inputs": []}')
@@ -47,10 +49,15 @@ def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(running:
     assert answers == [200] * 8
 
 
-def test_trouble_is_said_at_once_with_its_reason_and_only_where_it_is(running: Plain, tmp_path: Path) -> None:
+def test_trouble_is_said_at_once_with_its_reason_and_only_where_it_is(
+    running: Plain, tmp_path: Path
+) -> None:
     trouble = Trouble("doubler", "1", "its process ended unexpectedly; 3 times of late")
     tell(running, (), trouble)
-    for status, body, headers in (running.infer(ROW), running.ask("GET", "/v2/models/doubler/ready")):
+    for status, body, headers in (
+        running.infer(ROW),
+        running.ask("GET", "/v2/models/doubler/ready"),
+    ):
         assert (status, body["code"], headers["retry-after"]) == (503, "model_not_ready", "30")
         assert body["error"] == f'model "doubler" is not ready: {trouble.reason}'
     _, document, _ = running.ask("GET", "/v1/models/doubler")

@@ -23,7 +23,9 @@ async def other(town: Town) -> ReplicaEntry:
     return replace(town.entries.pop(), id="other", spec=spec(name="other"))
 
 
-async def test_a_version_in_trouble_is_refused_at_once_with_the_reason_and_so_is_who_waits(town: Town) -> None:
+async def test_a_version_in_trouble_is_refused_at_once_with_the_reason_and_so_is_who_waits(
+    town: Town,
+) -> None:
     await silent(town)
     for asked in (request(1, seconds=30), step(1, starts=True)):
         town.tell(town.entries)
@@ -39,13 +41,17 @@ async def test_a_version_in_trouble_is_refused_at_once_with_the_reason_and_so_is
     assert town.events.waiting() == 0
 
 
-async def test_a_model_in_trouble_of_which_nothing_is_known_is_refused_with_the_reason(town: Town) -> None:
+async def test_a_model_in_trouble_of_which_nothing_is_known_is_refused_with_the_reason(
+    town: Town,
+) -> None:
     town.tell([], troubles=[TROUBLE])
     with pytest.raises(NotReady, match=WHY):
         town.router.find("tiny", None)
 
 
-async def test_a_replica_that_is_up_between_two_ends_answers_though_the_model_is_not_called_sound(town: Town) -> None:
+async def test_a_replica_that_is_up_between_two_ends_answers_though_the_model_is_not_called_sound(
+    town: Town,
+) -> None:
     await town.start()
     town.tell(town.entries, troubles=[TROUBLE])
     assert await town.ask(request(1)) == 2
@@ -54,7 +60,9 @@ async def test_a_replica_that_is_up_between_two_ends_answers_though_the_model_is
     assert town.router.find("tiny", None).is_sound
 
 
-async def test_the_server_is_ready_without_the_models_in_trouble_but_not_with_nothing_else(town: Town) -> None:
+async def test_the_server_is_ready_without_the_models_in_trouble_but_not_with_nothing_else(
+    town: Town,
+) -> None:
     both = ("tiny", "other")
     replica, entry = await town.start(), await other(town)
     entries = [*town.entries, entry]

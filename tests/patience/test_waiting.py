@@ -14,8 +14,8 @@ from tests.patience.conftest import MAX_WAITING
 
 from headrace.channel import Health
 from headrace.errors import DeadlineExceeded, NotReady, SequenceLost, UnknownModel
-from headrace.gateway.routing import Version
-from headrace.tensor import Request
+from headrace.gateway.routing.router import Version
+from headrace.inference.request import Request
 
 UNREADY, READY = Health(is_ready=False, waiting_rows=0), Health(is_ready=True, waiting_rows=0)
 HURT_S = 5.0
@@ -84,9 +84,13 @@ async def test_who_waits_in_vain_is_refused_with_time_to_spare(town: Town) -> No
     assert asked.result() is NotReady
 
 
-async def test_a_silent_replica_is_asked_when_patience_ends_for_a_refusal_would_be_sure(town: Town) -> None:
+async def test_a_silent_replica_is_asked_when_patience_ends_for_a_refusal_would_be_sure(
+    town: Town,
+) -> None:
     await silent(town)
-    assert await outcome(asking(town, request(1, seconds=3))) is DeadlineExceeded  # it was asked, and did not answer
+    assert (
+        await outcome(asking(town, request(1, seconds=3))) is DeadlineExceeded
+    )  # it was asked, and did not answer
 
 
 async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(town: Town) -> None:
@@ -165,7 +169,9 @@ async def test_only_so_many_wait_and_the_rest_is_refused_at_once(town: Town) -> 
     assert town.events.waiting() == 0
 
 
-async def test_a_caller_who_leaves_while_waiting_leaves_nothing_and_holds_nobody_up(town: Town) -> None:
+async def test_a_caller_who_leaves_while_waiting_leaves_nothing_and_holds_nobody_up(
+    town: Town,
+) -> None:
     replica = await silent(town)
     asked = [asking(town, request(n, seconds=30)) for n in range(40)]
     await turns()
@@ -191,7 +197,9 @@ async def test_what_was_lost_with_the_only_replica_waits_for_its_successor(town:
     assert await asyncio.gather(*asked, later) == [0, 2, 4, 6]
 
 
-async def test_a_version_is_known_while_the_fleet_expects_its_model_and_not_longer(town: Town) -> None:
+async def test_a_version_is_known_while_the_fleet_expects_its_model_and_not_longer(
+    town: Town,
+) -> None:
     await town.start()
     version = town.router.find("tiny", "1")
     town.tell([])
@@ -208,7 +216,9 @@ async def test_a_version_is_known_while_the_fleet_expects_its_model_and_not_long
 
 
 @pytest.mark.parametrize("asked", [request(1, seconds=30), step(1, starts=True)])
-async def test_nobody_waits_for_a_version_that_is_not_served_any_more(town: Town, asked: Request) -> None:
+async def test_nobody_waits_for_a_version_that_is_not_served_any_more(
+    town: Town, asked: Request
+) -> None:
     await town.start()
     version = town.router.find("tiny", "1")
     town.tell([])
@@ -219,7 +229,9 @@ async def test_nobody_waits_for_a_version_that_is_not_served_any_more(town: Town
     assert not before.done()
     town.tell([], models=())
     assert await seconds_of(before) == 0
-    assert await seconds_of(refusal(town, version, asked)) == 0  # who has read the request before, and asks now
+    assert (
+        await seconds_of(refusal(town, version, asked)) == 0
+    )  # who has read the request before, and asks now
 
 
 async def test_who_was_read_by_a_spec_that_is_gone_does_not_wait_for_another(town: Town) -> None:

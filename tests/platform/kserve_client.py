@@ -17,7 +17,11 @@ DATATYPES = {"int64": "INT64", "float32": "FP32"}
 
 def inputs_of(file: str) -> dict[str, np.ndarray]:
     with np.load(file, allow_pickle=False) as saved:
-        return {name.removeprefix("input:"): array for name, array in saved.items() if name.startswith("input:")}
+        return {
+            name.removeprefix("input:"): array
+            for name, array in saved.items()
+            if name.startswith("input:")
+        }
 
 
 def request_of(model: str, arrays: dict[str, np.ndarray], *, is_binary: bool) -> Any:
@@ -34,14 +38,20 @@ async def answers(url: str, model: str, arrays: dict[str, np.ndarray]) -> dict[s
     found: dict[str, Any] = {}
     async with client("v2") as v2, client("v1") as v1:
         for is_binary in (True, False):
-            answer = await v2.infer(url, request_of(model, arrays, is_binary=is_binary), model_name=model)
+            answer = await v2.infer(
+                url, request_of(model, arrays, is_binary=is_binary), model_name=model
+            )
             assert (answer.id, answer.model_name) == ("7", model)
             outputs = {output.name: output.as_numpy().tolist() for output in answer.outputs}
             found["v2 binary" if is_binary else "v2 json"] = outputs
         row = {name: array[0].tolist() for name, array in arrays.items()}
-        found["v1 rows"] = (await v1.infer(url, {"instances": [row]}, model_name=model))["predictions"]
+        found["v1 rows"] = (await v1.infer(url, {"instances": [row]}, model_name=model))[
+            "predictions"
+        ]
         columns = {name: array[:1].tolist() for name, array in arrays.items()}
-        found["v1 columns"] = (await v1.infer(url, {"inputs": columns}, model_name=model))["outputs"]
+        found["v1 columns"] = (await v1.infer(url, {"inputs": columns}, model_name=model))[
+            "outputs"
+        ]
         found["ready"] = [await c.is_model_ready(url, model) for c in (v1, v2)]
     return found
 

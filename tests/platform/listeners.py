@@ -15,8 +15,16 @@ def listeners(pids: set[int]) -> Iterator[tuple[str, int, str]]:
     sockets = dict(_listening("tcp")) | dict(_listening("tcp6"))
     for pid in sorted(pids):
         with suppress(OSError):
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            for inode in {str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()} & sockets.keys():
+            command = (
+                Path(f"/proc/{pid}/cmdline")
+                .read_bytes()
+                .replace(b"\0", b" ")
+                .decode(errors="replace")
+                .strip()
+            )
+            for inode in {
+                str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir()
+            } & sockets.keys():
                 yield (*sockets[inode], command)
 
 
@@ -32,4 +40,6 @@ def _plain(address: str) -> str:
     """Of words in the machine's order, which is little-endian here."""
     words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
     found = ipaddress.ip_address(b"".join(words))
-    return str(found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else str(found)
+    return (
+        str(found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else str(found)
+    )

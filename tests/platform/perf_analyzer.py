@@ -49,7 +49,9 @@ class Report:
     stages: dict[str, int]
 
 
-def analyze(command: Sequence[str], port: int, model: str, *options: str) -> tuple[Report | None, str]:
+def analyze(
+    command: Sequence[str], port: int, model: str, *options: str
+) -> tuple[Report | None, str]:
     """Let it drive a model on 127.0.0.1: its report, None if it failed, and all that it wrote."""
     place = ["-m", model, "-u", f"127.0.0.1:{port}"]
     done = _run([*command, *place, *options], _RUN_TIMEOUT_S)
@@ -114,9 +116,18 @@ def _make_root(root: Path) -> None:
         _skip("a root of its own needs the user root")
     if shutil.which("debootstrap") is None:
         _skip("a root of its own needs debootstrap")
-    with tempfile.TemporaryDirectory(dir=_FOLDER, prefix=".making-", ignore_cleanup_errors=True) as making:
+    with tempfile.TemporaryDirectory(
+        dir=_FOLDER, prefix=".making-", ignore_cleanup_errors=True
+    ) as making:
         fresh = Path(making, "root")
-        making_it = ["debootstrap", "--variant=minbase", f"--include={_LIBRARIES}", _SUITE, str(fresh), *_mirror()]
+        making_it = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={_LIBRARIES}",
+            _SUITE,
+            str(fresh),
+            *_mirror(),
+        ]
         done = _run(["timeout", str(_ROOT_TIMEOUT_S), *making_it], _ROOT_TIMEOUT_S + 10)
         if done.returncode:
             _skip(f"debootstrap exited {done.returncode}: {done.stdout.strip()[-300:]}")
@@ -127,7 +138,12 @@ def _make_root(root: Path) -> None:
 def _mirror() -> list[str]:
     """Where this machine has its own packages from; nothing where it does not say so."""
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.*"))]
-    found = [match[1] for place in places if place.is_file() for match in _SOURCE.finditer(place.read_text("utf-8"))]
+    found = [
+        match[1]
+        for place in places
+        if place.is_file()
+        for match in _SOURCE.finditer(place.read_text("utf-8"))
+    ]
     return found[:1]
 
 
@@ -140,7 +156,12 @@ def _starts(words: Sequence[str]) -> bool:
 
 def _run(words: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout_s, check=False
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
 
 

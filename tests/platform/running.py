@@ -31,10 +31,18 @@ class Platform:
     process: "subprocess.Popen[str]"
 
     def ask(
-        self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, *, admin: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        admin: bool = False,
     ) -> tuple[int, bytes]:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port if admin else self.port, timeout=60)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.admin_port if admin else self.port, timeout=60
+        )
         try:
             connection.request(method, path, body or None, headers or {})
             answer = connection.getresponse()

@@ -26,7 +26,9 @@ def _golden(version: ModelVersion) -> tuple[dict[str, np.ndarray], dict[str, np.
     return split
 
 
-def _inputs(kind: Any, version: ModelVersion, arrays: dict[str, np.ndarray], *, binary: bool) -> list[Any]:
+def _inputs(
+    kind: Any, version: ModelVersion, arrays: dict[str, np.ndarray], *, binary: bool
+) -> list[Any]:
     inputs = []
     for spec in version.spec.inputs:
         tensor = kind(spec.name, list(arrays[spec.name].shape), spec.datatype)
@@ -42,7 +44,9 @@ def _check(result: Any, expected: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("model", ZOO)
-def test_the_triton_client_gets_the_golden_answer(served: Platform, model: str, *, binary: bool) -> None:
+def test_the_triton_client_gets_the_golden_answer(
+    served: Platform, model: str, *, binary: bool
+) -> None:
     version = scan(REPOSITORY, [model])[0][0]
     inputs, expected = _golden(version)
     client = triton.InferenceServerClient(f"127.0.0.1:{served.port}")
@@ -57,9 +61,13 @@ def test_the_triton_client_gets_the_golden_answer(served: Platform, model: str, 
     client.close()
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # the client's own, at JSON of an image
+@pytest.mark.filterwarnings(
+    "ignore:Sending a large body:ResourceWarning"
+)  # the client's own, at JSON of an image
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-def test_the_asyncio_triton_client_gets_the_golden_answers(served: Platform, *, binary: bool) -> None:
+def test_the_asyncio_triton_client_gets_the_golden_answers(
+    served: Platform, *, binary: bool
+) -> None:
     async def ask_all() -> None:
         async with triton_aio.InferenceServerClient(f"127.0.0.1:{served.port}") as client:
             assert await client.is_server_ready()

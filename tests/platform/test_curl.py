@@ -17,7 +17,9 @@ pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
 CLASSIFY = "/v1/models/efficientnet-lite0:classify"
 DOMAIN = ["-d", '{"input": "xkqjzvbwpt.com"}']
-COMMANDS = re.findall(r"^\$ (curl http://127\.0\.0\.1:8000/.*)$", Path("README.md").read_text(), re.MULTILINE)
+COMMANDS = re.findall(
+    r"^\$ (curl http://127\.0\.0\.1:8000/.*)$", Path("README.md").read_text(), re.MULTILINE
+)
 
 
 class Said(NamedTuple):
@@ -46,9 +48,23 @@ def curl(served: Platform, photo: Path) -> Curl:
 
     def curl(path: str, *arguments: str) -> Said:
         url = f"http://127.0.0.1:{served.port}{path}"
-        command = ["curl", "--silent", "--show-error", "--max-time", "60", "-D", "headers", "-w", "\n%{http_code}"]
+        command = [
+            "curl",
+            "--silent",
+            "--show-error",
+            "--max-time",
+            "60",
+            "-D",
+            "headers",
+            "-w",
+            "\n%{http_code}",
+        ]
         done = subprocess.run(
-            [*command, url, *arguments], capture_output=True, check=True, cwd=photo.parent, timeout=90
+            [*command, url, *arguments],
+            capture_output=True,
+            check=True,
+            cwd=photo.parent,
+            timeout=90,
         )
         body, _, status = done.stdout.rpartition(b"\n")
         return Said(int(status), orjson.loads(body), (photo.parent / "headers").read_text().lower())

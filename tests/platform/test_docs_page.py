@@ -6,13 +6,16 @@ import subprocess
 import pytest
 from tests.platform.running import Platform
 
-from headrace.gateway.routes import ROUTES
+from headrace.gateway.api.endpoints import ROUTES
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
 BROWSER = shutil.which("chromium")
 # A proxy that is not there, for all but loopback, and no names at all.
-OFFLINE = ["--proxy-server=http://127.0.0.1:1", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+OFFLINE = [
+    "--proxy-server=http://127.0.0.1:1",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
 def test_a_posted_photo_of_an_espresso_is_an_espresso(served: Platform) -> None:
     status, body = served.ask(
-        "POST", "/v1/models/efficientnet-lite0:classify", data.photo("coffee.png"), {"Content-Type": "image/png"}
+        "POST",
+        "/v1/models/efficientnet-lite0:classify",
+        data.photo("coffee.png"),
+        {"Content-Type": "image/png"},
     )
     assert status == 200
     answer = orjson.loads(body)
@@ -33,7 +36,9 @@ def test_a_photo_in_base64_gets_the_same_answer_as_the_photo_itself(served: Plat
 
 
 def test_a_generated_domain_is_told_from_a_real_one(served: Platform) -> None:
-    answer = served.ask_json("/v1/models/dga-lstm:classify", {"input": ["wikipedia.org", "xkqjzvbwpt.com"]})
+    answer = served.ask_json(
+        "/v1/models/dga-lstm:classify", {"input": ["wikipedia.org", "xkqjzvbwpt.com"]}
+    )
     assert [row[0]["label"] for row in answer["results"]] == ["benign", "generated"]
 
 
@@ -47,8 +52,14 @@ def test_a_spam_and_a_ham_mail_are_told_apart(served: Platform) -> None:
 
 
 def test_the_openai_client_gets_embeddings(served: Platform) -> None:
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0)
-    texts = ["A cat sits on the mat.", "A kitten rests on a rug.", "The central bank raised interest rates."]
+    client = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0
+    )
+    texts = [
+        "A cat sits on the mat.",
+        "A kitten rests on a rug.",
+        "The central bank raised interest rates.",
+    ]
     base64_answer = client.embeddings.create(model="minilm-l6", input=texts)
     float_answer = client.embeddings.create(model="minilm-l6", input=texts, encoding_format="float")
     vectors = np.array([item.embedding for item in base64_answer.data])
@@ -59,12 +70,16 @@ def test_the_openai_client_gets_embeddings(served: Platform) -> None:
 
 
 def test_the_openai_client_understands_an_unknown_model(served: Platform) -> None:
-    client = openai.OpenAI(base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0)
+    client = openai.OpenAI(
+        base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0
+    )
     with pytest.raises(openai.NotFoundError, match="no such model"):
         client.embeddings.create(model="nobody", input="text")
 
 
-def test_frames_of_a_voice_clip_have_speech_in_them_and_frames_of_silence_have_not(served: Platform) -> None:
+def test_frames_of_a_voice_clip_have_speech_in_them_and_frames_of_silence_have_not(
+    served: Platform,
+) -> None:
     clip = next(file for file in data.spoken_prompts() if file.stem == "vm-intro")
     speech = _probabilities(served, data.samples(clip))
     silence = _probabilities(served, np.zeros(8000, np.float32))
@@ -80,7 +95,9 @@ def _probabilities(served: Platform, samples: np.ndarray) -> list[float]:
         context = frame[-32:]
         inputs = [{"name": "input", "datatype": "FP32", "shape": [1, 288], "data": frame.tolist()}]
         if state is not None:
-            inputs.append({"name": "state", "datatype": "FP32", "shape": [1, 2, 128], "data": state})
+            inputs.append(
+                {"name": "state", "datatype": "FP32", "shape": [1, 2, 128], "data": state}
+            )
         outputs = served.ask_json("/v2/models/silero-vad/infer", {"inputs": inputs})["outputs"]
         by_name = {output["name"]: output["data"] for output in outputs}
         found.append(by_name["output"][0])

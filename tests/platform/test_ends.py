@@ -22,7 +22,9 @@ from tests.processes import below, has_ended
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.zoo,
-    pytest.mark.skipif(not (REPOSITORY / "dga-lstm").is_dir(), reason="lacks dga-lstm: run headrace models build"),
+    pytest.mark.skipif(
+        not (REPOSITORY / "dga-lstm").is_dir(), reason="lacks dga-lstm: run headrace models build"
+    ),
 ]
 
 PATH = "/v1/models/dga-lstm:classify"
@@ -72,7 +74,10 @@ def ask(port: int, method: str = "POST", path: str = PATH, body: bytes = BODY) -
 def test_a_lost_node_is_said_and_what_was_accepted_is_answered_and_nobody_is_left(
     name: str, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    by_ray = (name, number) == ("raylet", signal.SIGKILL)  # its workers end by themselves then, whatever they do
+    by_ray = (name, number) == (
+        "raylet",
+        signal.SIGKILL,
+    )  # its workers end by themselves then, whatever they do
     with platform("--model", "dga-lstm") as running:
         processes = below(running.process.pid)
         with asked_in_part(running.port) as caller:
@@ -100,10 +105,20 @@ def test_serves_controller_may_be_killed_and_so_may_a_platform_without_leaving_a
     with platform("--model", "dga-lstm") as running:
         first = named(running, "ray::ServeContr")
         os.kill(first, signal.SIGKILL)
-        until(lambda: "ray::ServeContr" in {n for p, n in below(running.process.pid).items() if p != first}, "another")
+        until(
+            lambda: (
+                "ray::ServeContr"
+                in {n for p, n in below(running.process.pid).items() if p != first}
+            ),
+            "another",
+        )
         assert {ask(running.port) for _ in range(50)} == {200}
         assert running.process.poll() is None
-        ours = [pid for pid, name in below(running.process.pid).items() if name.startswith("ray::ServeRepli")]
+        ours = [
+            pid
+            for pid, name in below(running.process.pid).items()
+            if name.startswith("ray::ServeRepli")
+        ]
         running.process.kill()
         assert running.process.wait(END_S) == -signal.SIGKILL
         until(lambda: all(map(has_ended, ours)), "gateways, admin and models end with it")
@@ -221,7 +236,10 @@ def test_the_second_ctrl_c_ends_at_once(terminal: Terminal) -> None:
 def test_a_terminal_shows_headraces_words_alone(terminal: Terminal) -> None:
     terminal.wait_for("headrace ready")
     os.kill(
-        next(pid for pid, name in below(terminal.pid).items() if name.startswith("ray::ServeRepli")), signal.SIGKILL
+        next(
+            pid for pid, name in below(terminal.pid).items() if name.startswith("ray::ServeRepli")
+        ),
+        signal.SIGKILL,
     )
     terminal.interrupt()
     assert terminal.code() == 0
@@ -236,7 +254,15 @@ def test_a_terminal_shows_headraces_words_alone(terminal: Terminal) -> None:
 
 def test_ray_that_cannot_start_is_tried_twice_and_said_in_one_line(tmp_path: Path) -> None:
     ended = subprocess.run(
-        command("serve", "--port", str(free_port()), "--admin-port", str(free_port()), "--model", "dga-lstm"),
+        command(
+            "serve",
+            "--port",
+            str(free_port()),
+            "--admin-port",
+            str(free_port()),
+            "--model",
+            "dga-lstm",
+        ),
         capture_output=True,
         text=True,
         env={**os.environ, "RAY_OVERRIDE_RESOURCES": "not JSON"},

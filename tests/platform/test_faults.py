@@ -67,7 +67,10 @@ def test_a_killed_gateway_comes_back_and_meanwhile_the_other_answers(small: Plat
     before = _pids(small, "gateway")
     killed = before.pop()
     os.kill(killed, signal.SIGKILL)
-    _until(lambda: _answers(small) and len(_pids(small, "gateway") - {killed}) == 2, "two gateways answer again")
+    _until(
+        lambda: _answers(small) and len(_pids(small, "gateway") - {killed}) == 2,
+        "two gateways answer again",
+    )
 
 
 @pytest.mark.parametrize("role", ["replica", "gateway"])
@@ -77,7 +80,10 @@ def test_a_process_that_is_stopped_for_good_is_replaced(small: Platform, role: s
     stopped = min(before)
     os.kill(stopped, signal.SIGSTOP)
     _until(lambda: has_ended(stopped), "the process that was stopped ends")
-    _until(lambda: len(_pids(small, role) - {stopped}) == len(before) and _answers(small), "another one answers")
+    _until(
+        lambda: len(_pids(small, role) - {stopped}) == len(before) and _answers(small),
+        "another one answers",
+    )
 
 
 def test_an_endless_input_takes_its_model_from_nobody(tmp_path: Path) -> None:
@@ -85,27 +91,37 @@ def test_an_endless_input_takes_its_model_from_nobody(tmp_path: Path) -> None:
 
     def infer(running: Platform, number: int) -> tuple[int, str]:
         tensor = {"name": "x", "datatype": "INT64", "shape": [1, 4], "data": [number] * 4}
-        status, body = running.ask("POST", "/v2/models/loop/infer", orjson.dumps({"inputs": [tensor]}))
+        status, body = running.ask(
+            "POST", "/v2/models/loop/infer", orjson.dumps({"inputs": [tensor]})
+        )
         return status, orjson.loads(body).get("code", "")
 
     with platform("--models", str(tmp_path / "repository")) as running:
         before = _pids(running, "replica")
         # Each gateway learns by itself, and a connection may be of either.
         outcomes = [infer(running, number) for number in (5, ENDLESS, 6, ENDLESS, ENDLESS, 7)]
-        assert outcomes == [(500, "poison_input") if n in (1, 3, 4) else (200, "") for n in range(6)]
+        assert outcomes == [
+            (500, "poison_input") if n in (1, 3, 4) else (200, "") for n in range(6)
+        ]
         assert _pids(running, "replica") == before
 
 
 def test_the_taken_port_is_named_in_one_line_and_the_start_fails(small: Platform) -> None:
     taken = subprocess.run(
-        command("serve", "--port", str(small.port), "--admin-port", str(free_port())), capture_output=True, text=True
+        command("serve", "--port", str(small.port), "--admin-port", str(free_port())),
+        capture_output=True,
+        text=True,
     )
     assert taken.returncode == 1
     (line,) = taken.stderr.splitlines()
-    assert line.startswith(f"headrace: cannot listen on 127.0.0.1:{small.port}: Address already in use; ")
+    assert line.startswith(
+        f"headrace: cannot listen on 127.0.0.1:{small.port}: Address already in use; "
+    )
 
 
-def test_a_model_with_a_wrong_digest_is_refused_with_its_place_and_the_others_serve(tmp_path: Path) -> None:
+def test_a_model_with_a_wrong_digest_is_refused_with_its_place_and_the_others_serve(
+    tmp_path: Path,
+) -> None:
     if not (REPOSITORY / "dga-lstm").is_dir():
         pytest.skip(f"{REPOSITORY} lacks dga-lstm: run headrace models build")
     shutil.copytree(REPOSITORY / "dga-lstm", tmp_path / "dga-lstm")
@@ -116,7 +132,9 @@ def test_a_model_with_a_wrong_digest_is_refused_with_its_place_and_the_others_se
         assert running.ask("POST", PATH, BODY)[0] == 200
         assert running.ask("GET", "/v2/models/silero-vad")[0] == 404
         assert running.ask("GET", "/v2/health/ready")[0] == 200
-        checked = subprocess.run(command("models", "check", "--models", str(tmp_path)), capture_output=True, text=True)
+        checked = subprocess.run(
+            command("models", "check", "--models", str(tmp_path)), capture_output=True, text=True
+        )
     assert checked.returncode == 1
     assert f"{tmp_path}/silero-vad/1/model.toml:" in checked.stdout
     assert 'files: "model.onnx": expected SHA-256' in checked.stdout

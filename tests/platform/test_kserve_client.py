@@ -49,7 +49,10 @@ def _run(*command: str | Path) -> None:
 @pytest.fixture(scope="module")
 def told(served: Platform, python: Path) -> Any:
     """All that the client was answered."""
-    golden = [f"{version.spec.name}={version.path(version.spec.golden)}" for version in scan(REPOSITORY, MODELS)[0]]
+    golden = [
+        f"{version.spec.name}={version.path(version.spec.golden)}"
+        for version in scan(REPOSITORY, MODELS)[0]
+    ]
     script = Path(__file__).with_name("kserve_client.py")
     done = subprocess.run(
         [python, "-I", script, f"http://127.0.0.1:{served.port}", *golden],
@@ -69,7 +72,9 @@ def assert_golden(found: Any, model: str, *, first_row: bool = False) -> None:
     expected = outputs_of(model)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
-        np.testing.assert_allclose(found[name], array[:1] if first_row else array, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            found[name], array[:1] if first_row else array, rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -82,7 +87,11 @@ def test_the_client_gets_the_golden_answer(told: Any, model: str, form: str) -> 
 def test_the_v1_client_gets_the_golden_answer_by_row(told: Any, model: str) -> None:
     (row,) = told["models"][model]["v1 rows"]
     outputs = list(outputs_of(model))
-    assert_golden({outputs[0]: [row]} if len(outputs) == 1 else {n: [row[n]] for n in row}, model, first_row=True)
+    assert_golden(
+        {outputs[0]: [row]} if len(outputs) == 1 else {n: [row[n]] for n in row},
+        model,
+        first_row=True,
+    )
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -102,5 +111,7 @@ def test_errors_reach_the_client_s_user_as_their_sentence(told: Any) -> None:
     health = told["health"]
     assert health["unknown model"] is False
     assert health["unknown model, v1"].startswith("no such model, '404 Not Found'")
-    assert health["bad input"].startswith("inputs: expected a non-empty array of objects, '400 Bad Request'")
+    assert health["bad input"].startswith(
+        "inputs: expected a non-empty array of objects, '400 Bad Request'"
+    )
     assert health["explain"].startswith("no such path, '404 Not Found'")

@@ -10,7 +10,7 @@ from tests.platform.listeners import listeners
 from tests.platform.running import REPOSITORY, Platform, platform
 from tests.processes import below
 
-from headrace.own_folder import own_folder
+from headrace.process.own_folder import own_folder
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
@@ -36,7 +36,9 @@ def is_loopback(address: str) -> bool:
 def test_nothing_but_the_data_port_is_beyond_loopback(alone: Platform) -> None:
     found = list(listeners(family(alone)))
     assert {port for _, port, _ in found} > {alone.port, alone.admin_port}
-    assert {(address, port) for address, port, _ in found if not is_loopback(address)} == {("0.0.0.0", alone.port)}
+    assert {(address, port) for address, port, _ in found if not is_loopback(address)} == {
+        ("0.0.0.0", alone.port)
+    }
 
 
 def test_each_replica_listens_for_gateways_on_its_socket_alone(alone: Platform) -> None:
@@ -47,11 +49,15 @@ def test_each_replica_listens_for_gateways_on_its_socket_alone(alone: Platform) 
     assert len(list(listeners({pid}))) == 3
 
 
-def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_read_it(alone: Platform) -> None:
+def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_read_it(
+    alone: Platform,
+) -> None:
     told = set()
     for pid in below(alone.process.pid):
         environment = dict(
-            line.split("=", 1) for line in Path(f"/proc/{pid}/environ").read_text().split("\0") if "=" in line
+            line.split("=", 1)
+            for line in Path(f"/proc/{pid}/environ").read_text().split("\0")
+            if "=" in line
         )
         if "PATH" in environment:  # else the process has written its new name over what stood there
             told.add(environment.get("RAY_AUTH_TOKEN_PATH", ""))
@@ -62,7 +68,9 @@ def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_rea
 
 
 def test_every_unix_socket_lies_where_nobody_else_can_look(alone: Platform) -> None:
-    inodes = {str(link.readlink()) for pid in family(alone) for link in Path(f"/proc/{pid}/fd").glob("*")}
+    inodes = {
+        str(link.readlink()) for pid in family(alone) for link in Path(f"/proc/{pid}/fd").glob("*")
+    }
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     paths = {Path(line[7]) for line in lines if len(line) > 7 and f"socket:[{line[6]}]" in inodes}
     assert {path.name for path in paths} > {"raylet", "plasma_store"}

@@ -23,7 +23,9 @@ TEXTS = ["A cat sits on the mat.", "The central bank raised interest rates in sp
 
 
 def client_of(port: int, key: str = "none") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=30)
+    return openai.OpenAI(
+        base_url=f"http://127.0.0.1:{port}/v1", api_key=key, max_retries=0, timeout=30
+    )
 
 
 @pytest.fixture
@@ -53,24 +55,35 @@ def test_a_text_is_the_first_of_texts(client: openai.OpenAI) -> None:
     np.testing.assert_allclose(vectors(client, TEXTS[0]), vectors(client, TEXTS)[:1], atol=1e-6)
 
 
-def test_token_ids_are_the_text_that_they_are_of(client: openai.OpenAI, ids: list[list[int]]) -> None:
+def test_token_ids_are_the_text_that_they_are_of(
+    client: openai.OpenAI, ids: list[list[int]]
+) -> None:
     np.testing.assert_array_equal(vectors(client, ids[0]), vectors(client, TEXTS[0]))
 
 
-def test_lists_of_token_ids_of_different_lengths_are_texts(client: openai.OpenAI, ids: list[list[int]]) -> None:
+def test_lists_of_token_ids_of_different_lengths_are_texts(
+    client: openai.OpenAI, ids: list[list[int]]
+) -> None:
     assert len(ids[0]) != len(ids[1])
     np.testing.assert_allclose(vectors(client, ids), vectors(client, TEXTS), atol=1e-6)
 
 
 def test_tokens_are_counted_alike(client: openai.OpenAI, ids: list[list[int]]) -> None:
-    counts = [client.embeddings.create(model=MODEL, input=given).usage.total_tokens for given in (TEXTS, ids)]
+    counts = [
+        client.embeddings.create(model=MODEL, input=given).usage.total_tokens
+        for given in (TEXTS, ids)
+    ]
     assert counts == [sum(map(len, ids))] * 2
 
 
 def test_both_encodings_have_the_same_bits(client: openai.OpenAI) -> None:
     """The client asks for base64 by itself, and decodes it; it leaves what the caller asked for as it is."""
     floats = vectors(client, TEXTS[0], encoding_format="float")
-    text: Any = client.embeddings.create(model=MODEL, input=TEXTS[0], encoding_format="base64").data[0].embedding
+    text: Any = (
+        client.embeddings.create(model=MODEL, input=TEXTS[0], encoding_format="base64")
+        .data[0]
+        .embedding
+    )
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(text), "<f4"), floats[0])
     np.testing.assert_array_equal(vectors(client, TEXTS[0]), floats)
 
@@ -119,7 +132,10 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plain, str
 
 
 def test_a_wrong_key_is_an_authentication_error(keyed: tuple[Plain, str]) -> None:
-    with client_of(keyed[0].port, "wrong") as client, pytest.raises(openai.AuthenticationError) as caught:
+    with (
+        client_of(keyed[0].port, "wrong") as client,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
         client.embeddings.create(model="doubler", input="text")
     assert caught.value.code == "unauthorized"
 

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from tests import data
 from tests.platform.running import Platform
 
-from headrace.gateway.openapi import document
+from headrace.gateway.api.openapi import document
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
@@ -33,7 +33,9 @@ CHECKS = [
 ]
 MODELS = ["dga-lstm", "efficientnet-lite0", "minilm-l6", "silero-vad"]
 SCHEMA = schemathesis.openapi.from_dict(dict(document()))
-_FOUND: list[Any] = [found.ok() for found in SCHEMA.get_all_operations() if not isinstance(found, Err)]
+_FOUND: list[Any] = [
+    found.ok() for found in SCHEMA.get_all_operations() if not isinstance(found, Err)
+]
 OPERATIONS = {operation.label: operation for operation in _FOUND}
 # A label is one that the settings give, and these give none. A stream's body is no JSON, and has a test of its own.
 NOT_ANSWERED = ("labels", "sharedmemory", ":stream")
@@ -55,19 +57,31 @@ def call(served: Platform, case: Any) -> Any:
     return answer
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"])
+@pytest.mark.parametrize(
+    "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["right", "wrong"]
+)
 @pytest.mark.parametrize("label", OPERATIONS)
-def test_every_operation_answers_as_the_document_says(served: Platform, label: str, mode: GenerationMode) -> None:
+def test_every_operation_answers_as_the_document_says(
+    served: Platform, label: str, mode: GenerationMode
+) -> None:
     operation = OPERATIONS[label]
 
-    @settings(max_examples=15, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=15,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=operation.as_strategy(generation_mode=mode), model=st.sampled_from([*MODELS, None]))
     def check(case: Any, model: str | None) -> None:
         # A deadline of a millisecond is rightly missed, with 504.
         case.headers.pop("X-Request-Timeout", None)
         if model and mode == GenerationMode.POSITIVE:
             known = {"model": model, "version": "1"}
-            case.path_parameters |= {name: known[name] for name in known if name in case.path_parameters}
+            case.path_parameters |= {
+                name: known[name] for name in known if name in case.path_parameters
+            }
         call(served, case)
 
     check()
@@ -96,7 +110,9 @@ def definition_of(label: str) -> Mapping[str, Any]:
 def test_a_photo_is_answered_as_the_document_says(served: Platform) -> None:
     operation = OPERATIONS["POST /v1/models/{model}:classify"]
     case = operation.Case(
-        path_parameters={"model": "efficientnet-lite0"}, body=data.photo("coffee.png"), media_type="image/png"
+        path_parameters={"model": "efficientnet-lite0"},
+        body=data.photo("coffee.png"),
+        media_type="image/png",
     )
     assert call(served, case).status_code == 200
 
@@ -106,7 +122,9 @@ def test_a_chunk_of_audio_is_answered_as_the_document_says(served: Platform) -> 
     examples: dict[str, dict[str, str]] = {p["in"]: {} for p in definition_of(label)["parameters"]}
     for parameter in definition_of(label)["parameters"]:
         if "example" in parameter:
-            examples[parameter["in"]][parameter["name"]] = str(parameter["example"]).replace("True", "true")
+            examples[parameter["in"]][parameter["name"]] = str(parameter["example"]).replace(
+                "True", "true"
+            )
     case = OPERATIONS[label].Case(
         path_parameters=examples["path"],
         query=examples["query"] | {"sequence_end": "true"},
@@ -119,7 +137,14 @@ def test_a_chunk_of_audio_is_answered_as_the_document_says(served: Platform) -> 
 def test_binary_tensors_are_answered_as_the_document_says(served: Platform) -> None:
     header = orjson.dumps(
         {
-            "inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "parameters": {"binary_data_size": 11}}],
+            "inputs": [
+                {
+                    "name": "text",
+                    "shape": [1],
+                    "datatype": "BYTES",
+                    "parameters": {"binary_data_size": 11},
+                }
+            ],
             "parameters": {"binary_data_output": True},
         }
     )
@@ -131,8 +156,13 @@ def test_binary_tensors_are_answered_as_the_document_says(served: Platform) -> N
         media_type="application/octet-stream",
     )
     answer = call(served, case)
-    assert (answer.status_code, answer.headers["content-type"]) == (200, ["application/octet-stream"])
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        200,
+        ["application/octet-stream"],
+    )
 
 
 def test_the_served_document_is_the_one_that_is_tested_here(served: Platform) -> None:
-    assert orjson.loads(served.ask("GET", "/openapi.json")[1]) == orjson.loads(orjson.dumps(document()))
+    assert orjson.loads(served.ask("GET", "/openapi.json")[1]) == orjson.loads(
+        orjson.dumps(document())
+    )

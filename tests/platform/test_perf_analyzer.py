@@ -17,7 +17,10 @@ SIZES = {
     "dga-lstm": ("--string-length", "63"),
 }
 AT_A_TIME = 4
-LOADS = {"closed loop": ("--concurrency-range", str(AT_A_TIME)), "request rate": ("--request-rate-range", "10")}
+LOADS = {
+    "closed loop": ("--concurrency-range", str(AT_A_TIME)),
+    "request rate": ("--request-rate-range", "10"),
+}
 JSON = ("--input-tensor-format", "json", "--output-tensor-format", "json")
 STAGES = {"overhead", "queue", "compute input", "compute infer", "compute output"}
 REQUESTS = 40
@@ -31,9 +34,13 @@ def analyzer() -> Sequence[str]:
     return find_command()
 
 
-def drive(analyzer: Sequence[str], served: Platform, model: str, *options: str, rows: int = 1) -> None:
+def drive(
+    analyzer: Sequence[str], served: Platform, model: str, *options: str, rows: int = 1
+) -> None:
     """Both sides' figures are there, and belong together."""
-    report, said = analyze(analyzer, served.port, model, *SIZES[model], "--request-count", str(REQUESTS), *options)
+    report, said = analyze(
+        analyzer, served.port, model, *SIZES[model], "--request-count", str(REQUESTS), *options
+    )
     assert report, said
     assert report.requests >= REQUESTS
     assert 0 < report.p50_us <= report.p99_us
@@ -47,7 +54,9 @@ def drive(analyzer: Sequence[str], served: Platform, model: str, *options: str, 
 
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("model", SIZES)
-def test_every_model_answers_random_data(analyzer: Sequence[str], served: Platform, model: str, load: str) -> None:
+def test_every_model_answers_random_data(
+    analyzer: Sequence[str], served: Platform, model: str, load: str
+) -> None:
     drive(analyzer, served, model, *LOADS[load])
 
 
@@ -57,12 +66,18 @@ def test_so_it_does_in_json(analyzer: Sequence[str], served: Platform, model: st
 
 
 @pytest.mark.parametrize("model", ["efficientnet-lite0", "mail-spam"])
-def test_several_rows_a_request_are_counted_as_rows(analyzer: Sequence[str], served: Platform, model: str) -> None:
+def test_several_rows_a_request_are_counted_as_rows(
+    analyzer: Sequence[str], served: Platform, model: str
+) -> None:
     drive(analyzer, served, model, *LOADS["closed loop"], "-b", "3", rows=3)
 
 
-def test_a_text_longer_than_the_model_reads_is_refused_in_a_sentence(analyzer: Sequence[str], served: Platform) -> None:
+def test_a_text_longer_than_the_model_reads_is_refused_in_a_sentence(
+    analyzer: Sequence[str], served: Platform
+) -> None:
     """Its own length, which the model of domain names was not trained for: the report says what to do."""
-    report, said = analyze(analyzer, served.port, "dga-lstm", *LOADS["closed loop"], "--request-count", "4")
+    report, said = analyze(
+        analyzer, served.port, "dga-lstm", *LOADS["closed loop"], "--request-count", "4"
+    )
     assert report is None
     assert "text too long (limit 82 characters): found 128" in said

@@ -42,12 +42,18 @@ class Town:
         status, answer = self.platform.ask("POST", "/v2/repository/index", admin=True)
         assert status == 200, answer
         entries = orjson.loads(answer)
-        return {entry["version"]: (entry["state"], entry["reason"]) for entry in entries if entry["name"] == MODEL}
+        return {
+            entry["version"]: (entry["state"], entry["reason"])
+            for entry in entries
+            if entry["name"] == MODEL
+        }
 
     def served(self) -> str | None:
         """The version that answers now, on connections of its own, of which each gateway gets some."""
         answers = [self.platform.ask("POST", PATH, BODY) for _ in range(8)]
-        versions = {orjson.loads(body)["version"] if status == 200 else None for status, body in answers}
+        versions = {
+            orjson.loads(body)["version"] if status == 200 else None for status, body in answers
+        }
         assert len(versions) == 1, versions
         return versions.pop()
 
@@ -74,7 +80,10 @@ def expect_wrongly(folder: Path) -> None:
     golden, spec = folder / "golden.npz", folder / "model.toml"
     before = sha256_of(golden)
     with np.load(golden) as saved:
-        arrays = {name: array + 1 if name.startswith("output:") else array for name, array in saved.items()}
+        arrays = {
+            name: array + 1 if name.startswith("output:") else array
+            for name, array in saved.items()
+        }
     np.savez(golden, allow_pickle=False, **arrays)
     spec.write_text(spec.read_text().replace(before, sha256_of(golden)))
 
@@ -167,12 +176,17 @@ def count_up(port: int, name: str, stop: threading.Event, answers: list[tuple[st
     connection.close()
 
 
-def test_open_sequences_go_on_in_a_new_version_and_none_of_their_steps_is_lost(town: Town, tmp_path: Path) -> None:
+def test_open_sequences_go_on_in_a_new_version_and_none_of_their_steps_is_lost(
+    town: Town, tmp_path: Path
+) -> None:
     make_accumulator(tmp_path, town.repository, "2")
     stop = threading.Event()
     answers: list[list[tuple[str, float]]] = [[] for _ in range(8)]
     with ThreadPoolExecutor(len(answers)) as pool:
-        counts = [pool.submit(count_up, town.platform.port, str(n), stop, a) for n, a in enumerate(answers)]
+        counts = [
+            pool.submit(count_up, town.platform.port, str(n), stop, a)
+            for n, a in enumerate(answers)
+        ]
         try:
             while not all(answers):
                 assert not any(count.done() for count in counts)
@@ -214,7 +228,9 @@ def test_corrupted_weights_are_refused_and_the_version_before_serves_on(town: To
     town.remove("3")
 
 
-def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(town: Town) -> None:
+def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(
+    town: Town,
+) -> None:
     expect_wrongly(town.add("4"))
     with asking(town.platform.port) as clients:
         status, problem = town.order("load")
@@ -231,7 +247,14 @@ def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_o
 
 @pytest.mark.parametrize(
     ("name", "status"),
-    [("..%2Fx", 400), ("../x", 404), ("%2Fetc%2Fpasswd", 400), ("/etc/passwd", 404), ("a%00b", 400), ("nobody", 404)],
+    [
+        ("..%2Fx", 400),
+        ("../x", 404),
+        ("%2Fetc%2Fpasswd", 400),
+        ("/etc/passwd", 404),
+        ("a%00b", 400),
+        ("nobody", 404),
+    ],
 )
 def test_a_name_that_no_model_has_loads_nothing(town: Town, name: str, status: int) -> None:
     assert town.order("load", name)[0] == status
@@ -249,7 +272,9 @@ def test_the_triton_client_lists_loads_and_unloads(town: Town) -> None:
     assert states() == {"1": "UNAVAILABLE", "2": "UNAVAILABLE"}
     client.load_model(MODEL)
     assert states() == {"1": "UNAVAILABLE", "2": "READY"}
-    with pytest.raises(triton.InferenceServerException, match="put the version into the repository"):
+    with pytest.raises(
+        triton.InferenceServerException, match="put the version into the repository"
+    ):
         client.load_model(MODEL, config="{}")
     client.close()
 

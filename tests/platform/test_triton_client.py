@@ -35,7 +35,12 @@ def spare() -> Iterator[Platform]:
 
 @pytest.mark.parametrize(
     ("name", "method"),
-    [(name, method) for name in CLIENTS for method in methods_of(name) if method not in OF_THE_REPOSITORY],
+    [
+        (name, method)
+        for name in CLIENTS
+        for method in methods_of(name)
+        if method not in OF_THE_REPOSITORY
+    ],
 )
 def test_every_method_does_what_it_must(served: Platform, name: str, method: str) -> None:
     METHODS[method](Call(name, served.port))
@@ -43,12 +48,16 @@ def test_every_method_does_what_it_must(served: Platform, name: str, method: str
 
 @pytest.mark.parametrize("method", sorted(OF_THE_REPOSITORY))
 @pytest.mark.parametrize("name", CLIENTS)
-def test_every_method_of_the_repository_does_what_it_must(spare: Platform, name: str, method: str) -> None:
+def test_every_method_of_the_repository_does_what_it_must(
+    spare: Platform, name: str, method: str
+) -> None:
     METHODS[method](Call(name, spare.admin_port))
 
 
 def probabilities(call: Call, *, binary: bool = True, **options: Any) -> np.ndarray:
-    answer: np.ndarray = call("infer", MODEL, domains(binary=binary), **options).as_numpy("probabilities")
+    answer: np.ndarray = call("infer", MODEL, domains(binary=binary), **options).as_numpy(
+        "probabilities"
+    )
     return answer
 
 
@@ -62,7 +71,11 @@ def probabilities(call: Call, *, binary: bool = True, **options: Any) -> np.ndar
         {"request_compression_algorithm": "deflate"},
         {"response_compression_algorithm": "gzip"},
         {"response_compression_algorithm": "deflate"},
-        {"request_compression_algorithm": "deflate", "response_compression_algorithm": "gzip", "binary": False},
+        {
+            "request_compression_algorithm": "deflate",
+            "response_compression_algorithm": "gzip",
+            "binary": False,
+        },
         {"priority": 1},
         {"timeout": 20_000_000},
         {"parameters": {"mine": "text", "more": 1.5, "flag": True}},
@@ -71,19 +84,26 @@ def probabilities(call: Call, *, binary: bool = True, **options: Any) -> np.ndar
     ],
     ids=lambda options: "-".join(options),
 )
-def test_whatever_is_said_beside_the_tensors_the_answer_is_the_same(call: Call, options: dict[str, Any]) -> None:
+def test_whatever_is_said_beside_the_tensors_the_answer_is_the_same(
+    call: Call, options: dict[str, Any]
+) -> None:
     np.testing.assert_array_equal(probabilities(call, **options), probabilities(call))
 
 
 def test_one_output_is_binary_and_the_other_json(call: Call) -> None:
-    frame = triton.InferInput("input", [1, 288], "FP32").set_data_from_numpy(np.zeros((1, 288), np.float32))
+    frame = triton.InferInput("input", [1, 288], "FP32").set_data_from_numpy(
+        np.zeros((1, 288), np.float32)
+    )
     outputs = [
         triton.InferRequestedOutput("stateN", binary_data=True),
         triton.InferRequestedOutput("output", binary_data=False),
     ]
     answer = call("infer", "silero-vad", [frame], outputs=outputs)
     assert [output["name"] for output in answer.get_response()["outputs"]] == ["stateN", "output"]
-    assert (answer.as_numpy("stateN").shape, answer.as_numpy("output").shape) == ((1, 2, 128), (1, 1))
+    assert (answer.as_numpy("stateN").shape, answer.as_numpy("output").shape) == (
+        (1, 2, 128),
+        (1, 1),
+    )
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
@@ -118,7 +138,9 @@ def test_a_sequence_keeps_its_state_between_requests(call: Call) -> None:
 
 
 def test_a_sequence_of_a_model_without_state_is_refused(call: Call) -> None:
-    refuses(call, "keeps no state", "400", "infer", MODEL, domains(), sequence_id=1, sequence_start=True)
+    refuses(
+        call, "keeps no state", "400", "infer", MODEL, domains(), sequence_id=1, sequence_start=True
+    )
 
 
 def test_the_clients_speak_tls(tmp_path: Path) -> None:

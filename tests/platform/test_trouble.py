@@ -74,7 +74,9 @@ def watching(running: Platform, answers: list[tuple[str, int]]) -> Iterator[None
         thread.join()
 
 
-def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_loads_it(both: Platform) -> None:
+def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_loads_it(
+    both: Platform,
+) -> None:
     killed: set[int] = set()
     gaps_s: list[float] = []
 
@@ -98,16 +100,26 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
         status, body = both.ask("GET", f"/v2/models/{SICK}/ready")
     assert set(answers) == {("ready", 200), (SOUND, 200)}
     assert gaps_s[-1] >= 16  # the pause before the start that followed the sixth end
-    assert (status, "its process ended unexpectedly; 6 times of late" in orjson.loads(body)["error"]) == (503, True)
+    assert (
+        status,
+        "its process ended unexpectedly; 6 times of late" in orjson.loads(body)["error"],
+    ) == (503, True)
     entry = index_entry(both)
     assert (entry["state"], "6 times of late" in entry["reason"]) == ("UNAVAILABLE", True)
     shown = subprocess.run(
-        command("status", "--admin", f"127.0.0.1:{both.admin_port}"), capture_output=True, text=True, check=False
+        command("status", "--admin", f"127.0.0.1:{both.admin_port}"),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert shown.returncode == 1
     assert f"in trouble: {SICK} 1: its process ended unexpectedly; 6 times of late" in shown.stdout
     page = both.ask("GET", "/metrics", admin=True)[1].decode()
-    told = [line for line in page.splitlines() if line.startswith(f'headrace_model_in_trouble{{model="{SICK}"')]
+    told = [
+        line
+        for line in page.splitlines()
+        if line.startswith(f'headrace_model_in_trouble{{model="{SICK}"')
+    ]
     assert len(told) == 2  # gateways
     assert all(line.endswith(" 1.0") for line in told)
 
@@ -117,4 +129,6 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
     assert both.ask("GET", f"/v2/models/{SICK}/ready")[0] == 200
     os.kill(next_replica(both, killed), signal.SIGKILL)
     body = orjson.dumps({"input": "wikipedia.org"})
-    assert both.ask("POST", f"/v1/models/{SICK}:classify", body)[0] == 200  # it waits: nothing is held against it
+    assert (
+        both.ask("POST", f"/v1/models/{SICK}:classify", body)[0] == 200
+    )  # it waits: nothing is held against it

@@ -14,12 +14,17 @@ import tritonclient.http.aio as triton_aio
 
 __all__ = ["CLIENTS", "Call", "methods_of"]
 
-CLIENTS: dict[str, Any] = {"sync": triton.InferenceServerClient, "aio": triton_aio.InferenceServerClient}
+CLIENTS: dict[str, Any] = {
+    "sync": triton.InferenceServerClient,
+    "aio": triton_aio.InferenceServerClient,
+}
 
 
 def methods_of(name: str) -> list[str]:
     """Every public method of a client."""
-    return [method for method, _ in getmembers(CLIENTS[name], isroutine) if not method.startswith("_")]
+    return [
+        method for method, _ in getmembers(CLIENTS[name], isroutine) if not method.startswith("_")
+    ]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Call:
 
     async def _aio(self, use: Callable[[Any], Any]) -> Any:
         trusted = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
-        async with self.kind(f"127.0.0.1:{self.port}", ssl=trusted is not None, ssl_context=trusted) as client:
+        async with self.kind(
+            f"127.0.0.1:{self.port}", ssl=trusted is not None, ssl_context=trusted
+        ) as client:
             answer = use(client)
             return await answer if isawaitable(answer) else answer

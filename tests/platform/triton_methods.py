@@ -45,7 +45,9 @@ def is_model_ready(call: Call) -> None:
 
 def server_metadata(call: Call) -> None:
     extensions = call("get_server_metadata")["extensions"]
-    assert {"binary_tensor_data", "classification", "statistics", "schedule_policy"} <= set(extensions)
+    assert {"binary_tensor_data", "classification", "statistics", "schedule_policy"} <= set(
+        extensions
+    )
     assert not any("shared_memory" in extension for extension in extensions)
 
 
@@ -68,7 +70,10 @@ def statistics(call: Call) -> None:
     call("infer", MODEL, domains())
     after = call("get_inference_statistics", MODEL, "1")["model_stats"][0]
     assert after["inference_count"] == before["inference_count"] + len(DOMAINS)
-    assert after["inference_stats"]["success"]["count"] == before["inference_stats"]["success"]["count"] + 1
+    assert (
+        after["inference_stats"]["success"]["count"]
+        == before["inference_stats"]["success"]["count"] + 1
+    )
     assert MODEL in {model["name"] for model in call("get_inference_statistics")["model_stats"]}
 
 
@@ -76,9 +81,18 @@ def trace_settings(call: Call) -> None:
     settings = call("get_trace_settings")
     assert settings["trace_level"] == ["OFF"]
     assert call("get_trace_settings", MODEL) == settings
-    assert call("update_trace_settings", settings={"trace_level": ["OFF"], "trace_rate": None}) == settings
+    assert (
+        call("update_trace_settings", settings={"trace_level": ["OFF"], "trace_rate": None})
+        == settings
+    )
     assert call("update_trace_settings", MODEL, {"trace_count": "-1"}) == settings
-    refuses(call, "tracing is not supported", "400", "update_trace_settings", settings={"trace_level": ["TENSORS"]})
+    refuses(
+        call,
+        "tracing is not supported",
+        "400",
+        "update_trace_settings",
+        settings={"trace_level": ["TENSORS"]},
+    )
 
 
 def log_settings(call: Call) -> None:
@@ -98,7 +112,9 @@ def no_shared_memory(method: str, arguments: tuple[object, ...], call: Call) -> 
 
 
 def state(call: Call) -> str:
-    (found,) = [entry["state"] for entry in call("get_model_repository_index") if entry["name"] == MODEL]
+    (found,) = [
+        entry["state"] for entry in call("get_model_repository_index") if entry["name"] == MODEL
+    ]
     return str(found)
 
 
@@ -110,7 +126,15 @@ def load(call: Call) -> None:
     call("load_model", MODEL)
     refuses(call, "put the version into the repository", "400", "load_model", MODEL, config="{}")
     files = {"file:1/model.onnx": b"x"}
-    refuses(call, "put the version into the repository", "400", "load_model", MODEL, config="{}", files=files)
+    refuses(
+        call,
+        "put the version into the repository",
+        "400",
+        "load_model",
+        MODEL,
+        config="{}",
+        files=files,
+    )
     refuses(call, "no such model", "404", "load_model", "nobody")
 
 
@@ -143,8 +167,15 @@ def bodies(call: Call) -> None:
     """A body that the client makes, sent by other means, and the answer read by the client."""
     kind = call.kind
     outputs = [triton.InferRequestedOutput("probabilities", binary_data=False)]
-    body, length = kind.generate_request_body(domains(), outputs, request_id="7", priority=1, timeout=5_000_000)
-    said = post(call.port, f"/v2/models/{MODEL}/infer", body, {"Inference-Header-Content-Length": str(length)})
+    body, length = kind.generate_request_body(
+        domains(), outputs, request_id="7", priority=1, timeout=5_000_000
+    )
+    said = post(
+        call.port,
+        f"/v2/models/{MODEL}/infer",
+        body,
+        {"Inference-Header-Content-Length": str(length)},
+    )
     assert said.status == 200, said.body
     answer = kind.parse_response_body(said.body)
     assert answer.get_response()["id"] == "7"
@@ -193,7 +224,9 @@ METHODS: dict[str, Callable[[Call], None]] = {
     "get_model_metadata": model_metadata,
     "get_model_repository_index": repository_index,
     "get_server_metadata": server_metadata,
-    "get_system_shared_memory_status": partial(shared_memory_status, "get_system_shared_memory_status"),
+    "get_system_shared_memory_status": partial(
+        shared_memory_status, "get_system_shared_memory_status"
+    ),
     "get_trace_settings": trace_settings,
     "infer": infer,
     "is_model_ready": is_model_ready,
@@ -204,11 +237,17 @@ METHODS: dict[str, Callable[[Call], None]] = {
     "plugin": plugins,
     "register_cuda_shared_memory": partial(no_shared_memory, "register_cuda_shared_memory", _CUDA),
     "register_plugin": plugins,
-    "register_system_shared_memory": partial(no_shared_memory, "register_system_shared_memory", _SYSTEM),
+    "register_system_shared_memory": partial(
+        no_shared_memory, "register_system_shared_memory", _SYSTEM
+    ),
     "unload_model": unload,
-    "unregister_cuda_shared_memory": partial(no_shared_memory, "unregister_cuda_shared_memory", ("mine",)),
+    "unregister_cuda_shared_memory": partial(
+        no_shared_memory, "unregister_cuda_shared_memory", ("mine",)
+    ),
     "unregister_plugin": plugins,
-    "unregister_system_shared_memory": partial(no_shared_memory, "unregister_system_shared_memory", ()),
+    "unregister_system_shared_memory": partial(
+        no_shared_memory, "unregister_system_shared_memory", ()
+    ),
     "update_log_settings": log_settings,
     "update_trace_settings": trace_settings,
 }

@@ -11,8 +11,8 @@ import uvloop
 from tests.channel.replicas import TOKEN
 
 from headrace import backends
-from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
+from headrace.replica.program import ReplicaOrder, Serving, serve_replica
 from headrace_models.repository import ModelVersion
 
 

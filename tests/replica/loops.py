@@ -7,7 +7,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from headrace_models.add import add
-from headrace_models.zoo.draft import ONNX_FILE, Draft, write_version
+from headrace_models.publishing import ONNX_FILE, Draft, write_version
 
 __all__ = ["ENDLESS", "make_loop", "patient_loop"]
 
@@ -19,14 +19,20 @@ def _graph() -> onnx.ModelProto:
     """`y` is `x`, INT64 [n, 4], after as many rounds as the largest number in it."""
     number, truth = TensorProto.INT64, TensorProto.BOOL
     body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Add", ["sum", "one"], ["next"])],
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Add", ["sum", "one"], ["next"]),
+        ],
         "round",
         [
             helper.make_tensor_value_info("i", number, []),
             helper.make_tensor_value_info("go", truth, []),
             helper.make_tensor_value_info("sum", number, []),
         ],
-        [helper.make_tensor_value_info("on", truth, []), helper.make_tensor_value_info("next", number, [])],
+        [
+            helper.make_tensor_value_info("on", truth, []),
+            helper.make_tensor_value_info("next", number, []),
+        ],
         [helper.make_tensor("one", number, [], [1])],
     )
     nodes = [

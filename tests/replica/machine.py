@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from threading import get_ident
 
 from headrace.errors import InferenceFailed
+from headrace.inference.tensor import Array
 from headrace.replica.tries import Tries
 from headrace.replica.watch import LOOK_S, Watch
-from headrace.tensor import Array
 
 __all__ = ["ENDLESS", "FAILING", "GOOD", "REFUSED", "Machine"]
 
@@ -22,12 +22,16 @@ class Machine:
     device = "cpu"
     lanes = 1
 
-    def __init__(self, base_s: float, row_s: float, worst: tuple[int, ...] = (ENDLESS, FAILING, REFUSED)) -> None:
+    def __init__(
+        self, base_s: float, row_s: float, worst: tuple[int, ...] = (ENDLESS, FAILING, REFUSED)
+    ) -> None:
         self.base_s, self.row_s, self.worst = base_s, row_s, worst
         self.now_s = 0.0
         self.runs = 0
         self._is_told = False
-        self._watch = Watch(self, lambda _: None, clock=lambda: self.now_s, cpu_clock=lambda _: self.now_s)
+        self._watch = Watch(
+            self, lambda _: None, clock=lambda: self.now_s, cpu_clock=lambda _: self.now_s
+        )
 
     def seconds(self, rows: int) -> float:
         return self.base_s + self.row_s * rows

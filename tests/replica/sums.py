@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from loadtests.virtual_time import run
 
+from headrace.inference.request import SequenceStep
 from headrace.replica.sequences import Sequences
 from headrace.telemetry.events import Silent
-from headrace.tensor import SequenceStep
 from headrace_models.spec import SequenceSpec
 
 __all__ = ["FIRST", "LAST", "NEXT", "ONLY", "ZERO", "Sums", "on_virtual_time", "outcomes"]

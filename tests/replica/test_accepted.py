@@ -14,11 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from headrace import backends
 from headrace.errors import BadImage, BadRequest, DeadlineExceeded, ImageTooLarge
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, Tensor, from_array, pack_bytes, to_array
+from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import ModelVersion, read_version
-from headrace_models.zoo.draft import Draft, write_version
 
 Write = Callable[..., ModelVersion]
 
@@ -36,10 +37,14 @@ def write(tmp_path: Path) -> Write:
         **more: Any,
     ) -> ModelVersion:
         def make(folder: Path) -> Draft:
-            held = [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()]
+            held = [
+                numpy_helper.from_array(value, name) for name, value in (constants or {}).items()
+            ]
             values = [[_value(tensor) for tensor in side] for side in (inputs, outputs)]
             graph = helper.make_graph(nodes, "m", values[0], values[1], held)
-            model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+            model = helper.make_model(
+                graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+            )
             onnx.save(model, str(folder / "model.onnx"))
             document = {"name": "m", "version": "1", "weights": {"onnx": "model.onnx"}, **more}
             return Draft(document | {"inputs": list(inputs), "outputs": list(outputs)}, golden)
@@ -51,7 +56,13 @@ def write(tmp_path: Path) -> Write:
 
 def _value(tensor: dict[str, Any]) -> onnx.ValueInfoProto:
     kinds = {"FP32": TensorProto.FLOAT, "FP64": TensorProto.DOUBLE, "INT64": TensorProto.INT64}
-    axes = ["n", *(f"{tensor['name']}_{i}" if axis == -1 else axis for i, axis in enumerate(tensor["shape"]))]
+    axes = [
+        "n",
+        *(
+            f"{tensor['name']}_{i}" if axis == -1 else axis
+            for i, axis in enumerate(tensor["shape"])
+        ),
+    ]
     return helper.make_tensor_value_info(tensor["name"], kinds[tensor["datatype"]], axes)
 
 
@@ -119,7 +130,9 @@ def gate() -> Gate:
     return Gate()
 
 
-async def test_a_strangers_poison_never_reaches_its_batch_mates(looking_up: ModelVersion, gate: Gate) -> None:
+async def test_a_strangers_poison_never_reaches_its_batch_mates(
+    looking_up: ModelVersion, gate: Gate
+) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     async with Host(looking_up, "onnx", Silent(), gate) as host:
         first = await gate.shut_in(host)
@@ -130,14 +143,19 @@ async def test_a_strangers_poison_never_reaches_its_batch_mates(looking_up: Mode
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(outcomes[1], BadRequest)
     answered = [o for i, o in enumerate(outcomes) if i != 1]
-    assert [a if isinstance(a, BaseException) else float(to_array(a.outputs[0])[0, 0, 0]) for a in answered] == [
+    assert [
+        a if isinstance(a, BaseException) else float(to_array(a.outputs[0])[0, 0, 0])
+        for a in answered
+    ] == [
         3,
         4,
         5,
     ]
 
 
-async def test_a_request_that_can_never_fit_the_line_is_the_callers_mistake(looking_up: ModelVersion) -> None:
+async def test_a_request_that_can_never_fit_the_line_is_the_callers_mistake(
+    looking_up: ModelVersion,
+) -> None:
     """Told "overloaded, try again" it would try for ever."""
     async with Host(looking_up, "onnx", Silent()) as host:
         with pytest.raises(BadRequest):
@@ -163,7 +181,9 @@ async def test_a_drain_waits_until_requests_of_several_batches_are_answered(
         assert await draining == (True, True)
 
 
-async def test_a_cancelled_request_of_several_batches_frees_its_room(looking_up: ModelVersion, gate: Gate) -> None:
+async def test_a_cancelled_request_of_several_batches_frees_its_room(
+    looking_up: ModelVersion, gate: Gate
+) -> None:
     async with Host(looking_up, "onnx", Silent(), gate) as host:
         first = await gate.shut_in(host)
         asked = asyncio.create_task(host.infer(lookup(*[7] * 64)))
@@ -191,21 +211,30 @@ async def test_a_request_waits_no_longer_than_its_deadline_though_the_model_is_s
 
 async def test_outputs_come_as_asked_for(looking_up: ModelVersion) -> None:
     async with Host(looking_up, "onnx", Silent()) as host:
-        answer = await host.infer(Request([from_array("ids", np.array([[1]]))], ("y",), monotonic() + 5, "r"))
+        answer = await host.infer(
+            Request([from_array("ids", np.array([[1]]))], ("y",), monotonic() + 5, "r")
+        )
     assert [t.name for t in answer.outputs] == ["y"]
 
 
-async def test_bytes_that_do_not_fit_their_shape_are_a_bad_request(looking_up: ModelVersion) -> None:
+async def test_bytes_that_do_not_fit_their_shape_are_a_bad_request(
+    looking_up: ModelVersion,
+) -> None:
     async with Host(looking_up, "onnx", Silent()) as host:
         with pytest.raises(BadRequest, match="expected 16 bytes for its shape, found 8"):
-            await host.infer(Request([Tensor("ids", "INT64", (2, 1), bytes(8))], (), monotonic() + 5))
+            await host.infer(
+                Request([Tensor("ids", "INT64", (2, 1), bytes(8))], (), monotonic() + 5)
+            )
 
 
 @pytest.mark.parametrize("datatype", ["FP32", "FP64"])
 async def test_a_state_that_is_left_out_starts_from_zeros(write: Write, datatype: str) -> None:
     dtype = {"FP32": np.float32, "FP64": np.float64}[datatype]
     version = write(
-        [helper.make_node("Add", ["x", "before"], ["after"]), helper.make_node("Identity", ["after"], ["y"])],
+        [
+            helper.make_node("Add", ["x", "before"], ["after"]),
+            helper.make_node("Identity", ["after"], ["y"]),
+        ],
         [tensor("x", datatype, 2), tensor("before", datatype, 2)],
         [tensor("y", datatype, 2), tensor("after", datatype, 2)],
         {"x": np.ones((2, 2), dtype), "before": np.ones((2, 2), dtype)},
@@ -215,7 +244,11 @@ async def test_a_state_that_is_left_out_starts_from_zeros(write: Write, datatype
     async with Host(version, "onnx", Silent()) as host:
         fresh = await host.infer(Request([x], ("after",), monotonic() + 5))
         carried = await host.infer(
-            Request([x, Tensor("before", datatype, (3, 2), fresh.outputs[0].data)], ("y",), monotonic() + 5)
+            Request(
+                [x, Tensor("before", datatype, (3, 2), fresh.outputs[0].data)],
+                ("y",),
+                monotonic() + 5,
+            )
         )
     np.testing.assert_array_equal(to_array(fresh.outputs[0]), np.full((3, 2), 5))
     np.testing.assert_array_equal(to_array(carried.outputs[0]), np.full((3, 2), 10))
@@ -229,7 +262,10 @@ def summing(write: Write) -> ModelVersion:
             helper.make_node("Mul", ["ids", "mask"], ["masked"]),
             helper.make_node("ReduceSum", ["masked", "axes"], ["y"], keepdims=0),
         ],
-        [tensor("ids", "INT64", -1, max_length=9, pad=77.0), tensor("mask", "INT64", -1, max_length=9, pad=0.0)],
+        [
+            tensor("ids", "INT64", -1, max_length=9, pad=77.0),
+            tensor("mask", "INT64", -1, max_length=9, pad=0.0),
+        ],
         [tensor("y", "INT64")],
         {"ids": np.ones((2, 4), np.int64), "mask": np.ones((2, 4), np.int64)},
         {"axes": np.array([1])},
@@ -245,8 +281,14 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
         gate.backend.batches.clear()
         suspect = lookup(1)
         suspect.is_suspect = True
-        suspect.started, suspect.ended = lambda: order.append("started"), lambda: order.append("ended")
-        asked = [asyncio.ensure_future(host.infer(request)) for request in (lookup(2), suspect, lookup(3))]
+        suspect.started, suspect.ended = (
+            lambda: order.append("started"),
+            lambda: order.append("ended"),
+        )
+        asked = [
+            asyncio.ensure_future(host.infer(request))
+            for request in (lookup(2), suspect, lookup(3))
+        ]
         asked[0].add_done_callback(lambda _: order.append("answered"))
         await asyncio.sleep(0)
         gate.backend.gate.set()
@@ -255,7 +297,9 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
     assert sorted(gate.backend.batches) == [1, 2]
 
 
-async def test_padded_rows_are_answered_as_they_would_be_alone(summing: ModelVersion, gate: Gate) -> None:
+async def test_padded_rows_are_answered_as_they_would_be_alone(
+    summing: ModelVersion, gate: Gate
+) -> None:
     def ask(length: int) -> Request:
         ids, mask = np.full((1, length), length), np.ones((1, length), np.int64)
         return Request([from_array("ids", ids), from_array("mask", mask)], (), monotonic() + 5)
@@ -292,7 +336,9 @@ async def test_texts_become_tensors_and_each_gets_its_own_answer(spelling: Model
 
 
 @pytest.mark.parametrize("wrong", [b"\xff\xfe", b"a" * 9])
-async def test_a_text_that_cannot_be_read_is_a_bad_request(spelling: ModelVersion, wrong: bytes) -> None:
+async def test_a_text_that_cannot_be_read_is_a_bad_request(
+    spelling: ModelVersion, wrong: bytes
+) -> None:
     async with Host(spelling, "onnx", Silent()) as host:
         with pytest.raises(BadRequest, match=r"input\[1\]: "):
             await host.infer(texts(b"a", wrong))
@@ -323,7 +369,11 @@ def looking(write: Write) -> ModelVersion:
     [
         (b"GIF89a", BadImage, "unsupported image format"),
         (b"\x89PNG\r\n\x1a\n", BadImage, "the image is corrupt"),
-        (b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + bytes(9), ImageTooLarge, "limit 16 megapixels"),
+        (
+            b"\xff\xd8\xff\xc0\0\x11\x08\xff\xff\xff\xff\3" + bytes(9),
+            ImageTooLarge,
+            "limit 16 megapixels",
+        ),
     ],
 )
 async def test_a_photo_that_is_refused_says_which_way(
@@ -345,7 +395,9 @@ async def test_a_drain_waits_for_what_is_still_preprocessed(spelling: ModelVersi
     assert [o for o in outcomes if isinstance(o, BaseException)] == []
 
 
-async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(spelling: ModelVersion, gate: Gate) -> None:
+async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(
+    spelling: ModelVersion, gate: Gate
+) -> None:
     async with Host(spelling, "onnx", Silent(), gate) as host, asyncio.timeout(5):
         gate.backend.entered.clear()
         gate.backend.gate.clear()
@@ -356,4 +408,7 @@ async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(spelling
             await asyncio.sleep(0)
         assert not first.done()
         gate.backend.gate.set()
-        assert [to_array((await asked).outputs[0]).tolist() for asked in (first, second)] == [[1], [6]]
+        assert [to_array((await asked).outputs[0]).tolist() for asked in (first, second)] == [
+            [1],
+            [6],
+        ]

@@ -9,9 +9,10 @@ import pytest
 from tests.backends.own_models import IN_ONNX, identity
 
 from headrace.errors import BadRequest
+from headrace.inference.request import Request
+from headrace.inference.tensor import Tensor, from_array, pack_bytes
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, Tensor, from_array, pack_bytes
 from headrace_models.spec import DTYPES
 
 
@@ -33,14 +34,22 @@ async def test_rows_of_every_datatype_come_back_to_their_own(tmp_path: Path, dat
         answers = await asyncio.gather(*(host.infer(ask(tensor)) for tensor in sent))
     for tensor, answer in zip(sent, answers, strict=True):
         (back,) = answer.outputs
-        assert (back.datatype, back.shape, bytes(back.data)) == (datatype, tensor.shape, bytes(tensor.data))
+        assert (back.datatype, back.shape, bytes(back.data)) == (
+            datatype,
+            tensor.shape,
+            bytes(tensor.data),
+        )
 
 
-async def test_a_strangers_broken_text_harms_no_batch_mate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_strangers_broken_text_harms_no_batch_mate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     broken = Tensor("x", "BYTES", (1, 3), pack_bytes([b"a", b"\xff", b"b"]))
     async with Host(identity(tmp_path, "BYTES"), "onnx", Silent()) as host:
         sent = [rows("BYTES", 1), broken, rows("BYTES", 2)]
-        outcomes = await asyncio.gather(*(host.infer(ask(tensor)) for tensor in sent), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(host.infer(ask(tensor)) for tensor in sent), return_exceptions=True
+        )
     assert isinstance(outcomes[1], BadRequest)
     assert not any(isinstance(outcome, BaseException) for outcome in (outcomes[0], outcomes[2]))
     assert caplog.records == []

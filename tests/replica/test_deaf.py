@@ -15,9 +15,10 @@ from tests.replica.loops import ENDLESS, patient_loop
 from headrace.channel import Address
 from headrace.errors import HeadraceError, PoisonInput
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.routing import Router
+from headrace.gateway.routing.router import Router
+from headrace.inference.request import Request
+from headrace.inference.tensor import from_array, to_array
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, from_array, to_array
 from headrace_models.repository import read_version
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +28,9 @@ TIMEOUT_S = 30.0
 @asynccontextmanager
 async def deaf(version: Path, unix: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     command = (sys.executable, "-m", "tests.replica.deaf", str(version), str(unix))
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
     assert process.stdout
     try:
         async with asyncio.timeout(TIMEOUT_S):
@@ -39,7 +42,9 @@ async def deaf(version: Path, unix: Path) -> AsyncIterator[asyncio.subprocess.Pr
         await process.wait()
 
 
-async def ask(router: Router, number: int, timeout_s: float = TIMEOUT_S) -> int | type[HeadraceError]:
+async def ask(
+    router: Router, number: int, timeout_s: float = TIMEOUT_S
+) -> int | type[HeadraceError]:
     request = Request([from_array("x", np.full((1, 4), number))], (), monotonic() + timeout_s)
     try:
         answer = await router.ask(router.find("loop", None), request)

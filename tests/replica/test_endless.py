@@ -27,7 +27,9 @@ def ask(running: Plain, number: int, timeout_s: float = 18.0) -> tuple[int, Any]
     """The status, and what was answered: the number or the error's code."""
     tensor = {"name": "x", "datatype": "INT64", "shape": [1, 4], "data": [number] * 4}
     body = orjson.dumps({"inputs": [tensor]})
-    status, answer, _ = running.ask("POST", "/v2/models/loop/infer", body, {"X-Request-Timeout": f"{timeout_s}"})
+    status, answer, _ = running.ask(
+        "POST", "/v2/models/loop/infer", body, {"X-Request-Timeout": f"{timeout_s}"}
+    )
     return status, answer["outputs"][0]["data"][0] if status == 200 else answer["code"]
 
 

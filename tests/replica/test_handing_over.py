@@ -15,11 +15,12 @@ from tests.conformance.small_models import make_accumulator
 from headrace.channel import Address
 from headrace.errors import SequenceLost, SequenceUnknown
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.routing import Router
+from headrace.gateway.routing.router import Router
+from headrace.inference.request import Request, SequenceStep
+from headrace.inference.tensor import from_array, to_array
 from headrace.replica.handing_over import Heir
-from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
+from headrace.replica.program import ReplicaOrder, Serving, serve_replica
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, SequenceStep, from_array, to_array
 
 MODEL = "accumulator"
 
@@ -65,7 +66,9 @@ class Village:
 
     async def start(self, name: str, version: str = "1", **spec: object) -> Replica:
         if version not in self._models:
-            self._models[version] = make_accumulator(self._folder, self._folder / "models", version, **spec)
+            self._models[version] = make_accumulator(
+                self._folder, self._folder / "models", version, **spec
+            )
         unix = str(self._folder / f"{name}.sock")
         order = ReplicaOrder(str(self._models[version]), "onnx", "here", "127.0.0.1", unix, TOKEN)
         replica = self.replicas[name] = Replica(name, order)
@@ -104,15 +107,29 @@ class Village:
 
     async def open_in(self, name: str) -> int:
         """How many sequences are open in a replica, as its metrics tell."""
-        reader, writer = await asyncio.open_connection(*(await self.replicas[name].serving()).metrics.split(":"))
+        reader, writer = await asyncio.open_connection(
+            *(await self.replicas[name].serving()).metrics.split(":")
+        )
         writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
         lines = (await reader.read()).decode().splitlines()
         writer.close()
-        return int(float(next(line for line in lines if line.startswith("headrace_sequences_open{")).split()[-1]))
+        return int(
+            float(
+                next(line for line in lines if line.startswith("headrace_sequences_open{")).split()[
+                    -1
+                ]
+            )
+        )
 
 
 async def step(
-    router: Router, number: float, of: str, *, starts: bool = False, ends: bool = False, version: str | None = None
+    router: Router,
+    number: float,
+    of: str,
+    *,
+    starts: bool = False,
+    ends: bool = False,
+    version: str | None = None,
 ) -> tuple[str, float]:
     """The version that answered, and the sum."""
     found, sequence = router.find(MODEL, version), SequenceStep(of, starts, ends)
@@ -150,7 +167,10 @@ class Stepping:
         """Until every sequence has so many more answers than now; fails at once if a step did."""
         wanted = {of: len(answers) + more for of, answers in self.answers.items()}
         await until(
-            lambda: any(t.done() for t in self._tasks) or all(len(self.answers[of]) >= n for of, n in wanted.items()),
+            lambda: (
+                any(t.done() for t in self._tasks)
+                or all(len(self.answers[of]) >= n for of, n in wanted.items())
+            ),
             20,
         )
 
@@ -167,7 +187,9 @@ class Stepping:
         )
 
 
-async def test_no_step_is_lost_repeated_or_overtaken_when_one_of_two_replicas_goes(village: Village) -> None:
+async def test_no_step_is_lost_repeated_or_overtaken_when_one_of_two_replicas_goes(
+    village: Village,
+) -> None:
     await village.start("one")
     await village.start("two")
     stepping = Stepping(await village.gateway())
@@ -225,7 +247,9 @@ async def test_an_heir_that_refuses_or_is_not_there_is_passed_over(village: Vill
     await step(router, 1, "a", starts=True, version="1")
     leaving = await village.start("leaving", "3")
     await (await leaving.serving()).go_away()
-    one.heirs.append(replace(one.heirs[0], id="nobody", address=Address("here", "/nowhere", "", 0), version="4"))
+    one.heirs.append(
+        replace(one.heirs[0], id="nobody", address=Address("here", "/nowhere", "", 0), version="4")
+    )
     await village.leave("one")
     assert await step(router, 2, "a") == ("2", 3)
 
@@ -269,7 +293,9 @@ async def test_a_gateway_that_never_saw_a_sequence_finds_it_where_it_went(villag
         await step(late, 1, "nobody's")
 
 
-async def test_a_gateway_that_comes_while_a_replica_goes_is_told_where_its_sequences_are(village: Village) -> None:
+async def test_a_gateway_that_comes_while_a_replica_goes_is_told_where_its_sequences_are(
+    village: Village,
+) -> None:
     await village.start("one")
     first = await village.gateway()
     await step(first, 1, "a", starts=True)
@@ -290,7 +316,9 @@ async def test_a_path_that_names_a_version_stays_in_it(village: Village) -> None
     assert await step(router, 4, "a", version="2") == ("2", 5)
 
 
-async def test_a_replica_that_goes_starts_nothing_new_but_steps_on_until_then(village: Village) -> None:
+async def test_a_replica_that_goes_starts_nothing_new_but_steps_on_until_then(
+    village: Village,
+) -> None:
     one = await village.start("one")
     router = await village.gateway()
     await step(router, 1, "a", starts=True)

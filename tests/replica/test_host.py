@@ -14,9 +14,10 @@ from tests.plain import make_doubler
 
 from headrace import backends
 from headrace.errors import InferenceFailed, ShuttingDown, StartFailed
+from headrace.inference.request import Request, SequenceStep
+from headrace.inference.tensor import from_array, to_array
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, SequenceStep, from_array, to_array
 from headrace_models.repository import ModelVersion, read_version
 
 
@@ -66,12 +67,16 @@ class OffByABit(Broken):
 
 
 async def test_a_wrong_golden_answer_refuses_to_start(version: ModelVersion) -> None:
-    with pytest.raises(StartFailed, match=r'golden output "y": expected within 0.0001, found a difference of 0.01'):
+    with pytest.raises(
+        StartFailed, match=r'golden output "y": expected within 0.0001, found a difference of 0.01'
+    ):
         async with Host(version, "onnx", Silent(), OffByABit):
             pass
 
 
-async def test_an_answer_with_rows_missing_fails_its_batch_and_the_host_lives_on(version: ModelVersion) -> None:
+async def test_an_answer_with_rows_missing_fails_its_batch_and_the_host_lives_on(
+    version: ModelVersion,
+) -> None:
     made: list[Broken] = []
 
     def load(version: ModelVersion, name: str) -> Broken:
@@ -123,7 +128,9 @@ async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVe
 
 async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:
     async with Host(version, "onnx", Silent()) as host:
-        accepted = [asyncio.ensure_future(host.infer(ask(np.ones((1, 4), np.float32)))) for _ in range(50)]
+        accepted = [
+            asyncio.ensure_future(host.infer(ask(np.ones((1, 4), np.float32)))) for _ in range(50)
+        ]
         await asyncio.sleep(0)
         await host.drain()
         results = await asyncio.gather(*accepted, return_exceptions=True)
@@ -143,7 +150,9 @@ def step(number: float, sequence_id: str, *, starts: bool = False, ends: bool = 
     return Request([from_array("x", rows)], ["total"], monotonic() + 10, sequence=sequence)
 
 
-async def test_steps_of_many_sequences_share_batches_and_each_has_its_own_state(accumulator: ModelVersion) -> None:
+async def test_steps_of_many_sequences_share_batches_and_each_has_its_own_state(
+    accumulator: ModelVersion,
+) -> None:
     async with Host(accumulator, "onnx", Silent()) as host:
         for n in range(4):
             steps = [host.infer(step(10**n * s, str(s), starts=not n)) for s in range(1, 10)]
@@ -153,7 +162,9 @@ async def test_steps_of_many_sequences_share_batches_and_each_has_its_own_state(
     assert totals == [[1111.0 * s, -1111.0 * s] for s in range(1, 10)]
 
 
-async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(accumulator: ModelVersion) -> None:
+async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(
+    accumulator: ModelVersion,
+) -> None:
     made: list[Broken] = []
 
     def load(version: ModelVersion, name: str) -> Broken:
@@ -174,5 +185,7 @@ async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(accu
 async def test_a_request_outside_of_sequences_starts_from_zeros(accumulator: ModelVersion) -> None:
     async with Host(accumulator, "onnx", Silent()) as host:
         for _ in range(2):
-            answer = await host.infer(Request([from_array("x", np.ones((3, 2), np.float32))], (), monotonic() + 10))
+            answer = await host.infer(
+                Request([from_array("x", np.ones((3, 2), np.float32))], (), monotonic() + 10)
+            )
             assert to_array(answer.outputs[0]).tolist() == [[1, 1]] * 3

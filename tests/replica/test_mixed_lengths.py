@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from headrace import backends
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, from_array, to_array
 from headrace_models.repository import ModelVersion, read_version
 
 pytestmark = pytest.mark.zoo
@@ -29,7 +30,9 @@ def texts_of(version: ModelVersion, lengths: list[int]) -> list[dict[str, Array]
 
 
 @pytest.mark.parametrize(("name", "longest"), [("minilm-l6", 128), ("dga-lstm", 60)])
-async def test_a_row_is_answered_as_it_would_be_alone_whatever_its_batch(name: str, longest: int) -> None:
+async def test_a_row_is_answered_as_it_would_be_alone_whatever_its_batch(
+    name: str, longest: int
+) -> None:
     if not (REPOSITORY / name).is_dir():
         pytest.skip(f"{REPOSITORY} lacks {name}: run headrace models build")
     version = read_version(REPOSITORY / name / "1")
@@ -38,10 +41,15 @@ async def test_a_row_is_answered_as_it_would_be_alone_whatever_its_batch(name: s
     model = backends.load(version, "onnx")
     output = version.spec.output_names[0]
     async with Host(version, "onnx", Silent()) as host:
-        asked = [Request([from_array(n, a) for n, a in text.items()], (), monotonic() + 60) for text in texts]
+        asked = [
+            Request([from_array(n, a) for n, a in text.items()], (), monotonic() + 60)
+            for text in texts
+        ]
         answers = await asyncio.gather(*(host.infer(request) for request in asked))
     assert max(answer.times.batch_rows for answer in answers) > 1
     if version.spec.batching.cost == "cells":
         assert any(answer.times.padding > 0 for answer in answers)
     for text, answer in zip(texts, answers, strict=True):
-        np.testing.assert_allclose(to_array(answer.outputs[0]), model.run(text)[output], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(
+            to_array(answer.outputs[0]), model.run(text)[output], rtol=0, atol=1e-5
+        )

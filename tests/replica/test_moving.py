@@ -10,7 +10,7 @@ from tests.replica.sums import FIRST, LAST, NEXT, ZERO, Sums, on_virtual_time, o
 
 from headrace.channel import HandedSequence, SequenceKey
 from headrace.errors import QuotaExceeded, SequenceMoved, SequenceUnknown, ShuttingDown
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 
 
 @dataclass
@@ -42,7 +42,9 @@ async def test_an_heir_goes_on_where_the_giver_stopped_and_the_giver_says_that_i
 
 
 @on_virtual_time
-async def test_steps_that_are_here_run_here_and_those_behind_are_told_in_their_order_that_it_moved() -> None:
+async def test_steps_that_are_here_run_here_and_those_behind_are_told_in_their_order_that_it_moved() -> (
+    None
+):
     sums, heir = Sums(), Heir(takes_s=3)
     await sums.step(1, FIRST)
     here = [asyncio.create_task(sums.step(n, takes_s=5)) for n in (2, 4)]
@@ -61,7 +63,9 @@ async def test_steps_that_are_here_run_here_and_those_behind_are_told_in_their_o
 
 
 @on_virtual_time
-async def test_a_step_that_fails_before_the_move_and_one_after_it_leave_the_state_as_it_was() -> None:
+async def test_a_step_that_fails_before_the_move_and_one_after_it_leave_the_state_as_it_was() -> (
+    None
+):
     sums, heir = Sums(), Heir()
     await sums.step(1, FIRST)
     failing = asyncio.create_task(sums.step(2, takes_s=5, fails=True))
@@ -151,7 +155,13 @@ async def test_the_owners_limit_does_not_hold_for_what_is_adopted_but_for_what_s
 
 
 @pytest.mark.parametrize(
-    "other", [{}, {"sum": np.zeros((1, 2))}, {"sum": np.zeros((1, 1), np.float32)}, {**ZERO, "more": np.zeros(1)}]
+    "other",
+    [
+        {},
+        {"sum": np.zeros((1, 2))},
+        {"sum": np.zeros((1, 1), np.float32)},
+        {**ZERO, "more": np.zeros(1)},
+    ],
 )
 def test_a_model_of_another_state_takes_nothing(other: dict[str, Array]) -> None:
     @on_virtual_time

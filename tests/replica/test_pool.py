@@ -28,7 +28,9 @@ def work(one: Callable[[Any], Any], *items: Any, nbytes: int = 1) -> Work[Any, A
     return Work(lambda: items, one, len(items), nbytes)
 
 
-async def do(pool: PreprocessPool, one: Callable[[Any], Any], *items: Any, nbytes: int = 1) -> Sequence[Any]:
+async def do(
+    pool: PreprocessPool, one: Callable[[Any], Any], *items: Any, nbytes: int = 1
+) -> Sequence[Any]:
     return await pool.do(work(one, *items, nbytes=nbytes), monotonic() + LONG_S)
 
 
@@ -45,7 +47,9 @@ class Gate:
         assert self.opened.wait(LONG_S)
         return item
 
-    async def enter(self, pool: PreprocessPool, *items: Any, nbytes: int = 1) -> "asyncio.Task[Sequence[Any]]":
+    async def enter(
+        self, pool: PreprocessPool, *items: Any, nbytes: int = 1
+    ) -> "asyncio.Task[Sequence[Any]]":
         """A request whose first item is in a thread."""
         asked = asyncio.create_task(do(pool, self, *items, nbytes=nbytes))
         assert await asyncio.to_thread(self.entered.wait, LONG_S)
@@ -233,4 +237,7 @@ def test_photos_have_a_thread_for_each_core(cpus: int, threads: int) -> None:
 
 
 def test_texts_have_one_thread() -> None:
-    assert threads_for(CharactersSpec(kind="characters", output="x", alphabet="a", max_chars=3), 8) == 1
+    assert (
+        threads_for(CharactersSpec(kind="characters", output="x", alphabet="a", max_chars=3), 8)
+        == 1
+    )

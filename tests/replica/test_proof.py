@@ -15,14 +15,15 @@ from tests.models.graphs import FLOAT, INT64, Value, node, save
 
 from headrace import backends
 from headrace.errors import OutOfMemory
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.replica.proof import warm_up
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, from_array, to_array
 from headrace_models import independence
+from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
-from headrace_models.zoo.draft import Draft, write_version
 
 KINDS = {FLOAT: "FP32", INT64: "INT64"}
 X: Value = ("x", FLOAT, ["n", 3])
@@ -66,13 +67,17 @@ def proved(version: ModelVersion) -> ModelSpec:
 
 
 def ask(**inputs: Array) -> Request:
-    return Request([from_array(name, array) for name, array in inputs.items()], (), monotonic() + 10)
+    return Request(
+        [from_array(name, array) for name, array in inputs.items()], (), monotonic() + 10
+    )
 
 
 SOFTMAX = [node("Softmax", axis=0)]
 
 
-def test_a_spec_that_says_nothing_of_rows_is_proved_at_load(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_spec_that_says_nothing_of_rows_is_proved_at_load(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert proved(made(tmp_path / "sound", [node("Relu")], NOISE)).is_batched
     with caplog.at_level(logging.WARNING):
         found = proved(made(tmp_path / "mixing", SOFTMAX, NOISE))
@@ -96,14 +101,20 @@ def test_what_shows_only_in_a_full_batch_is_seen(tmp_path: Path) -> None:
         node("Add", "x c"),
     ]
     constants = {"zero": np.int64(0), "thirty": np.int64(30)}
-    assert proved(made(tmp_path / "30", nodes, NOISE, constants=constants, batching={"max_rows": 30})).is_batched
-    assert not proved(made(tmp_path / "32", nodes, NOISE, constants=constants, batching={"max_rows": 32})).is_batched
+    assert proved(
+        made(tmp_path / "30", nodes, NOISE, constants=constants, batching={"max_rows": 30})
+    ).is_batched
+    assert not proved(
+        made(tmp_path / "32", nodes, NOISE, constants=constants, batching={"max_rows": 32})
+    ).is_batched
 
 
 class Counting:
     """A backend that remembers how many rows it ran at once, and bears `most`."""
 
-    def __init__(self, backend: backends.Backend, most: int = 64, error: type[Exception] = RuntimeError) -> None:
+    def __init__(
+        self, backend: backends.Backend, most: int = 64, error: type[Exception] = RuntimeError
+    ) -> None:
         self._backend = backend
         self._most = most
         self._error = error
@@ -150,7 +161,12 @@ def test_a_slow_model_that_bears_no_full_batch_is_served_one_request_at_a_time(
 @pytest.mark.parametrize("rows", [None, "independent"])
 @pytest.mark.parametrize(("room", "most"), [(64, 64), (63, 32), (32, 32), (20, 16), (5, 4), (1, 1)])
 def test_where_a_full_batch_finds_no_room_a_smaller_one_is_full(
-    tmp_path: Path, rows: str | None, room: int, most: int, error: type[Exception], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    rows: str | None,
+    room: int,
+    most: int,
+    error: type[Exception],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     batching: dict[str, object] = {"max_rows": 64} | ({"rows": rows} if rows else {})
     version = made(tmp_path, SOUND, {"x": NOISE["x"][:1]}, batching=batching)
@@ -191,7 +207,9 @@ async def answers(version: ModelVersion, requests: Sequence[Request]) -> list[li
 
 async def test_requests_of_a_model_whose_rows_interact_never_meet(tmp_path: Path) -> None:
     version = made(tmp_path, SOFTMAX, NOISE)
-    rows = [np.random.default_rng(n).normal(size=(1 + n % 3, 3)).astype(np.float32) for n in range(24)]
+    rows = [
+        np.random.default_rng(n).normal(size=(1 + n % 3, 3)).astype(np.float32) for n in range(24)
+    ]
     backend = backends.load(version, "onnx")
     expected = [backend.run({"x": x})["y"].tolist() for x in rows]
     assert await answers(version, [ask(x=x) for x in rows]) == expected
@@ -218,7 +236,14 @@ async def test_a_request_larger_than_any_batch_stays_whole(tmp_path: Path) -> No
 async def test_rows_that_depend_on_the_data_are_answered_again_and_again(tmp_path: Path) -> None:
     nodes = [node("Greater", "x zero", "c"), node("Compress", "x c")]
     outputs: list[Value] = [("y", FLOAT, ["k"])]
-    version = made(tmp_path, nodes, {"x": NOISE["x"].ravel()}, [("x", FLOAT, ["n"])], outputs, {"zero": np.float32(0)})
+    version = made(
+        tmp_path,
+        nodes,
+        {"x": NOISE["x"].ravel()},
+        [("x", FLOAT, ["n"])],
+        outputs,
+        {"zero": np.float32(0)},
+    )
     async with Host(version, "onnx", Silent()) as host:
         for x in (NOISE["x"].ravel(), np.array([-1, -2], np.float32), NOISE["x"].ravel()):
             answer = await host.infer(ask(x=x))
@@ -230,7 +255,13 @@ async def test_a_state_of_a_model_without_rows_starts_from_zeros(tmp_path: Path)
     def make(making: Path) -> Draft:
         state: list[Value] = [("h", FLOAT, [2, 1, 3]), ("h_next", FLOAT, [2, 1, 3])]
         nodes = [node("Add", "h x", "h_next"), node("ReduceSum", "h_next zero", "y", keepdims=0)]
-        save(making / "model.onnx", nodes, [("x", FLOAT, ["n", 3]), state[0]], [Y, state[1]], zero=np.array([0]))
+        save(
+            making / "model.onnx",
+            nodes,
+            [("x", FLOAT, ["n", 3]), state[0]],
+            [Y, state[1]],
+            zero=np.array([0]),
+        )
         whole = {"datatype": "FP32", "shape": [2, 1, 3], "has_rows": False}
         own = {"datatype": "FP32", "shape": [3]}
         document: dict[str, object] = {
@@ -252,7 +283,9 @@ ADD_UP = helper.make_node("ReduceSum", ["x", "one"], ["y"], keepdims=0)
 AXIS = {"one": np.array([1])}
 
 
-def test_a_pad_that_changes_answers_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_pad_that_changes_answers_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def padded_with(pad: int, **more: object) -> ModelSpec:
         tensor = {"pad": pad, **more}
         return proved(made(tmp_path / f"{pad}", [ADD_UP], TOKENS, [IDS], [SUM], AXIS, tensor))
@@ -261,7 +294,10 @@ def test_a_pad_that_changes_answers_is_not_used(tmp_path: Path, caplog: pytest.L
     with caplog.at_level(logging.WARNING):
         found = padded_with(7)
     assert (found.inputs[0].pad, found.is_batched) == (None, True)
-    assert 'm 1: padding changes output "y" of a row; only rows of equal shape share a batch' in caplog.text
+    assert (
+        'm 1: padding changes output "y" of a row; only rows of equal shape share a batch'
+        in caplog.text
+    )
     # No longer row than the golden ones may come: a shorter one is tried beside them.
     assert padded_with(8, max_length=4).inputs[0].pad is None
     assert padded_with(9, lengths=[2, 4]).inputs[0].pad is None

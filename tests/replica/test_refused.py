@@ -15,10 +15,11 @@ from tests.replica.machine import Machine
 
 from headrace.backends import refuses_inputs
 from headrace.errors import BadRequest, HeadraceError, InferenceFailed
+from headrace.inference.request import Answer, Request
+from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.replica.running import Ran, Runner
 from headrace.telemetry.events import Silent
-from headrace.tensor import Answer, Array, Request, from_array, to_array
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
@@ -46,7 +47,8 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
     tables = [numpy_helper.from_array(value, name) for name, value in values.items()]
     graph = helper.make_graph(nodes, "words", inputs, outputs, tables)
     onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "words.onnx"
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9),
+        folder / "words.onnx",
     )
     return read_version(add(folder / "words.onnx", "words", folder / "repository"))
 
@@ -74,17 +76,24 @@ async def test_what_a_model_does_not_bear_is_refused_by_name_and_harms_no_batch_
     for n, answer in enumerate(told):
         if n % 8 == 3:
             assert type(answer) is BadRequest
-            assert answer.message == 'input "ids": expected values and lengths that the model takes, found others'
+            assert (
+                answer.message
+                == 'input "ids": expected values and lengths that the model takes, found others'
+            )
         else:
             assert isinstance(answer, Answer), answer
             np.testing.assert_array_equal(to_array(answer.outputs[0])[0], expected)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     told_of = [record.message for record in caplog.records if "were refused" in record.message]
     assert told_of
-    assert not any(str(wrong[0, 0]) in text for text in told_of if wrong[0, 0]), "values are their caller's"
+    assert not any(str(wrong[0, 0]) in text for text in told_of if wrong[0, 0]), (
+        "values are their caller's"
+    )
 
 
-async def test_a_refused_request_counts_as_one_that_failed_and_the_model_goes_on(version: ModelVersion) -> None:
+async def test_a_refused_request_counts_as_one_that_failed_and_the_model_goes_on(
+    version: ModelVersion,
+) -> None:
     async with Host(version, "onnx", Silent()) as host:
         for _ in range(5):
             assert type(await ask(host, np.full((1, 8), WORDS))) is BadRequest
@@ -99,7 +108,10 @@ SPEC = ModelSpec(
     version="1",
     weights={"onnx": "m.onnx"},
     golden="g.npz",
-    inputs=(InputSpec(name="x", datatype="INT64", shape=()), InputSpec(name="z", datatype="INT64", shape=())),
+    inputs=(
+        InputSpec(name="x", datatype="INT64", shape=()),
+        InputSpec(name="z", datatype="INT64", shape=()),
+    ),
     outputs=(OutputSpec(name="y", datatype="INT64", shape=()),),
     files={"m.onnx": "0" * 64, "g.npz": "0" * 64},
 )
@@ -127,7 +139,11 @@ def outcomes(error: Exception, numbers: Sequence[int]) -> list[object]:
 
 
 def test_only_who_fails_alone_is_refused() -> None:
-    assert outcomes(RuntimeError("2 : INVALID_ARGUMENT : of the batch"), [5, 7, 6]) == [[5], BadRequest, [6]]
+    assert outcomes(RuntimeError("2 : INVALID_ARGUMENT : of the batch"), [5, 7, 6]) == [
+        [5],
+        BadRequest,
+        [6],
+    ]
 
 
 class Table:
@@ -151,7 +167,8 @@ class Table:
 def test_however_many_are_refused_the_others_are_answered(are_right: list[bool]) -> None:
     table = Table()
     parts = [
-        {"x": np.array([n % WORDS if is_right else WORDS]), "z": np.array([0])} for n, is_right in enumerate(are_right)
+        {"x": np.array([n % WORDS if is_right else WORDS]), "z": np.array([0])}
+        for n, is_right in enumerate(are_right)
     ]
     ran = Runner(table, SPEC).run(parts, Machine(0.0, 0.0).tries(len(parts)))
     told = [one.outputs["y"].tolist() if isinstance(one, Ran) else type(one) for one in ran]
@@ -169,7 +186,10 @@ def test_all_inputs_are_named_where_any_may_be_at_fault() -> None:
         [part], Machine(0.0, 0.0).tries(1)
     )
     assert isinstance(refused, HeadraceError)
-    assert refused.message == 'inputs "x", "z": expected values and lengths that the model takes, found others'
+    assert (
+        refused.message
+        == 'inputs "x", "z": expected values and lengths that the model takes, found others'
+    )
 
 
 @pytest.mark.parametrize(
@@ -187,5 +207,7 @@ def test_all_inputs_are_named_where_any_may_be_at_fault() -> None:
         ("", False),
     ],
 )
-def test_a_runtime_s_words_say_whether_it_is_about_the_inputs(said: str, *, is_of_inputs: bool) -> None:
+def test_a_runtime_s_words_say_whether_it_is_about_the_inputs(
+    said: str, *, is_of_inputs: bool
+) -> None:
     assert refuses_inputs(RuntimeError(said)) == is_of_inputs

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.replica.machine import Machine
 
 from headrace.errors import InferenceFailed, OutOfMemory
+from headrace.inference.tensor import Array
 from headrace.replica.assembly import Part
 from headrace.replica.running import Ran, Runner
-from headrace.tensor import Array
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 SPEC = ModelSpec(
@@ -55,11 +55,15 @@ def run(runner: Runner, parts: Sequence[Part]) -> list[Ran | Exception]:
 
 
 def answers(results: list[Ran | Exception]) -> list[list[int] | type[Exception]]:
-    return [type(r) if isinstance(r, Exception) else r.outputs["y"].ravel().tolist() for r in results]
+    return [
+        type(r) if isinstance(r, Exception) else r.outputs["y"].ravel().tolist() for r in results
+    ]
 
 
 @given(st.integers(1, 120), st.data())
-def test_one_poison_fails_alone_and_costs_less_than_two_more_batches(size: int, data: st.DataObject) -> None:
+def test_one_poison_fails_alone_and_costs_less_than_two_more_batches(
+    size: int, data: st.DataObject
+) -> None:
     poison = data.draw(st.integers(0, size - 1))
     backend = Fragile(frozenset({poison}))
     results = run(Runner(backend, SPEC), [part(n) for n in range(size)])
@@ -86,7 +90,9 @@ def test_a_batch_that_failed_only_once_is_answered() -> None:
                 raise ValueError("once")
             return super().run(inputs)
 
-    assert answers(run(Runner(Hiccup(), SPEC), [part(n) for n in range(5)])) == [[n] for n in range(5)]
+    assert answers(run(Runner(Hiccup(), SPEC), [part(n) for n in range(5)])) == [
+        [n] for n in range(5)
+    ]
 
 
 def test_several_poisons_fail_alone() -> None:
@@ -97,7 +103,10 @@ def test_several_poisons_fail_alone() -> None:
 
 def test_a_model_that_fails_on_everything_is_asked_little_more_than_once_for_each() -> None:
     backend = Fragile(frozenset(range(100)))
-    assert answers(run(Runner(backend, SPEC), [part(n) for n in range(100)])) == [InferenceFailed] * 100
+    assert (
+        answers(run(Runner(backend, SPEC), [part(n) for n in range(100)]))
+        == [InferenceFailed] * 100
+    )
     assert len(backend.rows) <= 125
 
 

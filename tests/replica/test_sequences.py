@@ -12,7 +12,11 @@ from headrace.replica.sequences import MAX_STEPS
 @on_virtual_time
 async def test_a_step_takes_up_where_the_one_before_it_left_off() -> None:
     async with (sums := Sums()).sequences:
-        assert [await sums.step(1, FIRST), await sums.step(2), await sums.step(4, LAST)] == [1, 3, 7]
+        assert [await sums.step(1, FIRST), await sums.step(2), await sums.step(4, LAST)] == [
+            1,
+            3,
+            7,
+        ]
 
 
 @on_virtual_time
@@ -21,14 +25,21 @@ async def test_a_sequence_is_unknown_before_it_starts_and_after_it_ends() -> Non
         with pytest.raises(SequenceUnknown, match='sequence "a": expected sequence_start'):
             await sums.step(1, of='"a"')
         await sums.step(1, ONLY)
-        assert await outcomes(sums.step(1), sums.step(1, LAST)) == [SequenceUnknown, SequenceUnknown]
+        assert await outcomes(sums.step(1), sums.step(1, LAST)) == [
+            SequenceUnknown,
+            SequenceUnknown,
+        ]
         assert sums.sequences.open == 0
 
 
 @on_virtual_time
 async def test_a_start_begins_a_running_sequence_anew() -> None:
     async with (sums := Sums()).sequences:
-        assert [await sums.step(1, FIRST), await sums.step(2, FIRST), await sums.step(3)] == [1, 2, 5]
+        assert [await sums.step(1, FIRST), await sums.step(2, FIRST), await sums.step(3)] == [
+            1,
+            2,
+            5,
+        ]
         assert sums.sequences.open == 1
 
 
@@ -67,7 +78,10 @@ async def test_a_failed_step_leaves_the_state_as_it_was_and_may_be_repeated() ->
 @on_virtual_time
 async def test_a_first_step_that_failed_opened_nothing() -> None:
     async with (sums := Sums()).sequences:
-        assert await outcomes(sums.step(1, FIRST, fails=True), sums.step(2)) == [ZeroDivisionError, SequenceUnknown]
+        assert await outcomes(sums.step(1, FIRST, fails=True), sums.step(2)) == [
+            ZeroDivisionError,
+            SequenceUnknown,
+        ]
         assert sums.sequences.open == 0
 
 
@@ -182,6 +196,9 @@ async def test_what_is_left_sweeps_no_more() -> None:
 async def test_whatever_fails_no_place_in_the_line_stays_taken() -> None:
     async with (sums := Sums()).sequences:
         for _ in range(3):
-            steps = (sums.step(n, FIRST if n % 3 == 0 else NEXT, fails=n % 2 == 0, takes_s=1) for n in range(MAX_STEPS))
+            steps = (
+                sums.step(n, FIRST if n % 3 == 0 else NEXT, fails=n % 2 == 0, takes_s=1)
+                for n in range(MAX_STEPS)
+            )
             ended = await outcomes(*steps)
             assert Overloaded not in ended

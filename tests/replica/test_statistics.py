@@ -15,10 +15,18 @@ from tests.plain import make_doubler
 
 from headrace import backends
 from headrace.errors import DeadlineExceeded, InferenceFailed, ShuttingDown
+from headrace.inference.request import Request
+from headrace.inference.statistics import (
+    BatchStats,
+    Duration,
+    InferenceStats,
+    Statistics,
+    merge,
+    statistics_document,
+)
+from headrace.inference.tensor import Array, from_array
 from headrace.replica.host import Host, Load
-from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics, merge, statistics_document
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request, from_array
 from headrace_models.repository import ModelVersion, read_version
 
 STAGES = ("compute_input", "compute_infer", "compute_output")
@@ -67,19 +75,31 @@ def load(loaded: list[Gated]) -> Load:
     return load
 
 
-async def test_a_fresh_replica_has_done_nothing_though_it_proved_itself(version: ModelVersion) -> None:
+async def test_a_fresh_replica_has_done_nothing_though_it_proved_itself(
+    version: ModelVersion,
+) -> None:
     async with Host(version, "onnx", Silent()) as host:
         assert host.statistics() == Statistics()
 
 
-async def test_a_request_of_a_whole_batch_counts_once_and_its_rows_all(version: ModelVersion) -> None:
+async def test_a_request_of_a_whole_batch_counts_once_and_its_rows_all(
+    version: ModelVersion,
+) -> None:
     async with Host(version, "onnx", Silent()) as host:
         await host.infer(ask(64))
         counted = host.statistics()
     stats = counted.inference_stats
-    assert (counted.inference_count, counted.execution_count, stats.success.count, stats.fail) == (64, 1, 1, Duration())
+    assert (counted.inference_count, counted.execution_count, stats.success.count, stats.fail) == (
+        64,
+        1,
+        1,
+        Duration(),
+    )
     assert [(b.batch_size, b.compute_infer.count) for b in counted.batch_stats] == [(64, 1)]
-    assert all(getattr(stats, stage).count == 1 and getattr(stats, stage).ns > 0 for stage in ("queue", *STAGES))
+    assert all(
+        getattr(stats, stage).count == 1 and getattr(stats, stage).ns > 0
+        for stage in ("queue", *STAGES)
+    )
     assert counted.last_inference > 1.7e12
 
 
@@ -90,12 +110,17 @@ async def test_a_request_of_several_batches_counts_once(version: ModelVersion) -
     stats = counted.inference_stats
     assert (counted.inference_count, counted.execution_count) == (150, 3)
     assert {getattr(stats, name).count for name in ("success", "queue", *STAGES)} == {1}
-    assert [(b.batch_size, b.compute_infer.count) for b in counted.batch_stats] == [(22, 1), (64, 2)]
+    assert [(b.batch_size, b.compute_infer.count) for b in counted.batch_stats] == [
+        (22, 1),
+        (64, 2),
+    ]
     for stage in STAGES[:2]:
         assert getattr(stats, stage).ns == sum(getattr(b, stage).ns for b in counted.batch_stats)
 
 
-async def test_the_parts_of_a_requests_time_are_no_more_than_the_whole(version: ModelVersion) -> None:
+async def test_the_parts_of_a_requests_time_are_no_more_than_the_whole(
+    version: ModelVersion,
+) -> None:
     async with Host(version, "onnx", Silent()) as host:
         for rows in (1, 64, 150):
             await host.infer(ask(rows))
@@ -113,7 +138,11 @@ async def test_requests_that_share_a_batch_share_its_execution(
         loaded[0].gate.set()
         await asyncio.gather(first, *mates)
         counted = host.statistics()
-    assert (counted.inference_count, counted.execution_count, counted.inference_stats.success.count) == (11, 2, 6)
+    assert (
+        counted.inference_count,
+        counted.execution_count,
+        counted.inference_stats.success.count,
+    ) == (11, 2, 6)
     assert [(b.batch_size, b.compute_infer.count) for b in counted.batch_stats] == [(1, 1), (10, 1)]
     assert counted.inference_stats.compute_infer.count == 6
 
@@ -145,7 +174,11 @@ async def test_what_failed_counts_as_failed_and_nowhere_else(
             await host.infer(ask(3))
         counted = host.statistics()
     assert counted.inference_stats.fail.count == 3
-    assert (counted.inference_count, counted.execution_count, counted.inference_stats.success.count) == (1, 1, 1)
+    assert (
+        counted.inference_count,
+        counted.execution_count,
+        counted.inference_stats.success.count,
+    ) == (1, 1, 1)
 
 
 async def test_what_a_draining_replica_refuses_is_not_its_failure(version: ModelVersion) -> None:
@@ -165,15 +198,26 @@ def counted(seed: int, *sizes: int) -> Statistics:
         last_inference=seed,
         inference_count=seed,
         execution_count=2 * seed,
-        inference_stats=InferenceStats(**{name: duration(place) for place, name in enumerate(names)}),
-        batch_stats=tuple(BatchStats(batch_size=size, compute_infer=duration(size)) for size in sizes),
+        inference_stats=InferenceStats(
+            **{name: duration(place) for place, name in enumerate(names)}
+        ),
+        batch_stats=tuple(
+            BatchStats(batch_size=size, compute_infer=duration(size)) for size in sizes
+        ),
     )
 
 
 def test_what_several_replicas_did_adds_up() -> None:
     together = merge([counted(1, 2, 8), counted(5, 1, 8), counted(3)])
-    assert (together.last_inference, together.inference_count, together.execution_count) == (5, 9, 18)
-    assert (together.inference_stats.success, together.inference_stats.fail) == (Duration(9, 90), Duration(12, 93))
+    assert (together.last_inference, together.inference_count, together.execution_count) == (
+        5,
+        9,
+        18,
+    )
+    assert (together.inference_stats.success, together.inference_stats.fail) == (
+        Duration(9, 90),
+        Duration(12, 93),
+    )
     assert [(b.batch_size, b.compute_infer) for b in together.batch_stats] == [
         (1, Duration(6, 51)),
         (2, Duration(3, 12)),
@@ -196,6 +240,8 @@ def test_a_document_has_every_member_that_a_client_reads_unasked() -> None:
         "batch_stats",
         "memory_usage",
     }
-    fresh = msgspec.convert(statistics_document("m", "1", Statistics())["inference_stats"], dict[str, dict[str, int]])
+    fresh = msgspec.convert(
+        statistics_document("m", "1", Statistics())["inference_stats"], dict[str, dict[str, int]]
+    )
     names = {"success", "fail", "queue", *STAGES, "cache_hit", "cache_miss"}
     assert fresh == {name: {"count": 0, "ns": 0} for name in names}

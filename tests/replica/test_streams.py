@@ -11,16 +11,17 @@ from tests.conformance.small_models import make_listener
 
 from headrace.batching import Settled
 from headrace.channel import HandedSequence, SequenceKey
-from headrace.channel.audio import NO_RATE, Heard, chunk_tensors, read_heard
-from headrace.channel.handed import pack, unpack
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
+from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
+from headrace.inference.handover import pack, unpack
+from headrace.inference.request import Request, SequenceStep
+from headrace.inference.tensor import from_array
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
 from headrace.replica.running import Ran
 from headrace.replica.sequences import State, zeros
 from headrace.replica.streams import MAX_CHUNK_S, advance
 from headrace.telemetry.events import Silent
-from headrace.tensor import Request, SequenceStep, from_array
 from headrace_models.preprocess.audio import MAX_SEGMENTS
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
@@ -50,10 +51,17 @@ class Stream:
         self.fails_at = -1
 
     async def take(
-        self, pcm: "np.ndarray | bytes", rate_hz: int = NO_RATE, *, starts: bool = False, ends: bool = False
+        self,
+        pcm: "np.ndarray | bytes",
+        rate_hz: int = NO_RATE,
+        *,
+        starts: bool = False,
+        ends: bool = False,
     ) -> Heard:
         step, chunk = SequenceStep("7", starts, ends), chunk_tensors("pcm", bytes(pcm), rate_hz)
-        came = await advance(self._spec, step, chunk, zeros(self._spec) if starts else self.state, self._run)
+        came = await advance(
+            self._spec, step, chunk, zeros(self._spec) if starts else self.state, self._run
+        )
         self.state = came.state
         heard = read_heard(came.outputs)
         assert len(came.executions) == len(heard.probabilities)
@@ -66,7 +74,9 @@ class Stream:
         score = np.abs(part["frame"]).max(axis=1, keepdims=True) * 0.9 + part["sum"] * 0.1
         return Settled(Ran({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1)
 
-    async def take_all(self, sound: "np.ndarray | bytes", size: int, rate_hz: int) -> tuple[list[float], Heard]:
+    async def take_all(
+        self, sound: "np.ndarray | bytes", size: int, rate_hz: int
+    ) -> tuple[list[float], Heard]:
         """All probabilities of a sound in chunks of a size, and what was heard at the end."""
         found: list[float] = []
         for start in range(0, len(sound), size):
@@ -82,7 +92,9 @@ class Stream:
 async def test_what_is_heard_is_the_same_whatever_the_size_of_the_chunks(
     spec: ModelSpec, size: int, rate_hz: int
 ) -> None:
-    (expected, last), (found, heard) = [await Stream(spec).take_all(SOUND, n, rate_hz) for n in (len(SOUND), size)]
+    (expected, last), (found, heard) = [
+        await Stream(spec).take_all(SOUND, n, rate_hz) for n in (len(SOUND), size)
+    ]
     assert found == expected
     assert len(found) == -(-len(SOUND) // (4 if rate_hz == 16000 else 2))
     assert heard.segments.tolist() == last.segments.tolist()
@@ -90,7 +102,9 @@ async def test_what_is_heard_is_the_same_whatever_the_size_of_the_chunks(
 
 @pytest.mark.parametrize("size", [1, 3, 7, 101])
 async def test_chunks_may_end_in_the_middle_of_a_sample(spec: ModelSpec, size: int) -> None:
-    expected, found = [await Stream(spec).take_all(SOUND.tobytes(), n, NO_RATE) for n in (2 * len(SOUND), size)]
+    expected, found = [
+        await Stream(spec).take_all(SOUND.tobytes(), n, NO_RATE) for n in (2 * len(SOUND), size)
+    ]
     assert found[0] == expected[0]
     assert found[1].segments.tolist() == expected[1].segments.tolist()
 
@@ -111,7 +125,9 @@ async def test_the_half_of_a_sample_outlasts_empty_and_failed_chunks(spec: Model
 async def test_a_stream_cannot_end_in_half_a_sample(spec: ModelSpec) -> None:
     stream = Stream(spec)
     await stream.take(SOUND[:4].tobytes() + b"\1", starts=True)
-    with pytest.raises(BadRequest, match="expected whole 16-bit samples when the stream ends, found one byte left"):
+    with pytest.raises(
+        BadRequest, match="expected whole 16-bit samples when the stream ends, found one byte left"
+    ):
         await stream.take(b"", ends=True)
     assert len((await stream.take(b"\2", ends=True)).probabilities) == 1
 
@@ -125,9 +141,13 @@ async def test_a_chunk_that_completes_no_frame_runs_none(spec: ModelSpec) -> Non
     assert len((await stream.take(SOUND[3:4])).probabilities) == 1
 
 
-async def test_the_end_runs_the_frame_that_is_not_whole_and_closes_the_open_segment(spec: ModelSpec) -> None:
+async def test_the_end_runs_the_frame_that_is_not_whole_and_closes_the_open_segment(
+    spec: ModelSpec,
+) -> None:
     stream = Stream(spec)
-    assert (await stream.take(np.full(4, 30_000, "<i2"), starts=True)).segments.tolist() == [[0, -1]]
+    assert (await stream.take(np.full(4, 30_000, "<i2"), starts=True)).segments.tolist() == [
+        [0, -1]
+    ]
     heard = await stream.take(np.full(1, 30_000, "<i2"), ends=True)
     assert (len(heard.probabilities), heard.segments.tolist()) == (1, [[0, 5]])
 
@@ -169,16 +189,22 @@ async def test_a_stream_keeps_the_rate_that_it_began_with(spec: ModelSpec) -> No
     stream = Stream(spec)
     await stream.take(SOUND[:4], 8000, starts=True)
     assert (await stream.take(SOUND[:4], 8000)).rate_hz == 8000
-    with pytest.raises(BadRequest, match="sample_rate: expected 8000, as when the stream began, found 16000"):
+    with pytest.raises(
+        BadRequest, match="sample_rate: expected 8000, as when the stream began, found 16000"
+    ):
         await stream.take(SOUND[:4], 16000)
-    with pytest.raises(BadRequest, match=r"sample_rate: expected one of \[16000, 8000\], found 44100"):
+    with pytest.raises(
+        BadRequest, match=r"sample_rate: expected one of \[16000, 8000\], found 44100"
+    ):
         await stream.take(SOUND[:4], 44100, starts=True)
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 8000])
 async def test_a_chunk_has_a_minute_of_audio_at_most(spec: ModelSpec, rate_hz: int) -> None:
     stream = Stream(spec)
-    with pytest.raises(TooLarge, match=f"at most 60 s of audio, {120 * rate_hz} bytes at {rate_hz} Hz"):
+    with pytest.raises(
+        TooLarge, match=f"at most 60 s of audio, {120 * rate_hz} bytes at {rate_hz} Hz"
+    ):
         await stream.take(np.zeros(MAX_CHUNK_S * rate_hz + 1, "<i2"), rate_hz, starts=True)
     assert stream.ran == 0
 
@@ -187,7 +213,9 @@ async def test_the_batches_of_a_host_have_frames_of_many_streams(version: ModelV
     async with Host(version, "onnx", Silent()) as host:
 
         async def take(name: str, *, starts: bool) -> list[float]:
-            chunk = chunk_tensors("pcm", (SOUND[:12] if starts else SOUND[12:24]).tobytes(), NO_RATE)
+            chunk = chunk_tensors(
+                "pcm", (SOUND[:12] if starts else SOUND[12:24]).tobytes(), NO_RATE
+            )
             step = SequenceStep(name, starts)
             answer = await host.infer(Request(chunk, (), monotonic() + 10, sequence=step))
             return list(read_heard(answer.outputs).probabilities.tolist())
@@ -206,13 +234,19 @@ async def test_a_sequence_is_either_a_stream_or_of_infer_requests(version: Model
     async with Host(version, "onnx", Silent()) as host:
 
         async def take(inputs: Any, name: str, *, starts: bool = False) -> object:
-            return await host.infer(Request(inputs, (), monotonic() + 10, sequence=SequenceStep(name, starts)))
+            return await host.infer(
+                Request(inputs, (), monotonic() + 10, sequence=SequenceStep(name, starts))
+            )
 
         await take(chunk, "a stream", starts=True)
         await take(frame, "steps", starts=True)
-        with pytest.raises(BadRequest, match="expected a sequence of infer requests, found a stream of audio"):
+        with pytest.raises(
+            BadRequest, match="expected a sequence of infer requests, found a stream of audio"
+        ):
             await take(frame, "a stream")
-        with pytest.raises(BadRequest, match="expected a stream of audio, found a sequence of infer requests"):
+        with pytest.raises(
+            BadRequest, match="expected a stream of audio, found a sequence of infer requests"
+        ):
             await take(chunk, "steps")
         await take(chunk, "a stream")
         await take(frame, "a stream", starts=True)

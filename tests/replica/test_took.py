@@ -18,7 +18,9 @@ SHAPES: dict[str, Callable[[int], float]] = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(sizes=st.lists(st.integers(1, 20_000), min_size=1, max_size=40))
-def test_a_size_that_ran_before_may_take_as_long_again_whatever_ran_meanwhile(shape: str, sizes: list[int]) -> None:
+def test_a_size_that_ran_before_may_take_as_long_again_whatever_ran_meanwhile(
+    shape: str, sizes: list[int]
+) -> None:
     took, cost, now_s = Took(), CostModel(), 0.0
     for cells in sizes:
         seconds = SHAPES[shape](cells)

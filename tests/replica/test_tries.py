@@ -14,10 +14,11 @@ from tests.replica.machine import ENDLESS, FAILING, GOOD, REFUSED, Machine
 
 from headrace.batching import CostModel
 from headrace.errors import BadRequest, InferenceFailed, RunStopped
+from headrace.inference.request import Request
+from headrace.inference.tensor import Array
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.running import Ran, Runner
 from headrace.telemetry.events import Silent
-from headrace.tensor import Array, Request
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 SPEC = ModelSpec(
@@ -29,7 +30,12 @@ SPEC = ModelSpec(
     outputs=(OutputSpec(name="y", datatype="INT64", shape=()),),
     files={"m.onnx": "0" * 64, "g.npz": "0" * 64},
 )
-EXPECTED: Mapping[int, type] = {GOOD: Ran, REFUSED: BadRequest, FAILING: InferenceFailed, ENDLESS: RunStopped}
+EXPECTED: Mapping[int, type] = {
+    GOOD: Ran,
+    REFUSED: BadRequest,
+    FAILING: InferenceFailed,
+    ENDLESS: RunStopped,
+}
 SEARCH_TIMES = 30
 
 
@@ -37,7 +43,10 @@ def told(machine: Machine, kinds: Sequence[int], deadline_s: float = float("inf"
     """What each is told by one batch. Of a run that was stopped, the gateway repeats each request alone."""
     runner, tries = Runner(machine, SPEC), machine.tries(len(kinds), deadline_s)
     try:
-        return [type(result) for result in runner.run([{"x": np.array([kind])} for kind in kinds], tries)]
+        return [
+            type(result)
+            for result in runner.run([{"x": np.array([kind])} for kind in kinds], tries)
+        ]
     except RunStopped:
         assert (tries.cause, ENDLESS in kinds) == ("endless", True)
         return [RunStopped] if len(kinds) == 1 else [told(machine, [kind])[0] for kind in kinds]
@@ -71,7 +80,11 @@ def test_a_batch_of_bad_ones_alone_is_never_taken_for_an_endless_one(kind: int) 
 
 def test_two_failures_among_refused_ones_harm_no_good_one() -> None:
     for seed in range(100):
-        kinds = np.random.default_rng(seed).permutation([FAILING] * 2 + [REFUSED] * 12 + [GOOD] * 50).tolist()
+        kinds = (
+            np.random.default_rng(seed)
+            .permutation([FAILING] * 2 + [REFUSED] * 12 + [GOOD] * 50)
+            .tolist()
+        )
         assert told(Machine(base_s=0.03, row_s=0.004), kinds) == right(kinds)
 
 
@@ -97,7 +110,11 @@ def test_a_search_has_an_end_and_what_ran_by_then_is_told_the_truth(
     kinds = [GOOD if n % 3 else REFUSED for n in range(size)]
     answers = told(machine, kinds)
     assert machine.now_s <= max(1.5, SEARCH_TIMES * batch_s) + 1.01 * batch_s
-    ran = [(answer, true) for answer, true in zip(answers, right(kinds), strict=True) if answer is not InferenceFailed]
+    ran = [
+        (answer, true)
+        for answer, true in zip(answers, right(kinds), strict=True)
+        if answer is not InferenceFailed
+    ]
     assert ran
     assert all(answer is true for answer, true in ran)
 
@@ -121,7 +138,9 @@ class Alone:
         return {"y": inputs["x"]}
 
 
-def test_a_model_that_breaks_only_in_company_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_breaks_only_in_company_is_told_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     runner, machine = Runner(Alone(), SPEC), Machine(0.0, 0.0)
     for _ in range(3):
         results = runner.run([{"x": np.array([n])} for n in range(64)], machine.tries(64))
@@ -130,7 +149,9 @@ def test_a_model_that_breaks_only_in_company_is_told_of_once(caplog: pytest.LogC
         ]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert re.search(r"64 requests failed together \(.*\), and none in smaller batches", record.message)
+    assert re.search(
+        r"64 requests failed together \(.*\), and none in smaller batches", record.message
+    )
 
 
 def test_who_fails_alone_is_no_sign_of_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +167,9 @@ class Repeats(Silent):
         self.runs.append(runs)
 
 
-async def test_only_a_batch_that_ran_once_says_what_batches_take_and_further_runs_are_counted() -> None:
+async def test_only_a_batch_that_ran_once_says_what_batches_take_and_further_runs_are_counted() -> (
+    None
+):
     events, machine = Repeats(), Machine(0.0, 0.0)
     request = Request((), (), monotonic() + 60)
     with ThreadPoolExecutor(1) as executor:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.inference.tensor import Array
 from headrace.replica.watch import LEAST_S, LOOK_S, Run, Watch
-from headrace.tensor import Array
 
 FAR_S = 1000.0
 HOUR_S = 3600.0
@@ -39,7 +39,13 @@ class Case:
         self.said: list[Run] = []
         self.ends = 0
         self.watch = Watch(
-            backend, self.said.append, max_run_s, lambda: self.now_s, lambda _: self.cpu_s, self.end, last_words_s=0.0
+            backend,
+            self.said.append,
+            max_run_s,
+            lambda: self.now_s,
+            lambda _: self.cpu_s,
+            self.end,
+            last_words_s=0.0,
         )
 
     def end(self) -> None:
@@ -192,9 +198,12 @@ def test_one_of_two_lanes_is_stopped_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("backend", "max_run_s", "may"), [(Hearing(), None, True), (Deaf(), None, False), (Hearing(), 20.0, False)]
+    ("backend", "max_run_s", "may"),
+    [(Hearing(), None, True), (Deaf(), None, False), (Hearing(), 20.0, False)],
 )
-def test_only_what_is_stopped_soon_may_hold_the_event_loop(backend: Deaf, max_run_s: float | None, may: bool) -> None:
+def test_only_what_is_stopped_soon_may_hold_the_event_loop(
+    backend: Deaf, max_run_s: float | None, may: bool
+) -> None:
     assert Case(backend, max_run_s).watch.may_hold_the_loop is may
 
 

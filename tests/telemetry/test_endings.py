@@ -5,10 +5,10 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from tests.gateway.towns import spec
 
-from headrace.gateway.ways import WAYS
+from headrace.gateway.api.ways import WAYS
+from headrace.inference.request import Times
 from headrace.telemetry.endings import Way
 from headrace.telemetry.prometheus import PrometheusEdge, PrometheusGateway, PrometheusReplica
-from headrace.tensor import Times
 from headrace_models.spec import ModelSpec
 
 TROUBLE = {"code": "503", "outcome": "state", "door": "infer"}
@@ -29,7 +29,11 @@ class Gateway:
         return self.registry.get_sample_value("headrace_requests_total", labels)
 
     def series(self) -> list[tuple[str, tuple[tuple[str, str], ...]]]:
-        return sorted((s.name, tuple(sorted(s.labels.items()))) for f in self.registry.collect() for s in f.samples)
+        return sorted(
+            (s.name, tuple(sorted(s.labels.items())))
+            for f in self.registry.collect()
+            for s in f.samples
+        )
 
 
 def test_a_version_that_joins_has_failed_0_times() -> None:
@@ -59,7 +63,9 @@ def test_versions_may_come_and_go_for_ever() -> None:
     for number in range(100):
         gateway.events.version_joined(spec(str(number)))
         gateway.fails(spec(str(number)))
-        gateway.events.request_ended("tiny", str(number), "classify", 400, "caller", 0.0)  # nothing at 0 has this
+        gateway.events.request_ended(
+            "tiny", str(number), "classify", 400, "caller", 0.0
+        )  # nothing at 0 has this
         gateway.events.version_left(spec(str(number)))
         sizes.append(len(gateway.series()))
     assert len(set(sizes[-50:])) == 1
@@ -123,10 +129,16 @@ def test_a_port_has_all_errors_at_0_with_whose_they_are() -> None:
     PrometheusEdge(registry).request_failed("sequence_lost")
 
     def count(code: str, outcome: str) -> float | None:
-        return registry.get_sample_value("headrace_errors_total", {"code": code, "outcome": outcome})
+        return registry.get_sample_value(
+            "headrace_errors_total", {"code": code, "outcome": outcome}
+        )
 
     assert count("sequence_lost", "state") == 1
-    assert (count("internal", "ours"), count("bad_json", "caller"), count("bad_json", "ours")) == (0, 0, None)
+    assert (count("internal", "ours"), count("bad_json", "caller"), count("bad_json", "ours")) == (
+        0,
+        0,
+        None,
+    )
 
 
 def test_a_model_that_makes_no_tensors_has_no_figures_of_that() -> None:

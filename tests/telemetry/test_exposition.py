@@ -8,9 +8,9 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.inference.request import Times
 from headrace.telemetry.exposition import form_of, merge, render_of
 from headrace.telemetry.prometheus import BATCH_ROWS, SECONDS, PrometheusGateway, PrometheusReplica
-from headrace.tensor import Times
 
 
 def samples(page: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -105,11 +105,19 @@ def test_a_replica_tells_its_stages_apart() -> None:
     page = generate_latest(registry).decode()
     assert [
         total(page, f"headrace_{name}")
-        for name in ("queue_seconds_sum", "preprocess_seconds_count", "compute_seconds_sum", "batch_rows_sum")
+        for name in (
+            "queue_seconds_sum",
+            "preprocess_seconds_count",
+            "compute_seconds_sum",
+            "batch_rows_sum",
+        )
     ] == [0.5, 1, 1.0, 3]
     assert (total(page, "headrace_queue_rows"), total(page, "headrace_running_rows")) == (4, 2)
     assert total(page, "headrace_queue_wait_seconds") == 0.5
-    assert (total(page, "headrace_batch_base_seconds"), total(page, "headrace_batch_cell_seconds")) == (0.25, 0.125)
+    assert (
+        total(page, "headrace_batch_base_seconds"),
+        total(page, "headrace_batch_cell_seconds"),
+    ) == (0.25, 0.125)
     assert total(page, "headrace_batch_cells_total") == 36
     assert total(page, "headrace_batch_repeats_total") == 5
 
@@ -144,7 +152,9 @@ _PROMETHEUS = (
 )
 def test_a_page_has_the_form_that_is_asked_for(accept: str | None, content_type: str) -> None:
     render = render_of(CollectorRegistry())
-    assert render(*form_of(accept, "br, deflate")).content_type.startswith(f"{content_type}; charset=utf-8")
+    assert render(*form_of(accept, "br, deflate")).content_type.startswith(
+        f"{content_type}; charset=utf-8"
+    )
     assert render(accept, None).content_type.startswith(f"{content_type}; charset=utf-8")
     for asked in ((accept, "gzip"), form_of(accept, "br, gzip;q=1.0")):
         compressed = render(*asked)
@@ -162,11 +172,17 @@ def test_there_are_few_forms_however_many_ways_there_are_to_ask() -> None:
         for escaping in ("allow-utf-8", "underscores", "dots", "values", "mine", "yours")
         for n in range(3)
     ]
-    forms = {form_of(accept, encoding) for accept in asked for encoding in ("gzip", "GZIP;q=1", "br", "x" * 5000)}
+    forms = {
+        form_of(accept, encoding)
+        for accept in asked
+        for encoding in ("gzip", "GZIP;q=1", "br", "x" * 5000)
+    }
     assert len(forms) <= 2 * 10
     assert {form_of(*form) for form in forms} <= forms
 
 
 def test_a_form_that_is_not_known_is_passed_over_for_one_that_is() -> None:
     wished = "application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;escaping=dots;q=0.5"
-    assert form_of(wished, None) == form_of("application/openmetrics-text;version=1.0.0;escaping=dots", None)
+    assert form_of(wished, None) == form_of(
+        "application/openmetrics-text;version=1.0.0;escaping=dots", None
+    )

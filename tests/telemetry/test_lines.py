@@ -71,7 +71,9 @@ def test_a_full_disk_costs_lines_that_are_told_when_there_is_room_again() -> Non
         lines.flush()
     cut = disk.lines[5]
     assert disk.lines == [*whole(range(5)), cut, "45 missing", *whole(range(50, 51))]
-    assert line(5).decode().startswith(cut), "the line that was cut is ended, and no other is harmed"
+    assert line(5).decode().startswith(cut), (
+        "the line that was cut is ended, and no other is harmed"
+    )
 
 
 def test_a_disk_that_fills_and_empties_again_and_again_spoils_only_what_it_cuts() -> None:
@@ -133,7 +135,9 @@ def _is_whole(text: bytes) -> bool:
     return text.endswith(b"whole\n")
 
 
-@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), BrokenPipeError(), BlockingIOError()])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "broken"), BrokenPipeError(), BlockingIOError()]
+)
 def test_a_file_that_fails_is_tried_again_with_the_next_line(error: OSError) -> None:
     disk = Disk(1 << 20)
     outcomes: list[Callable[[bytes], int]] = [partial(_raise, error), disk.write, disk.write]

@@ -77,18 +77,25 @@ def test_a_line_says_when_where_and_what(written: Callable[[], str]) -> None:
     ],
     ids=["newline", "json", "ansi", "unicode", "invalid"],
 )
-def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(written: Callable[[], str], hostile: str) -> None:
+def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(
+    written: Callable[[], str], hostile: str
+) -> None:
     log.info("name %s", hostile)
     token = request_id.set(hostile)
     log.info("again")
     request_id.reset(token)
     text = written()
-    assert [line["message"] for line in lines(written)] == [f"name {hostile}".replace("\udc80", r"\udc80"), "again"]
+    assert [line["message"] for line in lines(written)] == [
+        f"name {hostile}".replace("\udc80", r"\udc80"),
+        "again",
+    ]
     assert text.count("\n") == 2
     assert all(32 <= ord(c) < 127 for c in text.replace("\n", ""))
 
 
-def test_a_line_names_the_request_that_its_task_works_on_and_no_other(written: Callable[[], str]) -> None:
+def test_a_line_names_the_request_that_its_task_works_on_and_no_other(
+    written: Callable[[], str],
+) -> None:
     here = copy_context()
     here.run(request_id.set, "abc-1")
     here.run(log.info, "inside")
@@ -108,7 +115,9 @@ def test_an_exception_and_its_cause_stay_on_one_line(written: Callable[[], str])
         log.exception("it failed")
     (line,) = lines(written)
     assert line["error"] == "ValueError: second"
-    assert line["traceback"].index("KeyError: 'first'") < line["traceback"].index("ValueError: second")
+    assert line["traceback"].index("KeyError: 'first'") < line["traceback"].index(
+        "ValueError: second"
+    )
     assert "test_logs.py" in line["traceback"]
     assert "xxxxx" not in line["traceback"]
 
@@ -129,7 +138,9 @@ def test_a_very_long_message_is_cut(written: Callable[[], str]) -> None:
         (LogSettings(log_info=False, log_warning=False, log_error=False), []),
     ],
 )
-def test_what_is_switched_off_is_not_heard(written: Callable[[], str], settings: LogSettings, heard: list[str]) -> None:
+def test_what_is_switched_off_is_not_heard(
+    written: Callable[[], str], settings: LogSettings, heard: list[str]
+) -> None:
     apply(settings)
     for say in (log.debug, log.info, log.warning, log.error):
         say("something")

@@ -7,7 +7,16 @@ import numpy.typing as npt
 
 from headrace_models.spec import AudioRate
 
-__all__ = ["MAX_SEGMENTS", "OPEN", "Octets", "Samples", "Segmenter", "cut", "padded", "whole_samples"]
+__all__ = [
+    "MAX_SEGMENTS",
+    "OPEN",
+    "Octets",
+    "Samples",
+    "Segmenter",
+    "cut",
+    "padded",
+    "whole_samples",
+]
 
 Octets = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.int16]
@@ -40,9 +49,9 @@ def cut(samples: Samples, rate: AudioRate) -> tuple[list[Frame], Samples]:
     count = (len(samples) - rate.context) // rate.hop
     used, width = count * rate.hop, rate.context + rate.hop
     floats = samples[: used + rate.context] * _STEP
-    return [floats[start : start + width].reshape(1, width) for start in range(0, used, rate.hop)], samples[
-        used:
-    ].copy()
+    return [
+        floats[start : start + width].reshape(1, width) for start in range(0, used, rate.hop)
+    ], samples[used:].copy()
 
 
 def padded(samples: Samples, rate: AudioRate) -> Samples:

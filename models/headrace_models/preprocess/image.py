@@ -18,7 +18,11 @@ __all__ = ["ImagePreprocessor"]
 
 _FORMATS = tuple(
     plugin.format
-    for plugin in (JpegImagePlugin.JpegImageFile, PngImagePlugin.PngImageFile, WebPImagePlugin.WebPImageFile)
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        WebPImagePlugin.WebPImageFile,
+    )
 )
 # EXIF's orientation -> what turns the stored pixels so that they are seen as they were taken; 1 is upright.
 _TURNS = {
@@ -52,7 +56,9 @@ class ImagePreprocessor:
         except Exception:  # a decoder meeting a stranger's bytes raises whatever its parser hits
             raise UnreadableImage(CORRUPT) from None
         scaled = (pixels - np.float32(self._spec.mean)) / np.float32(self._spec.scale)
-        return Prepared({self._spec.output: np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])})
+        return Prepared(
+            {self._spec.output: np.ascontiguousarray(scaled.transpose(2, 0, 1)[np.newaxis])}
+        )
 
     def _pixels(self, raw: bytes) -> npt.NDArray[np.float32]:
         """[size, size, 3], values in 0..255."""
@@ -66,7 +72,9 @@ class ImagePreprocessor:
             square = _in_colour(_centre_square(photo, spec.crop, orientation))
         if orientation in _TURNS:
             square = square.transpose(_TURNS[orientation])
-        return np.asarray(square.resize((spec.size, spec.size), Image.Resampling.BICUBIC), np.float32)
+        return np.asarray(
+            square.resize((spec.size, spec.size), Image.Resampling.BICUBIC), np.float32
+        )
 
 
 def _pixels_only(raw: bytes, max_pixels: int) -> tuple[bytes, int]:

@@ -38,7 +38,9 @@ def jpeg_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
                 raise UnreadableImage(f"{CORRUPT}: it has two headers")
             pixels = _read_header(raw[start:end], max_pixels)
         elif marker in _OTHER_PROCESSES:
-            raise UnreadableImage("unsupported image format: expected a baseline or progressive JPEG")
+            raise UnreadableImage(
+                "unsupported image format: expected a baseline or progressive JPEG"
+            )
         elif marker == _SOS:
             scans += 1
             _check_scans(scans, pixels)
@@ -87,8 +89,14 @@ def _read_header(segment: bytes, max_pixels: int) -> int:
     if len(segment) < 10:
         raise UnreadableImage(f"{CORRUPT}: its header is too short")
     if segment[4] != 8:
-        raise UnreadableImage(f"unsupported image format: expected a JPEG of 8 bits a sample, found {segment[4]}")
-    height, width, components = int.from_bytes(segment[5:7], "big"), int.from_bytes(segment[7:9], "big"), segment[9]
+        raise UnreadableImage(
+            f"unsupported image format: expected a JPEG of 8 bits a sample, found {segment[4]}"
+        )
+    height, width, components = (
+        int.from_bytes(segment[5:7], "big"),
+        int.from_bytes(segment[7:9], "big"),
+        segment[9],
+    )
     check_size(width, height, components, max_pixels)
     return width * height
 

@@ -23,7 +23,15 @@ _COLOURS: Mapping[int, tuple[int, tuple[int, ...]]] = {
     6: (4, (8, 16)),
 }
 # Adam7: the first column and row of each pass, and the steps.
-_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 _PALETTE, _HAVE_ALPHA, _RGBA_BYTES = 3, (4, 6), 4
 _MAKES_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # A 16 MiB file in libpng's usual pieces of 8 KiB has 2,048.
@@ -48,7 +56,8 @@ class _Header:
         if not self.is_interlaced:
             return self._rows_bytes(self.width, self.height)
         return sum(
-            self._rows_bytes(-(-(self.width - x) // dx), -(-(self.height - y) // dy)) for x, y, dx, dy in _PASSES
+            self._rows_bytes(-(-(self.width - x) // dx), -(-(self.height - y) // dy))
+            for x, y, dx, dy in _PASSES
         )
 
     def _rows_bytes(self, width: int, height: int) -> int:

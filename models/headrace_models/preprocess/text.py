@@ -35,10 +35,14 @@ class TextPreprocessor:
 
     def __call__(self, raw: bytes) -> Prepared:
         encoding = self._encode(read_text(raw, self._spec.max_chars))
-        if all(encoding.special_tokens_mask):  # marks of no width, say, of which the tokenizer leaves nothing
+        if all(
+            encoding.special_tokens_mask
+        ):  # marks of no width, say, of which the tokenizer leaves nothing
             raise BadInput(EMPTY)
         if len(encoding.ids) > self._spec.max_tokens:
-            raise BadInput(f"text too long (limit {self._spec.max_tokens} tokens): found {len(encoding.ids)}")
+            raise BadInput(
+                f"text too long (limit {self._spec.max_tokens} tokens): found {len(encoding.ids)}"
+            )
         tensors = {
             self._spec.ids: np.array([encoding.ids], np.int64),
             self._spec.mask: np.array([encoding.attention_mask], np.int64),
@@ -55,4 +59,6 @@ def _read_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception for every fault of a file
-        raise BadSpec(str(path), f"expected a tokenizer in tokenizers' JSON format, found: {error}") from None
+        raise BadSpec(
+            str(path), f"expected a tokenizer in tokenizers' JSON format, found: {error}"
+        ) from None

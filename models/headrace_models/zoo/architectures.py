@@ -25,5 +25,7 @@ def make(name: str) -> torch.nn.Module:
     Raises ModelError if there is no network of this name.
     """
     if name not in _NETWORKS:
-        raise ModelError(f'architecture: expected one of {", ".join(sorted(_NETWORKS))}, found "{name}"')
+        raise ModelError(
+            f'architecture: expected one of {", ".join(sorted(_NETWORKS))}, found "{name}"'
+        )
     return _NETWORKS[name]().eval()

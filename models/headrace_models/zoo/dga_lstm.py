@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from headrace_models.fetch import Package, fetch, read_member
 from headrace_models.preprocess.characters import CharactersPreprocessor
+from headrace_models.publishing import Draft
 from headrace_models.spec import CharactersSpec
-from headrace_models.zoo.draft import Draft
 from headrace_models.zoo.export import WEIGHTS, export
 
 __all__ = ["PACKAGES", "DgaLstm", "recipe"]
@@ -67,12 +67,22 @@ def recipe(folder: Path, cache: Path) -> Draft:
     """Write weights and labels into `folder`."""
     network = DgaLstm()
     network.load_state_dict(_published_weights(fetch(PACKAGE, cache)))
-    export(network, (torch.zeros(2, 12, dtype=torch.int64),), ["ids"], ["probabilities"], folder, with_length=True)
+    export(
+        network,
+        (torch.zeros(2, 12, dtype=torch.int64),),
+        ["ids"],
+        ["probabilities"],
+        folder,
+        with_length=True,
+    )
     (folder / "labels.txt").write_text(_LABELS, encoding="utf-8")
     prepare = CharactersPreprocessor(CharactersSpec.model_validate(PREPROCESS))
     rows = [prepare(domain.encode()).tensors["ids"] for domain in _GOLDEN]
     longest = max(row.shape[1] for row in rows)
-    return Draft(_document(), {"ids": np.concatenate([np.pad(r, ((0, 0), (0, longest - r.shape[1]))) for r in rows])})
+    return Draft(
+        _document(),
+        {"ids": np.concatenate([np.pad(r, ((0, 0), (0, longest - r.shape[1]))) for r in rows])},
+    )
 
 
 def _published_weights(sdist: Path) -> dict[str, Tensor]:
@@ -122,7 +132,9 @@ def _document() -> dict[str, object]:
                 "maximum": len(_ALPHABET) - 1,
             }
         ],
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}
+        ],
         "preprocess": PREPROCESS,
         "batching": {"max_rows": 64, "cost": "rows"},  # the graph pads to its full length by itself
     }

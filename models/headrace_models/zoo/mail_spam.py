@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from headrace_models.publishing import Draft
 from headrace_models.zoo import minilm
-from headrace_models.zoo.draft import Draft
 from headrace_models.zoo.export import WEIGHTS
 
 __all__ = ["HEAD_FILE", "MAX_TOKENS", "PACKAGES", "MailSpam", "recipe"]
@@ -40,7 +40,10 @@ def recipe(folder: Path, cache: Path) -> Draft:
     """Write weights, labels and tokenizer into `folder`."""
     head = json.loads(HEAD_FILE.read_text(encoding="utf-8"))
     weights = minilm.encoder_weights(cache)
-    weights |= {"head.weight": torch.tensor([head["weight"]]), "head.bias": torch.tensor(head["bias"])}
+    weights |= {
+        "head.weight": torch.tensor([head["weight"]]),
+        "head.bias": torch.tensor(head["bias"]),
+    }
     network = MailSpam()
     network.load_state_dict(weights)
     minilm.export_text_network(network, "probabilities", folder)
@@ -62,7 +65,9 @@ def _document() -> dict[str, object]:
         "architecture": "mail-spam",
         "weights": WEIGHTS,
         "inputs": minilm.inputs_document(MAX_TOKENS),
-        "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [2], "labels": "labels.txt"}
+        ],
         "preprocess": minilm.preprocess_document(MAX_TOKENS),
         "batching": {"max_rows": 32},
     }

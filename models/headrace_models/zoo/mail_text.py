@@ -23,7 +23,9 @@ PACKAGE = Package(
 )
 _MAX_BODY_CHARS = 1500
 _HELD_OUT_ONE_IN = 5
-_UNSEEN = re.compile(r"<(style|script|title)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_UNSEEN = re.compile(
+    r"<(style|script|title)\b.*?</\1\s*>|<!--.*?-->|<[^>]*>", re.DOTALL | re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)

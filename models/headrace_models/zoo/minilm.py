@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from headrace_models.fetch import Package, fetch, read_member
 from headrace_models.preprocess.text import TextPreprocessor
+from headrace_models.publishing import Arrays, Draft
 from headrace_models.spec import TextSpec
-from headrace_models.zoo.draft import Arrays, Draft
 from headrace_models.zoo.export import WEIGHTS, export
 
 __all__ = [
@@ -60,7 +60,9 @@ class _Layer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.attended = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.query, self.key, self.value, self.attended = (
+            nn.Linear(WIDTH, WIDTH) for _ in range(4)
+        )
         self.attended_norm = nn.LayerNorm(WIDTH, _NORM_EPSILON)
         self.widen, self.narrow = nn.Linear(WIDTH, _INNER), nn.Linear(_INNER, WIDTH)
         self.norm = nn.LayerNorm(WIDTH, _NORM_EPSILON)
@@ -128,7 +130,14 @@ def recipe(folder: Path, cache: Path) -> Draft:
 def export_text_network(network: nn.Module, output: str, folder: Path) -> None:
     """Write the weight files of a network that takes input_ids and attention_mask."""
     example = torch.ones(2, 12, dtype=torch.int64)
-    export(network, (example, example), ["input_ids", "attention_mask"], [output], folder, with_length=True)
+    export(
+        network,
+        (example, example),
+        ["input_ids", "attention_mask"],
+        [output],
+        folder,
+        with_length=True,
+    )
 
 
 def write_tokenizer(folder: Path, cache: Path) -> None:
@@ -142,7 +151,9 @@ def golden_inputs(texts: tuple[str, ...], max_tokens: int, folder: Path) -> Arra
     rows = [prepare(text.encode()).tensors for text in texts]
     longest = max(row["input_ids"].shape[1] for row in rows)
     return {
-        name: np.concatenate([np.pad(row[name], ((0, 0), (0, longest - row[name].shape[1]))) for row in rows])
+        name: np.concatenate(
+            [np.pad(row[name], ((0, 0), (0, longest - row[name].shape[1]))) for row in rows]
+        )
         for name in ("input_ids", "attention_mask")
     }
 
@@ -171,7 +182,9 @@ def encoder_weights(cache: Path) -> dict[str, Tensor]:
     for layer in range(_LAYERS):
         for our, their in parts.items():
             for kind in ("weight", "bias"):
-                ours[f"encoder.layers.{layer}.{our}.{kind}"] = theirs[f"encoder.layer.{layer}.{their}.{kind}"]
+                ours[f"encoder.layers.{layer}.{our}.{kind}"] = theirs[
+                    f"encoder.layer.{layer}.{their}.{kind}"
+                ]
     return ours
 
 

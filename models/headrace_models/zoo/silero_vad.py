@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace_models.fetch import Package, fetch, read_member
-from headrace_models.zoo.draft import ONNX_FILE, Arrays, Draft
+from headrace_models.publishing import ONNX_FILE, Arrays, Draft
 
 if TYPE_CHECKING:
     from onnx import GraphProto
@@ -66,8 +66,12 @@ def _derive_rate_from_width(graph: "GraphProto") -> None:
     nodes = [
         helper.make_node("Shape", ["input"], ["headrace.shape"]),
         helper.make_node("Gather", ["headrace.shape", "headrace.second_axis"], ["headrace.width"]),
-        helper.make_node("Equal", ["headrace.width", "headrace.width_8_khz"], ["headrace.is_8_khz"]),
-        helper.make_node("Where", ["headrace.is_8_khz", "headrace.rate_8_khz", "headrace.rate_16_khz"], ["sr"]),
+        helper.make_node(
+            "Equal", ["headrace.width", "headrace.width_8_khz"], ["headrace.is_8_khz"]
+        ),
+        helper.make_node(
+            "Where", ["headrace.is_8_khz", "headrace.rate_8_khz", "headrace.rate_16_khz"], ["sr"]
+        ),
     ]
     for place, node in enumerate(nodes):
         graph.node.insert(place, node)
@@ -94,7 +98,9 @@ def _declare_shapes(graph: "GraphProto") -> None:
         "stateN": ("rows", *_STATE),
     }
     for value in (*graph.input, *graph.output):
-        value.CopyFrom(helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shapes[value.name]))
+        value.CopyFrom(
+            helper.make_tensor_value_info(value.name, TensorProto.FLOAT, shapes[value.name])
+        )
     for branch in _branches(graph):
         for value in branch.output:
             if value.type.HasField("tensor_type"):

@@ -23,7 +23,9 @@ def read_health(admin: str, headers: Mapping[str, str]) -> dict[str, Any]:
         answer = connection.getresponse()
         text = answer.read()
     except (OSError, http.client.HTTPException):
-        raise StartFailed(f"no platform answers at {admin}; start one with: headrace serve") from None
+        raise StartFailed(
+            f"no platform answers at {admin}; start one with: headrace serve"
+        ) from None
     finally:
         connection.close()
     return _understood(admin, answer.status, text)
@@ -49,7 +51,11 @@ def _understood(admin: str, status: int, text: bytes) -> dict[str, Any]:
     if status == 200 and said.keys() >= _PARTS:
         return said
     if status in (401, 403):
-        raise StartFailed(f"{admin}: {said.get('error', 'it asks for a key')}; set HEADRACE_KEY to an admin's key")
+        raise StartFailed(
+            f"{admin}: {said.get('error', 'it asks for a key')}; set HEADRACE_KEY to an admin's key"
+        )
     if status in (200, 404):
-        raise StartFailed(f"{admin} is not an admin port of headrace: that is 8001, or what --admin-port set")
+        raise StartFailed(
+            f"{admin} is not an admin port of headrace: that is 8001, or what --admin-port set"
+        )
     raise StartFailed(f"{admin}: {said.get('error', f'it answers {status}')}")

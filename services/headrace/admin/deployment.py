@@ -5,14 +5,14 @@ from dataclasses import replace
 
 from ray import serve
 
+from headrace.admin.program import AdminOrder, serve_admin
 from headrace.admin.repository import Desk
-from headrace.admin.serving import AdminOrder, serve_admin
 from headrace.fleet.calls import change_logging, give_order
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.guardian import Guardian
-from headrace.loop_thread import LoopThread
+from headrace.process.guardian import Guardian
+from headrace.process.loop_thread import LoopThread
 from headrace.telemetry import logs
 
 __all__ = ["AdminReplica"]
@@ -30,9 +30,13 @@ class AdminReplica:
         order = replace(order, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())
         desk = Desk(lambda: self._fleet, give_order, change_logging, order.readers.token)
-        self._thread: LoopThread[str] = LoopThread("admin", lambda ready, stop: serve_admin(order, desk, ready, stop))
+        self._thread: LoopThread[str] = LoopThread(
+            "admin", lambda ready, stop: serve_admin(order, desk, ready, stop)
+        )
         metrics = self._thread.start(START_TIMEOUT_S)
-        self._membership = Membership(process_entry(process_id, "admin", metrics), on_change=self._update)
+        self._membership = Membership(
+            process_entry(process_id, "admin", metrics), on_change=self._update
+        )
         self._membership.join()
         self._guardian = Guardian()
         self._guardian.keep()

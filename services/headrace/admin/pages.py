@@ -23,19 +23,28 @@ EXTENSIONS = ("logging", "model_repository")
 
 
 async def server_metadata(_: Desk, __: Exchange, ___: bytes) -> Response:
-    return Response(200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS}))
+    return Response(
+        200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
+    )
 
 
 async def metrics(at: Desk, _: Exchange, __: bytes) -> Response:
     processes = at.fleet().processes
-    pages = await asyncio.gather(*(asyncio.to_thread(_scrape, p.metrics, at.metrics_token) for p in processes))
+    pages = await asyncio.gather(
+        *(asyncio.to_thread(_scrape, p.metrics, at.metrics_token) for p in processes)
+    )
     named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
     return Response(200, await asyncio.to_thread(merge, named), CONTENT_TYPE_LATEST.encode())
 
 
 async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
     """Prometheus' HTTP service discovery: one target a process."""
-    return Response(200, orjson.dumps([{"targets": [p.metrics], "labels": _labels(p)} for p in at.fleet().processes]))
+    return Response(
+        200,
+        orjson.dumps(
+            [{"targets": [p.metrics], "labels": _labels(p)} for p in at.fleet().processes]
+        ),
+    )
 
 
 async def health(at: Desk, _: Exchange, __: bytes) -> Response:
@@ -43,10 +52,18 @@ async def health(at: Desk, _: Exchange, __: bytes) -> Response:
     fleet = at.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
     replicas = [
-        {"id": r.id, "model": r.spec.name, "version": r.spec.version, "backend": r.backend, "node": r.address.node}
+        {
+            "id": r.id,
+            "model": r.spec.name,
+            "version": r.spec.version,
+            "backend": r.backend,
+            "node": r.address.node,
+        }
         for r in fleet.replicas
     ]
-    processes = [{"id": p.id, "role": p.role, "pid": p.pid, "node": p.node} for p in fleet.processes]
+    processes = [
+        {"id": p.id, "role": p.role, "pid": p.pid, "node": p.node} for p in fleet.processes
+    ]
     missing = sorted(set(fleet.models) - set(served))
     troubles = [asdict(trouble) for trouble in fleet.troubles]
     document = {
@@ -67,7 +84,9 @@ def _scrape(target: str, token: str) -> str:
     """A process's page; empty if it gives none in time, for one dead process must not hide the others."""
     connection = http.client.HTTPConnection(target, timeout=_SCRAPE_TIMEOUT_S)
     try:
-        connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {})
+        connection.request(
+            "GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {}
+        )
         answer = connection.getresponse()
         if answer.status == 200:
             return answer.read().decode()

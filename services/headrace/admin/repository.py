@@ -14,7 +14,7 @@ from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
-from headrace.fleet.orders import IndexBody, IndexEntry, Order
+from headrace.fleet.instructions import IndexBody, IndexEntry, Order
 from headrace.fleet.settings import changed_logging, logging_document
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import Name
@@ -53,7 +53,9 @@ async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa:
     """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer now."""
     wanted = read_body(IndexBody, body or b"{}")
     entries = await at.give_order(Order("index"))
-    return Response(200, orjson.dumps([asdict(e) for e in entries if e.state == "READY" or not wanted.ready]))
+    return Response(
+        200, orjson.dumps([asdict(e) for e in entries if e.state == "READY" or not wanted.ready])
+    )
 
 
 async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
@@ -61,7 +63,9 @@ async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
     name = _model(exchange)
     for parameter in read_body(_LoadBody, body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
-            raise BadRequest("config and files are not accepted: put the version into the repository")
+            raise BadRequest(
+                "config and files are not accepted: put the version into the repository"
+            )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
     await at.give_order(Order("load", name))
     return Response(200)

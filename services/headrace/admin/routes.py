@@ -28,8 +28,12 @@ ROUTES: tuple[Route[Handler], ...] = (
     Route("POST", _MODELS + "/load", CHANGE, repository.load),
     Route("POST", _MODELS + "/unload", CHANGE, repository.unload),
     Route("POST", "/v2/repository/{repository}/index", CHANGE, repository.unsupported),
-    Route("POST", "/v2/repository/{repository}/models/{model}/load", CHANGE, repository.unsupported),
-    Route("POST", "/v2/repository/{repository}/models/{model}/unload", CHANGE, repository.unsupported),
+    Route(
+        "POST", "/v2/repository/{repository}/models/{model}/load", CHANGE, repository.unsupported
+    ),
+    Route(
+        "POST", "/v2/repository/{repository}/models/{model}/unload", CHANGE, repository.unsupported
+    ),
     Route("GET", "/v2/logging", CHANGE, repository.get_logging),
     Route("POST", "/v2/logging", CHANGE, repository.set_logging),
 )

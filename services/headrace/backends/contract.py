@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 
 __all__ = ["Backend", "Stoppable"]
 

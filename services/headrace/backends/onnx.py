@@ -9,7 +9,7 @@ import onnxruntime as ort
 from headrace.backends.lanes import Lanes, lanes_of
 from headrace.backends.memory import within_memory
 from headrace.errors import BadRequest
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.errors import BadInput
 from headrace_models.onnx_run import Run, runner
 from headrace_models.repository import ModelVersion
@@ -36,12 +36,16 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         providers = [p for p in wanted if p in ort.get_available_providers()]
-        self._session = ort.InferenceSession(version.path(version.spec.weights["onnx"]), options, providers=providers)
+        self._session = ort.InferenceSession(
+            version.path(version.spec.weights["onnx"]), options, providers=providers
+        )
         self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
         self.lanes = lanes_of(self.device)
         bound_to = self.device if self.device == "cuda" else None
         names = version.spec.output_names
-        self._lanes = Lanes([_Lane(runner(self._session, names, bound_to), _options()) for _ in range(self.lanes)])
+        self._lanes = Lanes(
+            [_Lane(runner(self._session, names, bound_to), _options()) for _ in range(self.lanes)]
+        )
         self._running: dict[int, ort.RunOptions] = {}  # by thread
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -67,5 +71,7 @@ class OnnxBackend:
 
 def _options() -> ort.RunOptions:
     options = ort.RunOptions()
-    options.log_severity_level = _FATAL_ONLY  # what a run fails with is raised, and logged by whoever knows its request
+    options.log_severity_level = (
+        _FATAL_ONLY  # what a run fails with is raised, and logged by whoever knows its request
+    )
     return options

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 
 __all__ = ["StagedLane"]
 
@@ -21,7 +21,9 @@ class StagedLane:
     On another device than CUDA there is neither stream nor pinned memory, and the rest is the same.
     """
 
-    def __init__(self, module: Module, device: str, max_staged_bytes: int = MAX_STAGED_BYTES) -> None:
+    def __init__(
+        self, module: Module, device: str, max_staged_bytes: int = MAX_STAGED_BYTES
+    ) -> None:
         self._module = module
         self._device = torch.device(device)
         self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]  # torch says no types here
@@ -45,7 +47,9 @@ class StagedLane:
         return staged.to(self._device, non_blocking=True)
 
     def _to_host(self, place: int, output: torch.Tensor) -> torch.Tensor:
-        return self._outputs.take(place, tuple(output.shape), output.dtype).copy_(output, non_blocking=True)
+        return self._outputs.take(place, tuple(output.shape), output.dtype).copy_(
+            output, non_blocking=True
+        )
 
     def _wait(self) -> None:
         """Until all that this lane asked for is done; the thread sleeps meanwhile, and lets others run."""
@@ -71,7 +75,9 @@ class _Staging:
         piece = self._pieces.get(place)
         if piece is None or len(piece) < nbytes:
             room = 1 << max(nbytes - 1, 1).bit_length()
-            piece = self._pieces[place] = torch.empty(room, dtype=torch.uint8, pin_memory=self._is_pinned)
+            piece = self._pieces[place] = torch.empty(
+                room, dtype=torch.uint8, pin_memory=self._is_pinned
+            )
         return piece[:nbytes].view(dtype).view(tuple(shape))
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from headrace.backends.lanes import Lanes, lanes_of
 from headrace.backends.memory import within_memory
 from headrace.backends.staging import StagedLane
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion
 from headrace_models.zoo import architectures
 

@@ -2,7 +2,7 @@
 
 from headrace.batching.batcher import Batcher
 from headrace.batching.cost import Cost, CostModel, size_of
-from headrace.batching.line import Settled
 from headrace.batching.policy import Limits
+from headrace.batching.queue import Settled
 
 __all__ = ["Batcher", "Cost", "CostModel", "Limits", "Settled", "size_of"]

@@ -13,10 +13,16 @@ from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
 from headrace.batching.cost import Cost, CostModel
-from headrace.batching.line import DEFAULT_LEVEL, Item, Line, Settled, rank_s_of
 from headrace.batching.policy import Limits, pick, rows_of_a_batch
+from headrace.batching.queue import DEFAULT_LEVEL, Item, Line, Settled, rank_s_of
 from headrace.batching.sizes import Sizes
-from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed, Overloaded, ShuttingDown
+from headrace.errors import (
+    DeadlineExceeded,
+    HeadraceError,
+    InferenceFailed,
+    Overloaded,
+    ShuttingDown,
+)
 
 __all__ = ["Batcher"]
 
@@ -82,7 +88,10 @@ class Batcher(Generic[P, R]):
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._open = False
         for item in list(self._line):
@@ -163,7 +172,9 @@ class Batcher(Generic[P, R]):
         if not self._open:
             raise ShuttingDown("the model is shutting down", retry_after_s=1)
         if item.rows > limits.max_rows:
-            raise ValueError(f"an item has at most max_rows={limits.max_rows} rows, not {item.rows}")
+            raise ValueError(
+                f"an item has at most max_rows={limits.max_rows} rows, not {item.rows}"
+            )
         if item.deadline_s <= now_s:
             raise DeadlineExceeded("the deadline passed before the request could wait for a batch")
         if cost := self.cost.at(now_s):
@@ -173,18 +184,26 @@ class Batcher(Generic[P, R]):
     def _check_time(self, item: Item[P, R], cost: Cost, now_s: float) -> None:
         alone_s = cost.alone(item.cells)
         if now_s + alone_s > item.deadline_s:
-            raise DeadlineExceeded(f"the model takes about {alone_s:.3g} s, which is more than the request allows")
+            raise DeadlineExceeded(
+                f"the model takes about {alone_s:.3g} s, which is more than the request allows"
+            )
         if now_s + self._longest_wait_s(cost, now_s) + alone_s + cost.margin_s <= item.deadline_s:
             return
         wait_s = (1 + _RESERVE) * self.wait_s(item)
         late_s = now_s + wait_s + alone_s + cost.margin_s - item.deadline_s
         if late_s > 0 and (self._running_rows or self._line):
-            raise Overloaded(f"{self._line.rows} rows wait already, too many for the deadline", retry_after_s=late_s)
+            raise Overloaded(
+                f"{self._line.rows} rows wait already, too many for the deadline",
+                retry_after_s=late_s,
+            )
 
     def _longest_wait_s(self, cost: Cost, now_s: float) -> float:
         """More than any item would wait, at the price of some additions: most deadlines are far beyond it."""
         left_s = self._free_s - now_s if self._running_rows else 0.0
-        run_s = self._line.rows * (cost.base_s + self.cost.turn_s) + self._line.cells * cost.cell_s * self.cost.padding
+        run_s = (
+            self._line.rows * (cost.base_s + self.cost.turn_s)
+            + self._line.cells * cost.cell_s * self.cost.padding
+        )
         return (1 + _RESERVE) * (max(0.0, left_s) + run_s)
 
     def _make_room(self, item: Item[P, R]) -> None:
@@ -194,7 +213,10 @@ class Batcher(Generic[P, R]):
         """
         limits, line = self._limits, self._line
         dropped: list[Item[P, R]] = []
-        while line.rows + item.rows > limits.max_waiting_rows or line.nbytes + item.nbytes > limits.max_waiting_bytes:
+        while (
+            line.rows + item.rows > limits.max_waiting_rows
+            or line.nbytes + item.nbytes > limits.max_waiting_bytes
+        ):
             last = line.last_for(item)
             if last is None:
                 break
@@ -210,7 +232,9 @@ class Batcher(Generic[P, R]):
 
     def _full(self) -> Overloaded:
         most = self._limits.max_waiting_rows
-        return Overloaded(f"{self._line.rows} rows wait already, at most {most}", retry_after_s=self.wait_s())
+        return Overloaded(
+            f"{self._line.rows} rows wait already, at most {most}", retry_after_s=self.wait_s()
+        )
 
     async def _work(self) -> None:
         while True:
@@ -228,19 +252,28 @@ class Batcher(Generic[P, R]):
             now_s = self._clock()
             if self._sweep is not None and self._sweep_s <= now_s:
                 self._expire()  # the loop was late: what has expired must not run
-            line, cost, most_rows = self._line.in_order(), self.cost.at(now_s), self._limits.max_rows
+            line, cost, most_rows = (
+                self._line.in_order(),
+                self.cost.at(now_s),
+                self._limits.max_rows,
+            )
             max_cells = self._most_cells(cost, now_s)
             batch, late = pick(line, most_rows, max_cells, cost, now_s, is_ragged=self._is_ragged)
             for item in batch:
                 self._line.remove(item, served=True)
             for item in late:
                 self._line.remove(item)
-                self._fail(item, DeadlineExceeded("the model could not finish before the deadline any more"))
+                self._fail(
+                    item,
+                    DeadlineExceeded("the model could not finish before the deadline any more"),
+                )
             if not self._line:
                 self._has_work.clear()
             if not batch:
                 self._ended_s = None  # nobody waited in the end
-            wanted = [item for item in batch if not item.answer.done()]  # cancelled in this very turn
+            wanted = [
+                item for item in batch if not item.answer.done()
+            ]  # cancelled in this very turn
             if wanted:
                 return wanted
 
@@ -262,7 +295,9 @@ class Batcher(Generic[P, R]):
         try:
             results = await self._execute([item.payload for item in batch])
             if len(results) != len(batch):
-                raise InferenceFailed(f"expected {len(batch)} results of the batch, found {len(results)}")
+                raise InferenceFailed(
+                    f"expected {len(batch)} results of the batch, found {len(results)}"
+                )
         except HeadraceError as error:
             results = [error] * len(batch)
         except asyncio.CancelledError:
@@ -274,7 +309,9 @@ class Batcher(Generic[P, R]):
             return  # the executor was cancelled, not this worker
         except Exception as error:
             results = [InferenceFailed("the model failed on this batch")] * len(batch)
-            asyncio.get_running_loop().call_exception_handler({"message": "a batch failed", "exception": error})
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": "a batch failed", "exception": error}
+            )
         finally:
             self._running_rows -= rows
         self._settle(batch, results, started_s, self._clock())
@@ -288,7 +325,9 @@ class Batcher(Generic[P, R]):
             ran, self._ran = self._ran, None
             turn_s = started_s - ran.ended_s
             self.sizes.ran(
-                ran.cells, ran.seconds + (min(turn_s, self.cost.turn_s) if ended_s is None else turn_s), started_s
+                ran.cells,
+                ran.seconds + (min(turn_s, self.cost.turn_s) if ended_s is None else turn_s),
+                started_s,
             )
 
     def _learn_batch(self, cells: int, real_cells: int, started_s: float, ended_s: float) -> None:
@@ -297,21 +336,33 @@ class Batcher(Generic[P, R]):
             self._ran = _Ran(cells, ended_s - started_s, ended_s)
         else:  # it ran while another one did, and has begun to hold the device when that ended
             held_s = ended_s - max(started_s, self._freed_s)
-            if held_s > _HELD_SHARE * (ended_s - started_s):  # else both ended at a time, and this says nothing
+            if held_s > _HELD_SHARE * (
+                ended_s - started_s
+            ):  # else both ended at a time, and this says nothing
                 self.sizes.ran(cells, held_s, ended_s)
 
     def _settle(
-        self, batch: list[Item[P, R]], results: Sequence[R | Exception], started_s: float, ended_s: float
+        self,
+        batch: list[Item[P, R]],
+        results: Sequence[R | Exception],
+        started_s: float,
+        ended_s: float,
     ) -> None:
         self._ended_s = ended_s if self._line else None
-        rows, cells, real_cells = sum(item.rows for item in batch), _cells(batch), sum(item.cells for item in batch)
+        rows, cells, real_cells = (
+            sum(item.rows for item in batch),
+            _cells(batch),
+            sum(item.cells for item in batch),
+        )
         compute_s, padding, has_failed = ended_s - started_s, 1 - real_cells / cells, False
         for item, result in zip(batch, results, strict=True):
             if isinstance(result, Exception):
                 self._fail(item, result)
                 has_failed = True
             elif not item.answer.done():
-                item.answer.set_result(Settled(result, started_s - item.queued_s, compute_s, rows, padding))
+                item.answer.set_result(
+                    Settled(result, started_s - item.queued_s, compute_s, rows, padding)
+                )
         if not has_failed:
             self._learn_batch(cells, real_cells, started_s, ended_s)
         self._freed_s = ended_s
@@ -334,7 +385,9 @@ class Batcher(Generic[P, R]):
         if self._sweep:
             self._sweep.cancel()
         self._sweep_s = when_s
-        self._sweep = asyncio.get_running_loop().call_later(max(0.0, when_s - self._clock()), self._expire)
+        self._sweep = asyncio.get_running_loop().call_later(
+            max(0.0, when_s - self._clock()), self._expire
+        )
 
     def _expire(self) -> None:
         """Fail all that waited past their deadline, then sleep until the next one. One timer serves the line."""
@@ -343,7 +396,9 @@ class Batcher(Generic[P, R]):
             self._sweep.cancel()
         self._sweep = None
         for item in [i for i in self._line if i.deadline_s <= now_s]:
-            self._fail(item, DeadlineExceeded("the deadline passed while the request waited for a batch"))
+            self._fail(
+                item, DeadlineExceeded("the deadline passed while the request waited for a batch")
+            )
             self._line.remove(item)
         if self._line:
             self._sweep_at(min(i.deadline_s for i in self._line))

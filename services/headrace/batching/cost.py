@@ -133,7 +133,10 @@ def _point(ran: "deque[tuple[float, int, float]]", now_s: float) -> _Point | Non
     fresh = [(cells, seconds) for ran_s, cells, seconds in ran if ran_s >= oldest_s]
     if not fresh:
         return None
-    cell_s, mean = median(seconds / cells for cells, seconds in fresh), sum(cells for cells, _ in fresh) / len(fresh)
+    cell_s, mean = (
+        median(seconds / cells for cells, seconds in fresh),
+        sum(cells for cells, _ in fresh) / len(fresh),
+    )
     return _Point(mean, cell_s * mean, len(fresh) / (cell_s * mean) ** 2)
 
 

@@ -12,7 +12,7 @@ from math import ceil, inf
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from headrace.batching.cost import Cost
-from headrace.batching.line import PATIENCE_S
+from headrace.batching.queue import PATIENCE_S
 from headrace.batching.sizes import LEAST_GAIN
 
 __all__ = ["Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
@@ -119,7 +119,9 @@ def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) ->
     return [item for item in mates if shortest <= item.length <= longest]
 
 
-def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s: float, late: list[W]) -> list[W]:
+def _fill(
+    line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s: float, late: list[W]
+) -> list[W]:
     """One loop over plain numbers: it runs for each item that is ever served."""
     batch: list[W] = []
     rows, longest, tightest_s = 0, 0, inf
@@ -136,7 +138,12 @@ def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s:
             tightest_s = max(deadline_s, ends_s + HURRY_SHARE * (ends_s - now_s) + margin_s)
         else:
             tighter_s = min(tightest_s, deadline_s)
-            if more > max_rows or cells > max_cells or ends_s + margin_s > tighter_s or item.group != batch[0].group:
+            if (
+                more > max_rows
+                or cells > max_cells
+                or ends_s + margin_s > tighter_s
+                or item.group != batch[0].group
+            ):
                 continue
             tightest_s = tighter_s
         batch.append(item)
@@ -146,7 +153,9 @@ def _fill(line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s:
     return batch
 
 
-def _range_of(length: int, mates: Sequence[Waiting], max_rows: int, max_cells: float, cost: Cost) -> tuple[int, int]:
+def _range_of(
+    length: int, mates: Sequence[Waiting], max_rows: int, max_cells: float, cost: Cost
+) -> tuple[int, int]:
     """The range of lengths, of the cut that runs all of `mates` in the least time, that `length` is in."""
     steps = _steps(mates)
     least_s, begins = [0.0], [0]
@@ -156,7 +165,11 @@ def _range_of(length: int, mates: Sequence[Waiting], max_rows: int, max_cells: f
         for begin in range(end - 1, -1, -1):
             rows += steps[begin].rows
             batches = ceil(rows / rows_of_a_batch(longest, max_rows, max_cells))
-            run_s = least_s[begin] + batches * (cost.base_s + cost.turn_s) + rows * longest * cost.cell_s
+            run_s = (
+                least_s[begin]
+                + batches * (cost.base_s + cost.turn_s)
+                + rows * longest * cost.cell_s
+            )
             if run_s < best_s:
                 best_s, best_begin = run_s, begin
         least_s.append(best_s)

@@ -117,11 +117,15 @@ class Sizes:
         larger = self._climb(here, pace, self._larger(here, waiting_cells, cost), now_s)
         return self._descend(here, pace, cost, now_s) if larger is None else larger
 
-    def _climb(self, here: int, pace: _Pace | None, rungs: Iterable[int], now_s: float) -> int | None:
+    def _climb(
+        self, here: int, pace: _Pace | None, rungs: Iterable[int], now_s: float
+    ) -> int | None:
         batch_s = self._at(here, now_s).batch_s or inf
         for larger in rungs:
             above, likely_s = self._at(larger, now_s), batch_s * (1 << larger - here)
-            quick = above.pace(now_s, likely_s, _FRESH_TIMES * (_SLOWLY if larger > here + 1 else 1))
+            quick = above.pace(
+                now_s, likely_s, _FRESH_TIMES * (_SLOWLY if larger > here + 1 else 1)
+            )
             if quick is None:
                 return larger
             if pace is not None and self._gains(quick, pace):
@@ -131,11 +135,17 @@ class Sizes:
                 return larger
         return None
 
-    def _descend(self, here: int, pace: _Pace | None, cost: Cost | None, now_s: float) -> int | None:
+    def _descend(
+        self, here: int, pace: _Pace | None, cost: Cost | None, now_s: float
+    ) -> int | None:
         """The quickest smaller rung that this one gains nothing over; before it, one of which too little is known."""
         if pace is None:
             return None
-        best, best_s, batch_s = None, pace.cell_s * (1 + self._least_gain), self._at(here, now_s).batch_s
+        best, best_s, batch_s = (
+            None,
+            pace.cell_s * (1 + self._least_gain),
+            self._at(here, now_s).batch_s,
+        )
         for smaller in range(here - 1, -1, -1):
             below = self._at(smaller, now_s)
             found = below.pace(now_s, batch_s, _FRESH_TIMES * _SLOWLY)
@@ -163,11 +173,16 @@ class Sizes:
         """Whether a smaller size promises to be nearly as quick."""
         if cost is None:
             return False
-        return cost.seconds(1 << small) * (1 << large - small) < (1 + _LIKELY) * cost.seconds(1 << large)
+        return cost.seconds(1 << small) * (1 << large - small) < (1 + _LIKELY) * cost.seconds(
+            1 << large
+        )
 
     def _gains(self, large: _Pace, small: _Pace) -> bool:
         """Whether the larger size may be faster by enough to be worth it."""
-        return small.cell_s / large.cell_s * (1 + hypot(small.error, large.error)) > 1 + self._least_gain
+        return (
+            small.cell_s / large.cell_s * (1 + hypot(small.error, large.error))
+            > 1 + self._least_gain
+        )
 
     def _at(self, rung: int, now_s: float) -> _Rung:
         found = self._rungs.get(rung)

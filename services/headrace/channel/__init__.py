@@ -1,9 +1,9 @@
 """The channel between a gateway and a replica: frames over a Unix socket on one node, over TCP between nodes."""
 
 from headrace.channel.client import ReplicaClient, connect, has_ended
-from headrace.channel.handed import HandedSequence, SequenceKey, home_of, sequence_name
+from headrace.channel.frame_stream import Address
 from headrace.channel.server import Health, Service, serve
-from headrace.channel.stream import Address
+from headrace.inference.handover import HandedSequence, SequenceKey, home_of, sequence_name
 
 __all__ = [
     "Address",

@@ -10,6 +10,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
+from headrace.channel.frame_stream import Address, FrameStream
 from headrace.channel.frames import (
     NOBODY,
     Adopt,
@@ -31,12 +32,20 @@ from headrace.channel.frames import (
     metas,
 )
 from headrace.channel.greeting import Greeting
-from headrace.channel.handed import HandedSequence, SequenceKey, pack
-from headrace.channel.stream import Address, FrameStream
 from headrace.channel.withdrawn import Withdrawn
-from headrace.errors import BadRequest, Blame, DeadlineExceeded, NotReady, Overloaded, ReplicaLost, error_from
-from headrace.statistics import Statistics
-from headrace.tensor import Answer, Request, Tensor
+from headrace.errors import (
+    BadRequest,
+    Blame,
+    DeadlineExceeded,
+    NotReady,
+    Overloaded,
+    ReplicaLost,
+    error_from,
+)
+from headrace.inference.handover import HandedSequence, SequenceKey, pack
+from headrace.inference.request import Answer, Request
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import Tensor
 
 __all__ = ["OnBlame", "OnMoved", "ReplicaClient", "connect", "has_ended"]
 
@@ -166,7 +175,11 @@ class ReplicaClient:
         return await self._answer_to(adopt, tensors, self._adopting, timeout_s)
 
     async def _answer_to(
-        self, frame: Tell | Adopt, tensors: Sequence[Tensor], waiting: dict[int, "asyncio.Future[T]"], timeout_s: float
+        self,
+        frame: Tell | Adopt,
+        tensors: Sequence[Tensor],
+        waiting: dict[int, "asyncio.Future[T]"],
+        timeout_s: float,
     ) -> T:
         if not self.stream.is_open:
             raise ReplicaLost("the replica went away", retry_after_s=1)
@@ -191,7 +204,9 @@ class ReplicaClient:
     def _on_welcome(self, frame: Frame, _: list[Tensor]) -> None:
         greeting = None if self._welcome.done() else self._greeting
         if not isinstance(frame, Welcome) or greeting is None or not greeting.is_answered_by(frame):
-            raise BadRequest("frame: expected the welcome of a replica that has the channel's token")
+            raise BadRequest(
+                "frame: expected the welcome of a replica that has the channel's token"
+            )
         self.stream.trust(self._on_frame)
         self._welcome.set_result(frame)
 
@@ -237,7 +252,9 @@ class ReplicaClient:
     def _fail(self, frame: Fault) -> None:
         request = self._request_of(frame.id)
         if future := self._take(frame.id):
-            future.set_exception(error_from(frame.code, frame.message, frame.retry_after_s, frame.blame))
+            future.set_exception(
+                error_from(frame.code, frame.message, frame.retry_after_s, frame.blame)
+            )
         elif request is not None:
             self._tell_blame(request, frame.blame)
 
@@ -306,7 +323,10 @@ class ReplicaClient:
                 asked.set_exception(_lost(blame))
             elif request is not None:
                 self._tell_blame(request, blame)
-        waiting: list[asyncio.Future[Any]] = [*self._telling.values(), *self._adopting.values()]  # of either's answer
+        waiting: list[asyncio.Future[Any]] = [
+            *self._telling.values(),
+            *self._adopting.values(),
+        ]  # of either's answer
         for future in waiting:
             if not future.done():
                 future.set_exception(_lost("none"))
@@ -336,7 +356,11 @@ def has_ended(error: Exception) -> bool:
 
 
 async def connect(
-    address: Address, own_node: str, token: str, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None
+    address: Address,
+    own_node: str,
+    token: str,
+    on_moved: OnMoved | None = None,
+    on_blame: OnBlame | None = None,
 ) -> ReplicaClient:
     """Open a channel: the Unix socket on the same node, TCP else. Raises NotReady if that cannot be done in time."""
     loop = asyncio.get_running_loop()

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from headrace.channel.handed import SequenceKey
 from headrace.errors import BadRequest, Blame, TooLarge
-from headrace.statistics import Statistics
-from headrace.tensor import Buffer, SequenceStep, Tensor, Times
+from headrace.inference.handover import SequenceKey
+from headrace.inference.request import SequenceStep, Times
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import Buffer, Tensor
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -202,7 +203,9 @@ def encode(frame: Frame, tensors: Sequence[Tensor] = ()) -> list[Buffer]:
     header = _encode_header(frame)
     body = sum(len(t.data) for t in tensors)
     if len(header) > _MAX_HEADER_BYTES or body > MAX_FRAME_BYTES:
-        raise TooLarge(f"the request's tensors: expected at most {MAX_FRAME_BYTES} bytes, found {body}")
+        raise TooLarge(
+            f"the request's tensors: expected at most {MAX_FRAME_BYTES} bytes, found {body}"
+        )
     return [_PREFIX.pack(len(header), body) + header, *(t.data for t in tensors)]
 
 
@@ -245,7 +248,9 @@ class Decoder:
         header, body = _PREFIX.unpack_from(view, start)
         if header > self._max_header_bytes or body > self._max_body_bytes:
             most = f"{self._max_header_bytes} and {self._max_body_bytes}"
-            raise BadRequest(f"frame: expected at most {most} bytes of header and body, found {header} and {body}")
+            raise BadRequest(
+                f"frame: expected at most {most} bytes of header and body, found {header} and {body}"
+            )
         end = start + _PREFIX.size + header + body
         return end if end <= len(view) else 0
 

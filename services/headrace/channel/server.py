@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic
 from typing import NamedTuple, Protocol
 
+from headrace.channel.frame_stream import FrameStream
 from headrace.channel.frames import (
     NOBODY,
     Adopt,
@@ -32,11 +33,18 @@ from headrace.channel.frames import (
     metas,
 )
 from headrace.channel.greeting import answer_to
-from headrace.channel.handed import HandedSequence, SequenceKey, unpack
-from headrace.channel.stream import FrameStream
-from headrace.errors import BadRequest, HeadraceError, InferenceFailed, Overloaded, RunStopped, TooLarge
-from headrace.statistics import Statistics
-from headrace.tensor import Answer, Request, Tensor
+from headrace.errors import (
+    BadRequest,
+    HeadraceError,
+    InferenceFailed,
+    Overloaded,
+    RunStopped,
+    TooLarge,
+)
+from headrace.inference.handover import HandedSequence, SequenceKey, unpack
+from headrace.inference.request import Answer, Request
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import Tensor
 
 __all__ = ["ChannelServer", "Health", "Service", "serve"]
 
@@ -68,7 +76,9 @@ class Service(Protocol):
         """
         ...
 
-    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+    def adopt(
+        self, kept: Collection[str], handed: Sequence[HandedSequence]
+    ) -> Sequence[SequenceKey]:
         """Take sequences over from another replica, whose model keeps the states `kept`; those that are here now."""
         ...
 
@@ -195,7 +205,9 @@ class _Peer:
                 task.add_done_callback(lambda _: self.running.pop(frame.id, None))
             case Cancel():
                 if asked := self.running.get(frame.id):
-                    asked.request.stopped = partial(self._fault, frame.id)  # it may be in a run already
+                    asked.request.stopped = partial(
+                        self._fault, frame.id
+                    )  # it may be in a run already
                     asked.task.cancel()
             case Ping():
                 health = self._server.service.health()
@@ -210,10 +222,15 @@ class _Peer:
 
     def _request(self, ask: Ask, tensors: list[Tensor]) -> Request:
         deadline_s = monotonic() + ask.budget_us / 1e6
-        request = Request(tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner)
+        request = Request(
+            tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner
+        )
         if ask.is_suspect:
             request.is_suspect = True
-            request.started, request.ended = partial(self._say_alone, ask.id), partial(self._say_alone, NOBODY)
+            request.started, request.ended = (
+                partial(self._say_alone, ask.id),
+                partial(self._say_alone, NOBODY),
+            )
         return request
 
     async def _answer(self, ask: Ask, request: Request) -> None:
@@ -234,10 +251,13 @@ class _Peer:
     def _reply(self, ask: Ask, answer: Answer) -> None:
         try:
             self.send(
-                Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs), answer.truncated), answer.outputs
+                Reply(ask.id, answer.times, answer.tokens, metas(answer.outputs), answer.truncated),
+                answer.outputs,
             )
         except TooLarge:
-            raise InferenceFailed("the model's answer is larger than a frame of the channel may be") from None
+            raise InferenceFailed(
+                "the model's answer is larger than a frame of the channel may be"
+            ) from None
 
     def _fault(self, ask_id: int, request: Request, error: HeadraceError) -> None:
         blame = error.blame if isinstance(error, RunStopped) else "none"

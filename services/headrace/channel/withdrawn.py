@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from time import monotonic
 
-from headrace.tensor import Request
+from headrace.inference.request import Request
 
 __all__ = ["Withdrawn"]
 

@@ -9,7 +9,10 @@ __all__ = ["CONTINUE", "bytes_of"]
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {499: "Client Closed Request"}
 _NO_CONTENT = 204
-_STATUS_LINES = {code: f"HTTP/1.1 {code} {phrase}\r\ncontent-type: ".encode() for code, phrase in _PHRASES.items()}
+_STATUS_LINES = {
+    code: f"HTTP/1.1 {code} {phrase}\r\ncontent-type: ".encode()
+    for code, phrase in _PHRASES.items()
+}
 
 
 def bytes_of(response: Response, method: str, *, keep: bool) -> bytes:

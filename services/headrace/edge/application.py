@@ -88,7 +88,9 @@ class RoutedApplication(Generic[A]):
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         self._name(exchange)
         self._policy.ended(exchange, status_of(error), error.code)
-        return self._signed(problem(error, exchange.request_id, exchange.path, exchange.headers), exchange)
+        return self._signed(
+            problem(error, exchange.request_id, exchange.path, exchange.headers), exchange
+        )
 
     def left(self, exchange: Exchange) -> None:
         self._policy.ended(exchange, LEFT, "")

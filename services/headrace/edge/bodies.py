@@ -35,7 +35,10 @@ def read_body(kind: type[T], body: bytes) -> T:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        found = max(error.errors(include_url=False, include_input=False, include_context=False), key=_how_far)
+        found = max(
+            error.errors(include_url=False, include_input=False, include_context=False),
+            key=_how_far,
+        )
     if found["type"] == "json_invalid":
         raise BadJson("body: expected a JSON object, found something else")
     raise BadRequest(f"{_place(found['loc'])}: {found['msg'][:1].lower()}{found['msg'][1:]}")
@@ -43,7 +46,9 @@ def read_body(kind: type[T], body: bytes) -> T:
 
 def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
     """How far into its arrays a value was read: of the kinds that it may be of, the one that read most knows best."""
-    return [part for part in error["loc"] if isinstance(part, int)], not error["type"].endswith("_type")
+    return [part for part in error["loc"] if isinstance(part, int)], not error["type"].endswith(
+        "_type"
+    )
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
@@ -51,7 +56,10 @@ def _place(loc: tuple[int | str, ...]) -> str:
     if not loc:
         return "body"
     field, *others = loc
-    inner = (f"[{part}]" if isinstance(part, int) else f".{part}" if _INNER.fullmatch(part) else "" for part in others)
+    inner = (
+        f"[{part}]" if isinstance(part, int) else f".{part}" if _INNER.fullmatch(part) else ""
+        for part in others
+    )
     return printable("".join([str(field), *inner]))
 
 
@@ -74,13 +82,21 @@ def _without_nulls(body: bytes) -> bytes:
     if not isinstance(document, dict):
         return body
     try:
-        return orjson.dumps({name: _given(value) for name, value in document.items() if value is not None})
-    except orjson.JSONEncodeError:  # it reads what is nested deeper than it writes, and than pydantic takes
+        return orjson.dumps(
+            {name: _given(value) for name, value in document.items() if value is not None}
+        )
+    except (
+        orjson.JSONEncodeError
+    ):  # it reads what is nested deeper than it writes, and than pydantic takes
         return body
 
 
 def _given(value: object) -> object:
-    return {name: item for name, item in value.items() if item is not None} if isinstance(value, dict) else value
+    return (
+        {name: item for name, item in value.items() if item is not None}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def printable(name: str) -> str:

@@ -18,7 +18,9 @@ class Budget:
     def take(self, nbytes: int) -> None:
         """Raises Overloaded if that would be more than the limit."""
         if self._used_bytes + nbytes > self._limit_bytes:
-            raise Overloaded(f"bodies of {self._used_bytes} bytes are in flight, about the most allowed", 1)
+            raise Overloaded(
+                f"bodies of {self._used_bytes} bytes are in flight, about the most allowed", 1
+            )
         self._used_bytes += nbytes
 
     @contextmanager

@@ -37,8 +37,12 @@ class Changes:
         self._check_origin(exchange)
         headers = exchange.headers
         if body_is_expected(headers):
-            is_of_browser = b"origin" in headers or any(name.startswith(b"sec-fetch-") for name in headers)
-            if why := _refusal(headers.get(b"content-type", b""), _JSON if is_of_browser else KINDS):
+            is_of_browser = b"origin" in headers or any(
+                name.startswith(b"sec-fetch-") for name in headers
+            )
+            if why := _refusal(
+                headers.get(b"content-type", b""), _JSON if is_of_browser else KINDS
+            ):
                 raise UnsupportedMedia(why)
 
     def check_step(self, exchange: Exchange) -> None:
@@ -48,8 +52,12 @@ class Changes:
 
     def _check_origin(self, exchange: Exchange) -> None:
         headers = exchange.headers
-        if not self._is_welcome(headers.get(b"origin"), headers.get(b"sec-fetch-site"), headers.get(b"host", b"")):
-            raise ForeignOrigin("Origin: expected this server's own or one of origins under [gateway], found another")
+        if not self._is_welcome(
+            headers.get(b"origin"), headers.get(b"sec-fetch-site"), headers.get(b"host", b"")
+        ):
+            raise ForeignOrigin(
+                "Origin: expected this server's own or one of origins under [gateway], found another"
+            )
 
     def _is_welcome(self, origin: bytes | None, site: bytes | None, host: bytes) -> bool:
         if origin in self._origins:

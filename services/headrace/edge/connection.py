@@ -31,7 +31,9 @@ _END = "end"
 class Connection(asyncio.Protocol):
     """Serves `app` on one connection within `limits`; `peers` counts it."""
 
-    def __init__(self, app: Application, limits: EdgeLimits, budget: Budget, peers: Peers["Connection"]) -> None:
+    def __init__(
+        self, app: Application, limits: EdgeLimits, budget: Budget, peers: Peers["Connection"]
+    ) -> None:
         self._app = app
         self._limits = limits
         self._budget = budget
@@ -44,13 +46,17 @@ class Connection(asyncio.Protocol):
         self._running: asyncio.Task[None] | None = None
         self._begun: Whole | None = None  # given to the running task, which has not taken it yet
         self._is_ending = False  # nothing more is read; it closes once all that waits is answered
-        self._is_failed = False  # a request could not be read to its end, and the caller may still send the rest
+        self._is_failed = (
+            False  # a request could not be read to its end, and the caller may still send the rest
+        )
         self._is_draining = False
         # What is awaited from the caller, until when, and the one timer that looks after it.
         self._awaited: tuple[str, int] = ("", 0)
         self._deadline_s = self._timer_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._writable: asyncio.Future[None] | None = None  # there while the caller does not read its answers
+        self._writable: asyncio.Future[None] | None = (
+            None  # there while the caller does not read its answers
+        )
         self._write_timer: asyncio.TimerHandle | None = None
         self._close_timer: asyncio.TimerHandle | None = None
         self._owes_continue = False
@@ -243,7 +249,9 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, whole: Whole, error: Exception) -> Response:
         self._is_draining = True  # nothing more of this connection
-        return problem(error, whole.exchange.request_id, whole.exchange.path, whole.exchange.headers)
+        return problem(
+            error, whole.exchange.request_id, whole.exchange.path, whole.exchange.headers
+        )
 
     def _fail(self, error: HeadraceError) -> None:
         """Answer what cannot be read to its end, after all that is whole, and end the connection."""
@@ -301,7 +309,9 @@ class Connection(asyncio.Protocol):
         if self._loop.time() < self._deadline_s:
             self._look_at(self._deadline_s)
         elif (kind == REQUEST and self._running is not None) or self.is_full():
-            self._await(self._awaited, self._limits.keep_alive_s)  # the caller awaits us, not we the caller
+            self._await(
+                self._awaited, self._limits.keep_alive_s
+            )  # the caller awaits us, not we the caller
         elif kind in (REQUEST, _END):
             self.close()
         elif not self._is_ending:

@@ -20,9 +20,7 @@ _READABLE = (
     b"www-authenticate, accept-encoding"
 )
 # For who does not say what a page is to send; clients made for browsers send headers of their own beside these.
-_SENDABLE = (
-    b"authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
-)
+_SENDABLE = b"authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
 _TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~-]+(, ?[\w!#$%&'*+.^`|~-]+)*")
 _MAX_ASKED_BYTES = 1024
 _REMEMBERED_S = b"7200"  # no browser remembers for longer
@@ -47,7 +45,9 @@ class Cors:
             for origin in origins
             if origin != ANY_ORIGIN
         }
-        self._of_others: Headers = (vary, (_ALLOWED, b"*"), exposed) if ANY_ORIGIN in origins else (vary,)
+        self._of_others: Headers = (
+            (vary, (_ALLOWED, b"*"), exposed) if ANY_ORIGIN in origins else (vary,)
+        )
 
     def headers(self, exchange: Exchange) -> Headers:
         """What belongs to every answer to this request, to refusals too: else the page cannot read them."""
@@ -59,7 +59,10 @@ def preflights(routes: Iterable[Route[H]]) -> list[Route[Callable[..., Awaitable
     found: dict[str, list[str]] = {}
     for route in routes:
         found.setdefault(route.template, []).append(route.method)
-    return [Route("OPTIONS", path, PREFLIGHT, _permission(", ".join(verbs(m)).encode())) for path, m in found.items()]
+    return [
+        Route("OPTIONS", path, PREFLIGHT, _permission(", ".join(verbs(m)).encode()))
+        for path, m in found.items()
+    ]
 
 
 def _permission(methods: bytes) -> Callable[..., Awaitable[Response]]:
@@ -71,7 +74,9 @@ def _permission(methods: bytes) -> Callable[..., Awaitable[Response]]:
     )
 
     async def permit(_: object, exchange: Exchange, __: bytes) -> Response:
-        return Response(204, headers=(*headers, (b"access-control-allow-headers", _sendable(exchange))))
+        return Response(
+            204, headers=(*headers, (b"access-control-allow-headers", _sendable(exchange)))
+        )
 
     return permit
 

@@ -52,7 +52,9 @@ class Exchange:
         "version",
     )
 
-    def __init__(self, method: str, headers: dict[bytes, bytes], peer: str, max_body_bytes: int) -> None:
+    def __init__(
+        self, method: str, headers: dict[bytes, bytes], peer: str, max_body_bytes: int
+    ) -> None:
         self.method = method
         self.headers = headers
         self.peer = peer

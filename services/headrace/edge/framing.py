@@ -5,7 +5,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
-from headrace.errors import AmbiguousLength, BadFraming, BadHost, BadTarget, ExpectationFailed, UnknownProtocol
+from headrace.errors import (
+    AmbiguousLength,
+    BadFraming,
+    BadHost,
+    BadTarget,
+    ExpectationFailed,
+    UnknownProtocol,
+)
 
 __all__ = [
     "READ_HEADERS",
@@ -25,7 +32,9 @@ READ_HEADERS = frozenset(
     b"inference-header-content-length transfer-encoding upgrade x-request-timeout".split()
 )
 _FRAMING = (b"content-length", b"transfer-encoding")
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+_HOST = re.compile(
+    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
+)
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -95,13 +104,22 @@ def split_target(method: str, target: bytes) -> tuple[str, ...]:
     """
     if match := _ABSOLUTE.match(target):
         if not _is_host(match[1]):
-            raise BadTarget("target: expected one name or address behind http://, with a port if any")
+            raise BadTarget(
+                "target: expected one name or address behind http://, with a port if any"
+            )
         target = target[match.end() :] or b"/"
     path = target.partition(b"?")[0]
     if path == b"*" and method == "OPTIONS":
         return ("", "*")
-    if not path.startswith(b"/") or b"#" in target or not target.isascii() or _BAD_ESCAPE.search(path):
-        raise BadTarget("target: expected a path of printable ASCII, with % before two hexadecimal digits only")
+    if (
+        not path.startswith(b"/")
+        or b"#" in target
+        or not target.isascii()
+        or _BAD_ESCAPE.search(path)
+    ):
+        raise BadTarget(
+            "target: expected a path of printable ASCII, with % before two hexadecimal digits only"
+        )
     try:
         segments = tuple(unquote_to_bytes(segment).decode() for segment in path.split(b"/"))
     except UnicodeDecodeError:

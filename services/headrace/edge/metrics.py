@@ -16,7 +16,7 @@ from headrace.edge.routes import Route
 from headrace.edge.server import listen, serve_http
 from headrace.errors import Forbidden, Unauthorized
 from headrace.keys import KeyRing, follow
-from headrace.loop_thread import own
+from headrace.process.loop_thread import own
 from headrace.telemetry.exposition import Page, Render, form_of
 
 __all__ = ["LIMITS", "expose"]
@@ -48,7 +48,9 @@ async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[s
         if readers.keys and not is_open:
             own(stack, follow(policy.keys, readers.keys))
         names = Names(own_names(host, ()))
-        app = RoutedApplication([Route("GET", "/metrics", "metrics", _metrics)], page, policy, names)
+        app = RoutedApplication(
+            [Route("GET", "/metrics", "metrics", _metrics)], page, policy, names
+        )
         serving = asyncio.create_task(serve_http(app, sock, stop, LIMITS, drain_s=_DRAIN_S))
         try:
             yield host_port(host, sock.getsockname()[1])
@@ -74,7 +76,10 @@ class _SharedPage:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
@@ -88,7 +93,9 @@ class _SharedPage:
         return await asyncio.shield(asyncio.wrap_future(page))
 
     def _make(self, wanted: tuple[str, str], page: Future[Page]) -> None:
-        del self._waiting[wanted]  # who comes from now on may have been counted too late for this one
+        del self._waiting[
+            wanted
+        ]  # who comes from now on may have been counted too late for this one
         try:
             page.set_result(self._render(*wanted))
         except Exception as error:
@@ -109,7 +116,9 @@ class _ReadersAlone:
         if self._is_open or (self._own and hmac.compare_digest((shown or "").encode(), self._own)):
             return
         if not self._has_keys:
-            raise Unauthorized("metrics: expected an admin's key, and there is no key file (gateway.keys)")
+            raise Unauthorized(
+                "metrics: expected an admin's key, and there is no key file (gateway.keys)"
+            )
         if not self.keys.authenticate(shown).admin:
             raise Forbidden("expected an admin's key")
 

@@ -42,7 +42,9 @@ class Names:
 
 def own_names(host: str, names: Iterable[str]) -> list[str]:
     """The names of a port that is bound to `host`; beyond loopback this machine's own name is one of them."""
-    machine = [] if is_loopback(host) else [socket.gethostname(), socket.gethostname().partition(".")[0]]
+    machine = (
+        [] if is_loopback(host) else [socket.gethostname(), socket.gethostname().partition(".")[0]]
+    )
     return [host, *names, *machine]
 
 
@@ -65,7 +67,9 @@ def _plain(name: str) -> str:
 def _host(named: bytes) -> str:
     """The name or address of `host:port`, without the brackets of an IPv6 address."""
     text = named.decode("latin-1")
-    host = text.partition("]")[0].removeprefix("[") if text.startswith("[") else text.partition(":")[0]
+    host = (
+        text.partition("]")[0].removeprefix("[") if text.startswith("[") else text.partition(":")[0]
+    )
     return _plain(host)
 
 

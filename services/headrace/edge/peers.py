@@ -37,7 +37,9 @@ class Peers(Generic[C]):
         self._limit_each = limit_each
         self._open: dict[C, str] = {}
         self._of_each: Counter[str] = Counter()
-        self.is_draining = False  # said to those who come in late: a handshake may end after the drain began
+        self.is_draining = (
+            False  # said to those who come in late: a handshake may end after the drain began
+        )
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
@@ -50,7 +52,9 @@ class Peers(Generic[C]):
     def enter(self, connection: C, address: str) -> bool:
         """Count a connection in; False if that would be one too many and none gives way."""
         if self._of_each[address] >= self._limit_each:
-            has_room = self._make_room([one for one, its_address in self._open.items() if its_address == address])
+            has_room = self._make_room(
+                [one for one, its_address in self._open.items() if its_address == address]
+            )
         else:
             has_room = len(self._open) < self._limit or self._make_room(self)
         if has_room:

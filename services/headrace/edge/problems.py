@@ -25,7 +25,12 @@ _OPENAI_PATH = re.compile(r"/v1/embeddings/?")
 _SHARED_PATH = re.compile(r"/v1/models(/[^/:]+)?/?")
 # OpenAI/Python, AsyncOpenAI/Python, OpenAI/JS, OpenAI/2.1.0 (.NET ...)
 _OPENAI_CLIENT = b"OpenAI/"
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
 
 # A subclass answers as the nearest class above it that is listed.
 STATUS: dict[type[HeadraceError], int] = {
@@ -58,7 +63,10 @@ LEFT = STATUS[errors.ClientGone]
 
 
 def problem(
-    error: Exception, request_id: str, path: str, headers: Mapping[bytes, bytes] = MappingProxyType({})
+    error: Exception,
+    request_id: str,
+    path: str,
+    headers: Mapping[bytes, bytes] = MappingProxyType({}),
 ) -> Response:
     """The answer to a failed request with these `headers`."""
     error = as_ours(error)
@@ -66,8 +74,12 @@ def problem(
     message = error.message[:200]
     body: dict[str, object]
     shapes = shapes_of(path)
-    if shapes == {"openai"} or ("openai" in shapes and _OPENAI_CLIENT in headers.get(b"user-agent", b"")):
-        kind = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    if shapes == {"openai"} or (
+        "openai" in shapes and _OPENAI_CLIENT in headers.get(b"user-agent", b"")
+    ):
+        kind = _OPENAI_TYPES.get(
+            status, "server_error" if status >= 500 else "invalid_request_error"
+        )
         body = {"error": {"message": message, "type": kind, "param": None, "code": error.code}}
     else:
         body = {"error": message, "code": error.code, "request_id": request_id}

@@ -55,7 +55,9 @@ class Receiver:
         self._unparsed_bytes = 0  # fed since the parser last gave a part of the head
         self._refused: HeadraceError | None = None
         self._is_chunked = self._is_old = False
-        self._is_upgrade = False  # its head was read by a parser that takes what follows for another protocol's
+        self._is_upgrade = (
+            False  # its head was read by a parser that takes what follows for another protocol's
+        )
         self._later = b""  # what came while the taker was full
         self._body: list[bytes] = []
         self._body_bytes = self._chunks = self._fed_bytes = 0
@@ -122,7 +124,11 @@ class Receiver:
         except httptools.HttpParserInvalidMethodError:
             raise errors.UnknownMethod("expected a method of HTTP") from None
         except httptools.HttpParserError:
-            where = errors.BadChunk if self.arriving is not None and self._is_chunked else errors.BadFraming
+            where = (
+                errors.BadChunk
+                if self.arriving is not None and self._is_chunked
+                else errors.BadFraming
+            )
             raise where("expected a request as HTTP/1.1 has it, found something else") from None
         return None
 
@@ -151,7 +157,9 @@ class Receiver:
         self._unparsed_bytes = 0
         self._url += url
         if len(self._url) > self._limits.max_uri_bytes:
-            raise errors.UriTooLong(f"target: expected at most {self._limits.max_uri_bytes} bytes, found more")
+            raise errors.UriTooLong(
+                f"target: expected at most {self._limits.max_uri_bytes} bytes, found more"
+            )
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.is_in_head:
@@ -187,14 +195,20 @@ class Receiver:
         self._is_old = version == "1.0"
         check_head(version, headers)
         if exchange.method == "CONNECT":
-            raise errors.WrongMethod("expected another method than CONNECT", allowed="GET, HEAD, POST")
+            raise errors.WrongMethod(
+                "expected another method than CONNECT", allowed="GET, HEAD, POST"
+            )
         try:
             if self._refused is not None:
                 raise self._refused
             self._taker.admit(exchange, self._url)
             self._look_at_body(exchange)
         except HeadraceError as error:
-            if self._is_chunked or declared_length(headers) > _DISCARD_BYTES or b"expect" in headers:
+            if (
+                self._is_chunked
+                or declared_length(headers) > _DISCARD_BYTES
+                or b"expect" in headers
+            ):
                 raise  # its body is not worth reading
             self._refused = error
         self._is_upgrade = parser.should_upgrade()
@@ -202,7 +216,9 @@ class Receiver:
     def on_chunk_header(self) -> None:
         self._chunks += 1
         if self._chunks > self._limits.max_chunks + 1:  # the one that ends the body has no content
-            raise errors.TooManyChunks(f"body: expected at most {self._limits.max_chunks} chunks, found more")
+            raise errors.TooManyChunks(
+                f"body: expected at most {self._limits.max_chunks} chunks, found more"
+            )
         self._check_overhead(_PIECE_BYTES)
 
     def on_body(self, data: bytes) -> None:
@@ -240,9 +256,13 @@ class Receiver:
 
     def _check_overhead(self, slack_bytes: int) -> None:
         """`slack_bytes` of what was fed may belong to what follows, and is not counted yet."""
-        beside = self._fed_bytes - self._body_bytes - _CHUNK_OVERHEAD_BYTES * self._chunks - slack_bytes
+        beside = (
+            self._fed_bytes - self._body_bytes - _CHUNK_OVERHEAD_BYTES * self._chunks - slack_bytes
+        )
         if beside > _EXTENSIONS_BYTES:
-            raise errors.BadChunk(f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers")
+            raise errors.BadChunk(
+                f"body: expected at most {_EXTENSIONS_BYTES} bytes of chunk extensions and trailers"
+            )
 
     def _head_too_large(self) -> errors.HeadersTooLarge:
         limits = self._limits
@@ -253,4 +273,6 @@ class Receiver:
 
 
 def _body_too_large(exchange: Exchange) -> errors.BodyTooLarge:
-    return errors.BodyTooLarge(f"body: expected at most {exchange.max_body_bytes} bytes, found more")
+    return errors.BodyTooLarge(
+        f"body: expected at most {exchange.max_body_bytes} bytes, found more"
+    )

@@ -45,9 +45,13 @@ class RouteTable(Generic[H]):
 
     def find(self, method: str, target: bytes) -> Found[H]:
         """The route of a request line. Raises BadTarget, UnknownRoute or WrongMethod."""
-        found = (self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look)(method, target)
+        found = (self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look)(
+            method, target
+        )
         if isinstance(found, HeadraceError):
-            raise type(found)(*found.args)  # one of its own: a remembered one would keep the frames it went through
+            raise type(found)(
+                *found.args
+            )  # one of its own: a remembered one would keep the frames it went through
         return found
 
     def _look(self, method: str, target: bytes) -> "Found[H] | HeadraceError":
@@ -67,7 +71,9 @@ class RouteTable(Generic[H]):
             allowed.append(route.method)
         if allowed or segments == ("", "*"):
             names = verbs(allowed or ["GET", "POST"])
-            return WrongMethod(f"expected {' or '.join(names)} for this path", allowed=", ".join(names))
+            return WrongMethod(
+                f"expected {' or '.join(names)} for this path", allowed=", ".join(names)
+            )
         return UnknownRoute("no such path")
 
 
@@ -86,7 +92,11 @@ def _match(template: Sequence[str], segments: Sequence[str]) -> dict[str, str] |
         if not brace:
             if expected != found:
                 return None
-        elif found.endswith(suffix) and len(found) > len(suffix) and ":" not in (value := found.removesuffix(suffix)):
+        elif (
+            found.endswith(suffix)
+            and len(found) > len(suffix)
+            and ":" not in (value := found.removesuffix(suffix))
+        ):
             params[name] = value
         else:
             return None

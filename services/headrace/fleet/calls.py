@@ -25,7 +25,7 @@ from headrace.fleet.directory import (
     as_processes,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry
-from headrace.fleet.orders import IndexEntry, Lane, Order, Outcome
+from headrace.fleet.instructions import IndexEntry, Lane, Order, Outcome
 from headrace.fleet.troubles import MAX_PAUSE_S
 from headrace.telemetry.logs import LogSettings
 
@@ -88,7 +88,9 @@ def _start(method: str, *arguments: object) -> Any:  # noqa: ANN401 - Ray's hand
 
 
 def _silent(error: Exception) -> HeadraceError:
-    return Unavailable(f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1)
+    return Unavailable(
+        f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1
+    )
 
 
 async def give_order(order: Order) -> tuple[IndexEntry, ...]:
@@ -100,7 +102,9 @@ async def give_order(order: Order) -> tuple[IndexEntry, ...]:
 
 async def change_logging(settings: LogSettings) -> LogSettings:
     """Have every process log by these settings; gateways do when this returns, replicas within their next report."""
-    return as_logging.validate_json(await _ask("set_logging", as_logging.dump_json(settings), wait_s=CALL_TIMEOUT_S))
+    return as_logging.validate_json(
+        await _ask("set_logging", as_logging.dump_json(settings), wait_s=CALL_TIMEOUT_S)
+    )
 
 
 def take_order(lane: Lane, timeout_s: float) -> Order | None:
@@ -127,7 +131,9 @@ def begin_start(process: ProcessEntry, model: str, version: str) -> None:
     start is at once.
     """
     try:
-        others = as_processes.validate_json(ask_directory("begin", as_process.dump_json(process), model, version))
+        others = as_processes.validate_json(
+            ask_directory("begin", as_process.dump_json(process), model, version)
+        )
         tell_dead(others)
         ask_directory("may_start", model, version, MAX_PAUSE_S, wait_s=MAX_PAUSE_S)
     except HeadraceError as error:
@@ -154,7 +160,11 @@ def tell_ended(process_id: str, reason: str = "its process ended unexpectedly") 
 
 def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
     """Wait until a version is served, or is not any more, and all gateways know."""
-    return bool(ask_directory("served", model, version, is_wanted, timeout_s, wait_s=timeout_s + CALL_TIMEOUT_S))
+    return bool(
+        ask_directory(
+            "served", model, version, is_wanted, timeout_s, wait_s=timeout_s + CALL_TIMEOUT_S
+        )
+    )
 
 
 def read_fleet() -> Fleet:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry, Trouble
-from headrace.fleet.orders import Lane, Order, Orders, Outcome
+from headrace.fleet.instructions import Lane, Order, Orders, Outcome
 from headrace.fleet.troubles import Key, Troubles
 from headrace.telemetry.logs import LogSettings
 from headrace_models.reasons import sentence
@@ -58,7 +58,9 @@ as_outcome = TypeAdapter(Outcome)
 class Directory:
     """Who lives, and the orders to the operator. `models` are the names that should be served."""
 
-    def __init__(self, models: list[str], gather_s: float = GATHER_S, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, models: list[str], gather_s: float = GATHER_S, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._clock = clock
         self._gathered_s = clock() + gather_s
         self._models = tuple(models)
@@ -99,7 +101,9 @@ class Directory:
     async def begin(self, process: bytes, model: str, version: str) -> bytes:
         """A replica begins to start. Gives the others of its version on its node, which may have ended unheard."""
         entry, key = as_process.validate_json(process), (model, version)
-        members = [p for p, replica, _ in self._processes.values() if replica and _key(replica) == key]
+        members = [
+            p for p, replica, _ in self._processes.values() if replica and _key(replica) == key
+        ]
         others = [*members, *(p for p, of in self._starting.values() if of == key)]
         if len(self._starting) >= _MAX_STARTS:
             del self._starting[next(iter(self._starting))]
@@ -113,7 +117,8 @@ class Directory:
             if self._clock() >= until_s:
                 return False
             await self._until(
-                lambda: not self._troubles.pause_s((model, version)), min(pause_s, max(0.0, until_s - self._clock()))
+                lambda: not self._troubles.pause_s((model, version)),
+                min(pause_s, max(0.0, until_s - self._clock())),
             )
         return True
 
@@ -162,7 +167,9 @@ class Directory:
         replicas = tuple(replica for _, replica, _ in members if replica)
         processes = tuple(process for process, _, _ in members)
         declared = tuple(trouble for trouble in self._declared if trouble.model in self._models)
-        return as_fleet.dump_json(Fleet(self._revision, self._models, replicas, processes, self._logging, declared))
+        return as_fleet.dump_json(
+            Fleet(self._revision, self._models, replicas, processes, self._logging, declared)
+        )
 
     async def applied(self, revision: int, timeout_s: float) -> bool:
         """Wait until every process that follows has applied this revision; False when the time is up first."""

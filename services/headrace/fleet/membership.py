@@ -31,7 +31,9 @@ def node_address(is_alone: bool) -> tuple[str, str]:
 
 
 def process_entry(process_id: str, role: str, metrics: str) -> ProcessEntry:
-    return ProcessEntry(process_id, role, metrics, os.getpid(), ray.get_runtime_context().get_node_id())
+    return ProcessEntry(
+        process_id, role, metrics, os.getpid(), ray.get_runtime_context().get_node_id()
+    )
 
 
 class Membership:
@@ -61,7 +63,9 @@ class Membership:
     def leave(self, trouble: str = "") -> None:
         """Leave the fleet, because of `trouble` if there is any. Gateways send a replica nothing more after this."""
         self._ended.set()
-        self._reporter.join(REPORT_PERIOD_S)  # a report after the farewell would be taken for a new process
+        self._reporter.join(
+            REPORT_PERIOD_S
+        )  # a report after the farewell would be taken for a new process
         with suppress(HeadraceError):
             ask_directory("leave", self._process.id, trouble)
 
@@ -80,7 +84,9 @@ class Membership:
         revision = 0
         while not self._ended.is_set():
             try:
-                answer = ask_directory("follow", revision, _FOLLOW_S, self._process.id, wait_s=_FOLLOW_S)
+                answer = ask_directory(
+                    "follow", revision, _FOLLOW_S, self._process.id, wait_s=_FOLLOW_S
+                )
             except HeadraceError as error:
                 log.warning("the fleet is unknown: %s", error)
                 revision = 0

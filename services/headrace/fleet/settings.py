@@ -37,7 +37,9 @@ class _Tracing(StrictBody):
     trace_file: str | None = None
 
 
-_TRACING = _Tracing(trace_level=["OFF"], trace_rate="1000", trace_count="-1", log_frequency="0", trace_file="")
+_TRACING = _Tracing(
+    trace_level=["OFF"], trace_rate="1000", trace_count="-1", log_frequency="0", trace_file=""
+)
 
 
 def logging_document(settings: LogSettings) -> bytes:
@@ -62,4 +64,6 @@ def check_tracing(body: bytes) -> None:
     kept = _TRACING.model_dump()
     for name, value in read_body(_Tracing, body or b"{}").model_dump(exclude_none=True).items():
         if value != kept[name]:
-            raise BadRequest(f"{name}: expected {orjson.dumps(kept[name]).decode()}: tracing is not supported")
+            raise BadRequest(
+                f"{name}: expected {orjson.dumps(kept[name]).decode()}: tracing is not supported"
+            )

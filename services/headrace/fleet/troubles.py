@@ -71,7 +71,11 @@ class Troubles:
     def settle(self) -> None:
         """Forget what has been sound for long enough."""
         now_s = self._clock()
-        sound = [k for k, r in self._records.items() if r.served_s is not None and now_s - r.served_s >= SOUND_S]
+        sound = [
+            k
+            for k, r in self._records.items()
+            if r.served_s is not None and now_s - r.served_s >= SOUND_S
+        ]
         for key in sound:
             del self._records[key]
 

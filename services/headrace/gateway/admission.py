@@ -84,7 +84,9 @@ class Admission:
         most = self.limits.max_in_flight
         free, own = most - self.in_flight, self._held.get(owner, 0)
         if free <= 0:
-            raise Overloaded(f"{self.in_flight} requests are in flight, the most allowed", self._retry_after_s())
+            raise Overloaded(
+                f"{self.in_flight} requests are in flight, the most allowed", self._retry_after_s()
+            )
         if own >= _OWN_SHARE * free:
             raise Overloaded(
                 f"{own} requests of this key are in flight, and {free} places free: "

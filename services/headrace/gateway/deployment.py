@@ -10,9 +10,9 @@ from headrace.fleet.calls import change_logging, tell_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.gateway.serving import GatewayOrder, Serving, serve_gateway
-from headrace.guardian import Guardian
-from headrace.loop_thread import LoopThread
+from headrace.gateway.program import GatewayOrder, Serving, serve_gateway
+from headrace.process.guardian import Guardian
+from headrace.process.loop_thread import LoopThread
 from headrace.telemetry import logs
 
 __all__ = ["GatewayReplica"]

@@ -27,7 +27,10 @@ class Offload:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
@@ -39,7 +42,9 @@ class Offload:
         """
         if nbytes <= INLINE_BYTES:
             return function(*arguments)
-        work = [(function, arguments)]  # emptied by a caller who leaves: the line would keep its body else
+        work = [
+            (function, arguments)
+        ]  # emptied by a caller who leaves: the line would keep its body else
         running = asyncio.get_running_loop().run_in_executor(self._pool, _do, work)
         try:
             return await asyncio.shield(running)

@@ -77,7 +77,9 @@ def _held(path: Path) -> Iterator[None]:
     try:
         folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise StartFailed(f"cannot open the folder of {path}: {os.strerror(error.errno or 0)}") from None
+        raise StartFailed(
+            f"cannot open the folder of {path}: {os.strerror(error.errno or 0)}"
+        ) from None
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)

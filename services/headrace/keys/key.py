@@ -13,8 +13,12 @@ from headrace.errors import StartFailed
 
 __all__ = ["Key", "digest_of", "fault", "issue", "utc_now"]
 
-SECRET_BYTES = 32  # 256 bits of the system's randomness: nothing to guess, so that a fast hash is enough
-MAX_MODEL_NAME = 128  # as in a model's spec; it also bounds what is remembered of the names that callers made up
+SECRET_BYTES = (
+    32  # 256 bits of the system's randomness: nothing to guess, so that a fast hash is enough
+)
+MAX_MODEL_NAME = (
+    128  # as in a model's spec; it also bounds what is remembered of the names that callers made up
+)
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9]{4,32}$")]
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]

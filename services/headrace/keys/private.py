@@ -47,7 +47,9 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _expected(status: os.stat_result) -> str:
-    return f"expected mode 0600, or 0440 of a mounted secret, found {stat.S_IMODE(status.st_mode):04o}"
+    return (
+        f"expected mode 0600, or 0440 of a mounted secret, found {stat.S_IMODE(status.st_mode):04o}"
+    )
 
 
 def _status(path: Path) -> os.stat_result:
@@ -77,7 +79,9 @@ def replace_private(path: Path, data: bytes) -> None:
     """
     path = path.resolve()  # through a link, to the file that it names
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as making:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as making:
             try:
                 making.write(data)
                 making.flush()

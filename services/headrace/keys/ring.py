@@ -58,7 +58,9 @@ class KeyRing:
     def load(self, keys: Iterable[Key]) -> None:
         """Hold these keys from now on. What a key that stays has used, and what still runs, is kept."""
         self._keys = {key.id: key for key in keys}
-        self._uses = {key_id: use for key_id, use in self._uses.items() if key_id in self._keys or use.running}
+        self._uses = {
+            key_id: use for key_id, use in self._uses.items() if key_id in self._keys or use.running
+        }
 
     def authenticate(self, authorization: str | None) -> Key:
         """The key that an Authorization header shows.
@@ -79,7 +81,8 @@ class KeyRing:
         use = self._use_of(key)
         if key.concurrency is not None and use.running >= key.concurrency:
             raise QuotaExceeded(
-                f"expected at most {key.concurrency} requests of this key at a time, found one more", _BUSY_RETRY_S
+                f"expected at most {key.concurrency} requests of this key at a time, found one more",
+                _BUSY_RETRY_S,
             )
         if key.rate is not None:
             if use.tokens < 1:

@@ -30,7 +30,9 @@ def renew(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
 
     Raises StartFailed, and the context stays as it was, if they are no pair.
     """
-    make_context(certificate, key)  # on one of its own first: half a pair would leave the one in use without a key
+    make_context(
+        certificate, key
+    )  # on one of its own first: half a pair would leave the one in use without a key
     _load(context, certificate, key)
 
 
@@ -45,9 +47,13 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise StartFailed(f"{key}: expected the private key of {certificate}, found another's") from None
+            raise StartFailed(
+                f"{key}: expected the private key of {certificate}, found another's"
+            ) from None
         raise StartFailed(
             f"{certificate}, {key}: expected a PEM certificate and its private key without a password"
         ) from None
     except OSError as error:
-        raise StartFailed(f"cannot read {certificate} or {key}: {os.strerror(error.errno or 0)}") from None
+        raise StartFailed(
+            f"cannot read {certificate} or {key}: {os.strerror(error.errno or 0)}"
+        ) from None

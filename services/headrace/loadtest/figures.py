@@ -39,15 +39,22 @@ def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
     """Of a file as `Record` writes it: a row for each model, by name, that of all together, and how long users ran."""
     document = orjson.loads(record.read_bytes())
     models, took_s = document["models"], document["took_s"]
-    rows = [_row(name, models[name]["times_ms"], models[name]["failures"], took_s) for name in sorted(models)]
+    rows = [
+        _row(name, models[name]["times_ms"], models[name]["failures"], took_s)
+        for name in sorted(models)
+    ]
     times = [ms for model in models.values() for ms in model["times_ms"]]
-    reasons: Counter[str] = sum((Counter(model["failures"]) for model in models.values()), Counter())
+    reasons: Counter[str] = sum(
+        (Counter(model["failures"]) for model in models.values()), Counter()
+    )
     return tuple(rows), _row(TOTAL, times, reasons, took_s), document["ran_s"]
 
 
 def missed(rows: Sequence[Row], objectives: Mapping[str, Objectives]) -> list[str]:
     """One sentence for each objective that these figures do not meet."""
-    silent = {*objectives, *(row.model for row in rows)} - {row.model for row in rows if row.requests}
+    silent = {*objectives, *(row.model for row in rows)} - {
+        row.model for row in rows if row.requests
+    }
     sentences = [f"{model}: expected requests, found none" for model in sorted(silent)]
     if not rows and not silent:
         sentences.append("expected requests, found none")

@@ -69,7 +69,9 @@ def run(
     StartFailed if there is no Locust, no server, or no model to ask.
     """
     if importlib.util.find_spec("locust") is None:
-        raise StartFailed("Locust is not installed; install it with: pip install 'headrace[loadtest]'")
+        raise StartFailed(
+            "Locust is not installed; install it with: pip install 'headrace[loadtest]'"
+        )
     if not (served := served_models(url)):
         raise StartFailed(f"{url} serves no model that you may ask")
     report_dir.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,9 @@ def run(
     if ran_s < duration_s - _SLACK_S:
         found.append(f"expected users to run for {duration_s:g} s, found {ran_s:.1f} s")
     notes = [line for line in lines if line.startswith(_NOTES)]
-    notes += [f"left out {model}: it has objectives, but is not served at {url}" for model in unserved]
+    notes += [
+        f"left out {model}: it has objectives, but is not served at {url}" for model in unserved
+    ]
     report, summary = report_dir / f"{_NAME}.html", report_dir / f"{_NAME}.json"
     outcome = Outcome(rows, total, tuple(found), tuple(notes), report, summary)
     summary.write_bytes(_summary(outcome, url, users, duration_s))
@@ -101,7 +105,9 @@ def run(
 def show(outcome: Outcome, console: Console) -> None:
     """Print the figures, what was left out, what was missed, and where the report is."""
     percentiles = (f"p{percent} ms" for percent in (50, 95, 99))
-    table = Table(Column("model", no_wrap=True), *percentiles, "answers/s", "requests", "failures", box=None)
+    table = Table(
+        Column("model", no_wrap=True), *percentiles, "answers/s", "requests", "failures", box=None
+    )
     for row in (*outcome.rows, outcome.total):
         times = (f"{value:.1f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms))
         table.add_row(row.model, *times, f"{row.rate:.1f}", str(row.requests), str(row.failures))
@@ -112,11 +118,38 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _command(url: str, users: int, duration_s: float, models: Path, record: Path) -> list[str]:
-    load = ["--headless", "--host", url.rstrip("/"), "--users", str(users), "--spawn-rate", str(users)]
+    load = [
+        "--headless",
+        "--host",
+        url.rstrip("/"),
+        "--users",
+        str(users),
+        "--spawn-rate",
+        str(users),
+    ]
     length = ["--seconds", str(duration_s), "--stop-timeout", str(_STOP_TIMEOUT_S)]
     html = str(record.with_name(f"{_NAME}.html"))
-    reports = ["--record", str(record), "--html", html, "--only-summary", "--exit-code-on-error", "0"]
-    return [sys.executable, "-m", "locust", "-f", str(_LOCUSTFILE), "--models", str(models), *load, *length, *reports]
+    reports = [
+        "--record",
+        str(record),
+        "--html",
+        html,
+        "--only-summary",
+        "--exit-code-on-error",
+        "0",
+    ]
+    return [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        str(_LOCUSTFILE),
+        "--models",
+        str(models),
+        *load,
+        *length,
+        *reports,
+    ]
 
 
 def _watched(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
@@ -125,11 +158,15 @@ def _watched(command: Sequence[str], output: int, duration_s: float, console: Co
     began_s = time.monotonic()
     with (
         Progress(*columns, console=console, transient=True) as bar,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL) as locust,
+        subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        ) as locust,
     ):
         task = bar.add_task("load test", total=duration_s)
         try:
-            while (took_s := time.monotonic() - began_s) < duration_s + _STOP_TIMEOUT_S + _APART_TIMEOUT_S:
+            while (
+                took_s := time.monotonic() - began_s
+            ) < duration_s + _STOP_TIMEOUT_S + _APART_TIMEOUT_S:
                 bar.update(task, completed=min(took_s, duration_s))
                 try:
                     return locust.wait(_TICK_S)

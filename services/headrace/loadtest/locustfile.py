@@ -54,11 +54,15 @@ class Caller(FastHttpUser):
             ) as response:
                 # Of others (none is 0) Locust says itself what failed; for it all of these are well.
                 status = response.status_code
-                if 0 < status < 400 and not (status == 200 and shot.accepts(response.content or b"")):
+                if 0 < status < 400 and not (
+                    status == 200 and shot.accepts(response.content or b"")
+                ):
                     response.failure("wrong answer")
         except gevent.GreenletExit:
             if has_time:
-                self.record.add(shot.model, (perf_counter() - began_s) * 1e3, "no answer before the end")
+                self.record.add(
+                    shot.model, (perf_counter() - began_s) * 1e3, "no answer before the end"
+                )
             raise
 
 
@@ -91,7 +95,11 @@ def tasks_for(url: str, repository: Path, say: Say) -> dict[str, Task]:
 
 def _shots_for(url: str, model: str, repository: Path, say: Say) -> Sequence[Shot]:
     try:
-        return zoo.shots_for(model, repository) if model in zoo.MODELS else own.golden_shots(url, model, repository)
+        return (
+            zoo.shots_for(model, repository)
+            if model in zoo.MODELS
+            else own.golden_shots(url, model, repository)
+        )
     except ModelError as error:
         shots = own.made_up_shots(url, model)
         say(f"made up inputs for {model}, right is what it answers to each alone: {error}")
@@ -100,7 +108,9 @@ def _shots_for(url: str, model: str, repository: Path, say: Say) -> Sequence[Sho
 
 def _add_arguments(parser: LocustArgumentParser) -> None:
     default = str(Settings().models)
-    parser.add_argument("--models", default=default, help="The model repository that inputs are taken from")
+    parser.add_argument(
+        "--models", default=default, help="The model repository that inputs are taken from"
+    )
     parser.add_argument(
         "--seconds",
         type=float,

@@ -8,10 +8,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from headrace.inference.tensor import Array
 from headrace.loadtest.server import ask
 from headrace.loadtest.shots import Shot, read_binary, tensors_shot
 from headrace.loadtest.zoo import sound_version
-from headrace.tensor import Array
 from headrace_models.errors import ModelError
 from headrace_models.golden import read_golden
 from headrace_models.spec import DTYPES
@@ -19,7 +19,12 @@ from headrace_models.spec import DTYPES
 __all__ = ["golden_shots", "made_up_shots"]
 
 _MADE_UP, _SEED = 4, 1
-_TEXTS = ("The train to the coast leaves at nine.", "wikipedia.org", "Order today!", "Water turns the wheel.")
+_TEXTS = (
+    "The train to the coast leaves at nine.",
+    "wikipedia.org",
+    "Order today!",
+    "Water turns the wheel.",
+)
 # For an axis of any length beside the first, and integers that are small enough to be in most vocabularies.
 _LENGTH, _INTEGERS = 16, 10
 _MOST_ELEMENTS = 1 << 22
@@ -33,9 +38,14 @@ def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
     Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository` does not have the
     version that is served.
     """
-    version, served = sound_version(repository, model), _described(url, model, "").get("versions", [])
+    version, served = (
+        sound_version(repository, model),
+        _described(url, model, "").get("versions", []),
+    )
     if version.spec.version not in served[-1:]:
-        raise ModelError(f"{repository} has version {version.spec.version} of {model}, the server {', '.join(served)}")
+        raise ModelError(
+            f"{repository} has version {version.spec.version} of {model}, the server {', '.join(served)}"
+        )
     try:
         inputs, expected = read_golden(version)
     except (OSError, ValueError, LookupError, BadZipFile) as error:
@@ -64,22 +74,32 @@ def _held_to_its_own(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
     shot = tensors_shot(model, inputs, None, _TOLERANCE)
     reply = ask(url, shot.path, shot.headers, shot.body)
     if reply.status != 200:
-        raise ModelError(f"inputs made from its metadata got {reply.reason}; golden rows need its repository")
+        raise ModelError(
+            f"inputs made from its metadata got {reply.reason}; golden rows need its repository"
+        )
     # An answer that cannot be read now is asked for again under load, and counts as wrong there.
-    return tensors_shot(model, inputs, read_binary(reply.body)[1], _TOLERANCE) if shot.accepts(reply.body) else shot
+    return (
+        tensors_shot(model, inputs, read_binary(reply.body)[1], _TOLERANCE)
+        if shot.accepts(reply.body)
+        else shot
+    )
 
 
 def _made_up(listed: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Array]]:
     random = np.random.default_rng(_SEED)
     for n in range(_MADE_UP):
-        yield {i["name"]: _values(random, i["datatype"], _shape(i["shape"]), _TEXTS[n]) for i in listed}
+        yield {
+            i["name"]: _values(random, i["datatype"], _shape(i["shape"]), _TEXTS[n]) for i in listed
+        }
 
 
 def _shape(axes: Sequence[int]) -> tuple[int, ...]:
     """One row, and other open axes of one length."""
     shape = tuple(size if size >= 0 else _LENGTH if axis else 1 for axis, size in enumerate(axes))
     if math.prod(shape) > _MOST_ELEMENTS:
-        raise ModelError(f"inputs of the shape {list(shape)} are too large to make up; golden rows need its repository")
+        raise ModelError(
+            f"inputs of the shape {list(shape)} are too large to make up; golden rows need its repository"
+        )
     return shape
 
 
@@ -89,7 +109,11 @@ def _values(random: np.random.Generator, datatype: str, shape: tuple[int, ...], 
     dtype = DTYPES[datatype]
     if dtype.kind in "iu":
         return random.integers(0, _INTEGERS, shape).astype(dtype)
-    return random.random(shape) < 0.5 if dtype.kind == "b" else random.standard_normal(shape).astype(dtype)
+    return (
+        random.random(shape) < 0.5
+        if dtype.kind == "b"
+        else random.standard_normal(shape).astype(dtype)
+    )
 
 
 def _row(arrays: Mapping[str, Array], n: int) -> dict[str, Array]:

@@ -39,8 +39,13 @@ class Record:
         return self.ran_s > 0
 
     def write(self, path: Path) -> None:
-        models = {name: {"times_ms": times, "failures": self.failures[name]} for name, times in self.times_ms.items()}
-        path.write_bytes(orjson.dumps({"ran_s": self.ran_s, "took_s": self.took_s, "models": models}))
+        models = {
+            name: {"times_ms": times, "failures": self.failures[name]}
+            for name, times in self.times_ms.items()
+        }
+        path.write_bytes(
+            orjson.dumps({"ran_s": self.ran_s, "took_s": self.took_s, "models": models})
+        )
 
     def _now_s(self) -> float:
         return perf_counter() - self.began_s

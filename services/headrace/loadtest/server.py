@@ -40,14 +40,18 @@ class Reply:
         return f"{self.status}, {sentence}" if isinstance(sentence, str) else str(self.status)
 
 
-def ask(url: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> Reply:
+def ask(
+    url: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
+) -> Reply:
     """GET, or POST a body, with this user's own key. Raises OSError if no HTTP server answers."""
     place = urlsplit(url)
     kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
     connection = kind(place.netloc, timeout=_TIMEOUT_S if body is None else _INFER_TIMEOUT_S)
     try:
         method = "GET" if body is None else "POST"
-        connection.request(method, place.path.rstrip("/") + path, body, {**(headers or {}), **own_authorization()})
+        connection.request(
+            method, place.path.rstrip("/") + path, body, {**(headers or {}), **own_authorization()}
+        )
         answer = connection.getresponse()
         return Reply(answer.status, answer.read())
     except http.client.HTTPException as error:
@@ -70,14 +74,22 @@ def served_models(url: str) -> list[str]:
         ) from None
     except OSError as error:
         if "WRONG_VERSION_NUMBER" in str(error):
-            raise StartFailed(f"{url}: expected TLS, found none; try http://{place.netloc}") from None
+            raise StartFailed(
+                f"{url}: expected TLS, found none; try http://{place.netloc}"
+            ) from None
         raise StartFailed(f"no server answers at {url}; start one with: headrace serve") from None
     if reply.status == 401:
-        wanted = "its key is not accepted; set another one in" if own_authorization() else "a key is needed; set it in"
+        wanted = (
+            "its key is not accepted; set another one in"
+            if own_authorization()
+            else "a key is needed; set it in"
+        )
         raise StartFailed(f"{url}: {wanted} HEADRACE_KEY")
     models = reply.document.get("models")
     if reply.status != 200 or not isinstance(models, list):
-        raise StartFailed(f"{url}/v1/models: expected headrace's list of models, found {reply.reason}")
+        raise StartFailed(
+            f"{url}/v1/models: expected headrace's list of models, found {reply.reason}"
+        )
     return [str(model) for model in models]
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import orjson
 
 from headrace.errors import BadRequest
-from headrace.tensor import Array, Tensor, from_array, to_array
+from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace_models.golden import difference
 
 __all__ = ["Shot", "infer_shot", "read_binary", "tensors_shot"]
@@ -80,7 +80,9 @@ def read_binary(answer: bytes) -> tuple[str, dict[str, Array]]:
     found: dict[str, Array] = {}
     for output in header["outputs"]:
         end = place + output["parameters"]["binary_data_size"]
-        tensor = Tensor(output["name"], output["datatype"], tuple(output["shape"]), answer[place:end])
+        tensor = Tensor(
+            output["name"], output["datatype"], tuple(output["shape"]), answer[place:end]
+        )
         found[tensor.name] = to_array(tensor)
         place = end
     if place != len(answer):
@@ -96,11 +98,19 @@ def _agree(found: Mapping[str, Array], expected: Mapping[str, Array], tolerance:
 
 
 def _infer(
-    model: str, inputs: Mapping[str, Array], wishes: Mapping[str, object], is_right: Callable[[bytes], bool]
+    model: str,
+    inputs: Mapping[str, Array],
+    wishes: Mapping[str, object],
+    is_right: Callable[[bytes], bool],
 ) -> Shot:
     tensors = [from_array(name, array) for name, array in inputs.items()]
     listed = [
-        {"name": t.name, "datatype": t.datatype, "shape": t.shape, "parameters": {"binary_data_size": len(t.data)}}
+        {
+            "name": t.name,
+            "datatype": t.datatype,
+            "shape": t.shape,
+            "parameters": {"binary_data_size": len(t.data)},
+        }
         for t in tensors
     ]
     header = orjson.dumps({"inputs": listed, **wishes})

@@ -80,7 +80,10 @@ _PARAPHRASES = (
     ("The river rose after three days of rain.", "Three days of rainfall made the river swell."),
     ("She bakes bread every Sunday morning.", "Every Sunday she makes fresh bread."),
     ("The parcel was damaged when it arrived.", "My package came broken."),
-    ("Turn left at the church and walk to the bridge.", "Go left by the church, then on to the bridge."),
+    (
+        "Turn left at the church and walk to the bridge.",
+        "Go left by the church, then on to the bridge.",
+    ),
     ("The museum is closed on Mondays.", "On Mondays you cannot visit the museum."),
     ("Water turns the wheel of the mill.", "The mill wheel is driven by water."),
 )
@@ -108,22 +111,37 @@ def _vad(repository: Path) -> list[Shot]:
     inputs, outputs = read_golden(sound_version(repository, "silero-vad"))
     rows = range(len(inputs["input"]))
     return [
-        infer_shot("silero-vad", {name: a[n : n + 1] for name, a in inputs.items()}, "output", outputs["output"][n])
+        infer_shot(
+            "silero-vad",
+            {name: a[n : n + 1] for name, a in inputs.items()},
+            "output",
+            outputs["output"][n],
+        )
         for n in rows
     ]
 
 
 def _domains(_: Path) -> list[Shot]:
-    return [_text_shot("dga-lstm", text, label) for label, texts in _DOMAINS.items() for text in texts]
+    return [
+        _text_shot("dga-lstm", text, label) for label, texts in _DOMAINS.items() for text in texts
+    ]
 
 
 def _mails(_: Path) -> list[Shot]:
-    return [_text_shot("mail-spam", text, label) for label, texts in _MAILS.items() for text in texts]
+    return [
+        _text_shot("mail-spam", text, label) for label, texts in _MAILS.items() for text in texts
+    ]
 
 
 def _text_shot(model: str, text: str, label: str) -> Shot:
     body = orjson.dumps({"input": text})
-    return Shot(model, f"/v1/models/{model}:classify", _JSON, body, lambda answer: _best_label(answer) == label)
+    return Shot(
+        model,
+        f"/v1/models/{model}:classify",
+        _JSON,
+        body,
+        lambda answer: _best_label(answer) == label,
+    )
 
 
 def _embeddings(_: Path) -> list[Shot]:
@@ -141,7 +159,10 @@ def _embeddings(_: Path) -> list[Shot]:
 
 def _are_close(answer: bytes) -> bool:
     """Two unit vectors that point the same way."""
-    first, second = (np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in orjson.loads(answer)["data"])
+    first, second = (
+        np.frombuffer(base64.b64decode(item["embedding"]), "<f4")
+        for item in orjson.loads(answer)["data"]
+    )
     return bool(np.isclose(first @ first, 1, atol=1e-3) and first @ second > _CLOSE)
 
 
@@ -163,7 +184,13 @@ def _photo_shot(photo: Image.Image, labels: set[str]) -> Shot:
     photo.convert("RGB").save(file, "JPEG", quality=_JPEG_QUALITY)
     headers = {"Content-Type": "image/jpeg"}
     path = "/v1/models/efficientnet-lite0:classify"
-    return Shot("efficientnet-lite0", path, headers, file.getvalue(), lambda answer: _best_label(answer) in labels)
+    return Shot(
+        "efficientnet-lite0",
+        path,
+        headers,
+        file.getvalue(),
+        lambda answer: _best_label(answer) in labels,
+    )
 
 
 def _whole_photos() -> list[Image.Image]:

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from headrace_models.errors import BadSpec
 from headrace_models.reasons import without_paths
-from headrace_models.repository import SPEC_FILE, ModelVersion, read_version, sha256_of, verify, version_order
+from headrace_models.repository import (
+    SPEC_FILE,
+    ModelVersion,
+    read_version,
+    sha256_of,
+    verify,
+    version_order,
+)
 
 __all__ = ["Found", "digest_of", "model_names", "versions_of"]
 
@@ -35,8 +42,13 @@ def model_names(repository: Path) -> list[str]:
 
 def versions_of(repository: Path, name: str) -> list[Found]:
     """All versions of a model of the listing, newest first, digests checked."""
-    folders = (folder for model in _folders(repository) if model.name == name for folder in _folders(model))
-    return [_found(folder) for folder in sorted(folders, key=lambda f: version_order(f.name), reverse=True)]
+    folders = (
+        folder for model in _folders(repository) if model.name == name for folder in _folders(model)
+    )
+    return [
+        _found(folder)
+        for folder in sorted(folders, key=lambda f: version_order(f.name), reverse=True)
+    ]
 
 
 def digest_of(version: ModelVersion) -> str:
@@ -47,7 +59,11 @@ def digest_of(version: ModelVersion) -> str:
 def _folders(parent: Path) -> list[Path]:
     """The folders in it that a model or a version may be called, in order; no links. None if it cannot be read."""
     try:
-        return sorted(p for p in parent.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink())
+        return sorted(
+            p
+            for p in parent.iterdir()
+            if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
+        )
     except OSError as error:
         log.warning("a folder of the repository cannot be read: %s", error)
         return []

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Literal, Protocol
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
-from headrace.fleet.orders import IndexEntry, Order, Outcome
+from headrace.fleet.instructions import IndexEntry, Order, Outcome
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
 from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
@@ -89,11 +89,15 @@ class Operator:
         self._repository = repository
         self._applications = applications
         self._members = members
-        self._loaded = {v.spec.name: _Loaded(v, digest_of(v)) for v in versions if v.spec.name not in failed}
+        self._loaded = {
+            v.spec.name: _Loaded(v, digest_of(v)) for v in versions if v.spec.name not in failed
+        }
         self._under_way: Mapping[Key, UnderWay] = {}
         self._clock = clock
         self._mended_s: dict[Key, float] = {}
-        self._failed = {_key(v): without_paths(failed[v.spec.name]) for v in versions if v.spec.name in failed}
+        self._failed = {
+            _key(v): without_paths(failed[v.spec.name]) for v in versions if v.spec.name in failed
+        }
 
     @property
     def models(self) -> list[str]:
@@ -117,13 +121,27 @@ class Operator:
 
     def index(self) -> tuple[IndexEntry, ...]:
         """Every version of the repository and every one that serves, by name and oldest first."""
-        serving, troubles, under_way = self._members.serving(), self._members.troubles(), self._under_way
+        serving, troubles, under_way = (
+            self._members.serving(),
+            self._members.troubles(),
+            self._under_way,
+        )
         shelf = {
-            (f.name, f.version): f for n in model_names(self._repository) for f in versions_of(self._repository, n)
+            (f.name, f.version): f
+            for n in model_names(self._repository)
+            for f in versions_of(self._repository, n)
         }
-        keys = sorted({*shelf, *serving, *under_way}, key=lambda key: (key[0], version_order(key[1])))
+        keys = sorted(
+            {*shelf, *serving, *under_way}, key=lambda key: (key[0], version_order(key[1]))
+        )
         return tuple(
-            self._entry(key, shelf.get(key), under_way.get(key), is_serving=key in serving, trouble=troubles.get(key))
+            self._entry(
+                key,
+                shelf.get(key),
+                under_way.get(key),
+                is_serving=key in serving,
+                trouble=troubles.get(key),
+            )
             for key in keys
         )
 
@@ -138,7 +156,9 @@ class Operator:
         loaded = self._loaded.get(name)
         version = next((f.sound for f in found if f.sound), None)
         if version is None:
-            raise BadRequest(found[0].reason if found else "the model has no version in the repository")
+            raise BadRequest(
+                found[0].reason if found else "the model has no version in the repository"
+            )
         if loaded and found[0].reason and _order(version) <= _order(loaded.version):
             raise BadRequest(found[0].reason)
         if loaded and loaded.version.spec.version == version.spec.version:
@@ -161,7 +181,9 @@ class Operator:
         """Deploy again what is loaded and was given up, each version now and then. Not beside `load` or `unload`."""
         now_s = self._clock()
         versions = [loaded.version for loaded in self._loaded.values()]
-        due = [v for v in versions if now_s - self._mended_s.get(_key(v), float("-inf")) >= _AGAIN_S]
+        due = [
+            v for v in versions if now_s - self._mended_s.get(_key(v), float("-inf")) >= _AGAIN_S
+        ]
         for version in self._applications.given_up(due) if due else []:
             log.warning("%s %s was given up: it is deployed again", *_key(version))
             self._mended_s[_key(version)] = now_s
@@ -178,7 +200,9 @@ class Operator:
         if digest_of(version) != loaded.digest:
             raise Conflict(f"version {number} is loaded with other contents: add a new version")
         if not self._members.is_served(version.spec.name, number, True, _MEMBER_S):
-            raise NotReady(f"version {number} is loaded, but no replica of it answers now", retry_after_s=5)
+            raise NotReady(
+                f"version {number} is loaded, but no replica of it answers now", retry_after_s=5
+            )
 
     def _start(self, version: ModelVersion) -> None:
         """Run a version and wait until gateways use it. Raises StartFailed, and then nothing of it is left."""
@@ -218,7 +242,13 @@ class Operator:
             self._under_way = {}
 
     def _entry(
-        self, key: Key, found: Found | None, under_way: UnderWay | None, *, is_serving: bool, trouble: str | None
+        self,
+        key: Key,
+        found: Found | None,
+        under_way: UnderWay | None,
+        *,
+        is_serving: bool,
+        trouble: str | None,
     ) -> IndexEntry:
         name, version = key
         reason = found.reason if found else "not in the repository any more"
@@ -231,7 +261,9 @@ class Operator:
         loaded = self._loaded.get(name)
         if loaded and loaded.version.spec.version == version:
             return IndexEntry(name, version, "UNAVAILABLE", "no replica of it answers now")
-        return IndexEntry(name, version, "UNAVAILABLE", reason or self._failed.get(key, "not loaded"))
+        return IndexEntry(
+            name, version, "UNAVAILABLE", reason or self._failed.get(key, "not loaded")
+        )
 
 
 def _key(version: ModelVersion) -> Key:

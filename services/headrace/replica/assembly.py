@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.spec import InputSpec, ModelSpec
 
 __all__ = ["Part", "group_of", "join", "length_of", "rows_of", "split_rows", "take_rows"]
@@ -34,7 +34,9 @@ def length_of(part: Part, spec: ModelSpec) -> int:
         return 1
     if not spec.is_batched:
         return max([1, *(_free_cells(part[i.name].shape, i.whole_shape) for i in spec.inputs)])
-    lengths = (prod(_free_axes(part, i, spec.batching.buckets)) for i in spec.inputs if -1 in i.shape)
+    lengths = (
+        prod(_free_axes(part, i, spec.batching.buckets)) for i in spec.inputs if -1 in i.shape
+    )
     return max([1, *lengths])  # a row without anything in it costs something, too
 
 
@@ -60,20 +62,28 @@ def _edge(length: int, buckets: Sequence[int]) -> int:
 
 def join(parts: Sequence[Part], spec: ModelSpec) -> dict[str, Array]:
     """The batch `[n, *shape]` of each input; shorter rows are padded up to the longest. Always a copy."""
-    return {i.name: _stack([part[i.name] for part in parts], i, spec.batching.buckets) for i in spec.inputs}
+    return {
+        i.name: _stack([part[i.name] for part in parts], i, spec.batching.buckets)
+        for i in spec.inputs
+    }
 
 
 def _stack(arrays: list[Array], tensor: InputSpec, buckets: Sequence[int]) -> Array:
     if not _is_padded(tensor):
         return np.concatenate(arrays)
     widest = map(max, zip(*(a.shape[1:] for a in arrays), strict=True))
-    longest = [_edge(w, buckets) if declared == -1 else w for w, declared in zip(widest, tensor.shape, strict=True)]
+    longest = [
+        _edge(w, buckets) if declared == -1 else w
+        for w, declared in zip(widest, tensor.shape, strict=True)
+    ]
     if all(list(a.shape[1:]) == longest for a in arrays):
         return np.concatenate(arrays)
     batch = np.full((sum(len(a) for a in arrays), *longest), tensor.pad, arrays[0].dtype)
     start = 0
     for array in arrays:
-        batch[(slice(start, start + len(array)), *(slice(length) for length in array.shape[1:]))] = array
+        batch[
+            (slice(start, start + len(array)), *(slice(length) for length in array.shape[1:]))
+        ] = array
         start += len(array)
     return batch
 
@@ -83,7 +93,9 @@ def split_rows(part: Part, max_rows: int) -> list[Part]:
     rows = rows_of(part)
     if rows <= max_rows:
         return [part]
-    return [{name: a[i : i + max_rows] for name, a in part.items()} for i in range(0, rows, max_rows)]
+    return [
+        {name: a[i : i + max_rows] for name, a in part.items()} for i in range(0, rows, max_rows)
+    ]
 
 
 def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec) -> list[Part]:
@@ -97,7 +109,9 @@ def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec
     ragged = [o.name for o in spec.outputs if -1 in o.shape and o.name in outputs]
     if not ragged or not any(_is_padded(i) for i in spec.inputs):
         return taken
-    return [_cut_back(rows, part, batch, spec, ragged) for rows, part in zip(taken, parts, strict=True)]
+    return [
+        _cut_back(rows, part, batch, spec, ragged) for rows, part in zip(taken, parts, strict=True)
+    ]
 
 
 def _cut_back(rows: Part, part: Part, batch: Part, spec: ModelSpec, ragged: Sequence[str]) -> Part:
@@ -106,7 +120,9 @@ def _cut_back(rows: Part, part: Part, batch: Part, spec: ModelSpec, ragged: Sequ
         for padded, own, declared in zip(
             batch[tensor.name].shape[1:], part[tensor.name].shape[1:], tensor.shape, strict=True
         ):
-            if declared == -1:  # the longer one, where two padded axes are alike: padding harms less than a loss
+            if (
+                declared == -1
+            ):  # the longer one, where two padded axes are alike: padding harms less than a loss
                 own_lengths[padded] = max(own, own_lengths.get(padded, 0))
     shapes = {o.name: o.shape for o in spec.outputs}
     cut = {}

@@ -14,12 +14,12 @@ from typing import NamedTuple
 from headrace.backends import Backend
 from headrace.batching import CostModel, size_of
 from headrace.errors import Blame, DeadlineExceeded, HeadraceError, Overloaded, RunStopped
+from headrace.inference.request import Request
 from headrace.replica.assembly import Part
 from headrace.replica.running import Ran, Runner
 from headrace.replica.tries import Tries
 from headrace.replica.watch import Run, Watch
 from headrace.telemetry.events import ReplicaEvents
-from headrace.tensor import Request
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Batches", "Piece"]
@@ -65,7 +65,9 @@ class Took:
         size = size_of(cells)
         if cells <= self._cells and longest <= self._longest and size in self._seconds:
             return max(expected_s, self._seconds[size])
-        as_large_s = next((self._seconds[known] for known in sorted(self._seconds) if known >= size), 0.0)
+        as_large_s = next(
+            (self._seconds[known] for known in sorted(self._seconds) if known >= size), 0.0
+        )
         larger = min(_MOST_TIMES, max(1.0, cells / self._cells, longest / self._longest))
         if larger > 1.0 and self._seconds:
             as_large_s = larger * self._seconds[max(self._seconds)]
@@ -92,7 +94,9 @@ class Batches:
         self._cost = cost
         self._proved_s = monotonic()
         self._is_quick = False  # the last batch was
-        self._is_in_doubt = asyncio.Event()  # a run was stopped: the golden row is to say whether the model is sound
+        self._is_in_doubt = (
+            asyncio.Event()
+        )  # a run was stopped: the golden row is to say whether the model is sound
         self._in_executor: dict[Tries, asyncio.Future[list[Ran | Exception]]] = {}
         self.took = Took()
 
@@ -117,7 +121,9 @@ class Batches:
             await self._announce(started)
         started_s = monotonic()
         expected_s = self._cost.seconds(cells)
-        tries = Tries(self.watch, self.took.at_most(cells, longest, expected_s), deadline_s, started_s)
+        tries = Tries(
+            self.watch, self.took.at_most(cells, longest, expected_s), deadline_s, started_s
+        )
         try:
             if self._is_quick and self._may_hold_the_loop and expected_s < INLINE_BELOW_S:
                 results = self._runner.run(parts, tries)
@@ -151,17 +157,27 @@ class Batches:
         finally:
             del self._in_executor[tries]
 
-    def _stopped(self, tries: Tries, pieces: Sequence[Piece], cells: int, took_s: float) -> HeadraceError:
+    def _stopped(
+        self, tries: Tries, pieces: Sequence[Piece], cells: int, took_s: float
+    ) -> HeadraceError:
         """What becomes of all pieces of a batch whose run was stopped; those who left are told here."""
         self._is_quick = False
-        log.warning("run %d of %d requests was stopped after %.1f s: %s", tries.count, len(pieces), took_s, tries.cause)
+        log.warning(
+            "run %d of %d requests was stopped after %.1f s: %s",
+            tries.count,
+            len(pieces),
+            took_s,
+            tries.cause,
+        )
         if tries.cause == "late":
             # Else a cost that is believed to be too small would never be mended, and each such run would be stopped.
             if tries.count == 1:
                 self._cost.batch_ran(cells, cells, took_s, monotonic())
             return DeadlineExceeded("the run was stopped, as the time of all its callers was over")
         self._is_in_doubt.set()
-        blame: Blame = "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
+        blame: Blame = (
+            "certain" if all(piece.request is pieces[0].request for piece in pieces) else "possible"
+        )
         error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
         for piece in pieces:
             if piece.request.stopped:
@@ -206,4 +222,6 @@ class Batches:
             except (Overloaded, DeadlineExceeded) as error:  # what keeps it waiting proves as much
                 log.warning("the golden row was not run: %s", error.message)
             except Exception as error:
-                self._loop.call_exception_handler({"message": "the golden row failed", "exception": error})
+                self._loop.call_exception_handler(
+                    {"message": "the golden row failed", "exception": error}
+                )

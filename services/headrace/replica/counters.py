@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from headrace.statistics import BatchStats, Duration, InferenceStats, Statistics
+from headrace.inference.statistics import BatchStats, Duration, InferenceStats, Statistics
 
 __all__ = ["Counters", "Execution"]
 
@@ -47,7 +47,9 @@ class Counters:
     last: datetime | None = None
     by_size: dict[int, _Totals] = field(default_factory=dict)
 
-    def request_served(self, rows: int, ns: int, queue_s: float, preprocess_s: float, packing_ns: int) -> None:
+    def request_served(
+        self, rows: int, ns: int, queue_s: float, preprocess_s: float, packing_ns: int
+    ) -> None:
         """`ns` is all its time in this replica. Told beside it: each execution that it ran in."""
         served = self.served
         served.count += 1

@@ -12,11 +12,11 @@ from headrace.fleet.calls import begin_start, read_fleet, tell_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.guardian import Guardian
-from headrace.loop_thread import LoopThread
-from headrace.own_folder import own_folder
+from headrace.process.guardian import Guardian
+from headrace.process.loop_thread import LoopThread
+from headrace.process.own_folder import own_folder
 from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
-from headrace.replica.serving import ReplicaOrder, Serving, serve_replica
+from headrace.replica.program import ReplicaOrder, Serving, serve_replica
 from headrace.telemetry import logs
 from headrace_models.errors import ModelError
 
@@ -29,7 +29,9 @@ DRAIN_TIMEOUT_S = 25.0
 class ModelReplica:
     """One replica process of one model version."""
 
-    def __init__(self, folder: str, backend: str, token: str, readers: Readers, is_alone: bool) -> None:
+    def __init__(
+        self, folder: str, backend: str, token: str, readers: Readers, is_alone: bool
+    ) -> None:
         logs.configure("replica")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
@@ -37,14 +39,21 @@ class ModelReplica:
         socket = str(own_folder() / f"{process_id}.sock")
         order = ReplicaOrder(folder, backend, node, host, socket, token, is_alone, readers)
         self._thread: LoopThread[Serving] = LoopThread(
-            "replica", lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs)
+            "replica",
+            lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs),
         )
         self._process_id = process_id
         self._serving = self._start(process_entry(process_id, "replica", ""), Path(folder))
         replica = ReplicaEntry(
-            process_id, self._serving.version.spec, self._serving.labels, self._serving.address, backend
+            process_id,
+            self._serving.version.spec,
+            self._serving.labels,
+            self._serving.address,
+            backend,
         )
-        self._membership = Membership(process_entry(process_id, "replica", self._serving.metrics), replica)
+        self._membership = Membership(
+            process_entry(process_id, "replica", self._serving.metrics), replica
+        )
         self._membership.join()
         self._guardian = Guardian()
         self._guardian.keep()
@@ -56,7 +65,9 @@ class ModelReplica:
             return self._thread.start(LOAD_TIMEOUT_S)
         except Exception as error:
             is_ours = isinstance(error, HeadraceError | ModelError)
-            tell_ended(process.id, f"it does not start: {error}" if is_ours else "it does not start")
+            tell_ended(
+                process.id, f"it does not start: {error}" if is_ours else "it does not start"
+            )
             raise
 
     @property

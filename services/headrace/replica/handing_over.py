@@ -6,7 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from headrace.channel import Address, HandedSequence, ReplicaClient, SequenceKey, connect, home_of, sequence_name
+from headrace.channel import (
+    Address,
+    HandedSequence,
+    ReplicaClient,
+    SequenceKey,
+    connect,
+    home_of,
+    sequence_name,
+)
 from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, Overloaded
 from headrace.replica.sequences import Sequences
 from headrace_models.repository import version_order
@@ -75,11 +83,16 @@ _Tier = dict[str, ReplicaClient]
 async def _reached(heirs: Sequence[Heir], estate: Estate) -> AsyncIterator[list[_Tier]]:
     """Channels to the heirs: those of the same version first, then the others' from the newest to the oldest."""
     clients = await asyncio.gather(*(_reach(heir, estate) for heir in heirs))
-    reached = {heir: client for heir, client in zip(heirs, clients, strict=True) if client is not None}
+    reached = {
+        heir: client for heir, client in zip(heirs, clients, strict=True) if client is not None
+    }
     versions = sorted({heir.version for heir in reached}, key=version_order, reverse=True)
     versions.sort(key=lambda version: version != estate.version)
     try:
-        yield [{heir.id: client for heir, client in reached.items() if heir.version == v} for v in versions]
+        yield [
+            {heir.id: client for heir, client in reached.items() if heir.version == v}
+            for v in versions
+        ]
     finally:
         for client in reached.values():
             client.close()
@@ -105,11 +118,15 @@ class _Offers:
             willing = dict(tier)
             while left and willing:
                 shares = self._shares(left.values(), willing)
-                settled = await asyncio.gather(*(self._offer(i, willing.pop(i), shares[i], taken) for i in shares))
+                settled = await asyncio.gather(
+                    *(self._offer(i, willing.pop(i), shares[i], taken) for i in shares)
+                )
                 for key in (key for part in settled for key in part):
                     left.pop(key, None)
 
-    def _shares(self, handed: Collection[HandedSequence], heirs: Collection[str]) -> Mapping[str, list[HandedSequence]]:
+    def _shares(
+        self, handed: Collection[HandedSequence], heirs: Collection[str]
+    ) -> Mapping[str, list[HandedSequence]]:
         """Who is asked to take what: every gateway would look for it there."""
         shares: dict[str, list[HandedSequence]] = {}
         for each in handed:
@@ -118,7 +135,11 @@ class _Offers:
         return shares
 
     async def _offer(
-        self, heir: str, client: ReplicaClient, share: Sequence[HandedSequence], taken: set[SequenceKey]
+        self,
+        heir: str,
+        client: ReplicaClient,
+        share: Sequence[HandedSequence],
+        taken: set[SequenceKey],
     ) -> Collection[SequenceKey]:
         """Offer an heir its share; the sequences that nobody else may be offered."""
         try:

@@ -15,6 +15,9 @@ from headrace.backends import Backend
 from headrace.batching import Batcher, CostModel, Limits, Settled
 from headrace.channel import HandedSequence, Health, SequenceKey
 from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
+from headrace.inference.request import Answer, Request, SequenceStep, Times
+from headrace.inference.statistics import Statistics
+from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.counters import Counters
@@ -24,9 +27,7 @@ from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran
 from headrace.replica.sequences import Sequences, State, next_state, zeros
 from headrace.replica.streams import advance, is_chunk, not_a_stream
-from headrace.statistics import Statistics
 from headrace.telemetry.events import ReplicaEvents
-from headrace.tensor import Answer, Array, Request, SequenceStep, Tensor, Times, from_array, to_array
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import OutputSpec, TextSpec
@@ -54,7 +55,9 @@ class _Rows(NamedTuple):
 class Host:
     """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
 
-    def __init__(self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load) -> None:
+    def __init__(
+        self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load
+    ) -> None:
         self._load = load
         self.version = version
         self.spec = version.spec
@@ -82,12 +85,16 @@ class Host:
         self._loop = asyncio.get_running_loop()
         self._stack.callback(self._executor.shutdown, wait=False)
         self._stack.enter_context(self._pool)
-        self._preprocess = preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
+        self._preprocess = (
+            preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
+        )
         self._backend: Backend = await self._loop.run_in_executor(
             self._executor, self._load, self.version, self._backend_name
         )
         self._widen_executor(self._backend.lanes)
-        proved = await self._loop.run_in_executor(self._executor, warm_up, self._backend, self.version)
+        proved = await self._loop.run_in_executor(
+            self._executor, warm_up, self._backend, self.version
+        )
         self.version, self._golden, seen = proved
         self.spec = self.version.spec
         self._read_spec()
@@ -122,7 +129,10 @@ class Host:
             self._stack.callback(self._executor.shutdown, wait=False)
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
 
@@ -136,7 +146,9 @@ class Host:
     def sequences(self) -> Sequences:
         return self._sequences
 
-    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+    def adopt(
+        self, kept: Collection[str], handed: Sequence[HandedSequence]
+    ) -> Sequence[SequenceKey]:
         """Take sequences over from a replica whose model keeps the states `kept`; those that are here now."""
         return self._sequences.adopt(kept, handed, zeros(self.spec))
 
@@ -188,7 +200,9 @@ class Host:
         answer = Answer(self._outputs(request, settled), times, tokens, truncated)
         ended_ns = monotonic_ns()
         rows = request.inputs[0].rows if self._is_batched else len(settled)
-        self._counters.request_served(rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns)
+        self._counters.request_served(
+            rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
+        )
         # Pieces of one request may have shared an execution, whose time the request spent once.
         first = settled[0].result.execution
         for execution in (first,) if len(settled) == 1 else {s.result.execution for s in settled}:
@@ -205,7 +219,9 @@ class Host:
     async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
         """Run the frames that a chunk of a stream completes, each behind the one before it."""
         async with self._sequences.turn(step, request.deadline_s) as turn:
-            came = await advance(self.spec, step, request.inputs, turn.state, lambda frame: self._ask(frame, request))
+            came = await advance(
+                self.spec, step, request.inputs, turn.state, lambda frame: self._ask(frame, request)
+            )
             turn.state = came.state
         self._events.request_served(came.times)
         rows, spent_ns = len(came.executions), monotonic_ns() - started_ns
@@ -217,8 +233,16 @@ class Host:
     async def _run(self, request: Request, state: State) -> _Served:
         rows = await self._rows_of(request, state)
         most = self.spec.batching.max_rows
-        pieces = [p for part in rows.parts for p in split_rows(part, most)] if self._is_batched else rows.parts
-        settled = [await self._ask(pieces[0], request)] if len(pieces) == 1 else await self._ask_all(pieces, request)
+        pieces = (
+            [p for part in rows.parts for p in split_rows(part, most)]
+            if self._is_batched
+            else rows.parts
+        )
+        settled = (
+            [await self._ask(pieces[0], request)]
+            if len(pieces) == 1
+            else await self._ask_all(pieces, request)
+        )
         return _Served(rows, settled)
 
     def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
@@ -245,7 +269,9 @@ class Host:
         most = self.spec.batching.max_waiting_rows
         rows = sum(map(rows_of, pieces)) if self._is_batched else len(pieces)
         if rows > most:
-            raise BadRequest(f"inputs: expected at most {most} rows, which is all that may wait, found {rows}")
+            raise BadRequest(
+                f"inputs: expected at most {most} rows, which is all that may wait, found {rows}"
+            )
         asked: list[asyncio.Future[Settled[Ran]]] = []
         try:
             asked.extend(self._ask(piece, request) for piece in pieces)
@@ -261,14 +287,21 @@ class Host:
 
     def _outputs(self, request: Request, settled: Sequence[Settled[Ran]]) -> list[Tensor]:
         names = request.outputs or self._tensors
-        return [from_array(n, _joined([s.result.outputs[n] for s in settled], self._tensors[n])) for n in names]
+        return [
+            from_array(n, _joined([s.result.outputs[n] for s in settled], self._tensors[n]))
+            for n in names
+        ]
 
     async def _rows_of(self, request: Request, state: State) -> _Rows:
         raw = self.spec.raw
         if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
-            return _Rows([self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})])
+            return _Rows(
+                [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})]
+            )
         started_s = monotonic()
-        prepared = await self._pool.do(preprocessing(self._preprocess, request.inputs[0]), request.deadline_s)
+        prepared = await self._pool.do(
+            preprocessing(self._preprocess, request.inputs[0]), request.deadline_s
+        )
         parts = [self._with_state({**tensors, **state}) for tensors, _ in prepared]
         truncated = tuple(place for place, (_, is_cut) in enumerate(prepared) if is_cut)
         return _Rows(parts, monotonic() - started_s, truncated)
@@ -277,7 +310,9 @@ class Host:
         """A recurrent state that nobody gives starts from zeros."""
         if not self.spec.state:
             return part
-        rows = next((len(part[i.name]) for i in self.spec.inputs if i.has_rows and i.name in part), 1)
+        rows = next(
+            (len(part[i.name]) for i in self.spec.inputs if i.has_rows and i.name in part), 1
+        )
         return {**zeros(self.spec, rows), **part}
 
     async def _run_batch(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
@@ -286,7 +321,9 @@ class Host:
         return results
 
     async def _prove(self, request: Request) -> None:
-        await self._ask(split_rows(self._golden, 1)[0] if self._is_batched else self._golden, request)
+        await self._ask(
+            split_rows(self._golden, 1)[0] if self._is_batched else self._golden, request
+        )
 
 
 def _joined(arrays: list[Array], output: OutputSpec) -> Array:
@@ -294,10 +331,16 @@ def _joined(arrays: list[Array], output: OutputSpec) -> Array:
     if len(arrays) == 1:
         return arrays[0]
     try:
-        return np.concatenate(arrays) if output.has_rows or output.shape[:1] == (1,) else np.stack(arrays)
+        return (
+            np.concatenate(arrays)
+            if output.has_rows or output.shape[:1] == (1,)
+            else np.stack(arrays)
+        )
     except ValueError:
         shapes = sorted({array.shape for array in arrays})
-        raise BadRequest(f'output "{output.name}" has other shapes for each: {shapes}; ask for one at a time') from None
+        raise BadRequest(
+            f'output "{output.name}" has other shapes for each: {shapes}; ask for one at a time'
+        ) from None
 
 
 def _times(settled: Sequence[Settled[Ran]], preprocess_s: float) -> Times:

@@ -16,7 +16,10 @@ class Idle:
     """Calls `expired` with the sequences that have been here for `max_idle_s`, while `is_watching`."""
 
     def __init__(
-        self, max_idle_s: float, clock: Callable[[], float], expired: Callable[[Collection[SequenceKey]], None]
+        self,
+        max_idle_s: float,
+        clock: Callable[[], float],
+        expired: Callable[[Collection[SequenceKey]], None],
     ) -> None:
         self._max_idle_s = max_idle_s
         self._clock = clock
@@ -41,7 +44,9 @@ class Idle:
     def _sweep_later(self) -> None:
         """One timer serves all: it is set for the sequence that has been idle longest."""
         until_s = next(iter(self._until_s.values()))
-        self._sweep = asyncio.get_running_loop().call_later(max(0.0, until_s - self._clock()), self._expire)
+        self._sweep = asyncio.get_running_loop().call_later(
+            max(0.0, until_s - self._clock()), self._expire
+        )
 
     def _expire(self) -> None:
         now_s = self._clock() + _TIMER_EARLY_S

@@ -86,8 +86,12 @@ class PreprocessPool:
         self._max_waiting_bytes = max_waiting_bytes
         self._events = events
         self._turn_s = turn_s
-        self._jobs: set[_Job[Any, Any]] = set()  # of every type: what they do is the callers' business
-        self._lock = Lock()  # of what threads and the loop change: the counts of each job, and these
+        self._jobs: set[_Job[Any, Any]] = (
+            set()
+        )  # of every type: what they do is the callers' business
+        self._lock = (
+            Lock()
+        )  # of what threads and the loop change: the counts of each job, and these
         self._waiting = 0
         self._nbytes = 0
         self._mean_s = 0.0
@@ -98,7 +102,10 @@ class PreprocessPool:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)
         for job in self._jobs:
@@ -122,7 +129,9 @@ class PreprocessPool:
             async with asyncio.timeout(deadline_s - monotonic()):
                 return await job.settled
         except TimeoutError:
-            raise DeadlineExceeded("the deadline passed while the request was preprocessed") from None
+            raise DeadlineExceeded(
+                "the deadline passed while the request was preprocessed"
+            ) from None
         finally:
             self._leave(job)
             # It has the error, and that this frame: photos would stay until the collector comes.
@@ -195,7 +204,11 @@ class PreprocessPool:
         try:
             job.done[place] = job.work.one(item)
         except BaseException as error:  # a panic of the tokenizer's is no Exception
-            failed = error if isinstance(error, Exception) else InferenceFailed("the model's preprocessing failed")
+            failed = (
+                error
+                if isinstance(error, Exception)
+                else InferenceFailed("the model's preprocessing failed")
+            )
             if isinstance(failed, BadRequest):  # all else is logged with its frames
                 failed.__traceback__ = failed.__context__ = None
             job.failed[place] = failed

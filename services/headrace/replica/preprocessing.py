@@ -4,14 +4,17 @@ import math
 from collections.abc import Mapping
 
 from headrace.errors import BadImage, BadRequest, ImageTooLarge
+from headrace.inference.tensor import Tensor, to_array
 from headrace.replica.pool import Work
-from headrace.tensor import Tensor, to_array
 from headrace_models.errors import BadInput, OversizedImage, UnreadableImage
 from headrace_models.preprocess import Prepared, Preprocessor
 
 __all__ = ["preprocessing"]
 
-_REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {UnreadableImage: BadImage, OversizedImage: ImageTooLarge}
+_REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {
+    UnreadableImage: BadImage,
+    OversizedImage: ImageTooLarge,
+}
 
 
 def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Prepared]:

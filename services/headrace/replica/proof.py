@@ -10,8 +10,8 @@ import numpy as np
 
 from headrace.backends import Backend
 from headrace.errors import OutOfMemory, StartFailed
+from headrace.inference.tensor import Array
 from headrace.replica.assembly import Part, join, length_of, rows_of, split_rows, take_rows
-from headrace.tensor import Array
 from headrace_models.golden import difference, read_golden
 from headrace_models.independence import SIZES, answers_alike, dependence
 from headrace_models.repository import ModelVersion
@@ -53,7 +53,12 @@ def warm_up(backend: Backend, version: ModelVersion) -> Proved:
             return Proved(replace(version, spec=found.spec), inputs, found.seen)
         spec = spec.with_max_rows(max(1, narrow.lacked_rows // 2))
         most = spec.batching.max_rows
-        log.warning("%s %s: too little memory for a full batch: at most %d rows", spec.name, spec.version, most)
+        log.warning(
+            "%s %s: too little memory for a full batch: at most %d rows",
+            spec.name,
+            spec.version,
+            most,
+        )
 
 
 class _Narrow:
@@ -98,7 +103,9 @@ def _one_at_a_time(backend: _Narrow, spec: ModelSpec, reason: str) -> ModelSpec:
 
 
 def _timed(backend: Backend, inputs: Part, spec: ModelSpec) -> list[tuple[int, float]]:
-    is_warm = _is_to_be_compared(spec)  # comparing rows has run these batches, but for a slow model's full one
+    is_warm = _is_to_be_compared(
+        spec
+    )  # comparing rows has run these batches, but for a slow model's full one
     seen = []
     for batch in _batches(inputs, spec):
         if not is_warm:
@@ -115,11 +122,17 @@ def _as_it_batches(backend: _Narrow, inputs: Part, spec: ModelSpec) -> ModelSpec
     if not spec.is_batched:
         return spec
     if _is_to_be_compared(spec):
-        sizes = sorted({min(size, spec.batching.max_rows) for size in (*SIZES, spec.batching.max_rows)})
+        sizes = sorted(
+            {min(size, spec.batching.max_rows) for size in (*SIZES, spec.batching.max_rows)}
+        )
         if reason := dependence(backend.run, inputs, _tolerance(backend, spec), sizes):
             return _one_at_a_time(backend, spec, reason)
-    if any(i.pad is not None for i in spec.inputs) and (reason := _pad_changes(backend, inputs, spec)):
-        log.warning("%s %s: %s; only rows of equal shape share a batch", spec.name, spec.version, reason)
+    if any(i.pad is not None for i in spec.inputs) and (
+        reason := _pad_changes(backend, inputs, spec)
+    ):
+        log.warning(
+            "%s %s: %s; only rows of equal shape share a batch", spec.name, spec.version, reason
+        )
         return spec.unpadded()
     return spec
 
@@ -154,7 +167,9 @@ def _padded_differs(backend: Backend, short: Part, long: Part, spec: ModelSpec) 
     except Exception:  # a runtime's errors share no base but Exception
         return None
     allowed = max(_tolerance(backend, spec), _PAD_TOLERANCE)
-    return next((name for name in alone if not answers_alike(beside[name], alone[name], allowed)), "")
+    return next(
+        (name for name in alone if not answers_alike(beside[name], alone[name], allowed)), ""
+    )
 
 
 def _shapes(part: Part) -> list[tuple[int, ...]]:
@@ -163,7 +178,10 @@ def _shapes(part: Part) -> list[tuple[int, ...]]:
 
 def _resized(row: Part, spec: ModelSpec, factor: float) -> Part:
     """The row with what it holds again and again, or cut, so that padded axes are so many times as long."""
-    return {i.name: _stretched(row[i.name], i, factor) if i.pad is not None else row[i.name] for i in spec.inputs}
+    return {
+        i.name: _stretched(row[i.name], i, factor) if i.pad is not None else row[i.name]
+        for i in spec.inputs
+    }
 
 
 def _stretched(array: Array, tensor: InputSpec, factor: float) -> Array:

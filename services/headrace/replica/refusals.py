@@ -1,7 +1,7 @@
 """Why a step is not taken, in words."""
 
 from headrace.errors import SequenceMoved, SequenceUnknown, ShuttingDown
-from headrace.tensor import SequenceStep
+from headrace.inference.request import SequenceStep
 
 __all__ = ["leaving", "moved", "shown", "unknown"]
 
@@ -9,7 +9,9 @@ _SHOWN_CHARS = 64
 
 
 def unknown(step: SequenceStep) -> SequenceUnknown:
-    return SequenceUnknown(f"sequence {shown(step)}: expected sequence_start, as no such sequence is open")
+    return SequenceUnknown(
+        f"sequence {shown(step)}: expected sequence_start, as no such sequence is open"
+    )
 
 
 def moved(step: SequenceStep) -> SequenceMoved:
@@ -17,7 +19,9 @@ def moved(step: SequenceStep) -> SequenceMoved:
 
 
 def leaving(step: SequenceStep) -> ShuttingDown:
-    return ShuttingDown(f"sequence {shown(step)}: none starts in a replica that goes away", retry_after_s=1)
+    return ShuttingDown(
+        f"sequence {shown(step)}: none starts in a replica that goes away", retry_after_s=1
+    )
 
 
 def shown(step: SequenceStep) -> str:

@@ -53,7 +53,11 @@ class Runner:
         what did not run by then has failed. A request of a model that is served unbatched is a batch as it is.
         Raises RunStopped if a run was told to stop.
         """
-        return self._run(parts, tries) if self._is_batched else [self._run_alone(part, tries) for part in parts]
+        return (
+            self._run(parts, tries)
+            if self._is_batched
+            else [self._run_alone(part, tries) for part in parts]
+        )
 
     def _run(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
         ran = self._try(parts, tries)
@@ -69,7 +73,9 @@ class Runner:
     def _try(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception] | Exception:
         """What becomes of each part, or the error that they failed with together."""
         if tries.are_over:
-            late = InferenceFailed("the model failed on this batch, and had no time for each request alone")
+            late = InferenceFailed(
+                "the model failed on this batch, and had no time for each request alone"
+            )
             return [late] * len(parts)
         try:
             with tries.begin():
@@ -87,7 +93,10 @@ class Runner:
         that there are more, so that fewer are tried together next, and twice as many again while they succeed.
         """
         results = list[Ran | Exception]()
-        suspects, most = len(parts), _FEWER * len(parts)  # it is among so many of those that are left; 0: nobody knows
+        suspects, most = (
+            len(parts),
+            _FEWER * len(parts),
+        )  # it is among so many of those that are left; 0: nobody knows
         while left := parts[len(results) :]:
             few = left[: _share_of(suspects) if suspects else most]
             ran = self._try(few, tries)
@@ -117,17 +126,25 @@ class Runner:
         if rows == 1:
             return [OutOfMemory("the device has no room for one row of this length")]
         self.safe_cells = min(self.safe_cells, max(cells // 2, 1))
-        log.warning("a batch of %d rows (%d cells) found no room: from now on at most half", rows, cells)
+        log.warning(
+            "a batch of %d rows (%d cells) found no room: from now on at most half", rows, cells
+        )
         if len(parts) > 1:
             half = len(parts) // 2
             return self._run(parts[:half], tries) + self._run(parts[half:], tries)
-        return [_together([self._run([piece], tries)[0] for piece in split_rows(parts[0], -(-rows // 2))])]
+        return [
+            _together(
+                [self._run([piece], tries)[0] for piece in split_rows(parts[0], -(-rows // 2))]
+            )
+        ]
 
     def _run_alone(self, part: Part, tries: Tries) -> Ran | Exception:
         started_ns = monotonic_ns()
         try:
             with tries.begin():
-                outputs = self._backend.run({name: part[name].copy() for name in self._spec.input_names})
+                outputs = self._backend.run(
+                    {name: part[name].copy() for name in self._spec.input_names}
+                )
         except (OutOfMemory, MemoryError):
             return OutOfMemory("the device has no room for this request")
         except Exception as error:
@@ -144,9 +161,13 @@ class Runner:
         ran_ns = monotonic_ns()
         for name, array in outputs.items():
             if len(array) != rows:
-                raise InferenceFailed(f'the model gave {len(array)} rows of "{name}" for a batch of {rows}')
+                raise InferenceFailed(
+                    f'the model gave {len(array)} rows of "{name}" for a batch of {rows}'
+                )
         taken = take_rows(outputs, parts, batch, self._spec)
-        execution = Execution(rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns)
+        execution = Execution(
+            rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns
+        )
         return [Ran(rows, execution) for rows in taken]
 
     def _as_ours(self, error: Exception, part: Part) -> HeadraceError:
@@ -155,10 +176,18 @@ class Runner:
             return error
         shapes = {name: array.shape for name, array in part.items()}
         if refuses_inputs(error):  # in words of the runtime's, which are for the log alone
-            log.info("inputs of the shapes %s were refused: %s", shapes, reason_without_values(error))
-            return BadRequest(f"{self._named_inputs}: expected values and lengths that the model takes, found others")
+            log.info(
+                "inputs of the shapes %s were refused: %s", shapes, reason_without_values(error)
+            )
+            return BadRequest(
+                f"{self._named_inputs}: expected values and lengths that the model takes, found others"
+            )
         log.error("inputs of the shapes %s failed", shapes, exc_info=error)
-        return error if isinstance(error, HeadraceError) else InferenceFailed("the model failed on this request")
+        return (
+            error
+            if isinstance(error, HeadraceError)
+            else InferenceFailed("the model failed on this request")
+        )
 
 
 def _share_of(suspects: int) -> int:
@@ -181,5 +210,7 @@ def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:
         if isinstance(piece, Exception):
             return piece
         ran.append(piece)
-    outputs = {name: np.concatenate([piece.outputs[name] for piece in ran]) for name in ran[0].outputs}
+    outputs = {
+        name: np.concatenate([piece.outputs[name] for piece in ran]) for name in ran[0].outputs
+    }
     return Ran(outputs, ran[0].execution)

@@ -12,11 +12,11 @@ from types import TracebackType
 
 from headrace.channel import HandedSequence, SequenceKey
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded
+from headrace.inference.request import SequenceStep
 from headrace.replica.idle import Idle
 from headrace.replica.refusals import leaving, moved, shown, unknown
 from headrace.replica.states import OpenSequence, State, Turn, fits, next_state, zeros
 from headrace.telemetry.events import ReplicaEvents
-from headrace.tensor import SequenceStep
 from headrace_models.spec import SequenceSpec
 
 __all__ = ["MAX_STEPS", "Give", "Sequences", "State", "Turn", "next_state", "zeros"]
@@ -62,7 +62,10 @@ class Sequences:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._idle.close()
 
@@ -82,7 +85,9 @@ class Sequences:
             try:
                 turn = Turn(self._state_for(step, sequence))
                 yield turn
-                if self._clock() >= deadline_s:  # the caller was told that it failed, and may repeat it
+                if (
+                    self._clock() >= deadline_s
+                ):  # the caller was told that it failed, and may repeat it
                     raise DeadlineExceeded("the model did not answer before the deadline")
                 sequence.state = None if step.ends else turn.state
             finally:
@@ -96,7 +101,9 @@ class Sequences:
         if sequence is None:
             sequence = self._begin(step, key)
         if sequence.steps >= MAX_STEPS:
-            raise Overloaded(f"sequence {shown(step)}: {MAX_STEPS} steps wait already", retry_after_s=1)
+            raise Overloaded(
+                f"sequence {shown(step)}: {MAX_STEPS} steps wait already", retry_after_s=1
+            )
         self._idle.discard(key)
         sequence.steps += 1
         return sequence
@@ -110,7 +117,9 @@ class Sequences:
             raise leaving(step)
         most = self._limits.max_open
         if self._of_owner[step.owner] >= most:
-            raise QuotaExceeded(f"expected at most {most} open sequences, found one more", retry_after_s=1)
+            raise QuotaExceeded(
+                f"expected at most {most} open sequences, found one more", retry_after_s=1
+            )
         self._of_owner[step.owner] += 1
         sequence = self._open[key] = OpenSequence()
         return sequence
@@ -123,7 +132,9 @@ class Sequences:
             async with asyncio.timeout(deadline_s - self._clock()):
                 await sequence.order.acquire()
         except TimeoutError:
-            raise DeadlineExceeded("the deadline passed while the step waited for the one before it") from None
+            raise DeadlineExceeded(
+                "the deadline passed while the step waited for the one before it"
+            ) from None
 
     def _state_for(self, step: SequenceStep, sequence: OpenSequence) -> State:
         if sequence.is_moved:
@@ -202,7 +213,11 @@ class Sequences:
                 sequence.order.release()
 
     async def _give(self, give: Give, held: Mapping[_Key, OpenSequence]) -> None:
-        handed = [HandedSequence(key, sequence.state) for key, sequence in held.items() if sequence.state is not None]
+        handed = [
+            HandedSequence(key, sequence.state)
+            for key, sequence in held.items()
+            if sequence.state is not None
+        ]
         for key in held:
             self._idle.discard(key)
         taken: set[_Key] = set()
@@ -227,7 +242,9 @@ class Sequences:
         else:
             self._rest(key, sequence)
 
-    def adopt(self, kept: Collection[str], handed: Sequence[HandedSequence], like: State) -> list[SequenceKey]:
+    def adopt(
+        self, kept: Collection[str], handed: Sequence[HandedSequence], like: State
+    ) -> list[SequenceKey]:
         """Take sequences over from a replica whose model keeps the states `kept`, if it keeps the same as `like`.
 
         Those that are here now; their time without a step begins anew.

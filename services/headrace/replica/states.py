@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headrace.tensor import Array
+from headrace.inference.tensor import Array
 from headrace_models.spec import DTYPES, ModelSpec
 
 __all__ = ["OpenSequence", "State", "Turn", "fits", "next_state", "zeros"]
@@ -33,14 +33,19 @@ class OpenSequence:
     steps: int = 0
     is_moved: bool = False
     stays: bool = False
-    order: asyncio.Lock = field(default_factory=asyncio.Lock)  # its waiters are served in the order of coming
+    order: asyncio.Lock = field(
+        default_factory=asyncio.Lock
+    )  # its waiters are served in the order of coming
 
 
 def zeros(spec: ModelSpec, rows: int = 1) -> State:
     """The state that everything starts from: `rows` of it, as far as it has rows."""
     inputs = {i.name: i for i in spec.inputs}
     states = [inputs[pair.input] for pair in spec.state]
-    return {s.name: np.zeros((rows, *s.shape) if s.has_rows else s.shape, DTYPES[s.datatype]) for s in states}
+    return {
+        s.name: np.zeros((rows, *s.shape) if s.has_rows else s.shape, DTYPES[s.datatype])
+        for s in states
+    }
 
 
 def next_state(spec: ModelSpec, outputs: Mapping[str, Array]) -> State:

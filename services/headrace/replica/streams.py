@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from headrace.batching import Settled
-from headrace.channel.audio import NO_RATE, Heard, heard_tensors, read_chunk
 from headrace.errors import BadRequest, TooLarge
+from headrace.inference.audio import NO_RATE, Heard, heard_tensors, read_chunk
+from headrace.inference.request import Request, SequenceStep, Times
+from headrace.inference.tensor import Array, Tensor
 from headrace.replica.assembly import Part
 from headrace.replica.counters import Execution
 from headrace.replica.running import Ran
 from headrace.replica.sequences import State, next_state
-from headrace.tensor import Array, Request, SequenceStep, Tensor, Times
 from headrace_models.preprocess.audio import Segmenter, cut, padded, whole_samples
 from headrace_models.spec import AudioRate, AudioSpec, ModelSpec
 
@@ -26,7 +27,12 @@ MAX_CHUNK_S = 60
 
 # INT16 [context + less than a hop]: what the next frame begins with; UINT8 [0 or 1]: the first half of the next sample;
 # then [rate, frames, silent_from, dropped] and the segments [n, 2].
-_SAMPLES, _HALF, _MARKS, _SEGMENTS = "stream.samples", "stream.half", "stream.marks", "stream.segments"
+_SAMPLES, _HALF, _MARKS, _SEGMENTS = (
+    "stream.samples",
+    "stream.half",
+    "stream.marks",
+    "stream.segments",
+)
 
 Run = Callable[[Part], Awaitable[Settled[Ran]]]
 
@@ -59,11 +65,15 @@ def is_chunk(spec: ModelSpec, request: Request) -> bool:
 def not_a_stream(state: State) -> State:
     """The state that an infer request may step from: any but a stream's, which would lose its place in the audio."""
     if _SAMPLES in state:
-        raise BadRequest("parameters.sequence_id: expected a sequence of infer requests, found a stream of audio")
+        raise BadRequest(
+            "parameters.sequence_id: expected a sequence of infer requests, found a stream of audio"
+        )
     return state
 
 
-async def advance(spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor], state: State, run: Run) -> Advance:
+async def advance(
+    spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor], state: State, run: Run
+) -> Advance:
     """Take a chunk up where `state` left off; `run` runs one frame. Raises BadRequest, and what `run` raises.
 
     Nothing of `state` is changed: if this fails, the stream is where it was.
@@ -75,7 +85,9 @@ async def advance(spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor],
     _check_length(chunk, heard.rate)
     new, half = whole_samples(np.concatenate((half, chunk)) if len(half) else chunk)
     if step.ends and len(half):
-        raise BadRequest("body: expected whole 16-bit samples when the stream ends, found one byte left over")
+        raise BadRequest(
+            "body: expected whole 16-bit samples when the stream ends, found one byte left over"
+        )
     first, samples = heard.frames, np.concatenate((kept, new))
     frames, rest = cut(padded(samples, heard.rate) if step.ends else samples, heard.rate)
     ran = await _run_frames(spec, audio, frames, state, run)
@@ -87,11 +99,16 @@ async def advance(spec: ModelSpec, step: SequenceStep, inputs: Sequence[Tensor],
     probabilities = np.array(ran.probabilities, np.float32)
     answer = Heard(heard.rate.rate_hz, first, heard.dropped, probabilities, segments)
     return Advance(
-        heard_tensors(answer), {**ran.state, **_kept(rest, half, heard, segments)}, ran.times, ran.executions
+        heard_tensors(answer),
+        {**ran.state, **_kept(rest, half, heard, segments)},
+        ran.times,
+        ran.executions,
     )
 
 
-async def _run_frames(spec: ModelSpec, audio: AudioSpec, frames: Sequence[Array], state: State, run: Run) -> _Course:
+async def _run_frames(
+    spec: ModelSpec, audio: AudioSpec, frames: Sequence[Array], state: State, run: Run
+) -> _Course:
     """Each frame with the state that the one before it left. They run one after the other, so their times add up."""
     carried: State = {pair.input: state[pair.input] for pair in spec.state}
     probabilities: list[float] = []
@@ -110,7 +127,9 @@ async def _run_frames(spec: ModelSpec, audio: AudioSpec, frames: Sequence[Array]
     return _Course(left, probabilities, Times(queue_s, 0.0, compute_s, batch_rows), executions)
 
 
-def _resume(audio: AudioSpec, state: State, rate_hz: int, *, starts: bool) -> tuple[Array, Array, Segmenter]:
+def _resume(
+    audio: AudioSpec, state: State, rate_hz: int, *, starts: bool
+) -> tuple[Array, Array, Segmenter]:
     """The samples that the next frame begins with, half of the next one, and the segmenter as it was.
 
     Raises BadRequest.
@@ -119,11 +138,17 @@ def _resume(audio: AudioSpec, state: State, rate_hz: int, *, starts: bool) -> tu
         rate = _rate(audio, rate_hz or audio.rates[0].rate_hz)
         return np.zeros(rate.context, np.int16), np.zeros(0, np.uint8), Segmenter(rate)
     if _SAMPLES not in state:
-        raise BadRequest("sequence_id: expected a stream of audio, found a sequence of infer requests")
+        raise BadRequest(
+            "sequence_id: expected a stream of audio, found a sequence of infer requests"
+        )
     began_hz, frames, silent_from, dropped = state[_MARKS].tolist()
     if rate_hz not in (NO_RATE, began_hz):
-        raise BadRequest(f"sample_rate: expected {began_hz}, as when the stream began, found {rate_hz}")
-    segmenter = Segmenter(_rate(audio, began_hz), frames, silent_from, dropped, state[_SEGMENTS].tolist())
+        raise BadRequest(
+            f"sample_rate: expected {began_hz}, as when the stream began, found {rate_hz}"
+        )
+    segmenter = Segmenter(
+        _rate(audio, began_hz), frames, silent_from, dropped, state[_SEGMENTS].tolist()
+    )
     return state[_SAMPLES], state[_HALF], segmenter
 
 
@@ -136,7 +161,9 @@ def _rate(audio: AudioSpec, rate_hz: int) -> AudioRate:
     for rate in audio.rates:
         if rate.rate_hz == rate_hz:
             return rate
-    raise BadRequest(f"sample_rate: expected one of {[rate.rate_hz for rate in audio.rates]}, found {rate_hz}")
+    raise BadRequest(
+        f"sample_rate: expected one of {[rate.rate_hz for rate in audio.rates]}, found {rate_hz}"
+    )
 
 
 def _check_length(chunk: Array, rate: AudioRate) -> None:

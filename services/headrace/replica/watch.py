@@ -71,10 +71,15 @@ class Run:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._watch.runs.discard(self)
-        if self.cause:  # the watch may be about to stop this thread's run, which must not be the next one
+        if (
+            self.cause
+        ):  # the watch may be about to stop this thread's run, which must not be the next one
             self._watch.wait_for_look()
 
 
@@ -112,7 +117,10 @@ class Watch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._over.set()
         self._thread.join(LOOK_S)

@@ -70,7 +70,9 @@ class Endings:
         self._left: dict[Key, ModelSpec] = {}  # the last one at the end
         self._show("", "", ways.without_model)
 
-    def count(self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float) -> None:
+    def count(
+        self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float
+    ) -> None:
         key = (model, version, door, status, outcome)
         requests, latency = self._children.get(key) or self._add(key)
         requests.inc()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from headrace.errors import Outcome
-from headrace.tensor import Times
+from headrace.inference.request import Times
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Cost", "EdgeEvents", "GatewayEvents", "Line", "ReplicaEvents", "Silent"]
@@ -84,7 +84,9 @@ class GatewayEvents(EdgeEvents, Protocol):
         """A body took so long to arrive, to its last byte or to where it was given up."""
         ...
 
-    def request_ended(self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float) -> None:
+    def request_ended(
+        self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float
+    ) -> None:
         """It took `seconds` from its last byte.
 
         `model` and `version` are those of a spec, or empty; never text from a request.

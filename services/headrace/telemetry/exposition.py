@@ -101,7 +101,9 @@ def merge(pages: Mapping[str, str]) -> bytes:
     families: dict[str, Metric] = {}
     for process, page in pages.items():
         for family in text_string_to_metric_families(page):
-            merged = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            merged = families.setdefault(
+                family.name, Metric(family.name, family.documentation, family.type)
+            )
             for sample in family.samples:
                 merged.samples.append(sample._replace(labels={**sample.labels, "process": process}))
     registry = CollectorRegistry()

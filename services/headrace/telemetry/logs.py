@@ -56,7 +56,9 @@ class _Wanted(logging.Filter):
             return settings.log_error
         if record.levelno >= logging.WARNING:
             return settings.log_warning
-        return settings.log_info if record.levelno >= logging.INFO else settings.log_verbose_level > 0
+        return (
+            settings.log_info if record.levelno >= logging.INFO else settings.log_verbose_level > 0
+        )
 
 
 _wanted = _Wanted()
@@ -83,7 +85,9 @@ class _Handler(logging.Handler):
 
     def _notice(self, dropped: int) -> bytes:
         text = "dropped lines: %d, which found no room where the log is written"
-        return self._line(logging.LogRecord(__name__, logging.WARNING, "", 0, text, (dropped,), None))
+        return self._line(
+            logging.LogRecord(__name__, logging.WARNING, "", 0, text, (dropped,), None)
+        )
 
     def _line(self, record: logging.LogRecord) -> bytes:
         return f"{self.format(record)}\n".encode()
@@ -104,7 +108,11 @@ def _writing_to(stream: IO[str] | None) -> Write:
 
 def dropped_lines() -> int:
     """How many lines this process's logs lack."""
-    return sum(handler.lines.dropped for handler in logging.getLogger().handlers if isinstance(handler, _Handler))
+    return sum(
+        handler.lines.dropped
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, _Handler)
+    )
 
 
 def apply(settings: LogSettings) -> None:

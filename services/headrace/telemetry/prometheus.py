@@ -12,16 +12,41 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from headrace.errors import OUTCOMES, Outcome
+from headrace.inference.request import Times
 from headrace.telemetry.endings import Endings, Ways
 from headrace.telemetry.events import Line
 from headrace.telemetry.logs import dropped_lines
-from headrace.tensor import Times
 from headrace_models.spec import ModelSpec
 
-__all__ = ["BATCH_ROWS", "SECONDS", "PrometheusEdge", "PrometheusGateway", "PrometheusLogs", "PrometheusReplica"]
+__all__ = [
+    "BATCH_ROWS",
+    "SECONDS",
+    "PrometheusEdge",
+    "PrometheusGateway",
+    "PrometheusLogs",
+    "PrometheusReplica",
+]
 
 # Up to the longest deadline that a request may have.
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0, 300.0)
+SECONDS = (
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    100.0,
+    300.0,
+)
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 # When each child was made: a second series for each counter, of which nobody asks anything.
@@ -62,7 +87,9 @@ class PrometheusGateway(PrometheusEdge):
         self._receipts = lru_cache(maxsize=None)(receipts.labels)
         for door in ways.body_doors:
             self._receipts(door)
-        self._in_flight = Gauge("headrace_requests_in_flight", "Requests in this gateway now.", registry=registry)
+        self._in_flight = Gauge(
+            "headrace_requests_in_flight", "Requests in this gateway now.", registry=registry
+        )
         self._retries = Counter(
             "headrace_retries",
             "Requests repeated after their replica was lost or their run was stopped.",
@@ -70,7 +97,9 @@ class PrometheusGateway(PrometheusEdge):
             registry=registry,
         )
         self._waiting = Gauge(
-            "headrace_requests_waiting", "Requests that wait for a replica of their model now.", registry=registry
+            "headrace_requests_waiting",
+            "Requests that wait for a replica of their model now.",
+            registry=registry,
         )
         self._waits = Histogram(
             "headrace_replica_wait_seconds",
@@ -80,19 +109,30 @@ class PrometheusGateway(PrometheusEdge):
             registry=registry,
         )
         self._troubled = Gauge(
-            "headrace_model_in_trouble", "1 while a model fails again and again.", ["model"], registry=registry
+            "headrace_model_in_trouble",
+            "1 while a model fails again and again.",
+            ["model"],
+            registry=registry,
         )
         self._quarantined = Gauge(
-            "headrace_quarantined", "Inputs refused now, as they end processes or do not end.", registry=registry
+            "headrace_quarantined",
+            "Inputs refused now, as they end processes or do not end.",
+            registry=registry,
         )
 
         def counter(name: str, text: str) -> Counter:
             return Counter(name, text, ["model"], registry=registry)
 
-        self._poisoned = counter("headrace_poisoned", "Requests refused whose input ends processes or does not end.")
+        self._poisoned = counter(
+            "headrace_poisoned", "Requests refused whose input ends processes or does not end."
+        )
         self._hits = counter("headrace_cache_hits", "Requests answered from the response cache.")
-        self._misses = counter("headrace_cache_misses", "Requests that the response cache passed on.")
-        self._shared = counter("headrace_cache_shared", "Requests that waited for an equal one's answer.")
+        self._misses = counter(
+            "headrace_cache_misses", "Requests that the response cache passed on."
+        )
+        self._shared = counter(
+            "headrace_cache_shared", "Requests that waited for an equal one's answer."
+        )
         self._lag = Histogram(
             "headrace_loop_lag_seconds",
             "How late the gateway's event loop ran a timer.",
@@ -118,7 +158,9 @@ class PrometheusGateway(PrometheusEdge):
     def body_received(self, door: str, seconds: float) -> None:
         self._receipts(door).observe(seconds)
 
-    def request_ended(self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float) -> None:
+    def request_ended(
+        self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float
+    ) -> None:
         self._endings.count(model, version, door, status, outcome, seconds)
 
     def request_retried(self, model: str) -> None:
@@ -158,7 +200,9 @@ class PrometheusReplica:
     One without raw input makes no tensors, and has no figures of that.
     """
 
-    def __init__(self, registry: CollectorRegistry, model: str, version: str, *, has_raw_input: bool = True) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, model: str, version: str, *, has_raw_input: bool = True
+    ) -> None:
         def seconds(name: str, text: str) -> Histogram:
             family = Histogram(name, text, ["model", "version"], buckets=SECONDS, registry=registry)
             return family.labels(model, version)
@@ -166,7 +210,9 @@ class PrometheusReplica:
         def gauge(name: str, text: str) -> Gauge:
             return Gauge(name, text, ["model", "version"], registry=registry).labels(model, version)
 
-        self._queue = seconds("headrace_queue_seconds", "From joining the line to the start of the batch.")
+        self._queue = seconds(
+            "headrace_queue_seconds", "From joining the line to the start of the batch."
+        )
         self._preprocess = (
             seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
             if has_raw_input
@@ -174,15 +220,28 @@ class PrometheusReplica:
         )
         self._compute = seconds("headrace_compute_seconds", "The batch that the request ran in.")
         self._batch_rows = Histogram(
-            "headrace_batch_rows", "Rows of a batch.", ["model", "version"], buckets=BATCH_ROWS, registry=registry
+            "headrace_batch_rows",
+            "Rows of a batch.",
+            ["model", "version"],
+            buckets=BATCH_ROWS,
+            registry=registry,
         ).labels(model, version)
         self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
         self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
-        self._wait = gauge("headrace_queue_wait_seconds", "How long a new request would wait, by what is measured.")
-        self._base = gauge("headrace_batch_base_seconds", "What a batch takes whatever its size, by measurement.")
-        self._cell = gauge("headrace_batch_cell_seconds", "What each row (x padded length) adds, by measurement.")
+        self._wait = gauge(
+            "headrace_queue_wait_seconds", "How long a new request would wait, by what is measured."
+        )
+        self._base = gauge(
+            "headrace_batch_base_seconds", "What a batch takes whatever its size, by measurement."
+        )
+        self._cell = gauge(
+            "headrace_batch_cell_seconds", "What each row (x padded length) adds, by measurement."
+        )
         cells = Counter(
-            "headrace_batch_cells", "Rows x padded length of batches.", ["model", "version", "kind"], registry=registry
+            "headrace_batch_cells",
+            "Rows x padded length of batches.",
+            ["model", "version", "kind"],
+            registry=registry,
         )
         self._real_cells = cells.labels(model, version, "real")
         self._padding_cells = cells.labels(model, version, "padding")
@@ -192,10 +251,15 @@ class PrometheusReplica:
             ["model", "version"],
             registry=registry,
         ).labels(model, version)
-        self._raw_waiting = gauge("headrace_preprocess_waiting", "Photos and texts that wait to become tensors now.")
+        self._raw_waiting = gauge(
+            "headrace_preprocess_waiting", "Photos and texts that wait to become tensors now."
+        )
         self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
         self._expired = Counter(
-            "headrace_sequences_expired", "Sequences that ended idle.", ["model", "version"], registry=registry
+            "headrace_sequences_expired",
+            "Sequences that ended idle.",
+            ["model", "version"],
+            registry=registry,
         ).labels(model, version)
         self._moved = Counter(
             "headrace_sequences_moved",

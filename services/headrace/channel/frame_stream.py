@@ -1,0 +1,110 @@
+"""Either end's view of the connection: frames in by callback, frames out in one write a loop turn."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from headrace.channel.frames import Decoder, Frame, encode
+from headrace.errors import BadRequest, Overloaded
+from headrace.inference.tensor import Buffer, Tensor
+
+__all__ = ["Address", "FrameStream"]
+
+# What may wait in a socket that its peer does not read; beyond it new frames are refused.
+_MAX_UNREAD_BYTES = 256 << 20
+# A long turn's frames leave before its end, so that the peer works while this side still reads.
+_FLUSH_AT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a replica listens: `unix` for gateways of its own node, `host:port` for all others."""
+
+    node: str
+    unix: str
+    host: str
+    port: int
+
+
+class FrameStream(asyncio.Protocol):
+    """An asyncio protocol that speaks frames. A peer that sends no frames of ours is cut off.
+
+    `on_frame` is told of each, and raises BadRequest if the peer should not have sent it. Until `trust` is called, the
+    peer is a stranger, and frames are bounded by what a greeting needs.
+    """
+
+    def __init__(
+        self, on_frame: Callable[[Frame, list[Tensor]], None], on_lost: Callable[[], None]
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._decoder = Decoder()
+        self._out: list[Buffer] = []
+        self._transport: asyncio.Transport | None = None
+        self._is_unwanted = False
+
+    def trust(self, on_frame: Callable[[Frame, list[Tensor]], None]) -> None:
+        """The peer has proven who it is: what it sends from here on is told to `on_frame`."""
+        self._on_frame = on_frame
+        self._decoder.trust()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        if self._is_unwanted:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for frame, tensors in self._decoder.feed(data):
+                self._on_frame(frame, tensors)
+        except BadRequest:
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._transport = None
+        self._on_lost()
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
+        """Queue a frame; frames of one loop turn share a write. Raises Overloaded if the peer does not read."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
+            raise Overloaded("the replica does not read its channel", retry_after_s=1)
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out += encode(frame, tensors)
+        if len(self._out) >= _FLUSH_AT:
+            self._flush()
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._transport is not None:
+            self._transport.writelines(out)
+
+    def flush(self) -> None:
+        """Write what was sent into the socket now, as far as it takes it.
+
+        uvloop waits for the end of the loop's turn with what is within the write buffer's limits, so these are lowered.
+        """
+        if self._transport is None:
+            return
+        self._transport.set_write_buffer_limits(high=self._transport.get_write_buffer_size())
+        self._flush()
+        self._transport.set_write_buffer_limits()
+
+    def close(self) -> None:
+        """Close once all that was sent is written."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection now, or once it is made."""
+        self._is_unwanted = True
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,106 @@
+"""`headrace keys`: create, list, revoke."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Column, Table
+
+from headrace.commands.terminal import err, out
+from headrace.keys.file import add_key, read_keys, revoke_key
+from headrace.keys.key import issue, utc_now
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Keys of callers: create, list, revoke.")
+
+KeyFile = Annotated[Path, typer.Option("--file", help="The key file, as gateway.keys names it.")]
+KEY_FILE = Path("keys.json")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
+    models: Annotated[
+        list[str] | None, typer.Option(help="Only models that this pattern fits; may be repeated.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests a second, of each gateway process.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Requests at a time, of each gateway process.")
+    ] = None,
+    expires_days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="Valid for so many days.")
+    ] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="May use the admin port.")] = False,
+    file: KeyFile = KEY_FILE,
+) -> None:
+    """Create a key and print it, once: the file keeps only its SHA-256. A running server takes it up by itself.
+
+    Example: headrace keys create shop --models 'mail-*' --models dga-lstm --rate 50 --expires-days 90
+    """
+    now = utc_now()
+    expires = None if expires_days is None else now + timedelta(days=expires_days)
+    patterns = tuple(models or ("*",))
+    key, text = issue(
+        name, now, models=patterns, rate=rate, concurrency=concurrency, admin=admin, expires=expires
+    )
+    add_key(file, key)
+    err.print(
+        f'created {key.id} for "{key.name}" in {file}; this is the only time that the key is shown:',
+        markup=False,
+    )
+    out.print(text, markup=False)
+
+
+@app.command("list")
+def list_keys(file: KeyFile = KEY_FILE) -> None:
+    """List the keys of a file, without their secrets.
+
+    Example: headrace keys list --file keys.json
+    """
+    keys = read_keys(file)
+    now = utc_now()
+    whole_id = Column("id", min_width=12)  # never shortened: it is what `revoke` takes
+    table = Table(
+        whole_id,
+        "name",
+        "models",
+        "rate",
+        "at a time",
+        "admin",
+        "created",
+        "expires",
+        "state",
+        box=None,
+    )
+    for key in keys:
+        table.add_row(
+            key.id,
+            key.name,
+            " ".join(key.models),
+            "-" if key.rate is None else f"{key.rate:g}/s",
+            "-" if key.concurrency is None else str(key.concurrency),
+            "yes" if key.admin else "-",
+            f"{key.created:%Y-%m-%d}",
+            "-" if key.expires is None else f"{key.expires:%Y-%m-%d}",
+            key.state(now),
+        )
+    out.print(table)
+
+
+@app.command()
+def revoke(
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The key's id: what stands between hr_ and the dot.")
+    ],
+    file: KeyFile = KEY_FILE,
+) -> None:
+    """Revoke a key for ever. A running server refuses it within two seconds.
+
+    Example: headrace keys revoke 9f2c4a81d07e
+    """
+    key = revoke_key(file, key_id)
+    err.print(f'revoked {key.id} of "{key.name}"', markup=False)

@@ -1,0 +1,1 @@
+"""Endpoints: one module for each protocol, and the table of them all."""

@@ -1,0 +1,155 @@
+"""The door for streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import BadRequest
+from headrace.gateway.api.context import Doors, answer_headers, ask_as, json_response, version_of
+from headrace.gateway.routing.router import Version
+from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
+from headrace.gateway.wire.infer import InferBody
+from headrace.gateway.wire.sequence import step_of
+from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
+from headrace.inference.request import SequenceStep
+from headrace.inference.tensor import Buffer
+from headrace_models.preprocess.audio import OPEN
+from headrace_models.spec import AudioSpec
+
+__all__ = ["listen"]
+
+_NAMES = ("sequence_id", "sequence_start", "sequence_end", "sample_rate")
+_FLAGS = {"true": True, "false": False}
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# As JSON has it: what looks so is the sequence that an infer request names by a number. 2^63 has 19 digits.
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+# A longer query is read without being remembered, so that strangers fill no memory with them.
+_MAX_REMEMBERED_BYTES = 256
+
+
+class _Wishes(NamedTuple):
+    """What a query says of a chunk: the step, its sequence's id as it is told, and the rate or NO_RATE."""
+
+    step: SequenceStep
+    told_id: int | str
+    rate_hz: int
+
+
+async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
+    """One chunk of a stream of audio: how likely each frame that it completes is speech, and the segments so far.
+
+    The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames or samples do:
+    what is left over waits for the next one. With `sequence_end` the last frame is filled up with zeros. As `audio/wav`
+    the first chunk begins with the header of a WAV file, which says the rate.
+    """
+    version = version_of(at, exchange)
+    audio = version.spec.audio
+    if audio is None:
+        raise BadRequest("the model takes no stream of audio; use /v2/models/{model}/infer")
+    asked = _read(exchange.query)
+    _check_rate(audio, asked.rate_hz)
+    pcm, rate_hz = _sound(exchange, audio, asked, body)
+    inputs = chunk_tensors(audio.input, pcm, rate_hz)
+    found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
+    document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
+    return json_response(document, *answer_headers(answer))
+
+
+def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) -> tuple[Buffer, int]:
+    """The PCM of a chunk, and its rate or NO_RATE. A WAV file's header may be before each of a stream's chunks."""
+    if exchange.content_type not in WAV_TYPES:
+        if asked.step.starts:
+            check_no_file(body)
+        return body, asked.rate_hz
+    if not asked.step.starts and not begins_as_wav(body):
+        return body, asked.rate_hz
+    wav = read_wav(body, [rate.rate_hz for rate in audio.rates])
+    if asked.rate_hz not in (NO_RATE, wav.rate_hz):
+        raise BadRequest(
+            f"sample_rate: expected {wav.rate_hz}, as the WAV file has, found {asked.rate_hz}"
+        )
+    return wav.pcm, wav.rate_hz
+
+
+def _read(query: bytes) -> _Wishes:
+    """Raises BadRequest. A stream's chunks mostly have the same query, so what it says is remembered."""
+    return (_remembered if len(query) <= _MAX_REMEMBERED_BYTES else _wishes)(query)
+
+
+def _wishes(query: bytes) -> _Wishes:
+    given = _pairs(query)
+    text = given.get("sequence_id", "")
+    told_id = int(text) if _INTEGER.fullmatch(text) else text
+    flags = {name: _FLAGS.get(given[name], given[name]) for name in _NAMES[1:3] if name in given}
+    step = step_of({"sequence_id": told_id, **flags}, place="")
+    if step is None:
+        raise BadRequest(
+            "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true, "
+            "found none"
+        )
+    return _Wishes(step, told_id, _rate_of(given.get("sample_rate")))
+
+
+_remembered = lru_cache(maxsize=1024)(_wishes)
+
+
+def _pairs(query: bytes) -> dict[str, str]:
+    """The query's names and values, each name one that is known and there once."""
+    try:
+        if _BAD_ESCAPE.search(query):
+            raise ValueError
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            errors="strict",
+        )
+    except ValueError:
+        raise BadRequest(
+            "query: expected name=value pairs between &, with UTF-8 behind % escapes"
+        ) from None
+    given = dict(pairs)
+    if not given.keys() <= set(_NAMES) or len(given) != len(pairs):
+        raise BadRequest(
+            f"query: expected each of {', '.join(_NAMES)} once at most, found another or one twice"
+        )
+    return given
+
+
+def _rate_of(value: str | None) -> int:
+    if value is None:
+        return NO_RATE
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
+        raise BadRequest("sample_rate: expected samples a second as a number")
+    return int(value)
+
+
+def _check_rate(audio: AudioSpec, rate_hz: int) -> None:
+    known = [rate.rate_hz for rate in audio.rates]
+    if rate_hz not in (NO_RATE, *known):
+        raise BadRequest(f"sample_rate: expected {' or '.join(map(str, known))}, found {rate_hz}")
+
+
+def _document(
+    version: Version, audio: AudioSpec, told_id: int | str, heard: Heard
+) -> dict[str, object]:
+    hop = next(rate.hop for rate in audio.rates if rate.rate_hz == heard.rate_hz)
+    return {
+        "model": version.spec.name,
+        "version": version.spec.version,
+        "sequence_id": told_id,
+        "sample_rate": heard.rate_hz,
+        "first_frame": heard.first_frame,
+        "frame_s": hop / heard.rate_hz,
+        "probabilities": heard.probabilities,
+        "segments": [
+            {
+                "start_s": start / heard.rate_hz,
+                "end_s": None if end == OPEN else end / heard.rate_hz,
+            }
+            for start, end in heard.segments.tolist()
+        ],
+        "segments_dropped": heard.dropped,
+    }

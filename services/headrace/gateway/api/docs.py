@@ -1,0 +1,64 @@
+"""The API's own pages: its OpenAPI document, and Swagger UI over it from files that are installed with the package."""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import orjson
+
+from headrace.edge.exchange import Exchange, Response
+from headrace.errors import UnknownRoute
+from headrace.gateway.api.context import Doors
+
+__all__ = ["ASSETS", "asset", "docs", "openapi"]
+
+# The page's files and their kinds: these alone are served, whatever a path says.
+ASSETS = {
+    "swagger-ui-bundle.js": b"text/javascript; charset=utf-8",
+    "swagger-ui.css": b"text/css; charset=utf-8",
+}
+_PAGE = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>headrace</title><link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css"></head>
+<body><div id="page"></div><script src="/docs/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null})</script>
+</body></html>
+"""
+_CACHED = (b"cache-control", b"max-age=86400")
+
+
+async def docs(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """This document as a page, by Swagger UI; it needs nothing from anywhere else."""
+    return Response(200, _PAGE, b"text/html; charset=utf-8")
+
+
+async def asset(_: Doors, exchange: Exchange, __: bytes) -> Response:
+    """A file of that page."""
+    name = exchange.params["asset"]
+    if name not in ASSETS:
+        raise UnknownRoute("no such path")
+    return Response(200, _read(name), ASSETS[name], [_CACHED])
+
+
+async def openapi(_: Doors, __: Exchange, ___: bytes) -> Response:
+    """This document."""
+    from headrace.gateway.api.openapi import (
+        document,  # it reads the table of routes, which names this module
+    )
+
+    return Response(200, _dump(document))
+
+
+@cache
+def _dump(document: object) -> bytes:
+    assert callable(document)
+    return orjson.dumps(document())
+
+
+@cache
+def _read(name: str) -> bytes:
+    """A file of Swagger UI. The package that carries it is found, not imported: it would bring its framework along."""
+    found = importlib.util.find_spec("fastapi_offline")
+    assert found is not None, "it is a dependency"
+    assert found.submodule_search_locations is not None
+    return (Path(found.submodule_search_locations[0]) / "static" / name).read_bytes()

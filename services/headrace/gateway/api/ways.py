@@ -1,0 +1,43 @@
+"""The ways in which a gateway's requests may end, out of its routes and of all errors."""
+
+from collections.abc import Iterator
+
+from headrace.edge.problems import ENDS
+from headrace.gateway.api.endpoints import ROUTES
+from headrace.telemetry.endings import Way, Ways
+from headrace_models.spec import ModelSpec
+
+__all__ = ["WAYS"]
+
+# The one door whose body names the model, and what stands for a door where no route was found.
+_NAMED_BY_BODY, _NO_DOOR = "embeddings", "none"
+# How a request ends whose model is known; all else is refused before.
+_WITH_MODEL = [end for end in ENDS if end[0] in {200, 400, 404, 409, 413, 415, 499, 500, 503, 504}]
+
+_doors = {route.door for route in ROUTES} | {_NO_DOOR}
+_of_server = {route.door for route in ROUTES if "{model}" not in route.template} - {_NAMED_BY_BODY}
+
+
+def _of_version(spec: ModelSpec) -> frozenset[Way]:
+    return frozenset(Way(door, *end) for door in _doors_of(spec) for end in _WITH_MODEL)
+
+
+def _doors_of(spec: ModelSpec) -> Iterator[str]:
+    """Where a model is asked; at the other doors it only refuses, and a first refusal may be missed."""
+    yield from ("infer", "predict", "generate", "metadata")
+    if spec.classes and spec.raw:
+        yield "classify"
+    if spec.audio:
+        yield "stream"
+    if spec.task == "embed":
+        yield "embeddings"
+
+
+WAYS = Ways(
+    without_model=frozenset(
+        Way(door, *end) for door in _doors for end in ENDS if end[0] != 200 or door in _of_server
+    ),
+    of_version=_of_version,
+    timed_doors=_doors - _of_server,
+    body_doors={route.door for route in ROUTES if route.method == "POST"} | {_NO_DOOR},
+)

@@ -1,0 +1,1 @@
+"""JSON read and written in bounded time, however large the text is."""

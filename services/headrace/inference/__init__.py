@@ -1,0 +1,1 @@
+"""The values that gateway and replica exchange: requests, answers, tensors, statistics."""

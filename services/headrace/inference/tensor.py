@@ -1,0 +1,92 @@
+"""A tensor as it travels: name, datatype, shape and raw little-endian row-major bytes; and to and from numpy."""
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from headrace.errors import BadRequest
+from headrace_models.spec import DTYPES
+
+__all__ = [
+    "Array",
+    "Buffer",
+    "Tensor",
+    "from_array",
+    "pack_bytes",
+    "to_array",
+]
+
+Array = np.ndarray
+Buffer = bytes | bytearray | memoryview
+
+_DATATYPES = {dtype.str: name for name, dtype in DTYPES.items()}
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """`data` holds `shape` elements; BYTES elements each follow their length as a 4-byte little-endian integer.
+
+    The layout is the Open Inference Protocol's binary tensor extension, so that a binary request is passed on
+    without being decoded.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    data: Buffer
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+
+def to_array(tensor: Tensor) -> Array:
+    """A read-only view of the bytes as numpy; BYTES become a 1-D or n-D object array of `bytes`.
+
+    Raises BadRequest if the bytes are not what shape and datatype say.
+    """
+    count = math.prod(tensor.shape)
+    if tensor.datatype == "BYTES":
+        return np.array(_unpack_bytes(tensor, count), dtype=object).reshape(tensor.shape)
+    dtype = DTYPES[tensor.datatype]
+    if len(tensor.data) != count * dtype.itemsize:
+        expected = count * dtype.itemsize
+        raise BadRequest(
+            f'input "{tensor.name}": expected {expected} bytes for its shape, found {len(tensor.data)}'
+        )
+    return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
+
+
+def from_array(name: str, array: Array) -> Tensor:
+    """The tensor of a numpy array; object and string arrays become BYTES."""
+    if array.dtype.kind in "OSU":
+        return Tensor(name, "BYTES", array.shape, pack_bytes(array.ravel().tolist()))
+    little = np.ascontiguousarray(array)
+    if (datatype := _DATATYPES.get(little.dtype.str)) is None:
+        little = little.astype(little.dtype.newbyteorder("<"))
+        datatype = _DATATYPES[little.dtype.str]
+    return Tensor(name, datatype, array.shape, little.reshape(-1).view("u1").data)
+
+
+def pack_bytes(elements: Sequence[bytes | str]) -> bytes:
+    """Elements of a BYTES tensor in their binary form; text is UTF-8."""
+    raw = [e.encode() if isinstance(e, str) else bytes(e) for e in elements]
+    return b"".join(part for e in raw for part in (len(e).to_bytes(4, "little"), e))
+
+
+def _unpack_bytes(tensor: Tensor, count: int) -> list[bytes]:
+    data, place = memoryview(tensor.data), 0
+    elements: list[bytes] = []
+    while place + 4 <= len(data) and len(elements) < count:
+        end = place + 4 + int.from_bytes(data[place : place + 4], "little")
+        if end > len(data):
+            break
+        elements.append(bytes(data[place + 4 : end]))
+        place = end
+    if len(elements) != count or place != len(data):
+        raise BadRequest(
+            f'input "{tensor.name}": expected {count} elements, each after its 4-byte length, '
+            f"found {len(elements)} and {len(data) - place} bytes left over"
+        )
+    return elements
