@@ -40,7 +40,7 @@ bench: models
 FUZZ_S := 30
 fuzz: env
 	$(PIP) install --quiet "atheris>=3,<4"
-	set -e; for target in http_head json_body binary_tensors multipart_form photo other_doors; do \
+	set -e; for target in http_head json_body binary_tensors multipart_form photo other_endpoints; do \
 	  $(BIN)/python -m tests.fuzz.$$target -max_total_time=$(FUZZ_S); done
 
 clean:

@@ -22,13 +22,11 @@ from headrace import backends
 from headrace.channel import Address
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import DoorLimits
-from headrace.gateway.program import GatewayOrder, serve_gateway
-from headrace.gateway.program import Serving as GatewayServing
+from headrace.gateway.admission import GatewayLimits
+from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
-from headrace.replica.program import ReplicaOrder, serve_replica
-from headrace.replica.program import Serving as ReplicaServing
+from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace_models.repository import read_version, scan
 
 __all__ = [
@@ -87,7 +85,7 @@ def built(models: Sequence[str]) -> list[Replica]:
 def platform(
     replicas: Sequence[Replica],
     edge: EdgeLimits | None = None,
-    limits: DoorLimits | None = None,
+    limits: GatewayLimits | None = None,
     keys: Path | None = None,
 ) -> Iterator[Platform]:
     """Serve these, and wait until the gateway says that every model is ready, which it tells without a key."""
@@ -109,8 +107,8 @@ def platform(
             pids.append(pid)
             metrics.append(shown_at)
         port = free_port()
-        order = GatewayOrder(
-            HOST, port, _NODE, HOST, _TOKEN, limits or DoorLimits(), edge or EdgeLimits(), keys
+        order = GatewayConfig(
+            HOST, port, _NODE, HOST, _TOKEN, limits or GatewayLimits(), edge or EdgeLimits(), keys
         )
         shown_at, gateway = stack.enter_context(process(_run_gateway, order, entries))
         found = Platform(port, shown_at, gateway, pids, metrics)
@@ -121,8 +119,8 @@ def platform(
 def _run_replica(replica: Replica, unix: str, pipe: Connection) -> None:
     if replica.prepare:
         replica.prepare()
-    order = ReplicaOrder(str(replica.folder), "onnx", _NODE, HOST, unix, _TOKEN)
-    thread: LoopThread[ReplicaServing] = LoopThread(
+    order = ReplicaConfig(str(replica.folder), "onnx", _NODE, HOST, unix, _TOKEN)
+    thread: LoopThread[ReplicaHandle] = LoopThread(
         "replica", partial(serve_replica, order, load=replica.load)
     )
     serve_until_closed(
@@ -132,13 +130,13 @@ def _run_replica(replica: Replica, unix: str, pipe: Connection) -> None:
     )
 
 
-def _run_gateway(order: GatewayOrder, entries: Sequence[ReplicaEntry], pipe: Connection) -> None:
+def _run_gateway(order: GatewayConfig, entries: Sequence[ReplicaEntry], pipe: Connection) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    thread: LoopThread[GatewayServing] = LoopThread("gateway", partial(serve_gateway, order))
+    thread: LoopThread[GatewayHandle] = LoopThread("gateway", partial(serve_gateway, order))
     names = tuple({entry.spec.name for entry in entries})
 
-    def tell(serving: GatewayServing) -> None:
+    def tell(serving: GatewayHandle) -> None:
         thread.call(lambda: serving.update(Fleet(1, names, tuple(entries), ())))
         pipe.send((serving.metrics, os.getpid()))
 

@@ -20,21 +20,19 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import DoorLimits
-from headrace.gateway.program import GatewayOrder, serve_gateway
-from headrace.gateway.program import Serving as GatewayServing
+from headrace.gateway.admission import GatewayLimits
+from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
 from headrace.gateway.routing.response_cache import CacheLimits
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
-from headrace.replica.program import ReplicaOrder, serve_replica
-from headrace.replica.program import Serving as ReplicaServing
+from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion
 
 __all__ = ["Gated", "Plain", "gated_plain", "make_doubler", "plain"]
 
 TOKEN = "a token"
-LIMITS = DoorLimits(max_in_flight=64, default_timeout_s=10.0)
+LIMITS = GatewayLimits(max_in_flight=64, default_timeout_s=10.0)
 EDGE = EdgeLimits(max_body_bytes=100_000)
 
 
@@ -61,9 +59,9 @@ class Plain:
 
     port: int
     metrics: str
-    replica: "LoopThread[ReplicaServing]"
-    gateway: GatewayServing
-    front: "LoopThread[GatewayServing]"
+    replica: "LoopThread[ReplicaHandle]"
+    gateway: GatewayHandle
+    front: "LoopThread[GatewayHandle]"
     entry: ReplicaEntry
     tls: ssl.SSLContext | None = None
 
@@ -134,23 +132,23 @@ def plain(
     caches: Mapping[str, CacheLimits] | None = None,
     names: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
-    limits: DoorLimits = LIMITS,
+    limits: GatewayLimits = LIMITS,
     shutdown_delay_s: float = 0.0,
 ) -> Iterator[Plain]:
     """Serve the version that `make` makes out of a folder and a repository."""
     version = make(folder, folder / "repository")
-    order = ReplicaOrder(
+    order = ReplicaConfig(
         str(version), "onnx", "here", "127.0.0.1", str(folder / "replica.sock"), TOKEN
     )
-    replica: LoopThread[ReplicaServing] = LoopThread(
+    replica: LoopThread[ReplicaHandle] = LoopThread(
         "replica", partial(serve_replica, order, load=load)
     )
     port = free_port()
-    front = GatewayOrder("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
+    front = GatewayConfig("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
     gateway_order = replace(
         front, caches=caches or {}, names=names, origins=origins, shutdown_delay_s=shutdown_delay_s
     )
-    gateway: LoopThread[GatewayServing] = LoopThread(
+    gateway: LoopThread[GatewayHandle] = LoopThread(
         "gateway", partial(serve_gateway, gateway_order)
     )
     try:

@@ -167,7 +167,7 @@ class _Callers:
                 finally:
                     self.executor.preparing -= 1
             try:
-                await self.batcher.ask(0, rows=1, nbytes=1, deadline_s=loop.time() + 30)
+                await self.batcher.submit(0, rows=1, nbytes=1, deadline_s=loop.time() + 30)
             except HeadraceError:
                 await asyncio.sleep(0.01)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from headrace.batching import Batcher, Limits
 from headrace.errors import Overloaded
 
-__all__ = ["EDGES", "SWEEPS", "Line", "Policy", "Seen", "Sweep", "Timer", "policies", "sweep"]
+__all__ = ["EDGES", "SWEEPS", "Queue", "Policy", "Seen", "Sweep", "Timer", "policies", "sweep"]
 
 # Lengths that are rounded up to one of these; longer ones to a multiple of the last.
 EDGES = (1, 16, 32, 64, 128, 256)
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     seconds: float
 
 
-class Line(Protocol):
+class Queue(Protocol):
     """What requests wait in; the batcher is one. The payload is the request's length."""
 
     async def __aenter__(self) -> object: ...
@@ -46,7 +46,7 @@ class Line(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
     async def drain(self) -> None: ...
-    def ask(
+    def submit(
         self,
         payload: int,
         *,
@@ -92,7 +92,9 @@ class Policy:
             return 1, None
         return self.padded(length), self.padded(length) if self.edges else None
 
-    def line(self, execute: Execute, clock: Callable[[], float], seen: Iterable[Seen] = ()) -> Line:
+    def line(
+        self, execute: Execute, clock: Callable[[], float], seen: Iterable[Seen] = ()
+    ) -> Queue:
         """A line of its own, which was told the batches that were `seen` before, as a host's is after its warm-up."""
         if self.timer_s is not None:
             return Timer(execute, self.limits, self.timer_s)
@@ -138,7 +140,7 @@ class Timer:
         if self._unanswered:
             await asyncio.wait(self._unanswered)
 
-    def ask(self, payload: int, **_: object) -> "asyncio.Future[int]":
+    def submit(self, payload: int, **_: object) -> "asyncio.Future[int]":
         """Join the line; it listens to nothing else that one is told of a request."""
         if self._waiting_rows >= self._limits.max_waiting_rows:
             raise Overloaded(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from loadtests.simulation.executors import Executor, Preset
-from loadtests.simulation.policies import Line, Policy, Seen
+from loadtests.simulation.policies import Policy, Queue, Seen
 from loadtests.simulation.traffic import Arrival
 from loadtests.virtual_time import run
 
@@ -56,7 +56,7 @@ class Trial:
 
 @dataclass
 class _Replica:
-    line: Line
+    line: Queue
     outstanding: int = 0
 
 
@@ -112,7 +112,7 @@ def _ask(policy: Policy, replica: _Replica, arrival: Arrival, ledger: _Ledger) -
     length, group = policy.told(arrival.length)
     deadline_s = arrival.arrival_s + arrival.deadline_s
     try:
-        answer = replica.line.ask(
+        answer = replica.line.submit(
             arrival.length,
             rows=1,
             nbytes=1,

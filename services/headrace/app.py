@@ -20,14 +20,14 @@ from ray.serve.api import RunTarget
 from ray.serve.schema import LoggingConfig
 
 from headrace.admin.deployment import AdminReplica
-from headrace.admin.program import AdminOrder
+from headrace.admin.program import AdminConfig
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
 from headrace.edge.names import host_port
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
 from headrace.gateway.deployment import GatewayReplica
-from headrace.gateway.program import GatewayOrder
+from headrace.gateway.program import GatewayConfig
 from headrace.gateway.routing.response_cache import CacheLimits
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
@@ -237,7 +237,7 @@ def _cpus(wanted: float) -> float:
 
 def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | None) -> RunTarget:
     gateway = settings.gateway
-    order = GatewayOrder(
+    order = GatewayConfig(
         host=gateway.host,
         port=gateway.port,
         node="",
@@ -272,7 +272,7 @@ def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | 
 def _admin(settings: Settings, readers: Readers) -> RunTarget:
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
     gateway, admin = settings.gateway, settings.admin
-    order = AdminOrder(admin.host, admin.port, "", gateway.keys, gateway.names, readers)
+    order = AdminConfig(admin.host, admin.port, "", gateway.keys, gateway.names, readers)
     return _target(ADMIN, deployment.bind(order, _is_alone()))
 
 

@@ -14,7 +14,7 @@ from headrace.edge.limits import EdgeLimits
 from headrace.edge.names import ANY_NAME
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
-from headrace.gateway.admission import DoorLimits
+from headrace.gateway.admission import GatewayLimits
 from headrace.keys.private import make_private, replace_private
 from headrace_models.errors import BadSpec
 from headrace_models.strict_toml import read_toml
@@ -98,8 +98,8 @@ class GatewaySettings(_Frozen):
         return self
 
     @property
-    def limits(self) -> DoorLimits:
-        return DoorLimits(self.max_in_flight, self.default_timeout_s)
+    def limits(self) -> GatewayLimits:
+        return GatewayLimits(self.max_in_flight, self.default_timeout_s)
 
     def readers(self, token: str) -> Readers:
         """Who may read metrics beyond loopback. Without keys a network that is said to be closed is taken as that."""

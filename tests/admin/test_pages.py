@@ -12,14 +12,14 @@ from headrace.edge.exchange import Exchange
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
 from headrace.fleet.entries import Fleet, ProcessEntry
-from headrace.fleet.instructions import IndexEntry, Order
+from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.exposition import Page, Render, render_of
 from headrace.telemetry.logs import LogSettings
 
 NETWORK = "0.0.0.0"
 
 
-async def no_order(_: Order) -> tuple[IndexEntry, ...]:
+async def no_order(_: Instruction) -> tuple[IndexEntry, ...]:
     return ()
 
 

@@ -18,7 +18,7 @@ from headrace.admin.repository import (
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadJson, BadName, BadRequest, Conflict
 from headrace.fleet.entries import Fleet
-from headrace.fleet.instructions import IndexEntry, Order
+from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
 
 ENTRIES = (IndexEntry("m", "1", "UNAVAILABLE", "not loaded"), IndexEntry("m", "2", "READY"))
@@ -29,11 +29,11 @@ class Operator:
     """Notes orders; `failure` is what they end with."""
 
     def __init__(self) -> None:
-        self.orders: list[Order] = []
+        self.orders: list[Instruction] = []
         self.failure: Exception | None = None
         self.logging = LogSettings()
 
-    async def give_order(self, order: Order) -> tuple[IndexEntry, ...]:
+    async def give_instruction(self, order: Instruction) -> tuple[IndexEntry, ...]:
         self.orders.append(order)
         if self.failure:
             raise self.failure
@@ -54,7 +54,7 @@ def operator() -> Operator:
 
 @pytest.fixture
 def desk(operator: Operator) -> Desk:
-    return Desk(operator.fleet, operator.give_order, operator.change_logging)
+    return Desk(operator.fleet, operator.give_instruction, operator.change_logging)
 
 
 def exchange(model: str = "m") -> Exchange:
@@ -89,13 +89,13 @@ async def test_the_index_has_all_versions_or_those_that_are_ready(
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{}}'])
 async def test_load_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
     assert await document(load(desk, exchange(), body)) is None
-    assert operator.orders == [Order("load", "m")]
+    assert operator.orders == [Instruction("load", "m")]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{"unload_dependents":true}}'])
 async def test_unload_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
     assert await document(unload(desk, exchange(), body)) is None
-    assert operator.orders == [Order("unload", "m")]
+    assert operator.orders == [Instruction("unload", "m")]
 
 
 async def test_what_the_operator_says_is_what_the_caller_hears(

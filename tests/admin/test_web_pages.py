@@ -10,7 +10,7 @@ import pytest
 from tests.admin.test_repository import Operator
 from tests.platform.running import free_port
 
-from headrace.admin.program import AdminOrder, serve_admin
+from headrace.admin.program import AdminConfig, serve_admin
 from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES
 from headrace.process.loop_thread import LoopThread
@@ -27,9 +27,11 @@ class Port:
 
     def __init__(self, *names: str) -> None:
         self.operator = Operator()
-        desk = Desk(self.operator.fleet, self.operator.give_order, self.operator.change_logging)
+        desk = Desk(
+            self.operator.fleet, self.operator.give_instruction, self.operator.change_logging
+        )
         self.number = free_port()
-        order = AdminOrder("127.0.0.1", self.number, "127.0.0.1", None, names)
+        order = AdminConfig("127.0.0.1", self.number, "127.0.0.1", None, names)
         self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, order, desk))
 
     def ask(

@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Which error it is: OpenAI's door has it in an object of its own."""
+        """Which error it is: OpenAI's endpoint has it in an object of its own."""
         document = orjson.loads(self.body)
         code: str = (document["error"] if isinstance(document["error"], dict) else document)["code"]
         return code

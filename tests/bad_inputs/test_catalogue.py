@@ -119,7 +119,7 @@ def check(case: Case, answer: Answer) -> None:
 def _sentence(answer: Answer) -> bool:
     """Whether an error says itself in at most 200 characters, and names the request as the header does."""
     document = orjson.loads(answer.body)
-    if isinstance(document["error"], dict):  # the embeddings door speaks as OpenAI's does
+    if isinstance(document["error"], dict):  # the embeddings endpoint speaks as OpenAI's does
         message, named = document["error"]["message"], answer.headers["x-request-id"]
     else:
         message, named = document["error"], document["request_id"]

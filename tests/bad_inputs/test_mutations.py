@@ -24,8 +24,8 @@ generated = settings(
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("door")) as running:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+    with plain(tmp_path_factory.mktemp("endpoint")) as running:
         yield running
 
 
@@ -58,9 +58,9 @@ def with_length(lines: list[bytes], body: bytes) -> bytes:
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_a_damaged_body_is_read_or_refused(door: Plain, name: str, data: st.DataObject) -> None:
+def test_a_damaged_body_is_read_or_refused(endpoint: Plain, name: str, data: st.DataObject) -> None:
     lines, body = split(PLAIN[name])
-    answer = call(door.port, with_length(lines, data.draw(damaged(body))))
+    answer = call(endpoint.port, with_length(lines, data.draw(damaged(body))))
     assert answer.status in {200, *REFUSALS}, answer
 
 
@@ -78,7 +78,9 @@ def test_a_damaged_head_is_read_or_refused(
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_headers_of_other_requests_are_borne(door: Plain, name: str, data: st.DataObject) -> None:
+def test_headers_of_other_requests_are_borne(
+    endpoint: Plain, name: str, data: st.DataObject
+) -> None:
     lines, body = split(PLAIN[name])
     names = [
         "Content-Type",
@@ -106,7 +108,9 @@ def test_headers_of_other_requests_are_borne(door: Plain, name: str, data: st.Da
     more = data.draw(
         st.lists(st.tuples(st.sampled_from(names), st.sampled_from(values)), min_size=1, max_size=4)
     )
-    answer = call(door.port, with_length([*lines, *(f"{n}: {v}".encode() for n, v in more)], body))
+    answer = call(
+        endpoint.port, with_length([*lines, *(f"{n}: {v}".encode() for n, v in more)], body)
+    )
     assert answer.status in {200, 504, *REFUSALS}, (
         answer
     )  # 504: a deadline of a millisecond is among the headers
@@ -115,9 +119,9 @@ def test_headers_of_other_requests_are_borne(door: Plain, name: str, data: st.Da
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_any_chunks_hold_the_same_body(door: Plain, name: str, data: st.DataObject) -> None:
+def test_any_chunks_hold_the_same_body(endpoint: Plain, name: str, data: st.DataObject) -> None:
     lines, body = split(PLAIN[name])
-    whole = call(door.port, PLAIN[name])
+    whole = call(endpoint.port, PLAIN[name])
     kept = [line for line in lines if not line.lower().startswith(b"content-length:")]
     chunks = bytearray()
     while body:
@@ -125,7 +129,7 @@ def test_any_chunks_hold_the_same_body(door: Plain, name: str, data: st.DataObje
         chunks += b"%x\r\n%b\r\n" % (size, body[:size])
         body = body[size:]
     head = b"\r\n".join([*kept, b"Transfer-Encoding: chunked", b"", b""])
-    answer = call(door.port, head + bytes(chunks) + b"0\r\n\r\n")
+    answer = call(endpoint.port, head + bytes(chunks) + b"0\r\n\r\n")
     assert (answer.status, answer.body if answer.status == 200 else b"") == (
         whole.status,
         whole.body if whole.status == 200 else b"",

@@ -15,7 +15,7 @@ OPEN = {"/v2/health/live", "/v2/health/ready"}
 
 
 def routes_of(part: str) -> list[Any]:
-    """The routes of a part of the system, each with `method`, `template` and `door`."""
+    """The routes of a part of the system, each with `method`, `template` and `api`."""
     return list(getattr(pytest.importorskip(f"headrace.{part}.routes"), "ROUTES", ()))
 
 

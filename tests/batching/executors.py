@@ -43,7 +43,7 @@ def ask(
     priority: int = 0,
     owner: str = "",
 ) -> "asyncio.Future[Settled[Any]]":
-    return batcher.ask(
+    return batcher.submit(
         payload,
         rows=rows,
         nbytes=nbytes,

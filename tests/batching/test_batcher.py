@@ -168,8 +168,8 @@ async def test_an_item_whose_deadline_passed_while_the_loop_was_blocked_does_not
         return payloads
 
     async with Batcher(blocking, Limits(max_rows=1), clock=lambda: clock[0]) as line:
-        first = line.ask("a", rows=1, nbytes=1, deadline_s=0.4)
-        second = line.ask("b", rows=1, nbytes=1, deadline_s=0.5)
+        first = line.submit("a", rows=1, nbytes=1, deadline_s=0.4)
+        second = line.submit("b", rows=1, nbytes=1, deadline_s=0.5)
         await first
         assert isinstance(await outcome(second), DeadlineExceeded)
     assert batches == [["a"]]

@@ -95,7 +95,7 @@ class Callers:
         for number, arrival in enumerate(self._arrivals):
             await asyncio.sleep(arrival.after_s)
             try:
-                future = self._line.ask(
+                future = self._line.submit(
                     (number, arrival),
                     rows=arrival.rows,
                     nbytes=arrival.nbytes,

@@ -63,10 +63,10 @@ class Place:
         return Answer([from_array("y", np.array([[2 * number]], np.float32))], TIMES, tokens=4)
 
     def start(self, number: float, seconds: float = 5.0) -> "asyncio.Task[Answer]":
-        return asyncio.create_task(self.cache.ask(VERSION, request(number, seconds)))
+        return asyncio.create_task(self.cache.get_or_run(VERSION, request(number, seconds)))
 
     async def ask(self, number: float) -> Answer:
-        return await self.cache.ask(VERSION, request(number))
+        return await self.cache.get_or_run(VERSION, request(number))
 
 
 def now_s() -> float:
@@ -129,8 +129,8 @@ async def test_a_kept_answer_holds_nothing_of_what_was_received_with_it() -> Non
         return Answer([Tensor("y", "FP32", (1, 1), received[:4])], TIMES)
 
     cache = ResponseCache(run, {"tiny": CacheLimits(1 << 20)}, Silent(), now_s)
-    await cache.ask(VERSION, request(1))
-    kept = await cache.ask(VERSION, request(1))
+    await cache.get_or_run(VERSION, request(1))
+    kept = await cache.get_or_run(VERSION, request(1))
     assert type(kept.outputs[0].data) is bytes
 
 
@@ -145,7 +145,7 @@ async def test_steps_of_sequences_are_never_kept() -> None:
     for _ in range(2):
         asked = request(1)
         asked.sequence = SequenceStep("1")
-        await place.cache.ask(VERSION, asked)
+        await place.cache.get_or_run(VERSION, asked)
     assert (place.ran, place.told.events) == ([1, 1], [])
 
 
@@ -173,7 +173,7 @@ async def test_a_request_that_differs_in_anything_has_an_answer_of_its_own(
     await place.ask(1)
     other = request(1)
     alter(other)
-    await place.cache.ask(VERSION, other)
+    await place.cache.get_or_run(VERSION, other)
     assert place.told.events == ["miss", "miss"]
 
 
@@ -182,7 +182,7 @@ async def test_what_leaves_the_tensors_as_they_are_makes_no_difference() -> None
     await place.ask(1)
     other = request(1, 99)
     other.priority, other.request_id, other.owner = 7, "another", "ann"
-    await place.cache.ask(VERSION, other)
+    await place.cache.get_or_run(VERSION, other)
     assert place.told.events == ["miss", "hit"]
 
 
@@ -190,7 +190,7 @@ async def test_a_version_with_other_files_has_answers_of_its_own() -> None:
     place = Place()
     await place.ask(1)
     changed = spec().model_copy(update={"files": {"m.onnx": "1" * 64, "g.npz": "0" * 64}})
-    await place.cache.ask(Version(changed, (), VERSION.codec, "onnx"), request(1))
+    await place.cache.get_or_run(Version(changed, (), VERSION.codec, "onnx"), request(1))
     assert place.told.events == ["miss", "miss"]
 
 

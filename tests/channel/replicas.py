@@ -10,10 +10,10 @@ import numpy as np
 
 from headrace.channel import (
     Address,
-    HandedSequence,
     Health,
     ReplicaClient,
     SequenceKey,
+    SequenceSnapshot,
     connect,
     serve,
 )
@@ -63,7 +63,7 @@ class Doubler:
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self.before: Callable[[Request], Awaitable[None]] | None = None
-        self.adopted: list[HandedSequence] = []
+        self.adopted: list[SequenceSnapshot] = []
         self.adopts = True
         self.kept: Collection[str] = ()
 
@@ -84,7 +84,7 @@ class Doubler:
         return from_array("y", to_array(tensor) * np.float32(2))
 
     def adopt(
-        self, kept: Collection[str], handed: Sequence[HandedSequence]
+        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
         if not self.adopts:
             return []

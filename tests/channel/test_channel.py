@@ -23,8 +23,18 @@ from tests.channel.replicas import (
     until,
 )
 
-from headrace.channel import Address, HandedSequence, Health, ReplicaClient, SequenceKey, connect
-from headrace.channel.frames import Adopt, Ask, Cancel, Decoder, Hello, Tell, Welcome, encode, metas
+from headrace.channel import Address, Health, ReplicaClient, SequenceKey, SequenceSnapshot, connect
+from headrace.channel.frames import (
+    Ask,
+    Cancel,
+    Decoder,
+    Hello,
+    TakeOver,
+    Tell,
+    Welcome,
+    encode,
+    metas,
+)
 from headrace.channel.greeting import Greeting, answer_to
 from headrace.errors import (
     BadRequest,
@@ -59,7 +69,7 @@ async def client(replica: Running) -> AsyncIterator[ReplicaClient]:
 @EITHER_WAY
 async def test_an_answer_comes_back_with_its_times(replica: Running, node: str) -> None:
     async with ready_client(replica, node) as client:
-        answer = await client.ask(request(21))
+        answer = await client.send(request(21))
         assert (doubled(answer), answer.times, answer.tokens) == (42, TIMES, 4)
 
 
@@ -67,7 +77,7 @@ async def test_an_answer_comes_back_with_its_times(replica: Running, node: str) 
 async def test_the_service_sees_the_request_that_was_asked(replica: Running, node: str) -> None:
     async with ready_client(replica, node) as client:
         asked = request(1, seconds=5)
-        await client.ask(asked)
+        await client.send(asked)
     (seen,) = replica.service.requests
     assert (seen.request_id, list(seen.outputs), seen.inputs[0].shape) == (
         "request-1",
@@ -83,15 +93,15 @@ async def test_the_service_sees_which_sequence_a_request_is_a_step_of(
     step = SequenceStep('"a"', starts=True, owner="ann")
     asked = request(1)
     asked.sequence = step
-    await client.ask(asked)
-    await client.ask(request(2))
+    await client.send(asked)
+    await client.send(request(2))
     assert [seen.sequence for seen in replica.service.requests] == [step, None]
 
 
 @EITHER_WAY
 async def test_large_tensors_cross(replica: Running, node: str) -> None:
     async with ready_client(replica, node) as client:
-        answer = await client.ask(request(3, rows=1 << 20))
+        answer = await client.send(request(3, rows=1 << 20))
         assert (len(answer.outputs[0].data), doubled(answer)) == (4 << 20, 6)
 
 
@@ -105,7 +115,7 @@ async def test_many_interleaved_requests_get_their_own_answers(
             await asyncio.sleep(0)
 
     replica.service.before = dawdle
-    answers = await asyncio.gather(*(client.ask(request(n, rows=1 + n % 7)) for n in range(300)))
+    answers = await asyncio.gather(*(client.send(request(n, rows=1 + n % 7)) for n in range(300)))
     assert [doubled(answer) for answer in answers] == [2 * n for n in range(300)]
     assert client.outstanding == 0
 
@@ -118,7 +128,7 @@ async def test_a_fault_comes_back_as_the_error_it_was(
 ) -> None:
     replica.service.failure = kind("the reason", 1.5)
     with pytest.raises(kind) as caught:
-        await client.ask(request(1))
+        await client.send(request(1))
     assert (type(caught.value), caught.value.message, caught.value.retry_after_s) == (
         kind,
         "the reason",
@@ -131,9 +141,9 @@ async def test_an_error_not_of_ours_says_nothing_internal(
 ) -> None:
     replica.service.failure = ZeroDivisionError("secret")
     with pytest.raises(InferenceFailed, match=r"^the model failed on this request$"):
-        await client.ask(request(1))
+        await client.send(request(1))
     replica.service.failure = None
-    assert doubled(await client.ask(request(1))) == 2
+    assert doubled(await client.send(request(1))) == 2
 
 
 async def test_an_answer_too_large_for_a_frame_is_the_models_fault_not_the_callers(
@@ -148,14 +158,14 @@ async def test_an_answer_too_large_for_a_frame_is_the_models_fault_not_the_calle
 
     replica.service.double = inflate
     with pytest.raises(InferenceFailed):
-        await client.ask(request(1))
+        await client.send(request(1))
 
 
 async def test_a_withdrawn_request_is_cancelled_in_the_service(
     replica: Running, client: ReplicaClient
 ) -> None:
     replica.service.gate.clear()
-    asked = client.ask(request(1))
+    asked = client.send(request(1))
     await until(lambda: len(replica.service.requests) == 1)
     asked.cancel()
     await until(lambda: replica.service.cancelled == ["request-1"])
@@ -164,7 +174,7 @@ async def test_a_withdrawn_request_is_cancelled_in_the_service(
 
 async def test_a_withdrawn_request_harms_no_other(replica: Running, client: ReplicaClient) -> None:
     replica.service.gate.clear()
-    asked = [client.ask(request(n)) for n in range(3)]
+    asked = [client.send(request(n)) for n in range(3)]
     await until(lambda: len(replica.service.requests) == 3)
     asked[1].cancel()
     replica.service.gate.set()
@@ -176,7 +186,7 @@ async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
     replica: Running, client: ReplicaClient
 ) -> None:
     for n in range(50):
-        crossing, other = client.ask(request(n)), client.ask(request(n))
+        crossing, other = client.send(request(n)), client.send(request(n))
         for _ in range(n % 5):
             await asyncio.sleep(0)
         crossing.cancel()
@@ -187,8 +197,8 @@ async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
 async def test_a_request_withdrawn_in_the_turn_it_was_sent_never_reaches_the_service(
     replica: Running, client: ReplicaClient
 ) -> None:
-    client.ask(request(1)).cancel()
-    assert doubled(await client.ask(request(2))) == 4
+    client.send(request(1)).cancel()
+    assert doubled(await client.send(request(2))) == 4
     await until(lambda: client.outstanding == 0)
 
 
@@ -197,20 +207,20 @@ async def test_the_deadline_fires_though_the_service_never_answers(
 ) -> None:
     replica.service.gate.clear()
     with pytest.raises(DeadlineExceeded):
-        await client.ask(request(1, seconds=0.02))
+        await client.send(request(1, seconds=0.02))
     await until(lambda: replica.service.cancelled == ["request-1"])
     assert client.outstanding == 0
 
 
 async def test_a_deadline_already_past_is_settled_too(client: ReplicaClient) -> None:
     with pytest.raises(DeadlineExceeded):
-        await client.ask(request(1, seconds=-1))
+        await client.send(request(1, seconds=-1))
 
 
 async def test_the_replicas_end_fails_everything_that_was_asked(tmp_path: Path) -> None:
     async with running(tmp_path) as replica, ready_client(replica) as client:
         replica.service.gate.clear()
-        asked = [client.ask(request(n)) for n in range(3)]
+        asked = [client.send(request(n)) for n in range(3)]
         await until(lambda: len(replica.service.requests) == 3)
         for peer in replica.channel.peers:
             peer.stream.abort()
@@ -219,13 +229,13 @@ async def test_the_replicas_end_fails_everything_that_was_asked(tmp_path: Path) 
         await asyncio.wait_for(client.lost.wait(), 1)
         assert not client.is_ready
         with pytest.raises(ReplicaLost):
-            client.ask(request(4))
+            client.send(request(4))
 
 
 async def test_the_gateways_end_cancels_all_that_it_asked(replica: Running) -> None:
     replica.service.gate.clear()
     async with ready_client(replica) as client:
-        asked = [client.ask(request(n)) for n in range(3)]
+        asked = [client.send(request(n)) for n in range(3)]
         await until(lambda: len(replica.service.requests) == 3)
     await until(lambda: len(replica.service.cancelled) == 3)
     assert [type(await failure(future)) for future in asked] == [ReplicaLost] * 3
@@ -290,7 +300,7 @@ async def test_readiness_is_what_the_replica_says(replica: Running) -> None:
     replica.service.health_now = Health(is_ready=False, waiting_rows=0)
     client = await replica.connect()
     assert not client.is_ready
-    assert doubled(await client.ask(request(1))) == 2
+    assert doubled(await client.send(request(1))) == 2
     assert not client.is_ready
     client.close()
 
@@ -299,7 +309,7 @@ async def test_a_replica_that_goes_away_is_not_ready_but_answers_what_it_accepte
     replica: Running, client: ReplicaClient
 ) -> None:
     replica.service.gate.clear()
-    asked = client.ask(request(1))
+    asked = client.send(request(1))
     await until(lambda: len(replica.service.requests) == 1)
     replica.channel.say_going_away()
     await until(lambda: not client.is_ready)
@@ -309,7 +319,7 @@ async def test_a_replica_that_goes_away_is_not_ready_but_answers_what_it_accepte
 
 async def test_what_was_sent_before_the_end_arrives(tmp_path: Path) -> None:
     async with running(tmp_path) as replica, ready_client(replica) as client:
-        asked = client.ask(request(1, rows=1 << 18))
+        asked = client.send(request(1, rows=1 << 18))
         await until(lambda: len(replica.service.requests) == 1)
         await asyncio.sleep(0)
         await replica.channel.close()
@@ -364,7 +374,7 @@ async def test_statistics_asked_for_and_given_up_leave_the_channel_sound(
         telling.cancel()
         await asyncio.gather(telling, return_exceptions=True)
     assert await client.statistics(5) == Statistics()
-    assert doubled(await client.ask(request(1))) == 2
+    assert doubled(await client.send(request(1))) == 2
 
 
 async def test_a_stranger_is_told_nothing(replica: Running) -> None:
@@ -405,7 +415,7 @@ async def test_garbage_cuts_its_sender_off_and_nobody_else(
     writer.write(garbage)
     assert await at_end(reader)
     writer.close()
-    assert doubled(await client.ask(request(1))) == 2
+    assert doubled(await client.send(request(1))) == 2
 
 
 async def test_a_stranger_is_not_served(replica: Running) -> None:
@@ -436,7 +446,7 @@ async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(
         ask = encode(Ask(number, 10**6, 0, "r", (), metas([tensor])), [tensor])
         writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(number))))
     async with ready_client(replica) as client:
-        assert doubled(await client.ask(request(1))) == 2
+        assert doubled(await client.send(request(1))) == 2
     assert [r.request_id for r in replica.service.requests] == ["request-1"]
     writer.close()
 
@@ -451,8 +461,8 @@ async def test_a_request_cancelled_before_it_began_does_not_keep_the_replica_fro
     writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(1))))
     try:
         async with ready_client(replica) as client, asyncio.timeout(0.5):
-            assert doubled(await client.ask(request(1))) == 2
-            await replica.channel.settle()
+            assert doubled(await client.send(request(1))) == 2
+            await replica.channel.wait_answered()
     finally:
         writer.close()
 
@@ -501,7 +511,7 @@ async def test_a_peer_that_never_reads_is_cut_off_and_nobody_else(
     await until(lambda: len(replica.channel.peers) == 1)
     assert unheard == []
     assert caplog.records == []
-    assert doubled(await client.ask(request(1))) == 2
+    assert doubled(await client.send(request(1))) == 2
 
 
 async def test_going_away_is_said_to_all_though_one_peer_never_reads(
@@ -531,7 +541,7 @@ async def test_sequences_are_offered_with_their_states_whatever_these_are(
         "rest": np.arange(5, dtype=np.int16),
         "none": np.zeros((0, 3)),
     }
-    handed = [HandedSequence(SequenceKey("ann", f'"{n}"'), state) for n in range(64)]
+    handed = [SequenceSnapshot(SequenceKey("ann", f'"{n}"'), state) for n in range(64)]
     async with ready_client(replica, node) as client:
         assert await client.adopt(["h"], handed, 5) == {each.key for each in handed}
         replica.service.adopts = False
@@ -558,7 +568,9 @@ async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(
 
 async def test_an_offer_of_a_stranger_is_cut_off(replica: Running) -> None:
     reader, writer = await asyncio.open_unix_connection(replica.address.unix)
-    writer.writelines(bytes(part) for part in encode(Adopt(1, (), ((SequenceKey("", "1"), ()),))))
+    writer.writelines(
+        bytes(part) for part in encode(TakeOver(1, (), ((SequenceKey("", "1"), ()),)))
+    )
     assert await reader.read() == b""
     writer.close()
     assert replica.service.adopted == []
@@ -570,15 +582,21 @@ async def test_every_gateway_is_told_of_moved_sequences_before_what_is_said_late
     """Also one that comes later: it would not know where to go."""
     told: list[str] = []
     early = await connect(
-        replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}")
+        replica.address,
+        "here",
+        TOKEN,
+        lambda successor, keys: told.append(f"{successor} has {len(keys)}"),
     )
     replica.channel.say_going_away()
     replica.channel.say_moved("two", [SequenceKey("ann", "1")])
     late = await connect(
-        replica.address, "here", TOKEN, lambda heir, keys: told.append(f"{heir} has {len(keys)}")
+        replica.address,
+        "here",
+        TOKEN,
+        lambda successor, keys: told.append(f"{successor} has {len(keys)}"),
     )
     for client in (early, late):
-        await client.ask(request(1))
+        await client.send(request(1))
         assert (client.is_ready, client.takes_steps) == (False, client.known.is_set())
         client.close()
     assert told == ["two has 1"] * 2

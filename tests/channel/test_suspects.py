@@ -47,8 +47,8 @@ async def blame(asked: "asyncio.Future[Answer]") -> str:
 async def test_a_suspect_is_told_apart_and_can_say_that_it_starts(
     replica: Running, client: ReplicaClient
 ) -> None:
-    await client.ask(request(1))
-    await client.ask(suspect(2))
+    await client.send(request(1))
+    await client.send(suspect(2))
     assert [(r.is_suspect, r.started is not None) for r in replica.service.requests] == [
         (False, False),
         (True, True),
@@ -59,7 +59,7 @@ async def test_what_was_under_way_may_have_ended_its_replica_but_no_suspect_that
     replica: Running, client: ReplicaClient
 ) -> None:
     replica.service.gate.clear()
-    asked = [client.ask(request(1)), client.ask(request(2)), client.ask(suspect(3))]
+    asked = [client.send(request(1)), client.send(request(2)), client.send(suspect(3))]
     await until(lambda: len(replica.service.requests) == 3)
     lose(replica)
     assert [await blame(one) for one in asked] == ["possible", "possible", "none"]
@@ -75,7 +75,7 @@ async def test_a_suspect_that_ran_alone_did_it_and_nothing_beside_it(
 
     replica.service.before = start
     replica.service.gate.clear()
-    asked = [client.ask(request(1)), client.ask(suspect(2)), client.ask(suspect(3))]
+    asked = [client.send(request(1)), client.send(suspect(2)), client.send(suspect(3))]
     assert [await blame(one) for one in asked] == ["none", "none", "certain"]
 
 
@@ -87,9 +87,9 @@ async def test_a_suspect_that_was_answered_is_blamed_for_nothing_that_comes_late
             seen.started()
 
     replica.service.before = start
-    assert doubled(await client.ask(suspect(1))) == 2
+    assert doubled(await client.send(suspect(1))) == 2
     replica.service.gate.clear()
-    asked = client.ask(request(2))
+    asked = client.send(request(2))
     await until(lambda: len(replica.service.requests) == 2)
     lose(replica)
     assert await blame(asked) == "possible"
@@ -99,7 +99,7 @@ async def test_nothing_is_blamed_that_was_not_sent(replica: Running, client: Rep
     lose(replica)
     await client.lost.wait()
     with pytest.raises(ReplicaLost) as caught:
-        client.ask(request(1))
+        client.send(request(1))
     assert caught.value.blame == "none"
 
 
@@ -138,7 +138,7 @@ async def test_a_stopped_run_is_told_of_though_its_caller_waits_no_more(
         replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b))
     )
     replica.service.gate.clear()
-    asked = client.ask(request(1, seconds=5.0 if is_cancelled else 0.05))
+    asked = client.send(request(1, seconds=5.0 if is_cancelled else 0.05))
     await until(lambda: len(replica.service.requests) == 1)
     if is_cancelled:
         asked.cancel()
@@ -159,7 +159,7 @@ async def test_a_stopped_run_is_no_lost_replica_and_says_whom_it_blames(
 ) -> None:
     replica.service.failure = RunStopped("stopped", 1, "possible")
     with pytest.raises(RunStopped) as caught:
-        await client.ask(request(1))
+        await client.send(request(1))
     assert (caught.value.blame, client.is_ready) == ("possible", True)
 
 
@@ -171,7 +171,7 @@ async def test_a_lost_replica_may_have_been_ended_by_what_nobody_waits_for_any_m
         replica.address, "here", TOKEN, on_blame=lambda r, b: told.append((r.request_id, b))
     )
     replica.service.gate.clear()
-    asked = client.ask(request(1))
+    asked = client.send(request(1))
     await until(lambda: len(replica.service.requests) == 1)
     asked.cancel()
     await until(lambda: replica.service.cancelled == ["request-1"])

@@ -1,4 +1,4 @@
-"""Audio files at the door for streams: each is known by its head and refused by name, but WAV is read as audio/wav."""
+"""Audio files at the endpoint for streams: each is known by its head and refused by name, but WAV is read as audio/wav."""
 
 import io
 import struct

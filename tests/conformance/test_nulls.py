@@ -1,4 +1,4 @@
-"""null is as good as nothing: at every door, for every member that may be left out, and for strangers' members."""
+"""null is as good as nothing: at every endpoint, for every member that may be left out, and for strangers' members."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,8 +14,8 @@ from tests.plain import Plain, plain
 ZOO = ("dga-lstm", "minilm-l6")
 DOMAIN = tensor("text", [1], ["gnu.org"], "BYTES")
 STEP = tensor("x", [1, 2], [1.0, 2.0])
-# A door, a body that it takes, and the members that may be null in it: each a way of names and indices.
-DOORS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] = {
+# An endpoint, a body that it takes, and the members that may be null in it: each a way of names and indices.
+ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] = {
     "infer": (
         "dga-lstm",
         "/v2/models/dga-lstm/infer",
@@ -123,17 +123,17 @@ def with_null(body: dict[str, Any], way: tuple[str | int, ...]) -> dict[str, Any
 
 @pytest.mark.zoo
 @pytest.mark.parametrize(
-    ("door", "way"),
+    ("endpoint", "way"),
     [
-        pytest.param(door, way, id=f"{door}: {'.'.join(map(str, way))}")
-        for door in DOORS
-        for way in DOORS[door][3]
+        pytest.param(endpoint, way, id=f"{endpoint}: {'.'.join(map(str, way))}")
+        for endpoint in ENDPOINTS
+        for way in ENDPOINTS[endpoint][3]
     ],
 )
 def test_null_is_as_if_it_was_not_there(
-    served: dict[str, Plain], door: str, way: tuple[str | int, ...]
+    served: dict[str, Plain], endpoint: str, way: tuple[str | int, ...]
 ) -> None:
-    model, path, body, _ = DOORS[door]
+    model, path, body, _ = ENDPOINTS[endpoint]
     port = served[model].port
     without, with_it = post(port, path, body), post(port, path, with_null(body, way))
     assert without.status == 200, without.body
@@ -150,7 +150,7 @@ def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, Plain]) -> No
 
 @pytest.mark.zoo
 @pytest.mark.parametrize(
-    ("door", "way"),
+    ("endpoint", "way"),
     [
         ("infer", ("inputs",)),
         ("infer", ("inputs", 0, "name")),
@@ -174,10 +174,10 @@ def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, Plain]) -> No
     ],
 )
 def test_what_must_be_there_may_not_be_null(
-    served: dict[str, Plain], door: str, way: tuple[str | int, ...]
+    served: dict[str, Plain], endpoint: str, way: tuple[str | int, ...]
 ) -> None:
-    model, path, body, _ = DOORS[door]
+    model, path, body, _ = ENDPOINTS[endpoint]
     said = post(served[model].port, path, with_null(body, way))
     assert said.status == 400
-    if door != "embeddings":  # which has errors of another shape
+    if endpoint != "embeddings":  # which has errors of another shape
         assert refused(said, 400)

@@ -139,7 +139,7 @@ def test_sequences_of_a_generate_request_are_the_same(sums: Plain) -> None:
 
 
 def test_sequence_order(tmp_path: Path) -> None:
-    """Steps that wait run in the order of their coming, and each sees what the one before it left."""
+    """SequenceRouter that wait run in the order of their coming, and each sees what the one before it left."""
     loaded: list[Gated] = []
 
     def load(version: ModelVersion, name: str) -> Gated:

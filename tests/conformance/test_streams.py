@@ -1,4 +1,4 @@
-"""The door for streams of audio: what its query and its body may say, and real speech as silero itself hears it."""
+"""The endpoint for streams of audio: what its query and its body may say, and real speech as silero itself hears it."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Text tensors of every rank, in and out, at the doors that take and give them."""
+"""Text tensors of every rank, in and out, at the endpoints that take and give them."""
 
 import base64
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""One of many texts, photos or lists of token ids is bad: the error says which, at every door."""
+"""One of many texts, photos or lists of token ids is bad: the error says which, at every endpoint."""
 
 import base64
 from collections.abc import Iterator

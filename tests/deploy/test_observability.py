@@ -107,8 +107,8 @@ def of_panel(title: str) -> str:
     )
 
 
-def ended(model: str, outcome: str, values: str, door: str = "infer") -> dict[str, str]:
-    labels = f'model="{model}", door="{door}", outcome="{outcome}", code="{outcome}"'
+def ended(model: str, outcome: str, values: str, api: str = "infer") -> dict[str, str]:
+    labels = f'model="{model}", api="{api}", outcome="{outcome}", code="{outcome}"'
     return {"series": f"headrace_requests_total{{{labels}}}", "values": values}
 
 
@@ -122,9 +122,9 @@ def test_the_share_of_errors_is_0_of_what_is_well_and_idle_and_leaves_out_caller
     }
     series = [ended(model, *one) for model, outcomes in of_each.items() for one in outcomes.items()]
     probes = [
-        ended(model, "state", "0+1000x24", door)
+        ended(model, "state", "0+1000x24", api)
         for model in of_each
-        for door in ("health", "metadata")
+        for api in ("health", "metadata")
     ]
     of_outcomes = {"well": (0, 0), "idle": (0, 0), "ill": (0.25, 0.5)}
     expected: Expected = {
@@ -139,9 +139,9 @@ def test_the_latency_is_of_answers_and_an_idle_model_has_none(
     promtool: str, tmp_path: Path
 ) -> None:
     def timed(
-        model: str, outcome: str, bound: str, values: str, door: str = "infer"
+        model: str, outcome: str, bound: str, values: str, api: str = "infer"
     ) -> dict[str, str]:
-        labels = f'model="{model}", door="{door}", outcome="{outcome}", le="{bound}"'
+        labels = f'model="{model}", api="{api}", outcome="{outcome}", le="{bound}"'
         return {"series": f"headrace_request_seconds_bucket{{{labels}}}", "values": values}
 
     fast, slow, never = ("0+10x24", "0+10x24"), ("0x24", "0+10x24"), ("5x24", "5x24")

@@ -13,8 +13,8 @@ from headrace.edge.budget import Budget
 from headrace.edge.exchange import Exchange
 from headrace.edge.framing import split_target
 from headrace.edge.limits import EdgeLimits
+from headrace.edge.received import ReceivedRequest
 from headrace.edge.receiver import Receiver
-from headrace.edge.whole import Whole
 from headrace.errors import HeadraceError, Overloaded
 
 LIMITS = EdgeLimits(
@@ -47,7 +47,7 @@ class Taker:
         if target == b"/broken":
             raise ZeroDivisionError
 
-    def take(self, whole: Whole) -> None:
+    def take(self, whole: ReceivedRequest) -> None:
         self.budget.give_back(len(whole.body))
         headers = sorted(
             (name, value) for name, value in whole.exchange.headers.items() if name not in OF_WISH

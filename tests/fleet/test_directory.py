@@ -9,15 +9,15 @@ from headrace.channel import Address
 from headrace.fleet.directory import (
     Directory,
     as_fleet,
+    as_instruction,
     as_logging,
-    as_order,
     as_outcome,
     as_process,
     as_processes,
     as_replica,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
-from headrace.fleet.instructions import Order, Outcome
+from headrace.fleet.instructions import Instruction, Outcome
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
@@ -193,12 +193,14 @@ async def test_log_settings_reach_followers_at_once_and_the_others_with_their_ne
 async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(
     directory: Directory,
 ) -> None:
-    taking = asyncio.create_task(directory.take_order("change", 60))
+    taking = asyncio.create_task(directory.take_instruction("change", 60))
     await asyncio.sleep(0)
-    asked = asyncio.create_task(directory.order(as_order.dump_json(Order("unload", "tiny")), 60))
-    order = as_order.validate_json(await taking)
+    asked = asyncio.create_task(
+        directory.order(as_instruction.dump_json(Instruction("unload", "tiny")), 60)
+    )
+    order = as_instruction.validate_json(await taking)
     assert (order.kind, order.model) == ("unload", "tiny")
-    await directory.settle_order(
+    await directory.resolve_instruction(
         order.id, as_outcome.dump_json(Outcome(code="conflict", message="no"))
     )
     assert as_outcome.validate_json(await asked).code == "conflict"
@@ -207,10 +209,10 @@ async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(
 async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(
     directory: Directory,
 ) -> None:
-    answer = await directory.order(as_order.dump_json(Order("index")), 60)
+    answer = await directory.order(as_instruction.dump_json(Instruction("index")), 60)
     assert as_outcome.validate_json(answer).code == "unavailable"
-    assert await directory.take_order("look", 0.1) == b""
-    await directory.close_orders()
+    assert await directory.take_instruction("look", 0.1) == b""
+    await directory.close_instructions()
 
 
 async def _end(*tasks: "asyncio.Task[Fleet]") -> None:

@@ -12,41 +12,41 @@ from headrace.errors import (
     StartFailed,
     Unavailable,
 )
-from headrace.fleet.instructions import MAX_WAITING, IndexEntry, Order, Orders, Outcome
+from headrace.fleet.instructions import MAX_WAITING, IndexEntry, Instruction, Instructions, Outcome
 
-LOAD, INDEX = Order("load", "m"), Order("index")
+LOAD, INDEX = Instruction("load", "m"), Instruction("index")
 READY = (IndexEntry("m", "1", "READY"),)
 
 
-async def give(orders: Orders, order: Order) -> "asyncio.Task[Outcome]":
+async def give(orders: Instructions, order: Instruction) -> "asyncio.Task[Outcome]":
     task = asyncio.create_task(orders.give(order, 60))
     await asyncio.sleep(0.001)
     return task
 
 
-async def taken(orders: Orders, order: Order) -> Order:
+async def taken(orders: Instructions, order: Instruction) -> Instruction:
     found = await orders.take(order.lane, 1)
     assert found is not None
     return found
 
 
 @pytest.fixture
-async def orders() -> Orders:
+async def orders() -> Instructions:
     """With an operator that has asked just now."""
-    orders = Orders()
+    orders = Instructions()
     assert await orders.take("look", 0.001) is None
     assert await orders.take("change", 0.001) is None
     return orders
 
 
-async def test_an_order_gives_what_the_operator_made_of_it(orders: Orders) -> None:
+async def test_an_order_gives_what_the_operator_made_of_it(orders: Instructions) -> None:
     asked = await give(orders, INDEX)
     order = await taken(orders, INDEX)
     orders.settle(order.id, Outcome(READY))
     assert (await asked).entries() == READY
 
 
-async def test_an_error_of_the_operator_is_the_senders(orders: Orders) -> None:
+async def test_an_error_of_the_operator_is_the_senders(orders: Instructions) -> None:
     asked = await give(orders, LOAD)
     order = await taken(orders, LOAD)
     orders.settle(order.id, Outcome.of(StartFailed("golden", 2.0)))
@@ -55,7 +55,7 @@ async def test_an_error_of_the_operator_is_the_senders(orders: Orders) -> None:
     assert raised.value.retry_after_s == 2.0
 
 
-async def test_an_operator_that_waits_is_woken_by_an_order(orders: Orders) -> None:
+async def test_an_operator_that_waits_is_woken_by_an_order(orders: Instructions) -> None:
     taking = asyncio.create_task(orders.take("change", 60))
     await give(orders, LOAD)
     order = await taking
@@ -63,20 +63,20 @@ async def test_an_operator_that_waits_is_woken_by_an_order(orders: Orders) -> No
     assert (order.kind, order.model) == ("load", "m")
 
 
-async def test_changes_are_taken_in_the_order_they_came(orders: Orders) -> None:
+async def test_changes_are_taken_in_the_order_they_came(orders: Instructions) -> None:
     names = ["a", "b", "c"]
     for name in names:
-        await give(orders, Order("load", name))
+        await give(orders, Instruction("load", name))
     assert [(await taken(orders, LOAD)).model for _ in names] == names
 
 
-async def test_the_index_does_not_wait_for_a_change(orders: Orders) -> None:
+async def test_the_index_does_not_wait_for_a_change(orders: Instructions) -> None:
     await give(orders, LOAD)
     await give(orders, INDEX)
     assert (await taken(orders, INDEX)).kind == "index"
 
 
-async def test_one_order_too_many_is_refused_at_once(orders: Orders) -> None:
+async def test_one_order_too_many_is_refused_at_once(orders: Instructions) -> None:
     for _ in range(MAX_WAITING):
         await give(orders, LOAD)
     with pytest.raises(Overloaded):
@@ -84,13 +84,13 @@ async def test_one_order_too_many_is_refused_at_once(orders: Orders) -> None:
     await give(orders, INDEX)
 
 
-async def test_an_order_that_was_not_begun_in_time_is_withdrawn(orders: Orders) -> None:
+async def test_an_order_that_was_not_begun_in_time_is_withdrawn(orders: Instructions) -> None:
     with pytest.raises(DeadlineExceeded, match="not begun"):
         await orders.give(LOAD, 1)
     assert await orders.take("change", 1) is None
 
 
-async def test_an_order_that_goes_on_is_said_to(orders: Orders) -> None:
+async def test_an_order_that_goes_on_is_said_to(orders: Instructions) -> None:
     asked = await give(orders, LOAD)
     order = await taken(orders, LOAD)
     with pytest.raises(DeadlineExceeded, match="goes on"):
@@ -98,7 +98,7 @@ async def test_an_order_that_goes_on_is_said_to(orders: Orders) -> None:
     orders.settle(order.id, Outcome())
 
 
-async def test_a_sender_that_leaves_takes_its_order_along(orders: Orders) -> None:
+async def test_a_sender_that_leaves_takes_its_order_along(orders: Instructions) -> None:
     asked = await give(orders, LOAD)
     asked.cancel()
     await asyncio.wait([asked])
@@ -107,11 +107,11 @@ async def test_a_sender_that_leaves_takes_its_order_along(orders: Orders) -> Non
 
 async def test_without_an_operator_orders_are_refused_at_once() -> None:
     with pytest.raises(Unavailable, match="nobody"):
-        await Orders().give(LOAD, 60)
+        await Instructions().give(LOAD, 60)
 
 
 async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(
-    orders: Orders,
+    orders: Instructions,
 ) -> None:
     await give(orders, LOAD)
     order = await taken(orders, LOAD)
@@ -123,7 +123,7 @@ async def test_an_operator_that_went_silent_is_missed_but_one_at_work_is_not(
 
 
 async def test_closing_refuses_what_waits_and_what_runs_and_lets_the_operator_go(
-    orders: Orders,
+    orders: Instructions,
 ) -> None:
     running = await give(orders, LOAD)
     order = await taken(orders, LOAD)

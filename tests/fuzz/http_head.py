@@ -11,8 +11,8 @@ with atheris.instrument_imports(include=["headrace"]):
     from headrace.edge.exchange import Exchange
     from headrace.edge.framing import split_target
     from headrace.edge.limits import EdgeLimits
+    from headrace.edge.received import ReceivedRequest
     from headrace.edge.receiver import Receiver
-    from headrace.edge.whole import Whole
     from headrace.errors import HeadraceError
 
 LIMITS = EdgeLimits(
@@ -28,7 +28,7 @@ Request = tuple[str, dict[bytes, bytes], bytes, str, bool]
 
 
 def read(data: bytes) -> None:
-    """Whole and in pieces: the same requests, the same end, nothing beyond the limits and nothing left behind."""
+    """ReceivedRequest and in pieces: the same requests, the same end, nothing beyond the limits and nothing left behind."""
     chance, stream = random.Random(data[:1]), data[1:]
     whole = requests_of([stream])
     assert whole == requests_of(list(cut(stream, chance)))
@@ -55,7 +55,7 @@ class Taker:
         assert len(target) <= LIMITS.max_uri_bytes
         split_target(exchange.method, target)
 
-    def take(self, whole: Whole) -> None:
+    def take(self, whole: ReceivedRequest) -> None:
         exchange = whole.exchange
         assert len(whole.body) <= LIMITS.max_body_bytes
         assert sum(len(n) + len(v) for n, v in exchange.headers.items()) <= LIMITS.max_head_bytes

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import uvloop
 from tests.channel.replicas import TIMES, TOKEN
 
-from headrace.channel import HandedSequence, Health, SequenceKey, serve
+from headrace.channel import Health, SequenceKey, SequenceSnapshot, serve
 from headrace.channel.frames import Welcome
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
@@ -52,7 +52,7 @@ class Mortal:
             os._exit(STATUS)
         return Answer([from_array("y", 2 * numbers)], TIMES)
 
-    def adopt(self, _: Collection[str], __: Sequence[HandedSequence]) -> Sequence[SequenceKey]:
+    def adopt(self, _: Collection[str], __: Sequence[SequenceSnapshot]) -> Sequence[SequenceKey]:
         return []
 
     def health(self) -> Health:

@@ -190,9 +190,9 @@ def metrics(served: Plain) -> str:
 
 
 def counted(served: Plain) -> dict[tuple[str, str, str, str], float]:
-    """Requests so far by model, version, door and status."""
+    """Requests so far by model, version, endpoint and status."""
     return {
-        (s.labels["model"], s.labels["version"], s.labels["door"], s.labels["code"]): s.value
+        (s.labels["model"], s.labels["version"], s.labels["api"], s.labels["code"]): s.value
         for family in text_string_to_metric_families(metrics(served))
         for s in family.samples
         if s.name == "headrace_requests_total" and s.value

@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 from tests.plain import Gated, Plain, plain
 
 from headrace.backends import Backend
-from headrace.gateway.admission import DoorLimits
+from headrace.gateway.admission import GatewayLimits
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 from headrace.telemetry.prometheus import SECONDS
@@ -43,7 +43,7 @@ class Way(NamedTuple):
     """How a request ended, as its client knows it."""
 
     model: str
-    door: str
+    endpoint: str
     status: int
     outcome: str
 
@@ -179,7 +179,7 @@ def town(
         made.append(Faulty(version, name))
         return made[0]
 
-    limits = DoorLimits(PLACES, default_timeout_s=20.0)
+    limits = GatewayLimits(PLACES, default_timeout_s=20.0)
     with plain(tmp_path_factory.mktemp("plain"), load, keys=keys[0], limits=limits) as served:
         yield served, made[0]
 
@@ -289,37 +289,36 @@ def test_counters_and_buckets_are_what_the_clients_saw(
 
     by_way = {tuple(map(str, way)): len(took_s) for way, took_s in client.took_s.items()}
     assert (
-        grown(before, after, "headrace_requests_total", "model", "door", "code", "outcome")
-        == by_way
+        grown(before, after, "headrace_requests_total", "model", "api", "code", "outcome") == by_way
     )
     assert grown(before, after, "headrace_errors_total", "code") == {
         (code,): n for code, n in client.codes.items()
     }
     by_outcome: Counter[tuple[str, ...]] = Counter()
     for way, took_s in client.took_s.items():
-        by_outcome[way.model, way.door, way.outcome] += len(took_s)
+        by_outcome[way.model, way.endpoint, way.outcome] += len(took_s)
     assert (
-        grown(before, after, "headrace_request_seconds_count", "model", "door", "outcome")
+        grown(before, after, "headrace_request_seconds_count", "model", "api", "outcome")
         == by_outcome
     )
     for named in by_outcome:
         took_s = [
             one
             for way, all_s in client.took_s.items()
-            if (way.model, way.door, way.outcome) == named
+            if (way.model, way.endpoint, way.outcome) == named
             for one in all_s
         ]
         for bound_s in SECONDS:
             in_time = dict(
-                zip(("model", "door", "outcome", "le"), (*named, str(bound_s)), strict=True)
+                zip(("model", "api", "outcome", "le"), (*named, str(bound_s)), strict=True)
             )
             assert of(before, after, "headrace_request_seconds_bucket", in_time) >= sum(
                 s <= bound_s for s in took_s
             )
 
-    labels = {"model": "doubler", "door": "predict", "outcome": "answered"}
+    labels = {"model": "doubler", "api": "predict", "outcome": "answered"}
     assert of(before, after, "headrace_request_seconds_sum", labels) <= sum(client.took_s[slow])
-    receipt = {"door": "predict"}
+    receipt = {"api": "predict"}
     assert of(before, after, "headrace_receipt_seconds_count", receipt) == 3
     assert (
         of(before, after, "headrace_receipt_seconds_sum", receipt)

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, through every door: as they are in binary, null in JSON, last among classes."""
+"""Numbers that are not finite, through every endpoint: as they are in binary, null in JSON, last among classes."""
 
 import base64
 import json
@@ -11,8 +11,8 @@ import pytest
 from tests.gateway.test_wire import spec
 from tests.plain import Plain, plain
 
+from headrace.gateway.api.classify import EmbeddingsBody, classify_results, embeddings
 from headrace.gateway.api.context import json_response
-from headrace.gateway.api.doors import EmbeddingsBody, classify_results, embeddings
 from headrace.gateway.routing.response_cache import CacheLimits
 from headrace.gateway.wire.classification import classes_of
 from headrace.inference.request import Answer, Times

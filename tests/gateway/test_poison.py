@@ -101,7 +101,7 @@ async def test_what_one_gateway_learns_of_a_stopped_run_all_know(town: Town) -> 
     replica.service.failure = None
     for number, ends in ((1.0, 2.0), (POISON, PoisonInput)):
         try:
-            found: object = doubled(await other.ask(other.find("tiny", None), request(number)))
+            found: object = doubled(await other.dispatch(other.find("tiny", None), request(number)))
         except HeadraceError as error:
             found = type(error)
         assert found == ends

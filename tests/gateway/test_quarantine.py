@@ -56,7 +56,7 @@ class Ward:
         self.gate.set()
         self.seen: list[bool] = []
 
-    def ask(self, asked: Request) -> Awaitable[Answer]:
+    def send(self, asked: Request) -> Awaitable[Answer]:
         self.seen.append(asked.is_suspect)
         return self._answer(asked)
 
@@ -72,7 +72,7 @@ class Ward:
         """How a request ends; None by an answer."""
         self.fate = fate
         try:
-            await self.quarantine.ask(SPEC, asked, lambda: self)
+            await self.quarantine.guard(SPEC, asked, lambda: self)
         except HeadraceError as error:
             return type(error)
         return None

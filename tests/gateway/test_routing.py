@@ -56,7 +56,7 @@ async def test_versions_are_told_when_they_join_and_leave_but_not_when_replicas_
     await town.start("1")
     await town.start("1")
     town.tell(town.entries[1:])
-    await town.router.settle()
+    await town.router.wait_linked()
     assert town.events.versions == ["+1"]
     await town.start("2")
     town.tell([entry for entry in town.entries if entry.spec.version == "2"])
@@ -172,7 +172,7 @@ async def test_a_replica_that_left_the_fleet_gets_nothing_new_and_its_channel_en
 
 
 async def test_a_request_that_met_a_draining_replica_is_answered_by_another(town: Town) -> None:
-    """A request may cross the replica's farewell: nothing of it ran, so another replica may have it."""
+    """A request may cross the replica's goodbye: nothing of it ran, so another replica may have it."""
     first, second = await town.start(), await town.start()
     first.service.failure = second.service.failure = None
     for draining, other in ((first, second), (second, first)):
@@ -216,7 +216,7 @@ async def test_a_settled_router_uses_every_replica_that_it_was_told_of(town: Tow
     replica = await town.start()
     other = replace(town.entries[0], id="other")
     town.tell([*town.entries, other])
-    await town.router.settle()
+    await town.router.wait_linked()
     assert len(replica.channel.peers) == 2
     assert all(client.is_ready for client in town.router.models()["tiny"]["1"].replicas.values())
 
@@ -225,9 +225,9 @@ async def test_a_replica_that_cannot_be_reached_or_leaves_again_holds_nobody_up(
     replica = await town.start()
     lost = replace(town.entries[0].address, unix="/nowhere")
     town.tell([*town.entries, replace(town.entries[0], id="lost", address=lost)])
-    await town.router.settle()
+    await town.router.wait_linked()
     town.tell([*town.entries, replace(town.entries[0], id="other")])
-    settling = asyncio.create_task(town.router.settle())
+    settling = asyncio.create_task(town.router.wait_linked())
     town.tell([])
     await settling
     await until(lambda: not replica.channel.peers)

@@ -18,7 +18,7 @@ from headrace.errors import (
     SequenceUnknown,
     ShuttingDown,
 )
-from headrace.gateway.routing.sequence_table import Holder, Holders
+from headrace.gateway.routing.sequence_table import Holder, SequenceTable
 from headrace.inference.request import Request, SequenceStep
 
 REPLICAS = ("one", "two", "three")
@@ -71,7 +71,7 @@ async def test_another_gateway_finds_the_replica_without_being_told(town: Town) 
     held = [sorted(steps_of(replica)) for replica in replicas]
     other = await town.another_gateway()
     for n in range(12):
-        await other.ask(other.find("tiny", None), step(2, str(n)))
+        await other.dispatch(other.find("tiny", None), step(2, str(n)))
     assert [sorted(steps_of(replica)) for replica in replicas] == [sorted(ids * 2) for ids in held]
 
 
@@ -139,7 +139,7 @@ async def test_what_the_replica_says_of_a_sequence_comes_back(town: Town) -> Non
 async def test_a_version_has_its_own_sequences(town: Town) -> None:
     one, two = await town.start("1"), await town.start("2")
     for version in ("1", "2", "1"):
-        doubled(await town.router.ask(town.router.find("tiny", version), step(1, starts=True)))
+        doubled(await town.router.dispatch(town.router.find("tiny", version), step(1, starts=True)))
     assert (len(steps_of(one)), len(steps_of(two))) == (2, 1)
 
 
@@ -170,7 +170,7 @@ async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_
 
 
 def test_the_longest_unused_sequences_are_forgotten_first() -> None:
-    holders = Holders(most=3)
+    holders = SequenceTable(most=3)
     for name in ("0", "1", "2", "0", "3"):
         holders.hold(name, "one")
     assert [holders.find(name) for name in "0123"] == [
@@ -182,21 +182,21 @@ def test_the_longest_unused_sequences_are_forgotten_first() -> None:
 
 
 def test_a_holder_moves_once_it_is_known_to_be_the_giver_or_not_known_at_all() -> None:
-    holders = Holders()
+    holders = SequenceTable()
     holders.hold("1", "one")
     for name in ("1", "2"):
         holders.move(name, "one", "two")
-        assert holders.find(name) == Holder("two", heir_of="one")
+        assert holders.find(name) == Holder("two", successor_of="one")
         holders.move(name, "one", "three")
-        assert holders.find(name) == Holder("two", heir_of="one")
+        assert holders.find(name) == Holder("two", successor_of="one")
     holders.hold("1", "two")
-    assert holders.find("1") == Holder("two", heir_of="one")
+    assert holders.find("1") == Holder("two", successor_of="one")
     holders.hold("1", "three")
     assert holders.find("1") == Holder("three")
 
 
 def test_what_is_forgotten_is_not_known() -> None:
-    holders = Holders()
+    holders = SequenceTable()
     holders.hold("1", "one")
     holders.forget("1")
     holders.forget("1")
@@ -204,35 +204,35 @@ def test_what_is_forgotten_is_not_known() -> None:
 
 
 async def moved_from(town: Town, replicas: list[Running], of: str) -> tuple[Running, Running]:
-    """Start a sequence in one of two replicas, and ask for a step whose answer waits: the giver and the heir to be."""
-    giver = await holder_of(town, replicas, of)
-    replicas[giver].service.gate.clear()
-    return replicas[giver], replicas[1 - giver]
+    """Start a sequence in one of two replicas, and ask for a step whose answer waits: the source and the successor to be."""
+    source = await holder_of(town, replicas, of)
+    replicas[source].service.gate.clear()
+    return replicas[source], replicas[1 - source]
 
 
-def says_moved(giver: Running, replicas: list[Running]) -> None:
-    giver.channel.say_going_away()
-    giver.channel.say_moved(str(1 - replicas.index(giver)), [SequenceKey("", "1")])
+def says_moved(source: Running, replicas: list[Running]) -> None:
+    source.channel.say_going_away()
+    source.channel.say_moved(str(1 - replicas.index(source)), [SequenceKey("", "1")])
 
 
 async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(
     town: Town,
 ) -> None:
     replicas = [await town.start() for _ in range(2)]
-    giver, heir = await moved_from(town, replicas, "1")
+    source, successor = await moved_from(town, replicas, "1")
     early = [asyncio.create_task(town.ask(step(n))) for n in (2, 3)]
-    await until(lambda: len(steps_of(giver)) == 3)
-    says_moved(giver, replicas)
-    holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+    await until(lambda: len(steps_of(source)) == 3)
+    says_moved(source, replicas)
+    holder = town.router.find("tiny", None).replicas[str(replicas.index(source))]
     await until(lambda: not holder.is_ready)
     late = asyncio.create_task(town.ask(step(4)))
     for _ in range(20):
         await asyncio.sleep(0)
-    assert steps_of(heir) == []
-    giver.service.failure = SequenceMoved("another replica has it")
-    giver.service.gate.set()
+    assert steps_of(successor) == []
+    source.service.failure = SequenceMoved("another replica has it")
+    source.service.gate.set()
     assert await asyncio.gather(*early, late) == [4, 6, 8]
-    assert [asked.request_id for asked in heir.service.requests] == [
+    assert [asked.request_id for asked in successor.service.requests] == [
         "request-2",
         "request-3",
         "request-4",
@@ -245,20 +245,20 @@ async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of
 ) -> None:
     """All that ran was answered before the replica told."""
     replicas = [await town.start() for _ in range(2)]
-    giver, heir = await moved_from(town, replicas, "1")
+    source, successor = await moved_from(town, replicas, "1")
     asked = asyncio.create_task(town.ask(step(2)))
-    await until(lambda: len(steps_of(giver)) == 2)
+    await until(lambda: len(steps_of(source)) == 2)
     if told:
-        says_moved(giver, replicas)
-        holder = town.router.find("tiny", None).replicas[str(replicas.index(giver))]
+        says_moved(source, replicas)
+        holder = town.router.find("tiny", None).replicas[str(replicas.index(source))]
         await until(lambda: not holder.is_ready)
-    hang_up(giver)
+    hang_up(source)
     if told:
         assert await asked == 4
     else:
         with pytest.raises(ReplicaLost):
             await asked
-    assert len(steps_of(heir)) == told
+    assert len(steps_of(successor)) == told
 
 
 async def test_a_start_that_crosses_a_farewell_begins_elsewhere(town: Town) -> None:

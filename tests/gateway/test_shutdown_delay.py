@@ -8,7 +8,7 @@ from loadtests.virtual_time import VirtualTimeLoop
 from tests.plain import plain
 
 from headrace.errors import ShuttingDown
-from headrace.gateway.admission import Admission, DoorLimits
+from headrace.gateway.admission import Admission, GatewayLimits
 
 
 def is_open(admission: Admission) -> bool:
@@ -21,7 +21,7 @@ def is_open(admission: Admission) -> bool:
 
 def test_a_gateway_that_ends_says_so_for_the_whole_delay_before_it_takes_nothing_new() -> None:
     async def seen() -> list[tuple[bool, bool]]:
-        admission = Admission(DoorLimits())
+        admission = Admission(GatewayLimits())
         before = admission.is_ending, is_open(admission)
         ending = asyncio.create_task(admission.wind_down(5.0))
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Texts that are longer than a model reads: every door says which of them were cut, or refuses them by their spec."""
+"""Texts that are longer than a model reads: every endpoint says which of them were cut, or refuses them by their spec."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,7 +29,7 @@ def infer(texts: list[str], **more: Any) -> Any:
     }
 
 
-DOORS: dict[str, Callable[[list[str]], Any]] = {
+ENDPOINTS: dict[str, Callable[[list[str]], Any]] = {
     "/v1/embeddings": lambda texts: {"model": "reader", "input": texts},
     "/v1/models/reader:classify": lambda texts: {"input": texts},
     "/v1/models/reader:predict": lambda texts: {"instances": texts},
@@ -49,24 +49,24 @@ def told(path: str, answer: Any) -> list[int]:
     return places
 
 
-@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize("path", ENDPOINTS)
 def test_every_door_tells_which_texts_were_cut(reader: Plain, path: str) -> None:
-    status, answer, headers = ask(reader, path, DOORS[path]([SHORT, LONG, SHORT, SHORT, LONG]))
+    status, answer, headers = ask(reader, path, ENDPOINTS[path]([SHORT, LONG, SHORT, SHORT, LONG]))
     assert (status, told(path, answer), headers["x-truncated"]) == (200, [1, 4], "2")
 
 
-@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize("path", ENDPOINTS)
 def test_nothing_is_told_of_texts_that_were_read_to_their_end(reader: Plain, path: str) -> None:
-    status, answer, headers = ask(reader, path, DOORS[path]([SHORT, SHORT]))
+    status, answer, headers = ask(reader, path, ENDPOINTS[path]([SHORT, SHORT]))
     assert status == 200
     assert "x-truncated" not in headers
     assert b"truncated" not in orjson.dumps(answer)
 
 
-@pytest.mark.parametrize("path", DOORS)
+@pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_kept_answer_tells_it_again_at_every_door(reader: Plain, path: str) -> None:
     texts = [LONG, SHORT, LONG, "one"]
-    first, again = (ask(reader, path, DOORS[path](texts)) for _ in range(2))
+    first, again = (ask(reader, path, ENDPOINTS[path](texts)) for _ in range(2))
     assert again[2]["server-timing"].startswith("cache;desc=hit")
     assert told(path, first[1]) == told(path, again[1]) == [0, 2]
 
@@ -98,7 +98,7 @@ def test_a_text_by_itself_is_the_first(reader: Plain) -> None:
 def test_a_model_may_refuse_what_it_would_cut(tmp_path_factory: pytest.TempPathFactory) -> None:
     strict = partial(make_reader, truncate="error")
     with plain(tmp_path_factory.mktemp("strict"), make=strict) as running:
-        for path, body in DOORS.items():
+        for path, body in ENDPOINTS.items():
             status, answer, _ = ask(running, path, body([SHORT, LONG]))
             assert status == 400, path
             assert "text too long (limit 4 tokens): found 5" in str(answer["error"])

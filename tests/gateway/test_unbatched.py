@@ -1,4 +1,4 @@
-"""Models that are served one request at a time, through every door: real gateway, channel, batcher and runtime."""
+"""Models that are served one request at a time, through every endpoint: real gateway, channel, batcher and runtime."""
 
 import base64
 import os

@@ -107,7 +107,7 @@ class Town:
         router = Router("here", TOKEN, Silent())
         self._stack.push_async_callback(router.close)
         router.update(Fleet(1, ("tiny",), tuple(self.entries), ()))
-        await router.settle()
+        await router.wait_linked()
         return router
 
     def is_ready(self, version: str, entry_id: str) -> bool:
@@ -128,7 +128,7 @@ class Town:
         )
 
     async def ask(self, asked: Request, version: str | None = None) -> float:
-        return doubled(await self.router.ask(self.router.find("tiny", version), asked))
+        return doubled(await self.router.dispatch(self.router.find("tiny", version), asked))
 
 
 def fall_silent(replica: Running) -> None:

@@ -10,7 +10,7 @@ import pytest
 from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
 
 from headrace import backends
-from headrace.gateway.api import doors
+from headrace.gateway.api import classify
 from headrace.inference.request import Answer, Times
 from headrace.inference.tensor import from_array
 from headrace_models import preprocess
@@ -40,7 +40,7 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
 
 
 def classified(version: ModelVersion, shot: Shot) -> bytes:
-    """What the classify door answers."""
+    """What the classify endpoint answers."""
     is_photo = shot.headers["Content-Type"] == "image/jpeg"
     raw = shot.body if is_photo else orjson.loads(shot.body)["input"].encode()
     output = version.spec.classes
@@ -50,7 +50,7 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
     answer = Answer(
         [from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1)
     )
-    return orjson.dumps({"results": doors.classify_results(answer, output, 1, labels, 5)})
+    return orjson.dumps({"results": classify.classify_results(answer, output, 1, labels, 5)})
 
 
 @pytest.mark.zoo
@@ -73,8 +73,8 @@ def test_paraphrases_are_close_and_others_are_not() -> None:
 
 
 def embedded(*vectors: np.ndarray) -> bytes:
-    asked = doors.EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
-    return orjson.dumps(doors.embeddings(np.stack(vectors), 2, asked, built("minilm-l6").spec))
+    asked = classify.EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
+    return orjson.dumps(classify.embeddings(np.stack(vectors), 2, asked, built("minilm-l6").spec))
 
 
 @pytest.mark.zoo

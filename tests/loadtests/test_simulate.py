@@ -170,9 +170,9 @@ def test_a_timer_leaves_at_once_when_it_is_full() -> None:
 def test_a_timer_refuses_what_has_no_room() -> None:
     async def full() -> None:
         async with Timer(Executor(FIXED, int), Limits(max_waiting_rows=1), 1.0) as line:
-            line.ask(1)
+            line.submit(1)
             with pytest.raises(Overloaded, match="1 rows wait already"):
-                line.ask(1)
+                line.submit(1)
             await line.drain()
 
     run(full())

@@ -10,7 +10,7 @@ from tests.operation.test_operator import Platform
 
 from headrace.fleet import calls
 from headrace.fleet.entries import Fleet
-from headrace.fleet.instructions import Lane, Order, Outcome
+from headrace.fleet.instructions import Instruction, Lane, Outcome
 from headrace.operation.operator import Operator
 from headrace.operation.workers import operating
 from headrace.telemetry import logs
@@ -40,20 +40,20 @@ def test_a_lane_that_failed_goes_on_with_its_orders(
     shelf, platform, settled = Shelf(tmp_path), Absent(), threading.Event()
     shelf.add("m", "1")
 
-    def take(lane: Lane, timeout_s: float) -> Order | None:
+    def take(lane: Lane, timeout_s: float) -> Instruction | None:
         settled.wait(timeout_s if lane == "look" else 0)
-        return Order("load", "m") if lane == "change" and not settled.is_set() else None
+        return Instruction("load", "m") if lane == "change" and not settled.is_set() else None
 
-    def settle(order: Order, outcome: Outcome) -> None:
+    def settle(order: Instruction, outcome: Outcome) -> None:
         assert (order.model, outcome.code) == ("m", "")
         settled.set()
 
     monkeypatch.setattr(logs, "apply", lambda settings: None)  # noqa: ARG005
     monkeypatch.setattr(calls, "expect_models", lambda models: None)  # noqa: ARG005
     monkeypatch.setattr(calls, "read_fleet", lambda: Fleet(1, ("m",), (), ()))
-    monkeypatch.setattr(calls, "close_orders", lambda: None)
-    monkeypatch.setattr(calls, "take_order", take)
-    monkeypatch.setattr(calls, "settle_order", settle)
+    monkeypatch.setattr(calls, "close_instructions", lambda: None)
+    monkeypatch.setattr(calls, "take_instruction", take)
+    monkeypatch.setattr(calls, "resolve_instruction", settle)
     versions, _ = scan(shelf.root)
     for version in versions:
         platform.deploy(version)

@@ -15,7 +15,7 @@ from headrace.errors import (
     Unavailable,
     UnknownModel,
 )
-from headrace.fleet.instructions import IndexEntry, Order
+from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.operation.operator import Key, Operator
 from headrace_models.repository import ModelVersion, scan
 
@@ -132,7 +132,7 @@ def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_o
     platform.reason = "StartFailed: /srv/m/2/golden.npz: no" if breaks == "does not run" else ""
     platform.is_heard_of = breaks != "is not heard of"
     platform.fault = OSError("internal") if breaks == "raises" else None
-    outcome = operator.carry_out(Order("load", "m"))
+    outcome = operator.carry_out(Instruction("load", "m"))
     with pytest.raises(HeadraceError) as raised:
         outcome.entries()
     assert "internal" not in str(raised.value)

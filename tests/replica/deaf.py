@@ -12,7 +12,7 @@ from tests.channel.replicas import TOKEN
 
 from headrace import backends
 from headrace.inference.tensor import Array
-from headrace.replica.program import ReplicaOrder, Serving, serve_replica
+from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace_models.repository import ModelVersion
 
 
@@ -29,13 +29,13 @@ class Deaf:
         return self._real.run(inputs)
 
 
-def _ready(_: Serving) -> None:
+def _ready(_: ReplicaHandle) -> None:
     sys.stdout.write("listening\n")
     sys.stdout.flush()
 
 
 async def main(folder: str, unix: str) -> None:
-    order = ReplicaOrder(folder, "onnx", "here", "127.0.0.1", unix, TOKEN)
+    order = ReplicaConfig(folder, "onnx", "here", "127.0.0.1", unix, TOKEN)
     await serve_replica(order, _ready, asyncio.Event(), load=Deaf)
 
 

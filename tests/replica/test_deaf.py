@@ -47,7 +47,7 @@ async def ask(
 ) -> int | type[HeadraceError]:
     request = Request([from_array("x", np.full((1, 4), number))], (), monotonic() + timeout_s)
     try:
-        answer = await router.ask(router.find("loop", None), request)
+        answer = await router.dispatch(router.find("loop", None), request)
     except HeadraceError as error:
         return type(error)
     return int(to_array(answer.outputs[0])[0, 0])
@@ -64,7 +64,7 @@ async def test_its_process_ends_and_what_it_ran_is_known_to_be_at_fault(tmp_path
     router = Router("here", TOKEN, Silent())
     async with deaf(version, unix) as process:
         router.update(fleet(version, unix, "one"))
-        await router.settle()
+        await router.wait_linked()
         await until(lambda: router.is_ready, TIMEOUT_S)
         assert await ask(router, 5) == 5
         assert await ask(router, ENDLESS) is PoisonInput

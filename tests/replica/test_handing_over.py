@@ -1,4 +1,4 @@
-"""Replicas with a real model that go while sequences run: their heirs go on, and gateways follow."""
+"""Replicas with a real model that go while sequences run: their successors go on, and gateways follow."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,29 +18,31 @@ from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.routing.router import Router
 from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array, to_array
-from headrace.replica.handing_over import Heir
-from headrace.replica.program import ReplicaOrder, Serving, serve_replica
+from headrace.replica.handing_over import Successor
+from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace.telemetry.events import Silent
 
 MODEL = "accumulator"
 
 
 class Replica:
-    """A replica in a task of its own, and who it takes for its heirs."""
+    """A replica in a task of its own, and who it takes for its successors."""
 
-    def __init__(self, name: str, order: ReplicaOrder) -> None:
+    def __init__(self, name: str, order: ReplicaConfig) -> None:
         self.name = name
-        self.heirs: list[Heir] = []
+        self.successors: list[Successor] = []
         self._stop = asyncio.Event()
-        self._ready: asyncio.Future[Serving] = asyncio.get_running_loop().create_future()
+        self._ready: asyncio.Future[ReplicaHandle] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(
-            serve_replica(order, self._ready.set_result, self._stop, find_heirs=self._find_heirs)
+            serve_replica(
+                order, self._ready.set_result, self._stop, find_successors=self._find_successors
+            )
         )
 
-    async def _find_heirs(self) -> Sequence[Heir]:
-        return self.heirs
+    async def _find_successors(self) -> Sequence[Successor]:
+        return self.successors
 
-    async def serving(self) -> Serving:
+    async def serving(self) -> ReplicaHandle:
         return await asyncio.wait_for(self._ready, 20)
 
     async def end(self) -> None:
@@ -70,7 +72,7 @@ class Village:
                 self._folder, self._folder / "models", version, **spec
             )
         unix = str(self._folder / f"{name}.sock")
-        order = ReplicaOrder(str(self._models[version]), "onnx", "here", "127.0.0.1", unix, TOKEN)
+        order = ReplicaConfig(str(self._models[version]), "onnx", "here", "127.0.0.1", unix, TOKEN)
         replica = self.replicas[name] = Replica(name, order)
         self._stack.push_async_callback(replica.crash)
         served = await replica.serving()
@@ -88,10 +90,12 @@ class Village:
     async def tell(self) -> None:
         for router in self.routers:
             router.update(Fleet(1, (MODEL,), tuple(self.entries.values()), ()))
-            await router.settle()
+            await router.wait_linked()
         for name, replica in self.replicas.items():
             others = (entry for entry in self.entries.values() if entry.id != name)
-            replica.heirs = [Heir(entry.id, entry.address, entry.spec.version) for entry in others]
+            replica.successors = [
+                Successor(entry.id, entry.address, entry.spec.version) for entry in others
+            ]
 
     async def leave(self, name: str) -> None:
         """As a platform ends a replica: it goes away, and is taken out of the fleet before it drains."""
@@ -136,8 +140,8 @@ async def step(
     inputs = [from_array("x", np.array([[number, 0]], np.float32))]
     asked = Request(inputs, (), monotonic() + 10, sequence=sequence)
     if version is not None:
-        return version, float(to_array((await router.ask(found, asked)).outputs[0])[0, 0])
-    answered, answer = await router.ask_anywhere(found, asked, sequence)
+        return version, float(to_array((await router.dispatch(found, asked)).outputs[0])[0, 0])
+    answered, answer = await router.dispatch_anywhere(found, asked, sequence)
     return answered.spec.version, float(to_array(answer.outputs[0])[0, 0])
 
 
@@ -247,8 +251,10 @@ async def test_an_heir_that_refuses_or_is_not_there_is_passed_over(village: Vill
     await step(router, 1, "a", starts=True, version="1")
     leaving = await village.start("leaving", "3")
     await (await leaving.serving()).go_away()
-    one.heirs.append(
-        replace(one.heirs[0], id="nobody", address=Address("here", "/nowhere", "", 0), version="4")
+    one.successors.append(
+        replace(
+            one.successors[0], id="nobody", address=Address("here", "/nowhere", "", 0), version="4"
+        )
     )
     await village.leave("one")
     assert await step(router, 2, "a") == ("2", 3)
@@ -322,7 +328,7 @@ async def test_a_replica_that_goes_starts_nothing_new_but_steps_on_until_then(
     one = await village.start("one")
     router = await village.gateway()
     await step(router, 1, "a", starts=True)
-    one.heirs = []
+    one.successors = []
     await (await one.serving()).go_away()
     assert await step(router, 2, "a") == ("1", 3)
     await village.start("two")
@@ -335,6 +341,9 @@ async def test_between_nodes_sequences_go_over_tcp(village: Village) -> None:
     router = await village.gateway()
     await step(router, 1, "a", starts=True)
     await village.start("two")
-    one.heirs = [replace(heir, address=replace(heir.address, node="there")) for heir in one.heirs]
+    one.successors = [
+        replace(successor, address=replace(successor.address, node="there"))
+        for successor in one.successors
+    ]
     await village.leave("one")
     assert await step(router, 2, "a") == ("1", 3)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from tests.replica.sums import FIRST, LAST, NEXT, ZERO, Sums, on_virtual_time, outcomes
 
-from headrace.channel import HandedSequence, SequenceKey
+from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import QuotaExceeded, SequenceMoved, SequenceUnknown, ShuttingDown
 from headrace.inference.tensor import Array
 
 
 @dataclass
-class Heir:
+class Successor:
     """Takes over what it is given, after a while, unless it refuses."""
 
     sums: Sums = field(default_factory=Sums)
@@ -23,7 +23,7 @@ class Heir:
     like: dict[str, Array] = field(default_factory=lambda: dict(ZERO))
     offers: list[int] = field(default_factory=list)
 
-    async def give(self, handed: Sequence[HandedSequence], taken: set[SequenceKey]) -> None:
+    async def give(self, handed: Sequence[SequenceSnapshot], taken: set[SequenceKey]) -> None:
         self.offers.append(len(handed))
         await asyncio.sleep(self.takes_s)
         if not self.refuses:
@@ -32,24 +32,24 @@ class Heir:
 
 @on_virtual_time
 async def test_an_heir_goes_on_where_the_giver_stopped_and_the_giver_says_that_it_moved() -> None:
-    sums, heir = Sums(), Heir()
+    sums, successor = Sums(), Successor()
     await sums.step(1, FIRST)
     await sums.step(2, FIRST, of="2")
-    await sums.sequences.hand_over(heir.give)
+    await sums.sequences.hand_over(successor.give)
     assert await outcomes(sums.step(4), sums.step(4, FIRST)) == [SequenceMoved, SequenceMoved]
-    assert [await heir.sums.step(4), await heir.sums.step(8, of="2")] == [5, 10]
-    assert (sums.sequences.open, heir.sums.sequences.open, sums.moved) == (0, 2, 2)
+    assert [await successor.sums.step(4), await successor.sums.step(8, of="2")] == [5, 10]
+    assert (sums.sequences.open, successor.sums.sequences.open, sums.moved) == (0, 2, 2)
 
 
 @on_virtual_time
 async def test_steps_that_are_here_run_here_and_those_behind_are_told_in_their_order_that_it_moved() -> (
     None
 ):
-    sums, heir = Sums(), Heir(takes_s=3)
+    sums, successor = Sums(), Successor(takes_s=3)
     await sums.step(1, FIRST)
     here = [asyncio.create_task(sums.step(n, takes_s=5)) for n in (2, 4)]
     await asyncio.sleep(1)
-    handing = asyncio.create_task(sums.sequences.hand_over(heir.give))
+    handing = asyncio.create_task(sums.sequences.hand_over(successor.give))
     await asyncio.sleep(1)
     told: list[asyncio.Task[float]] = []
     late = [asyncio.create_task(sums.step(8)) for _ in range(3)]
@@ -59,99 +59,103 @@ async def test_steps_that_are_here_run_here_and_those_behind_are_told_in_their_o
     assert [await step for step in here] == [3, 7]
     await asyncio.wait(late)
     assert ([type(task.exception()) for task in late], told) == ([SequenceMoved] * 3, late)
-    assert await heir.sums.step(8) == 15
+    assert await successor.sums.step(8) == 15
 
 
 @on_virtual_time
 async def test_a_step_that_fails_before_the_move_and_one_after_it_leave_the_state_as_it_was() -> (
     None
 ):
-    sums, heir = Sums(), Heir()
+    sums, successor = Sums(), Successor()
     await sums.step(1, FIRST)
     failing = asyncio.create_task(sums.step(2, takes_s=5, fails=True))
     await asyncio.sleep(0)
-    await sums.sequences.hand_over(heir.give)
-    assert await outcomes(heir.sums.step(2, fails=True)) == [ZeroDivisionError]
+    await sums.sequences.hand_over(successor.give)
+    assert await outcomes(successor.sums.step(2, fails=True)) == [ZeroDivisionError]
     assert isinstance(failing.exception(), ZeroDivisionError)
-    assert await heir.sums.step(4) == 5
+    assert await successor.sums.step(4) == 5
 
 
 @on_virtual_time
 async def test_a_slow_sequence_holds_no_other_up() -> None:
-    sums, heir = Sums(), Heir()
+    sums, successor = Sums(), Successor()
     for n in range(100):
         await sums.step(n, FIRST, of=str(n))
     slow = asyncio.create_task(sums.step(1, of="7", takes_s=50))
     await asyncio.sleep(0)
-    handing = asyncio.create_task(sums.sequences.hand_over(heir.give))
+    handing = asyncio.create_task(sums.sequences.hand_over(successor.give))
     await asyncio.sleep(1)
-    assert heir.sums.sequences.open == 99
+    assert successor.sums.sequences.open == 99
     await handing
-    assert (await slow, await heir.sums.step(1, of="7"), heir.offers) == (8, 9, [64, 35, 1])
+    assert (await slow, await successor.sums.step(1, of="7"), successor.offers) == (
+        8,
+        9,
+        [64, 35, 1],
+    )
 
 
 @on_virtual_time
 async def test_nothing_starts_where_all_is_handed_over() -> None:
-    sums, heir = Sums(), Heir()
+    sums, successor = Sums(), Successor()
     ending = asyncio.create_task(sums.step(1, (True, True), takes_s=5))
     await asyncio.sleep(0)
-    handing = asyncio.create_task(sums.sequences.hand_over(heir.give))
+    handing = asyncio.create_task(sums.sequences.hand_over(successor.give))
     await asyncio.sleep(1)
     steps = (sums.step(1, FIRST), sums.step(1, FIRST, of="2"), sums.step(1, of="3"))
     assert await outcomes(*steps) == [ShuttingDown, ShuttingDown, SequenceUnknown]
     await handing
-    assert (await ending, heir.offers) == (1, [])
-    assert sums.sequences.adopt(ZERO, [HandedSequence(SequenceKey("", "9"), ZERO)], ZERO) == []
+    assert (await ending, successor.offers) == (1, [])
+    assert sums.sequences.adopt(ZERO, [SequenceSnapshot(SequenceKey("", "9"), ZERO)], ZERO) == []
 
 
 @on_virtual_time
 async def test_a_sequence_that_nobody_takes_stays_but_does_not_start_anew() -> None:
-    sums, heir = Sums(), Heir(refuses=True)
+    sums, successor = Sums(), Successor(refuses=True)
     await sums.step(1, FIRST)
-    await sums.sequences.hand_over(heir.give)
+    await sums.sequences.hand_over(successor.give)
     assert await outcomes(sums.step(2), sums.step(1, FIRST), sums.step(4)) == [3, ShuttingDown, 7]
     assert (await sums.step(1, LAST), sums.sequences.open, sums.moved) == (8, 0, 0)
 
 
 @on_virtual_time
 async def test_a_sequence_whose_handing_over_is_cut_short_stays() -> None:
-    sums, heir = Sums(), Heir(takes_s=10)
+    sums, successor = Sums(), Successor(takes_s=10)
     await sums.step(1, FIRST)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(3):
-            await sums.sequences.hand_over(heir.give)
+            await sums.sequences.hand_over(successor.give)
     assert await sums.step(2) == 3
 
 
 @on_virtual_time
 async def test_an_adopted_sequence_expires_when_it_is_idle() -> None:
     sums = Sums()
-    async with (heir := Heir(Sums(max_idle_s=60))).sums.sequences:
+    async with (successor := Successor(Sums(max_idle_s=60))).sums.sequences:
         await sums.step(1, FIRST)
-        await sums.sequences.hand_over(heir.give)
+        await sums.sequences.hand_over(successor.give)
         await asyncio.sleep(59)
-        assert heir.sums.sequences.open == 1
+        assert successor.sums.sequences.open == 1
         await asyncio.sleep(2)
-        assert (heir.sums.sequences.open, heir.sums.expired) == (0, 1)
+        assert (successor.sums.sequences.open, successor.sums.expired) == (0, 1)
 
 
 @on_virtual_time
 async def test_a_sequence_that_is_on_its_way_does_not_expire() -> None:
-    heir = Heir(takes_s=100)
+    successor = Successor(takes_s=100)
     async with (sums := Sums(max_idle_s=60)).sequences:
         await sums.step(1, FIRST)
-        await sums.sequences.hand_over(heir.give)
-        assert (sums.expired, sums.sequences.open, heir.sums.sequences.open) == (0, 0, 1)
+        await sums.sequences.hand_over(successor.give)
+        assert (sums.expired, sums.sequences.open, successor.sums.sequences.open) == (0, 0, 1)
 
 
 @on_virtual_time
 async def test_the_owners_limit_does_not_hold_for_what_is_adopted_but_for_what_starts() -> None:
-    sums, heir = Sums(), Heir(Sums(max_open=2))
+    sums, successor = Sums(), Successor(Sums(max_open=2))
     for n in range(5):
         await sums.step(n, FIRST, of=str(n))
-    await sums.sequences.hand_over(heir.give)
-    assert heir.sums.sequences.open == 5
-    assert await outcomes(heir.sums.step(1, FIRST, of="new")) == [QuotaExceeded]
+    await sums.sequences.hand_over(successor.give)
+    assert successor.sums.sequences.open == 5
+    assert await outcomes(successor.sums.step(1, FIRST, of="new")) == [QuotaExceeded]
 
 
 @pytest.mark.parametrize(
@@ -166,10 +170,10 @@ async def test_the_owners_limit_does_not_hold_for_what_is_adopted_but_for_what_s
 def test_a_model_of_another_state_takes_nothing(other: dict[str, Array]) -> None:
     @on_virtual_time
     async def tries() -> None:
-        sums, heir = Sums(), Heir(like=other)
+        sums, successor = Sums(), Successor(like=other)
         await sums.step(1, FIRST)
-        await sums.sequences.hand_over(heir.give)
-        assert (sums.sequences.open, heir.sums.sequences.open) == (1, 0)
+        await sums.sequences.hand_over(successor.give)
+        assert (sums.sequences.open, successor.sums.sequences.open) == (1, 0)
 
     tries()
 
@@ -177,23 +181,23 @@ def test_a_model_of_another_state_takes_nothing(other: dict[str, Array]) -> None
 @on_virtual_time
 async def test_what_a_state_has_beyond_the_models_own_moves_too() -> None:
     rest = np.arange(7, dtype=np.int16)
-    handed = HandedSequence(SequenceKey("ann", "1"), {**ZERO, "rest": rest})
-    sums, heir = Sums(), Sums()
+    handed = SequenceSnapshot(SequenceKey("ann", "1"), {**ZERO, "rest": rest})
+    sums, successor = Sums(), Sums()
     assert sums.sequences.adopt(ZERO, [handed], ZERO) == [handed.key]
-    seen: list[HandedSequence] = []
+    seen: list[SequenceSnapshot] = []
 
-    async def give(handed: Sequence[HandedSequence], taken: set[SequenceKey]) -> None:
+    async def give(handed: Sequence[SequenceSnapshot], taken: set[SequenceKey]) -> None:
         seen.extend(handed)
-        taken.update(heir.sequences.adopt(ZERO, handed, ZERO))
+        taken.update(successor.sequences.adopt(ZERO, handed, ZERO))
 
     await sums.sequences.hand_over(give)
-    assert (seen[0].state["rest"] is rest, await heir.step(1, NEXT, owner="ann")) == (True, 1)
+    assert (seen[0].state["rest"] is rest, await successor.step(1, NEXT, owner="ann")) == (True, 1)
 
 
 @on_virtual_time
 async def test_a_sequence_of_the_heirs_own_is_not_replaced() -> None:
-    sums, heir = Sums(), Heir()
+    sums, successor = Sums(), Successor()
     await sums.step(1, FIRST)
-    await heir.sums.step(8, FIRST)
-    await sums.sequences.hand_over(heir.give)
-    assert [await sums.step(1), await heir.sums.step(1)] == [2, 9]
+    await successor.sums.step(8, FIRST)
+    await sums.sequences.hand_over(successor.give)
+    assert [await sums.step(1), await successor.sums.step(1)] == [2, 9]

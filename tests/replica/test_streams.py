@@ -10,7 +10,7 @@ import pytest
 from tests.conformance.small_models import make_listener
 
 from headrace.batching import Settled
-from headrace.channel import HandedSequence, SequenceKey
+from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.inference.handover import pack, unpack
@@ -172,7 +172,7 @@ async def test_a_failed_chunk_leaves_the_stream_where_it_was(spec: ModelSpec) ->
 async def test_a_stream_goes_on_where_it_is_handed_to(spec: ModelSpec, half: bytes) -> None:
     first, second = Stream(spec), Stream(spec)
     await first.take(SOUND[:77].tobytes() + half, starts=True)
-    (handed,) = unpack(*pack([HandedSequence(SequenceKey("", "7"), first.state)]))
+    (handed,) = unpack(*pack([SequenceSnapshot(SequenceKey("", "7"), first.state)]))
     second.state = handed.state
     there, here = await second.take(SOUND[77:]), await first.take(SOUND[77:])
     assert there.probabilities.tolist() == here.probabilities.tolist()

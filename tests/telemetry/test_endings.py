@@ -11,7 +11,7 @@ from headrace.telemetry.endings import Way
 from headrace.telemetry.prometheus import PrometheusEdge, PrometheusGateway, PrometheusReplica
 from headrace_models.spec import ModelSpec
 
-TROUBLE = {"code": "503", "outcome": "state", "door": "infer"}
+TROUBLE = {"code": "503", "outcome": "state", "api": "infer"}
 
 
 class Gateway:
@@ -116,11 +116,11 @@ def test_requests_add_no_series_to_a_counter() -> None:
 
 
 def test_a_models_own_doors_are_there_and_no_others() -> None:
-    def doors(**more: Any) -> set[str]:
-        return {way.door for way in WAYS.of_version(spec().model_copy(update=more))}
+    def endpoints(**more: Any) -> set[str]:
+        return {way.api for way in WAYS.of_version(spec().model_copy(update=more))}
 
-    assert doors() == {"infer", "predict", "generate", "metadata"}
-    assert doors(task="embed") - doors() == {"embeddings"}
+    assert endpoints() == {"infer", "predict", "generate", "metadata"}
+    assert endpoints(task="embed") - endpoints() == {"embeddings"}
     assert Way("infer", 504, "state") in WAYS.of_version(spec())
 
 

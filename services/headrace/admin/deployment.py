@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from ray import serve
 
-from headrace.admin.program import AdminOrder, serve_admin
+from headrace.admin.program import AdminConfig, serve_admin
 from headrace.admin.repository import Desk
-from headrace.fleet.calls import change_logging, give_order
+from headrace.fleet.calls import change_logging, give_instruction
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
@@ -23,13 +23,13 @@ START_TIMEOUT_S = 30.0
 class AdminReplica:
     """The admin process; its address is found where it runs."""
 
-    def __init__(self, order: AdminOrder, is_alone: bool) -> None:
+    def __init__(self, order: AdminConfig, is_alone: bool) -> None:
         logs.configure("admin")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         order = replace(order, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())
-        desk = Desk(lambda: self._fleet, give_order, change_logging, order.readers.token)
+        desk = Desk(lambda: self._fleet, give_instruction, change_logging, order.readers.token)
         self._thread: LoopThread[str] = LoopThread(
             "admin", lambda ready, stop: serve_admin(order, desk, ready, stop)
         )

@@ -21,13 +21,13 @@ from headrace.process.loop_thread import own
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusEdge
 
-__all__ = ["AdminOrder", "serve_admin"]
+__all__ = ["AdminConfig", "serve_admin"]
 
 LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 
 @dataclass(frozen=True, slots=True)
-class AdminOrder:
+class AdminConfig:
     """Where to listen; `address` is this node's, for metrics, which `readers` may read; `keys` is the key file.
 
     `names` are the port's own beside its host.
@@ -42,7 +42,7 @@ class AdminOrder:
 
 
 async def serve_admin(
-    order: AdminOrder, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
+    order: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
 ) -> None:
     """Listen and serve until `stop`; `ready` is told where the metrics are. Raises StartFailed if it cannot listen."""
     sock = listen(order.host, order.port)

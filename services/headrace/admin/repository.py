@@ -14,7 +14,7 @@ from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
-from headrace.fleet.instructions import IndexBody, IndexEntry, Order
+from headrace.fleet.instructions import IndexBody, IndexEntry, Instruction
 from headrace.fleet.settings import changed_logging, logging_document
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import Name
@@ -32,7 +32,7 @@ class Desk:
     """
 
     fleet: Callable[[], Fleet]
-    give_order: Callable[[Order], Awaitable[tuple[IndexEntry, ...]]]
+    give_instruction: Callable[[Instruction], Awaitable[tuple[IndexEntry, ...]]]
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
     metrics_token: str = ""
 
@@ -52,7 +52,7 @@ class _UnloadBody(StrictBody):
 async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
     """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer now."""
     wanted = read_body(IndexBody, body or b"{}")
-    entries = await at.give_order(Order("index"))
+    entries = await at.give_instruction(Instruction("index"))
     return Response(
         200, orjson.dumps([asdict(e) for e in entries if e.state == "READY" or not wanted.ready])
     )
@@ -67,7 +67,7 @@ async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
                 "config and files are not accepted: put the version into the repository"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
-    await at.give_order(Order("load", name))
+    await at.give_instruction(Instruction("load", name))
     return Response(200)
 
 
@@ -75,7 +75,7 @@ async def unload(at: Desk, exchange: Exchange, body: bytes) -> Response:
     """End a model once it has answered what it accepted."""
     name = _model(exchange)
     read_body(_UnloadBody, body or b"{}")
-    await at.give_order(Order("unload", name))
+    await at.give_instruction(Instruction("unload", name))
     return Response(200)
 
 

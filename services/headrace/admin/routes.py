@@ -52,7 +52,7 @@ class AdminPolicy:
         self._changes = Changes("http")
 
     def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
-        if self._keys is not None and not (self._is_loopback and exchange.door == READ):
+        if self._keys is not None and not (self._is_loopback and exchange.api == READ):
             self._ask_key(self._keys, exchange)
         if exchange.method == "POST":
             self._changes.check(exchange)

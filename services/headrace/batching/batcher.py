@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from headrace.batching.cost import Cost, CostModel
 from headrace.batching.policy import Limits, pick, rows_of_a_batch
-from headrace.batching.queue import DEFAULT_LEVEL, Item, Line, Settled, rank_s_of
+from headrace.batching.queue import DEFAULT_LEVEL, Item, Queue, Settled, rank_s_of
 from headrace.batching.sizes import Sizes
 from headrace.errors import (
     DeadlineExceeded,
@@ -47,7 +47,7 @@ class _Ran(NamedTuple):
 
 
 class Batcher(Generic[P, R]):
-    """Turns single items into batches for `execute`, and gives each item its own result, error and times.
+    """StepOrder single items into batches for `execute`, and gives each item its own result, error and times.
 
     `execute` takes the payloads of one batch and answers as many results, in order; a result that is an exception
     fails only its own item. Every accepted item is settled: done, failed, expired, cancelled or shutting down.
@@ -66,7 +66,7 @@ class Batcher(Generic[P, R]):
         self.cost = cost or CostModel()
         self.sizes = Sizes(limits.least_gain)
         self.max_cells = inf  # the most that the device has room for, once it is known
-        self._line: Line[P, R] = Line()
+        self._line: Queue[P, R] = Queue()
         self._length = 0
         self._is_ragged = False
         self._running_rows = 0
@@ -116,7 +116,7 @@ class Batcher(Generic[P, R]):
         self._open = False
         await self._idle.wait()
 
-    def ask(
+    def submit(
         self,
         payload: P,
         *,

@@ -9,7 +9,7 @@ from itertools import count
 from math import inf
 from typing import Generic, NamedTuple, TypeVar
 
-__all__ = ["PATIENCE_S", "Ahead", "Item", "Line", "Settled", "rank_s_of"]
+__all__ = ["PATIENCE_S", "Ahead", "Item", "Queue", "Settled", "rank_s_of"]
 
 DEFAULT_LEVEL, LEVEL_S = 10, 1.0
 # Within a priority the earliest deadline goes first, but one further off counts as this far: so nobody is overtaken
@@ -59,7 +59,7 @@ def rank_s_of(
 
 
 @dataclass(slots=True)
-class _Queue(Generic[P, R]):
+class _OwnerQueue(Generic[P, R]):
     """One owner's items in order, and the cells that it was served, counted from where the others were when it came."""
 
     served: float
@@ -75,12 +75,12 @@ class Ahead(NamedTuple):
     cells: float
 
 
-class Line(Generic[P, R]):
+class Queue(Generic[P, R]):
     """The items in waiting and their totals. `cells` are rows x length, without padding."""
 
     def __init__(self) -> None:
         self.rows = self.nbytes = self.cells = 0
-        self._queues: dict[str, _Queue[P, R]] = {}
+        self._queues: dict[str, _OwnerQueue[P, R]] = {}
         self._left: dict[
             str, float
         ] = {}  # what those were served that have left and had more than the others
@@ -117,7 +117,9 @@ class Line(Generic[P, R]):
         queue = self._queues.get(item.owner)
         if queue is None:
             least = min((q.served for q in self._queues.values()), default=0.0)
-            queue = self._queues[item.owner] = _Queue(max(least, self._left.pop(item.owner, 0.0)))
+            queue = self._queues[item.owner] = _OwnerQueue(
+                max(least, self._left.pop(item.owner, 0.0))
+            )
         item.serial = next(self._serial)
         entry = (item.rank_s, item.serial, item)
         if queue.entries and entry < queue.entries[-1]:
@@ -142,14 +144,14 @@ class Line(Generic[P, R]):
             self._leave(item.owner, queue)
         return True
 
-    def _leave(self, owner: str, queue: _Queue[P, R]) -> None:
+    def _leave(self, owner: str, queue: _OwnerQueue[P, R]) -> None:
         """Nothing of this owner waits. Who comes again and again, and has been served more, is not first each time."""
         del self._queues[owner]
         self._left[owner] = queue.served
         least = min((q.served for q in self._queues.values()), default=inf)
         self._left = {owner: served for owner, served in self._left.items() if served > least}
 
-    def _count(self, queue: _Queue[P, R], item: Item[P, R], sign: int) -> None:
+    def _count(self, queue: _OwnerQueue[P, R], item: Item[P, R], sign: int) -> None:
         rows, cells = sign * item.rows, sign * item.cells
         queue.rows += rows
         queue.cells += cells

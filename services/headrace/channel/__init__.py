@@ -3,11 +3,11 @@
 from headrace.channel.client import ReplicaClient, connect, has_ended
 from headrace.channel.frame_stream import Address
 from headrace.channel.server import Health, Service, serve
-from headrace.inference.handover import HandedSequence, SequenceKey, home_of, sequence_name
+from headrace.inference.handover import SequenceKey, SequenceSnapshot, home_of, sequence_name
 
 __all__ = [
     "Address",
-    "HandedSequence",
+    "SequenceSnapshot",
     "Health",
     "ReplicaClient",
     "SequenceKey",

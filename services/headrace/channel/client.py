@@ -13,8 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 from headrace.channel.frame_stream import Address, FrameStream
 from headrace.channel.frames import (
     NOBODY,
-    Adopt,
-    Adopted,
     Ask,
     Blamed,
     Cancel,
@@ -26,6 +24,8 @@ from headrace.channel.frames import (
     Pong,
     Reply,
     Started,
+    TakenOver,
+    TakeOver,
     Tell,
     Told,
     Welcome,
@@ -42,7 +42,7 @@ from headrace.errors import (
     ReplicaLost,
     error_from,
 )
-from headrace.inference.handover import HandedSequence, SequenceKey, pack
+from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
@@ -86,7 +86,7 @@ class ReplicaClient:
         self._suspects: set[int] = set()
         self._alone = NOBODY  # the suspect of which the replica said last that it runs, alone
         self._telling: dict[int, asyncio.Future[Statistics]] = {}
-        self._adopting: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
+        self._taking_over: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
         self._greeting: Greeting | None = None
         self._welcome: asyncio.Future[Welcome] = loop.create_future()
         self._pong = Pong(is_ready=False, waiting_rows=0)
@@ -131,7 +131,7 @@ class ReplicaClient:
         is_silent = self._unanswered > _SUSPECT_PINGS
         return is_silent and self.stream.is_open and self._pong.is_ready and not self._going_away
 
-    def ask(self, request: Request) -> asyncio.Future[Answer]:
+    def send(self, request: Request) -> asyncio.Future[Answer]:
         """Send a request; cancel the future to withdraw it. Raises ReplicaLost, Overloaded or TooLarge at once."""
         if not self.stream.is_open:
             raise ReplicaLost("the replica went away", retry_after_s=1)
@@ -164,19 +164,19 @@ class ReplicaClient:
         return await self._answer_to(tell, (), self._telling, timeout_s)
 
     async def adopt(
-        self, kept: Sequence[str], handed: Sequence[HandedSequence], timeout_s: float
+        self, kept: Sequence[str], handed: Sequence[SequenceSnapshot], timeout_s: float
     ) -> Collection[SequenceKey]:
         """Offer sequences, all of which have the states `kept`; those that the replica took.
 
         Raises ReplicaLost, Overloaded, TooLarge, or DeadlineExceeded: then nobody knows whether it took them.
         """
         listed, tensors = pack(handed)
-        adopt = Adopt(next(self._ids), tuple(kept), listed, metas(tensors))
-        return await self._answer_to(adopt, tensors, self._adopting, timeout_s)
+        adopt = TakeOver(next(self._ids), tuple(kept), listed, metas(tensors))
+        return await self._answer_to(adopt, tensors, self._taking_over, timeout_s)
 
     async def _answer_to(
         self,
-        frame: Tell | Adopt,
+        frame: Tell | TakeOver,
         tensors: Sequence[Tensor],
         waiting: dict[int, "asyncio.Future[T]"],
         timeout_s: float,
@@ -239,13 +239,13 @@ class ReplicaClient:
                 self._tell_blame(Request(tensors, frame.outputs, deadline_s=0.0), "certain")
             case Told():
                 _settle(self._telling, frame.id, frame.statistics)
-            case Adopted():
-                _settle(self._adopting, frame.id, frozenset(frame.taken))
+            case TakenOver():
+                _settle(self._taking_over, frame.id, frozenset(frame.taken))
             case GoingAway():
                 self._going_away = True
             case Moved():
                 if self._on_moved:
-                    self._on_moved(frame.heir, frame.sequences)
+                    self._on_moved(frame.successor, frame.sequences)
             case _:
                 raise BadRequest(f"frame: a replica sends no {type(frame).__name__} here")
 
@@ -325,7 +325,7 @@ class ReplicaClient:
                 self._tell_blame(request, blame)
         waiting: list[asyncio.Future[Any]] = [
             *self._telling.values(),
-            *self._adopting.values(),
+            *self._taking_over.values(),
         ]  # of either's answer
         for future in waiting:
             if not future.done():

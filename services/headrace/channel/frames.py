@@ -18,8 +18,8 @@ from headrace.inference.tensor import Buffer, Tensor
 __all__ = [
     "MAX_FRAME_BYTES",
     "NOBODY",
-    "Adopt",
-    "Adopted",
+    "TakeOver",
+    "TakenOver",
     "Ask",
     "Blamed",
     "Cancel",
@@ -145,7 +145,7 @@ class Blamed(msgspec.Struct, array_like=True, tag=15, frozen=True):
     tensors: tuple[_Meta, ...] = ()
 
 
-class Adopt(msgspec.Struct, array_like=True, tag=11, frozen=True):
+class TakeOver(msgspec.Struct, array_like=True, tag=11, frozen=True):
     """A replica that goes away offers its sequences, each with the names of its tensors, which follow in this order.
 
     `kept` are the states that every sequence of its model has; a sequence may have more.
@@ -157,7 +157,7 @@ class Adopt(msgspec.Struct, array_like=True, tag=11, frozen=True):
     tensors: tuple[_Meta, ...] = ()
 
 
-class Adopted(msgspec.Struct, array_like=True, tag=12, frozen=True):
+class TakenOver(msgspec.Struct, array_like=True, tag=12, frozen=True):
     """Which of the sequences offered are here from now on; the others are not."""
 
     id: int
@@ -165,9 +165,9 @@ class Adopted(msgspec.Struct, array_like=True, tag=12, frozen=True):
 
 
 class Moved(msgspec.Struct, array_like=True, tag=13, frozen=True):
-    """These sequences, which this replica had, are with the replica of the fleet that is called `heir`."""
+    """These sequences, which this replica had, are with the replica of the fleet that is called `successor`."""
 
-    heir: str
+    successor: str
     sequences: tuple[SequenceKey, ...]
 
 
@@ -183,8 +183,8 @@ Frame = (
     | GoingAway
     | Tell
     | Told
-    | Adopt
-    | Adopted
+    | TakeOver
+    | TakenOver
     | Moved
     | Started
     | Blamed

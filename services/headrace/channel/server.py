@@ -13,8 +13,6 @@ from typing import NamedTuple, Protocol
 from headrace.channel.frame_stream import FrameStream
 from headrace.channel.frames import (
     NOBODY,
-    Adopt,
-    Adopted,
     Ask,
     Blamed,
     Cancel,
@@ -27,6 +25,8 @@ from headrace.channel.frames import (
     Pong,
     Reply,
     Started,
+    TakenOver,
+    TakeOver,
     Tell,
     Told,
     Welcome,
@@ -41,7 +41,7 @@ from headrace.errors import (
     RunStopped,
     TooLarge,
 )
-from headrace.inference.handover import HandedSequence, SequenceKey, unpack
+from headrace.inference.handover import SequenceKey, SequenceSnapshot, unpack
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
@@ -77,7 +77,7 @@ class Service(Protocol):
         ...
 
     def adopt(
-        self, kept: Collection[str], handed: Sequence[HandedSequence]
+        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
         """Take sequences over from another replica, whose model keeps the states `kept`; those that are here now."""
         ...
@@ -100,7 +100,7 @@ class ChannelServer:
         self.peers: set[_Peer] = set()
         self.strangers: dict[_Peer, None] = {}  # the oldest first
         self.greeted: dict[bytes, None] = {}  # nonces, the oldest first
-        self.farewell: list[Frame] = []
+        self.goodbye: list[Frame] = []
 
     def accept(self) -> FrameStream:
         peer = _Peer(self)
@@ -128,14 +128,14 @@ class ChannelServer:
 
     @property
     def is_going_away(self) -> bool:
-        return bool(self.farewell)
+        return bool(self.goodbye)
 
-    def say_moved(self, heir: str, sequences: Collection[SequenceKey]) -> None:
+    def say_moved(self, successor: str, sequences: Collection[SequenceKey]) -> None:
         """Tell every gateway which replica of the fleet has these sequences from now on."""
-        self._say(Moved(heir, tuple(sequences)))
+        self._say(Moved(successor, tuple(sequences)))
 
     def _say(self, frame: Frame) -> None:
-        self.farewell.append(frame)
+        self.goodbye.append(frame)
         for peer in list(self.peers):
             peer.send(frame)
 
@@ -149,7 +149,7 @@ class ChannelServer:
         for peer in list(self.peers):
             peer.stream.flush()
 
-    async def settle(self) -> None:
+    async def wait_answered(self) -> None:
         """Wait until every request that was accepted is answered."""
         while running := [asked.task for peer in self.peers for asked in peer.running.values()]:
             await asyncio.wait(running)
@@ -192,7 +192,7 @@ class _Peer:
         server.peers.add(self)
         self.stream.trust(self._on_frame)
         self.stream.send(welcome)
-        for said in server.farewell:
+        for said in server.goodbye:
             self.send(said)
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
@@ -214,9 +214,9 @@ class _Peer:
                 self.stream.send(Pong(health.is_ready, health.waiting_rows))
             case Tell():
                 self.send(Told(frame.id, self._server.service.statistics()))
-            case Adopt():
+            case TakeOver():
                 taken = self._server.service.adopt(frame.kept, unpack(frame.sequences, tensors))
-                self.send(Adopted(frame.id, tuple(taken)))
+                self.send(TakenOver(frame.id, tuple(taken)))
             case _:
                 raise BadRequest(f"frame: a gateway sends no {type(frame).__name__} here")
 

@@ -63,7 +63,7 @@ class RoutedApplication(Generic[A]):
         exchange.path = path.decode("latin-1")
         self._names.check(exchange, target)
         route, params = self._routes.find(exchange.method, target)
-        exchange.params, exchange.door, exchange.handler = params, route.door, route.handler
+        exchange.params, exchange.api, exchange.handler = params, route.api, route.handler
         self._policy.admit(exchange, route.template)
 
     async def answer(self, exchange: Exchange, body: bytes) -> Response:

@@ -16,8 +16,8 @@ from headrace.edge.guarded import guarded
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.peers import Peers
 from headrace.edge.problems import as_ours, problem
+from headrace.edge.received import ReceivedRequest
 from headrace.edge.receiver import BODY, HEAD, REQUEST, Receiver
-from headrace.edge.whole import Whole
 from headrace.errors import HeadraceError, ReceiptTimeout
 
 __all__ = ["Connection"]
@@ -42,9 +42,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._peer = ""
-        self._waiting: deque[Whole] = deque()
+        self._waiting: deque[ReceivedRequest] = deque()
         self._running: asyncio.Task[None] | None = None
-        self._begun: Whole | None = None  # given to the running task, which has not taken it yet
+        self._begun: ReceivedRequest | None = (
+            None  # given to the running task, which has not taken it yet
+        )
         self._is_ending = False  # nothing more is read; it closes once all that waits is answered
         self._is_failed = (
             False  # a request could not be read to its end, and the caller may still send the rest
@@ -183,7 +185,7 @@ class Connection(asyncio.Protocol):
         elif self._transport is not None:
             self._transport.write(CONTINUE)
 
-    def take(self, whole: Whole) -> None:
+    def take(self, whole: ReceivedRequest) -> None:
         self._waiting.append(whole)
         self._owes_continue = False  # it did not wait for it
         if self._running is None:
@@ -203,7 +205,7 @@ class Connection(asyncio.Protocol):
             if not self.is_full() and self._transport is not None:
                 self._transport.resume_reading()
 
-    async def _run(self, whole: Whole) -> None:
+    async def _run(self, whole: ReceivedRequest) -> None:
         self._begun = None
         try:
             response = await self._response(whole)
@@ -238,7 +240,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._end()
 
-    async def _response(self, whole: Whole) -> Response:
+    async def _response(self, whole: ReceivedRequest) -> Response:
         """The application's response; one that breaks is answered all the same, for else the caller would wait."""
         try:
             if whole.error is not None:
@@ -247,7 +249,7 @@ class Connection(asyncio.Protocol):
         except Exception as error:
             return self._broken(whole, error)
 
-    def _broken(self, whole: Whole, error: Exception) -> Response:
+    def _broken(self, whole: ReceivedRequest, error: Exception) -> Response:
         self._is_draining = True  # nothing more of this connection
         return problem(
             error, whole.exchange.request_id, whole.exchange.path, whole.exchange.headers
@@ -259,7 +261,7 @@ class Connection(asyncio.Protocol):
         self._is_ending = self._is_failed = True
         exchange = self._receiver.arriving or Exchange("", {}, self._peer, 0)
         self._receiver.drop()
-        self.take(Whole(exchange, b"", error, keep=False))
+        self.take(ReceivedRequest(exchange, b"", error, keep=False))
 
     def break_off(self, error: Exception) -> None:
         """End after what nobody foresaw: it is logged here, and answered if anybody can still be answered."""

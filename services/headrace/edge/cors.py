@@ -12,7 +12,7 @@ __all__ = ["ANY_ORIGIN", "PREFLIGHT", "Cors", "preflights"]
 H = TypeVar("H")
 
 ANY_ORIGIN = "*"
-# The door of a browser's question before a request.
+# The endpoint of a browser's question before a request.
 PREFLIGHT = "preflight"
 _ALLOWED = b"access-control-allow-origin"
 _READABLE = (

@@ -28,7 +28,7 @@ class Exchange:
     """What a route sees of a request whose head is whole. Times are on the monotonic clock.
 
     `headers` have lower-case names; one that came twice has its values joined by ", ", as HTTP defines. `params` are
-    those of the path, percent-decoded; `query` is as it came, without its question mark. `door`, `model` and `version`
+    those of the path, percent-decoded; `query` is as it came, without its question mark. `api`, `model` and `version`
     are set by the application from what it found, never from the request: they are labels. `max_body_bytes` may be
     lowered or raised while the head is admitted. `began_s` is the end of the head; `received_s` the end of the body, or
     when the rest of that was given up.
@@ -36,7 +36,7 @@ class Exchange:
 
     __slots__ = (
         "began_s",
-        "door",
+        "api",
         "handler",
         "headers",
         "key",
@@ -62,7 +62,7 @@ class Exchange:
         self.path = ""
         self.query = b""
         self.params: Mapping[str, str] = {}
-        self.door = "none"
+        self.api = "none"
         self.model = self.version = ""
         self.request_id = ""
         self.handler: object = None

@@ -20,7 +20,7 @@ from headrace.edge.framing import (
     framing_of,
 )
 from headrace.edge.limits import EdgeLimits
-from headrace.edge.whole import Taker, Whole
+from headrace.edge.received import ReceivedRequest, Taker
 from headrace.errors import HeadraceError
 
 __all__ = ["BODY", "HEAD", "REQUEST", "Receiver"]
@@ -242,7 +242,7 @@ class Receiver:
         # An old caller who asked to keep its connection would have to be told that it is: it is closed instead.
         keep = self._parser.should_keep_alive() and not self._is_old
         keep = keep and self.requests < self._limits.max_requests_per_connection
-        self._taker.take(Whole(exchange, body, self._refused, keep))
+        self._taker.take(ReceivedRequest(exchange, body, self._refused, keep))
 
     def _look_at_body(self, exchange: Exchange) -> None:
         """Refuse by what the head says of the body; ask for a body that waits to be asked for."""

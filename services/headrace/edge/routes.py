@@ -20,12 +20,12 @@ class Route(NamedTuple, Generic[H]):
     """`template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
 
     A route of GET is one of HEAD too: the same answer, of which nothing but the head is sent.
-    `door` labels metrics, and says to the application what a route needs.
+    `api` labels metrics, and says to the application what a route needs.
     """
 
     method: str
     template: str
-    door: str
+    api: str
     handler: H
 
 

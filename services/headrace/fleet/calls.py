@@ -18,14 +18,14 @@ from headrace.errors import HeadraceError, Unavailable
 from headrace.fleet.directory import (
     Directory,
     as_fleet,
+    as_instruction,
     as_logging,
-    as_order,
     as_outcome,
     as_process,
     as_processes,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry
-from headrace.fleet.instructions import IndexEntry, Lane, Order, Outcome
+from headrace.fleet.instructions import IndexEntry, Instruction, Lane, Outcome
 from headrace.fleet.troubles import MAX_PAUSE_S
 from headrace.telemetry.logs import LogSettings
 
@@ -33,16 +33,16 @@ __all__ = [
     "ask_directory",
     "begin_start",
     "change_logging",
-    "close_orders",
+    "close_instructions",
     "expect_models",
     "forgive",
-    "give_order",
+    "give_instruction",
     "is_served",
     "read_fleet",
     "restart_controller",
-    "settle_order",
+    "resolve_instruction",
     "start_directory",
-    "take_order",
+    "take_instruction",
     "tell_dead",
     "tell_ended",
 ]
@@ -93,10 +93,10 @@ def _silent(error: Exception) -> HeadraceError:
     )
 
 
-async def give_order(order: Order) -> tuple[IndexEntry, ...]:
+async def give_instruction(order: Instruction) -> tuple[IndexEntry, ...]:
     """Have the operator carry out an order; the index, if that was the order. Raises what came of it."""
     wait_s = _ORDER_S[order.kind]
-    answer = await _ask("order", as_order.dump_json(order), wait_s, wait_s=wait_s)
+    answer = await _ask("order", as_instruction.dump_json(order), wait_s, wait_s=wait_s)
     return as_outcome.validate_json(answer).entries()
 
 
@@ -107,17 +107,17 @@ async def change_logging(settings: LogSettings) -> LogSettings:
     )
 
 
-def take_order(lane: Lane, timeout_s: float) -> Order | None:
-    taken = ask_directory("take_order", lane, timeout_s, wait_s=timeout_s)
-    return as_order.validate_json(taken) if taken else None
+def take_instruction(lane: Lane, timeout_s: float) -> Instruction | None:
+    taken = ask_directory("take_instruction", lane, timeout_s, wait_s=timeout_s)
+    return as_instruction.validate_json(taken) if taken else None
 
 
-def settle_order(order: Order, outcome: Outcome) -> None:
-    ask_directory("settle_order", order.id, as_outcome.dump_json(outcome))
+def resolve_instruction(order: Instruction, outcome: Outcome) -> None:
+    ask_directory("resolve_instruction", order.id, as_outcome.dump_json(outcome))
 
 
-def close_orders() -> None:
-    ask_directory("close_orders")
+def close_instructions() -> None:
+    ask_directory("close_instructions")
 
 
 def expect_models(models: list[str]) -> None:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry, Trouble
-from headrace.fleet.instructions import Lane, Order, Orders, Outcome
+from headrace.fleet.instructions import Instruction, Instructions, Lane, Outcome
 from headrace.fleet.troubles import Key, Troubles
 from headrace.telemetry.logs import LogSettings
 from headrace_models.reasons import sentence
@@ -23,7 +23,7 @@ __all__ = [
     "Directory",
     "as_fleet",
     "as_logging",
-    "as_order",
+    "as_instruction",
     "as_outcome",
     "as_process",
     "as_processes",
@@ -51,7 +51,7 @@ as_processes = TypeAdapter(list[ProcessEntry])
 as_replica = TypeAdapter(ReplicaEntry)
 as_fleet = TypeAdapter(Fleet)
 as_logging = TypeAdapter(LogSettings)
-as_order = TypeAdapter(Order)
+as_instruction = TypeAdapter(Instruction)
 as_outcome = TypeAdapter(Outcome)
 
 
@@ -70,7 +70,7 @@ class Directory:
         self._troubles = Troubles(clock)
         self._declared: tuple[Trouble, ...] = ()
         self._logging = LogSettings()
-        self._orders = Orders()
+        self._orders = Instructions()
         self._revision = 1
         self._applied: dict[str, int] = {}
         self._changed = asyncio.Condition()
@@ -195,20 +195,20 @@ class Directory:
     async def order(self, order: bytes, timeout_s: float) -> bytes:
         """Give the operator an order; the outcome, which may be an error, once it is carried out."""
         try:
-            outcome = await self._orders.give(as_order.validate_json(order), timeout_s)
+            outcome = await self._orders.give(as_instruction.validate_json(order), timeout_s)
         except HeadraceError as error:
             outcome = Outcome.of(error)
         return as_outcome.dump_json(outcome)
 
-    async def take_order(self, lane: Lane, timeout_s: float) -> bytes:
+    async def take_instruction(self, lane: Lane, timeout_s: float) -> bytes:
         """For the operator: the oldest order of a lane; empty if none came in time."""
         order = await self._orders.take(lane, timeout_s)
-        return as_order.dump_json(order) if order else b""
+        return as_instruction.dump_json(order) if order else b""
 
-    async def settle_order(self, order_id: int, outcome: bytes) -> None:
+    async def resolve_instruction(self, order_id: int, outcome: bytes) -> None:
         self._orders.settle(order_id, as_outcome.validate_json(outcome))
 
-    async def close_orders(self) -> None:
+    async def close_instructions(self) -> None:
         await self._orders.close()
 
     def _silent(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Orders to the operator: what is asked, what came of it, and the bounded lines that orders wait in. No Ray."""
+"""Instructions to the operator: what is asked, what came of it, and the bounded lines that orders wait in. No Ray."""
 
 import asyncio
 import itertools
@@ -17,7 +17,15 @@ from headrace.errors import (
     error_from,
 )
 
-__all__ = ["MAX_WAITING", "IndexBody", "IndexEntry", "Lane", "Order", "Orders", "Outcome"]
+__all__ = [
+    "MAX_WAITING",
+    "IndexBody",
+    "IndexEntry",
+    "Lane",
+    "Instruction",
+    "Instructions",
+    "Outcome",
+]
 
 MAX_WAITING = 16
 # An operator that has not asked for orders this long is gone. It asks again after every order and every few seconds.
@@ -28,7 +36,7 @@ State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Instruction:
     """Load or unload a model, or list all. `id` is the directory's."""
 
     kind: Literal["index", "load", "unload"]
@@ -78,25 +86,25 @@ class Outcome:
 
 
 @dataclass(eq=False, slots=True)
-class _Line:
+class _Queue:
     """One lane: orders that wait, and when the operator asked for one last."""
 
-    waiting: "deque[tuple[Order, asyncio.Future[Outcome]]]"
+    waiting: "deque[tuple[Instruction, asyncio.Future[Outcome]]]"
     asked_s: float = float("-inf")
     is_asking: int = 0
 
 
-class Orders:
+class Instructions:
     """Where orders wait for the operator, and their senders for the outcome. Every order is settled."""
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
-        self._lines: Mapping[Lane, _Line] = {"look": _Line(deque()), "change": _Line(deque())}
+        self._lines: Mapping[Lane, _Queue] = {"look": _Queue(deque()), "change": _Queue(deque())}
         self._taken: dict[int, asyncio.Future[Outcome]] = {}
         self._changed = asyncio.Condition()
         self._closings = 0
 
-    async def give(self, order: Order, timeout_s: float) -> Outcome:
+    async def give(self, order: Instruction, timeout_s: float) -> Outcome:
         """Wait for the outcome. Raises Unavailable without an operator, Overloaded at once, or DeadlineExceeded."""
         loop = asyncio.get_running_loop()
         line = self._lines[order.lane]
@@ -119,7 +127,7 @@ class Orders:
             if waiting in line.waiting:
                 line.waiting.remove(waiting)
 
-    async def take(self, lane: Lane, timeout_s: float) -> Order | None:
+    async def take(self, lane: Lane, timeout_s: float) -> Instruction | None:
         """The oldest order of a lane, when there is one; None when the time is up or the lines were closed."""
         line, closings = self._lines[lane], self._closings
         line.is_asking += 1

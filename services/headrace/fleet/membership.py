@@ -65,7 +65,7 @@ class Membership:
         self._ended.set()
         self._reporter.join(
             REPORT_PERIOD_S
-        )  # a report after the farewell would be taken for a new process
+        )  # a report after the goodbye would be taken for a new process
         with suppress(HeadraceError):
             ask_directory("leave", self._process.id, trouble)
 

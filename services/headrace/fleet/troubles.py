@@ -1,6 +1,6 @@
 """Model versions that fail again and again: how long their next start waits, and which are in declared trouble.
 
-An unexpected end is a start that failed, or a replica that went without a farewell or that Serve had to end. One says
+An unexpected end is a start that failed, or a replica that went without a goodbye or that Serve had to end. One says
 little: it is mended at once. Each further one doubles the pause before the next start; and a version that was left
 without a replica several times is in trouble, until it has served soundly for minutes. Plain values, without Ray.
 """

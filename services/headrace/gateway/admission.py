@@ -1,4 +1,4 @@
-"""At the door: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
+"""At the endpoint: how many requests may be in the gateway at once, and how long one may take. Refusal is immediate."""
 
 import asyncio
 import math
@@ -8,7 +8,7 @@ from time import monotonic
 
 from headrace.errors import Overloaded, ShuttingDown
 
-__all__ = ["Admission", "DoorLimits"]
+__all__ = ["Admission", "GatewayLimits"]
 
 # One key may hold places while it holds fewer than this times the free ones: alone it gets three quarters of all, and
 # the more others hold, the less.
@@ -19,7 +19,7 @@ _MIN_RETRY_S, _MAX_RETRY_S = 1, 30
 
 
 @dataclass(frozen=True, slots=True)
-class DoorLimits:
+class GatewayLimits:
     """Bounds of one gateway process."""
 
     max_in_flight: int = 1024
@@ -33,7 +33,7 @@ class Admission:
     nothing new. For one event loop.
     """
 
-    def __init__(self, limits: DoorLimits, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, limits: GatewayLimits, clock: Callable[[], float] = monotonic) -> None:
         self.limits = limits
         self.in_flight = 0
         self.is_ending = False

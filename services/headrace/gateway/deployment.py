@@ -10,7 +10,7 @@ from headrace.fleet.calls import change_logging, tell_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
-from headrace.gateway.program import GatewayOrder, Serving, serve_gateway
+from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
 from headrace.process.guardian import Guardian
 from headrace.process.loop_thread import LoopThread
 from headrace.telemetry import logs
@@ -25,7 +25,7 @@ APPLY_TIMEOUT_S = 3.0
 class GatewayReplica:
     """One gateway process; its node and address are found where it runs."""
 
-    def __init__(self, order: GatewayOrder, is_alone: bool) -> None:
+    def __init__(self, order: GatewayConfig, is_alone: bool) -> None:
         logs.configure("gateway")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
@@ -37,7 +37,7 @@ class GatewayReplica:
         def ended(replica: str) -> None:
             obituaries.submit(tell_ended, replica)
 
-        self._thread: LoopThread[Serving] = LoopThread(
+        self._thread: LoopThread[GatewayHandle] = LoopThread(
             "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging, ended)
         )
         self._serving = self._thread.start(START_TIMEOUT_S)

@@ -20,8 +20,8 @@ from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.access import DataPolicy, watch_loop
-from headrace.gateway.admission import Admission, DoorLimits
-from headrace.gateway.api.context import Doors
+from headrace.gateway.admission import Admission, GatewayLimits
+from headrace.gateway.api.context import Context
 from headrace.gateway.api.endpoints import ROUTES
 from headrace.gateway.api.ways import WAYS
 from headrace.gateway.offload import Offload
@@ -35,11 +35,11 @@ from headrace.telemetry.exposition import render_of
 from headrace.telemetry.logs import LogSettings
 from headrace.telemetry.prometheus import PrometheusGateway
 
-__all__ = ["GatewayOrder", "Serving", "serve_gateway"]
+__all__ = ["GatewayConfig", "GatewayHandle", "serve_gateway"]
 
 
 @dataclass(frozen=True, slots=True)
-class GatewayOrder:
+class GatewayConfig:
     """Where to listen, and for whom. `node` and `address` are this node's id and address; `token` opens the channels.
 
     `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
@@ -55,7 +55,7 @@ class GatewayOrder:
     node: str
     address: str
     token: str
-    limits: DoorLimits = field(default_factory=DoorLimits)
+    limits: GatewayLimits = field(default_factory=GatewayLimits)
     edge: EdgeLimits = field(default_factory=EdgeLimits)
     keys: Path | None = None
     tls: tuple[Path, Path] | None = None
@@ -70,7 +70,7 @@ class GatewayOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class GatewayHandle:
     """A gateway that listens; `metrics` is `host:port`.
 
     `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits until it acts on that.
@@ -89,8 +89,8 @@ async def _log_here(settings: LogSettings) -> LogSettings:
 
 
 async def serve_gateway(
-    order: GatewayOrder,
-    ready: Callable[[Serving], None],
+    order: GatewayConfig,
+    ready: Callable[[GatewayHandle], None],
     stop: asyncio.Event,
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
     tell_ended: Callable[[str], None] = lambda _: None,
@@ -127,12 +127,12 @@ async def serve_gateway(
         )
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
-        ready(Serving(metrics, router.update, router.settle, lambda: router.is_ready))
+        ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
         inflated = Budget(order.edge.max_bodies_bytes)
-        cache = ResponseCache(router.ask, order.caches, events)
+        cache = ResponseCache(router.dispatch, order.caches, events)
         most_inflated = order.edge.max_inflated_bytes
         changes = Changes("https" if tls else "http", order.origins)
-        doors = Doors(
+        context = Context(
             router,
             cache,
             admission,
@@ -144,15 +144,17 @@ async def serve_gateway(
             change_logging,
         )
         policy = DataPolicy(admission, events, keys, order.bodies, changes)
-        await serve_http(_application(order, doors, policy), sock, close, order.edge, tls)
+        await serve_http(_application(order, context, policy), sock, close, order.edge, tls)
 
 
-def _application(order: GatewayOrder, doors: Doors, policy: DataPolicy) -> RoutedApplication[Doors]:
+def _application(
+    order: GatewayConfig, context: Context, policy: DataPolicy
+) -> RoutedApplication[Context]:
     names = Names(own_names(order.host, order.names))
     if not order.origins:
-        return RoutedApplication(ROUTES, doors, policy, names)
+        return RoutedApplication(ROUTES, context, policy, names)
     return RoutedApplication(
-        [*ROUTES, *preflights(ROUTES)], doors, policy, names, Cors(order.origins)
+        [*ROUTES, *preflights(ROUTES)], context, policy, names, Cors(order.origins)
     )
 
 

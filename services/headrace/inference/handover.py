@@ -7,7 +7,7 @@ from typing import NamedTuple
 from headrace.errors import BadRequest
 from headrace.inference.tensor import Array, Tensor, from_array, to_array
 
-__all__ = ["HandedSequence", "SequenceKey", "home_of", "pack", "sequence_name", "unpack"]
+__all__ = ["SequenceSnapshot", "SequenceKey", "home_of", "pack", "sequence_name", "unpack"]
 
 
 class SequenceKey(NamedTuple):
@@ -17,7 +17,7 @@ class SequenceKey(NamedTuple):
     id: str
 
 
-class HandedSequence(NamedTuple):
+class SequenceSnapshot(NamedTuple):
     """A sequence and its state: arrays by name, of any shape."""
 
     key: SequenceKey
@@ -41,9 +41,9 @@ def home_of(name: str, replicas: Collection[str]) -> str:
 
 
 def pack(
-    handed: Sequence[HandedSequence],
+    handed: Sequence[SequenceSnapshot],
 ) -> tuple[tuple[tuple[SequenceKey, tuple[str, ...]], ...], list[Tensor]]:
-    """What an Adopt lists, and the tensors behind it."""
+    """What an TakeOver lists, and the tensors behind it."""
     listed = tuple((each.key, tuple(each.state)) for each in handed)
     return listed, [
         from_array(name, array) for each in handed for name, array in each.state.items()
@@ -52,7 +52,7 @@ def pack(
 
 def unpack(
     listed: Sequence[tuple[SequenceKey, tuple[str, ...]]], tensors: Sequence[Tensor]
-) -> list[HandedSequence]:
+) -> list[SequenceSnapshot]:
     """The sequences again: copies, since the tensors are views that would keep their whole frame.
 
     Raises BadRequest if the tensors are not what is listed.
@@ -63,6 +63,6 @@ def unpack(
         )
     arrays = iter(tensors)
     return [
-        HandedSequence(key, {name: to_array(next(arrays)).copy() for name in names})
+        SequenceSnapshot(key, {name: to_array(next(arrays)).copy() for name in names})
         for key, names in listed
     ]

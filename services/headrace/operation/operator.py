@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Literal, Protocol
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
-from headrace.fleet.instructions import IndexEntry, Order, Outcome
+from headrace.fleet.instructions import IndexEntry, Instruction, Outcome
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
 from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
@@ -104,7 +104,7 @@ class Operator:
         """The names of what should be served now."""
         return sorted(self._loaded)
 
-    def carry_out(self, order: Order) -> Outcome:
+    def carry_out(self, order: Instruction) -> Outcome:
         """What came of it. An error of ours is told, any other is logged and only its kind of failure told."""
         try:
             if order.kind == "index":

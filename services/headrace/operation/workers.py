@@ -56,7 +56,7 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     finally:
         ended.set()
         with suppress(HeadraceError):
-            calls.close_orders()
+            calls.close_instructions()
         for thread in threads:
             thread.join(_END_S)
 
@@ -70,9 +70,9 @@ def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
                 )  # said again, for a directory that died has forgotten it
                 logs.apply(calls.read_fleet().logging)
                 operator.mend()
-            order = calls.take_order(lane, _TAKE_S)
+            order = calls.take_instruction(lane, _TAKE_S)
             if order:
-                calls.settle_order(order, operator.carry_out(order))
+                calls.resolve_instruction(order, operator.carry_out(order))
         except HeadraceError as error:
             log.warning("no orders: %s", error)
             ended.wait(1.0)

@@ -31,7 +31,7 @@ PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
 # A batch this short costs less than waking another thread twice, so it runs on the loop itself.
 INLINE_BELOW_S = 0.002
-# Turns of the loop from a batch's end until its answers are with their connections.
+# StepOrder of the loop from a batch's end until its answers are with their connections.
 _TURNS_TO_ANSWER = 4
 # What is larger than anything seen is not given more than so many times longer for that.
 _MOST_TIMES = 10.0

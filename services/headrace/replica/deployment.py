@@ -15,8 +15,8 @@ from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.process.guardian import Guardian
 from headrace.process.loop_thread import LoopThread
 from headrace.process.own_folder import own_folder
-from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Heir
-from headrace.replica.program import ReplicaOrder, Serving, serve_replica
+from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Successor
+from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace.telemetry import logs
 from headrace_models.errors import ModelError
 
@@ -37,10 +37,12 @@ class ModelReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
         socket = str(own_folder() / f"{process_id}.sock")
-        order = ReplicaOrder(folder, backend, node, host, socket, token, is_alone, readers)
-        self._thread: LoopThread[Serving] = LoopThread(
+        order = ReplicaConfig(folder, backend, node, host, socket, token, is_alone, readers)
+        self._thread: LoopThread[ReplicaHandle] = LoopThread(
             "replica",
-            lambda ready, stop: serve_replica(order, ready, stop, find_heirs=self._find_heirs),
+            lambda ready, stop: serve_replica(
+                order, ready, stop, find_successors=self._find_successors
+            ),
         )
         self._process_id = process_id
         self._serving = self._start(process_entry(process_id, "replica", ""), Path(folder))
@@ -58,7 +60,7 @@ class ModelReplica:
         self._guardian = Guardian()
         self._guardian.keep()
 
-    def _start(self, process: ProcessEntry, folder: Path) -> Serving:
+    def _start(self, process: ProcessEntry, folder: Path) -> ReplicaHandle:
         """Load the model, later if it ended unexpectedly of late. A failure is told to the fleet, too."""
         begin_start(process, folder.parent.name, folder.name)
         try:
@@ -96,8 +98,8 @@ class ModelReplica:
         self._thread.stop()
         await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
 
-    async def _find_heirs(self) -> Sequence[Heir]:
+    async def _find_successors(self) -> Sequence[Successor]:
         """The other replicas of this model that the fleet knows."""
         name, fleet = self._serving.version.spec.name, await asyncio.to_thread(read_fleet)
         others = (r for r in fleet.replicas if r.spec.name == name and r.id != self._process_id)
-        return [Heir(other.id, other.address, other.spec.version) for other in others]
+        return [Successor(other.id, other.address, other.spec.version) for other in others]

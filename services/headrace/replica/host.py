@@ -13,7 +13,7 @@ import numpy as np
 from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, CostModel, Limits, Settled
-from headrace.channel import HandedSequence, Health, SequenceKey
+from headrace.channel import Health, SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
@@ -147,7 +147,7 @@ class Host:
         return self._sequences
 
     def adopt(
-        self, kept: Collection[str], handed: Sequence[HandedSequence]
+        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
         """Take sequences over from a replica whose model keeps the states `kept`; those that are here now."""
         return self._sequences.adopt(kept, handed, zeros(self.spec))
@@ -220,7 +220,11 @@ class Host:
         """Run the frames that a chunk of a stream completes, each behind the one before it."""
         async with self._sequences.turn(step, request.deadline_s) as turn:
             came = await advance(
-                self.spec, step, request.inputs, turn.state, lambda frame: self._ask(frame, request)
+                self.spec,
+                step,
+                request.inputs,
+                turn.state,
+                lambda frame: self._submit(frame, request),
             )
             turn.state = came.state
         self._events.request_served(came.times)
@@ -239,15 +243,15 @@ class Host:
             else rows.parts
         )
         settled = (
-            [await self._ask(pieces[0], request)]
+            [await self._submit(pieces[0], request)]
             if len(pieces) == 1
             else await self._ask_all(pieces, request)
         )
         return _Served(rows, settled)
 
-    def _ask(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
+    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
         rows, length = rows_of(part) if self._is_batched else 1, self._length_of(part)
-        return self._batcher.ask(
+        return self._batcher.submit(
             Piece(part, rows, length, request),
             rows=rows,
             length=length,
@@ -274,7 +278,7 @@ class Host:
             )
         asked: list[asyncio.Future[Settled[Ran]]] = []
         try:
-            asked.extend(self._ask(piece, request) for piece in pieces)
+            asked.extend(self._submit(piece, request) for piece in pieces)
             return list(await asyncio.gather(*asked))
         except BaseException:
             for future in asked:
@@ -321,7 +325,7 @@ class Host:
         return results
 
     async def _prove(self, request: Request) -> None:
-        await self._ask(
+        await self._submit(
             split_rows(self._golden, 1)[0] if self._is_batched else self._golden, request
         )
 

@@ -20,7 +20,7 @@ _REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {
 def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Prepared]:
     """Making each element of `raw` the tensors of one row; it raises BadRequest or one of its kind for a bad one.
 
-    Of several, the error says which: as all doors call them, `input[2]`, counted from 0.
+    Of several, the error says which: as all endpoints call them, `input[2]`, counted from 0.
     """
     count = math.prod(raw.shape)
 

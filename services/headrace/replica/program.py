@@ -14,20 +14,20 @@ from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
-from headrace.replica.handing_over import Estate, FindHeirs, hand_over, no_heirs
+from headrace.replica.handing_over import FindSuccessors, Handover, hand_over, no_successors
 from headrace.replica.host import Host, Load
 from headrace.replica.states import zeros
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
 
-__all__ = ["ReplicaOrder", "Serving", "serve_replica"]
+__all__ = ["ReplicaConfig", "ReplicaHandle", "serve_replica"]
 
 DRAIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class ReplicaOrder:
+class ReplicaConfig:
     """What to serve and where. `unix` is the socket's path; `host` is this node's address for TCP and for metrics.
 
     On a lone node, `is_alone`, all gateways come by the socket, and nothing listens by TCP.
@@ -45,7 +45,7 @@ class ReplicaOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class ReplicaHandle:
     """A replica that serves: `metrics` is `host:port`. `is_ready` may be asked from any thread.
 
     The version's spec says how it is served, which its proof may have changed.
@@ -62,15 +62,15 @@ class Serving:
 
 
 async def serve_replica(
-    order: ReplicaOrder,
-    ready: Callable[[Serving], None],
+    order: ReplicaConfig,
+    ready: Callable[[ReplicaHandle], None],
     stop: asyncio.Event,
     load: Load = backends.load,
-    find_heirs: FindHeirs = no_heirs,
+    find_successors: FindSuccessors = no_successors,
 ) -> None:
     """Load, prove and serve a model version until `stop`; then drain: go away, answer what was accepted, end.
 
-    `find_heirs` gives those that may take its sequences over.
+    `find_successors` gives those that may take its sequences over.
 
     Raises BadSpec or StartFailed if the model cannot be served.
     """
@@ -91,9 +91,9 @@ async def serve_replica(
         ),
     ):
         address = Address(order.node, order.unix, order.host, port)
-        go_away = partial(_go_away, host, channel, order, find_heirs)
+        go_away = partial(_go_away, host, channel, order, find_successors)
         ready(
-            Serving(
+            ReplicaHandle(
                 host.version,
                 _labels(version),
                 address,
@@ -105,22 +105,22 @@ async def serve_replica(
         await stop.wait()
         await go_away()
         async with asyncio.timeout(DRAIN_S):
-            await channel.settle()
+            await channel.wait_answered()
             await host.drain()
 
 
 async def _go_away(
-    host: Host, channel: ChannelServer, order: ReplicaOrder, find_heirs: FindHeirs
+    host: Host, channel: ChannelServer, order: ReplicaConfig, find_successors: FindSuccessors
 ) -> None:
     """Once: gateways that have closed their channels would not hear who has what."""
     if channel.is_going_away:
         return
     channel.say_going_away()
     spec = host.spec
-    estate = Estate(
+    estate = Handover(
         spec.name, spec.version, zeros(spec).keys(), order.node, order.token, channel.say_moved
     )
-    await hand_over(host.sequences, estate, find_heirs)
+    await hand_over(host.sequences, estate, find_successors)
 
 
 def _labels(version: ModelVersion) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from types import TracebackType
 
-from headrace.channel import HandedSequence, SequenceKey
+from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded
 from headrace.inference.request import SequenceStep
 from headrace.replica.idle import Idle
@@ -24,12 +24,12 @@ __all__ = ["MAX_STEPS", "Give", "Sequences", "State", "Turn", "next_state", "zer
 # Steps of one sequence that may be here at a time, the one that runs among them.
 MAX_STEPS = 16
 # Sequences that may be open here when others come from another replica, whoever's they are.
-MAX_ADOPTING = 20_000
+MAX_TAKING_OVER = 20_000
 # What is handed over at once, so that no frame grows large and nobody waits long for it.
 _HAND_SEQUENCES, _HAND_BYTES = 64, 2 << 20
 
 # Offers sequences to other replicas, and puts into the set those that one took, at once when gateways are told of it.
-Give = Callable[[Sequence[HandedSequence], set[SequenceKey]], Awaitable[None]]
+Give = Callable[[Sequence[SequenceSnapshot], set[SequenceKey]], Awaitable[None]]
 _Key = SequenceKey
 
 
@@ -214,7 +214,7 @@ class Sequences:
 
     async def _give(self, give: Give, held: Mapping[_Key, OpenSequence]) -> None:
         handed = [
-            HandedSequence(key, sequence.state)
+            SequenceSnapshot(key, sequence.state)
             for key, sequence in held.items()
             if sequence.state is not None
         ]
@@ -230,7 +230,7 @@ class Sequences:
             self._events.sequences_moved(len(taken))
 
     def _settle(self, key: _Key, sequence: OpenSequence, *, is_moved: bool) -> None:
-        """A sequence is with its heir, or stays."""
+        """A sequence is with its successor, or stays."""
         sequence.is_moved, sequence.stays = is_moved, not is_moved
         if is_moved:
             self._moved.add(key)
@@ -243,7 +243,7 @@ class Sequences:
             self._rest(key, sequence)
 
     def adopt(
-        self, kept: Collection[str], handed: Sequence[HandedSequence], like: State
+        self, kept: Collection[str], handed: Sequence[SequenceSnapshot], like: State
     ) -> list[SequenceKey]:
         """Take sequences over from a replica whose model keeps the states `kept`, if it keeps the same as `like`.
 
@@ -254,9 +254,9 @@ class Sequences:
         taken = [each for each in handed if fits(each.state, like)]
         return [each.key for each in taken if self._take(each)]
 
-    def _take(self, handed: HandedSequence) -> bool:
+    def _take(self, handed: SequenceSnapshot) -> bool:
         key = _Key(*handed.key)
-        if key in self._open or len(self._open) >= MAX_ADOPTING:
+        if key in self._open or len(self._open) >= MAX_TAKING_OVER:
             return False
         self._of_owner[key.owner] += 1
         sequence = self._open[key] = OpenSequence(handed.state)

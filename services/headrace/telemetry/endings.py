@@ -25,7 +25,7 @@ Key = tuple[str, str]  # a model's name and version
 class Way(NamedTuple):
     """Where a request came in and how it ended."""
 
-    door: str
+    api: str
     status: int
     outcome: Outcome
 
@@ -35,22 +35,22 @@ def _none(_: ModelSpec) -> Collection[Way]:
 
 
 class Ways(NamedTuple):
-    """What is there at 0: the ways of requests whose model is not known, those of a version, and doors with bodies.
+    """What is there at 0: the ways of requests whose model is not known, those of a version, and apis with bodies.
 
-    `timed_doors` are those whose answers are timed from the start.
+    `timed_apis` are those whose answers are timed from the start.
     """
 
     without_model: Collection[Way] = ()
     of_version: Callable[[ModelSpec], Collection[Way]] = _none
-    timed_doors: Collection[str] = ()
-    body_doors: Collection[str] = ()
+    timed_apis: Collection[str] = ()
+    body_apis: Collection[str] = ()
 
 
 class Endings:
     """Children by (model, version, way): all from specs and fixed tables, so that they are bounded."""
 
     def __init__(self, registry: CollectorRegistry, buckets: tuple[float, ...], ways: Ways) -> None:
-        labels = ["model", "version", "door"]
+        labels = ["model", "version", "api"]
         self._requests = Counter(
             "headrace_requests",
             "Requests that ended, by HTTP status and whose that is.",
@@ -71,9 +71,9 @@ class Endings:
         self._show("", "", ways.without_model)
 
     def count(
-        self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float
+        self, model: str, version: str, api: str, status: int, outcome: Outcome, seconds: float
     ) -> None:
-        key = (model, version, door, status, outcome)
+        key = (model, version, api, status, outcome)
         requests, latency = self._children.get(key) or self._add(key)
         requests.inc()
         latency.observe(seconds)
@@ -97,16 +97,16 @@ class Endings:
 
     def _show(self, model: str, version: str, ways: Collection[Way]) -> None:
         """At 0; of times those of answers, since nobody looks how long a first refusal took."""
-        for door, status, outcome in ways:
-            self._requests.labels(model, version, door, str(status), outcome)
-            if outcome == "answered" and door in self._ways.timed_doors:
-                self._seconds.labels(model, version, door, outcome)
+        for api, status, outcome in ways:
+            self._requests.labels(model, version, api, str(status), outcome)
+            if outcome == "answered" and api in self._ways.timed_apis:
+                self._seconds.labels(model, version, api, outcome)
 
     def _add(self, key: tuple[str, str, str, int, Outcome]) -> tuple[Counter, Histogram]:
-        model, version, door, status, outcome = key
+        model, version, api, status, outcome = key
         children = self._children[key] = (
-            self._requests.labels(model, version, door, str(status), outcome),
-            self._seconds.labels(model, version, door, outcome),
+            self._requests.labels(model, version, api, str(status), outcome),
+            self._seconds.labels(model, version, api, outcome),
         )
         return children
 
@@ -115,8 +115,11 @@ class Endings:
         taken = [key for key in self._children if key[:2] == (model, version)]
         for key in taken:
             del self._children[key]
-        for door, status, outcome in {*self._ways.of_version(spec), *(key[2:] for key in taken)}:
+        for api, status, outcome in {
+            *self._ways.of_version(spec),
+            *(key[2:] for key in taken),
+        }:
             with suppress(KeyError):
-                self._requests.remove(model, version, door, str(status), outcome)
+                self._requests.remove(model, version, api, str(status), outcome)
             with suppress(KeyError):
-                self._seconds.remove(model, version, door, outcome)
+                self._seconds.remove(model, version, api, outcome)

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from headrace.errors import OUTCOMES, Outcome
 from headrace.inference.request import Times
 from headrace.telemetry.endings import Endings, Ways
-from headrace.telemetry.events import Line
+from headrace.telemetry.events import QueueView
 from headrace.telemetry.logs import dropped_lines
 from headrace_models.spec import ModelSpec
 
@@ -80,13 +80,13 @@ class PrometheusGateway(PrometheusEdge):
         receipts = Histogram(
             "headrace_receipt_seconds",
             "From the end of a request's head to the last byte of its body.",
-            ["door"],
+            ["api"],
             buckets=SECONDS,
             registry=registry,
         )
         self._receipts = lru_cache(maxsize=None)(receipts.labels)
-        for door in ways.body_doors:
-            self._receipts(door)
+        for api in ways.body_apis:
+            self._receipts(api)
         self._in_flight = Gauge(
             "headrace_requests_in_flight", "Requests in this gateway now.", registry=registry
         )
@@ -155,13 +155,13 @@ class PrometheusGateway(PrometheusEdge):
             for family in self._of_models:
                 family.remove(model)
 
-    def body_received(self, door: str, seconds: float) -> None:
-        self._receipts(door).observe(seconds)
+    def body_received(self, api: str, seconds: float) -> None:
+        self._receipts(api).observe(seconds)
 
     def request_ended(
-        self, model: str, version: str, door: str, status: int, outcome: Outcome, seconds: float
+        self, model: str, version: str, api: str, status: int, outcome: Outcome, seconds: float
     ) -> None:
-        self._endings.count(model, version, door, status, outcome, seconds)
+        self._endings.count(model, version, api, status, outcome, seconds)
 
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()
@@ -283,7 +283,7 @@ class PrometheusReplica:
         if times.preprocess_s and self._preprocess is not None:
             self._preprocess.observe(times.preprocess_s)
 
-    def watch_batcher(self, line: Line) -> None:
+    def watch_batcher(self, line: QueueView) -> None:
         self._waiting.set_function(lambda: line.waiting_rows)
         self._running.set_function(lambda: line.running_rows)
         self._wait.set_function(line.wait_s)

@@ -1,4 +1,4 @@
-"""The door for streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
+"""The endpoint for streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
 
 import re
 from functools import lru_cache
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.api.context import Doors, answer_headers, ask_as, json_response, version_of
+from headrace.gateway.api.context import Context, answer_headers, ask_as, json_response, version_of
 from headrace.gateway.routing.router import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.wire.infer import InferBody
@@ -37,7 +37,7 @@ class _Wishes(NamedTuple):
     rate_hz: int
 
 
-async def listen(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def listen(at: Context, exchange: Exchange, body: bytes) -> Response:
     """One chunk of a stream of audio: how likely each frame that it completes is speech, and the segments so far.
 
     The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames or samples do:

@@ -25,7 +25,7 @@ from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
 __all__ = [
-    "Doors",
+    "Context",
     "answer_headers",
     "ask",
     "ask_all",
@@ -44,7 +44,7 @@ _VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Context:
     """What routes work with. `labels` are names for versions: model -> label -> version.
 
     `inflated` counts the bytes of bodies that came compressed, which the edge knows only as they came. `changes` are
@@ -66,7 +66,7 @@ def json_response(document: object, *headers: tuple[bytes, bytes]) -> Response:
     return Response(200, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
 
 
-def version_of(at: Doors, exchange: Exchange) -> Version:
+def version_of(at: Context, exchange: Exchange) -> Version:
     """The version that the path names, or the one that answers when it names none."""
     params = exchange.params
     version = params.get("version")
@@ -83,7 +83,7 @@ def names_version(exchange: Exchange) -> bool:
     return "version" in exchange.params or "label" in exchange.params
 
 
-def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Version:
+def find(at: Context, exchange: Exchange, model: str, version: str | None) -> Version:
     """A version by name. Raises BadName or BadVersion for what can name none, and what the router says.
 
     A model that the caller's key may not use is as unknown as one that is not there.
@@ -103,7 +103,7 @@ def find(at: Doors, exchange: Exchange, model: str, version: str | None) -> Vers
     return found
 
 
-def visible(at: Doors, exchange: Exchange) -> list[str]:
+def visible(at: Context, exchange: Exchange) -> list[str]:
     """The names of the models that the caller may use."""
     return sorted(name for name in at.router.models() if may_use(exchange, name))
 
@@ -114,7 +114,7 @@ def may_use(exchange: Exchange, model: str) -> bool:
 
 
 async def ask(
-    at: Doors,
+    at: Context,
     exchange: Exchange,
     version: Version,
     inputs: Sequence[Tensor],
@@ -123,11 +123,11 @@ async def ask(
     """Send tensors to a replica, inside the caller's time, or find the answer kept. No rows in, no rows out."""
     if not inputs[0].rows and version.spec.is_batched:
         return _empty_answer(version.spec, outputs)
-    return await at.cache.ask(version, _request(at, exchange, inputs, outputs))
+    return await at.cache.get_or_run(version, _request(at, exchange, inputs, outputs))
 
 
 def _request(
-    at: Doors,
+    at: Context,
     exchange: Exchange,
     inputs: Sequence[Tensor],
     outputs: Sequence[str],
@@ -145,7 +145,7 @@ def _owner(exchange: Exchange) -> str:
 
 
 async def ask_all(
-    at: Doors,
+    at: Context,
     exchange: Exchange,
     version: Version,
     requests: Sequence[Sequence[Tensor]],
@@ -163,7 +163,7 @@ async def ask_all(
 
 
 async def ask_as(
-    at: Doors, exchange: Exchange, version: Version, asked: InferBody
+    at: Context, exchange: Exchange, version: Version, asked: InferBody
 ) -> tuple[Version, Answer]:
     """What an infer body asks for, its parameters obeyed, and the version that answered: another one if that has the
     sequence, of which the body is a step, and the path names none.
@@ -173,13 +173,13 @@ async def ask_as(
     request = _request(at, exchange, asked.inputs, asked.outputs, asked.timeout_us / 1e6)
     request.priority, request.sequence = asked.priority, own_step(at, exchange, asked)
     if request.sequence is None or names_version(exchange):
-        return version, await at.cache.ask(version, request)
-    found, answer = await at.router.ask_anywhere(version, request, request.sequence)
+        return version, await at.cache.get_or_run(version, request)
+    found, answer = await at.router.dispatch_anywhere(version, request, request.sequence)
     exchange.version = found.spec.version
     return found, answer
 
 
-def own_step(at: Doors, exchange: Exchange, asked: InferBody) -> SequenceStep | None:
+def own_step(at: Context, exchange: Exchange, asked: InferBody) -> SequenceStep | None:
     """A sequence is its caller's own: the key is part of it. Raises ForeignOrigin for another site's page."""
     if asked.sequence is None:
         return None
@@ -187,7 +187,7 @@ def own_step(at: Doors, exchange: Exchange, asked: InferBody) -> SequenceStep | 
     return replace(asked.sequence, owner=_owner(exchange))
 
 
-def version_for(at: Doors, exchange: Exchange, version: Version, asked: InferBody) -> Version:
+def version_for(at: Context, exchange: Exchange, version: Version, asked: InferBody) -> Version:
     """By whose spec a body is to be read: the version that the path names, else the one that has the sequence."""
     step = own_step(at, exchange, asked)
     return (

@@ -8,7 +8,7 @@ import orjson
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import UnknownRoute
-from headrace.gateway.api.context import Doors
+from headrace.gateway.api.context import Context
 
 __all__ = ["ASSETS", "asset", "docs", "openapi"]
 
@@ -27,12 +27,12 @@ _PAGE = b"""<!doctype html>
 _CACHED = (b"cache-control", b"max-age=86400")
 
 
-async def docs(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def docs(_: Context, __: Exchange, ___: bytes) -> Response:
     """This document as a page, by Swagger UI; it needs nothing from anywhere else."""
     return Response(200, _PAGE, b"text/html; charset=utf-8")
 
 
-async def asset(_: Doors, exchange: Exchange, __: bytes) -> Response:
+async def asset(_: Context, exchange: Exchange, __: bytes) -> Response:
     """A file of that page."""
     name = exchange.params["asset"]
     if name not in ASSETS:
@@ -40,7 +40,7 @@ async def asset(_: Doors, exchange: Exchange, __: bytes) -> Response:
     return Response(200, _read(name), ASSETS[name], [_CACHED])
 
 
-async def openapi(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def openapi(_: Context, __: Exchange, ___: bytes) -> Response:
     """This document."""
     from headrace.gateway.api.openapi import (
         document,  # it reads the table of routes, which names this module

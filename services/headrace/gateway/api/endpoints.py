@@ -9,14 +9,14 @@ from headrace.gateway.api import audio as stream
 from headrace.gateway.api import docs as pages
 from headrace.gateway.api import generate, oip, repository, v1
 from headrace.gateway.api import settings as settings_routes
-from headrace.gateway.api.context import Doors
+from headrace.gateway.api.context import Context
 
-__all__ = ["FREE_DOORS", "PUBLIC_PATHS", "ROUTES", "Handler"]
+__all__ = ["ALWAYS_ANSWERED", "PUBLIC_PATHS", "ROUTES", "Handler"]
 
-Handler = Callable[[Doors, Exchange, bytes], Awaitable[Response]]
+Handler = Callable[[Context, Exchange, bytes], Awaitable[Response]]
 
 # Health and metadata are answered however full the gateway is.
-FREE_DOORS = frozenset({"health", "metadata", "docs", PREFLIGHT})
+ALWAYS_ANSWERED = frozenset({"health", "metadata", "docs", PREFLIGHT})
 # What nobody needs a key for.
 PUBLIC_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
 
@@ -26,11 +26,11 @@ _SHARED_MEMORY = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
 
 
 def _of_versions(
-    method: str, template: str, suffix: str, door: str, handler: Handler
+    method: str, template: str, suffix: str, api: str, handler: Handler
 ) -> list[Route[Handler]]:
     """A route with and without a version in its path."""
     return [
-        Route(method, f"{template}{version}{suffix}", door, handler) for version in ("", _VERSION)
+        Route(method, f"{template}{version}{suffix}", api, handler) for version in ("", _VERSION)
     ]
 
 

@@ -11,7 +11,7 @@ from headrace.edge.bodies import printable
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway.api.context import (
-    Doors,
+    Context,
     answer_headers,
     ask_as,
     json_response,
@@ -32,7 +32,7 @@ __all__ = ["generate", "generate_stream"]
 _TEXT, _OTHERS = "text_input", frozenset({"id", "parameters"})
 
 
-async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def generate(at: Context, exchange: Exchange, body: bytes) -> Response:
     """Triton's generate: a flat object of inputs by name gives a flat object of outputs by name.
 
     Values are scalars or lists; `text_input` is the text of a model that reads text. One row a request.
@@ -53,7 +53,7 @@ async def generate(at: Doors, exchange: Exchange, body: bytes) -> Response:
     return json_response(document, *answer_headers(answer))
 
 
-async def generate_stream(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def generate_stream(at: Context, exchange: Exchange, body: bytes) -> Response:
     """Generate, with its answer as server-sent events. The models here answer once: the stream is one event."""
     response = await generate(at, exchange, body)
     event = b"data: " + response.body + b"\n\n"

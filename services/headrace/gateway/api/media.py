@@ -1,4 +1,4 @@
-"""Which kinds of body each door reads: by Content-Type and Content-Encoding."""
+"""Which kinds of body each api reads: by Content-Type and Content-Encoding."""
 
 from functools import lru_cache
 
@@ -6,7 +6,7 @@ from headrace.edge import changes
 from headrace.edge.exchange import Exchange
 from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
-from headrace.gateway.api.doors import FORM_TYPE, PHOTO_TYPES
+from headrace.gateway.api.classify import FORM_TYPE, PHOTO_TYPES
 from headrace.gateway.wire.audio_files import WAV_TYPES
 from headrace.gateway.wire.compression import check_encoding
 
@@ -15,7 +15,7 @@ __all__ = ["check_media"]
 # "" is a body that does not say, as tritonclient's; the form type is what `curl -d` says when it is told nothing else.
 _JSON = ("", "application/json", "application/x-www-form-urlencoded")
 # tritonclient's asyncio client says octet-stream of whatever it sends.
-_DOORS = {
+_APIS = {
     "infer": (*_JSON, "application/octet-stream"),
     "metadata": (*_JSON, "application/octet-stream"),
     "settings": changes.KINDS,
@@ -24,15 +24,15 @@ _DOORS = {
 }
 
 
-def check_media(door: str, exchange: Exchange) -> None:
-    """Raise UnsupportedMedia or UnsupportedEncoding for a body that the door does not read."""
+def check_media(api: str, exchange: Exchange) -> None:
+    """Raise UnsupportedMedia or UnsupportedEncoding for a body that the api does not read."""
     headers = exchange.headers
-    if why := _refusal(door, headers.get(b"content-type", b"")):
+    if why := _refusal(api, headers.get(b"content-type", b"")):
         raise UnsupportedMedia(why)
     encoding = headers.get(b"content-encoding")
     if encoding is None:
         return
-    if door != "infer" and encoding.lower() != b"identity":
+    if api != "infer" and encoding.lower() != b"identity":
         raise UnsupportedEncoding(
             "Content-Encoding: expected none; bodies of infer requests alone may be compressed"
         )
@@ -40,5 +40,5 @@ def check_media(door: str, exchange: Exchange) -> None:
 
 
 @lru_cache(maxsize=256)
-def _refusal(door: str, content_type: bytes) -> str | None:
-    return refusal(content_type, _DOORS.get(door, _JSON))
+def _refusal(api: str, content_type: bytes) -> str | None:
+    return refusal(content_type, _APIS.get(api, _JSON))

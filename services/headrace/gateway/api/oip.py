@@ -6,7 +6,7 @@ from headrace import __version__
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import HeadraceError, NotReady, ShuttingDown
 from headrace.gateway.api.context import (
-    Doors,
+    Context,
     answer_headers,
     ask_as,
     json_response,
@@ -52,22 +52,22 @@ EXTENSIONS = (
 _STATISTICS_TIMEOUT_S = 2.0
 
 
-async def server_metadata(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def server_metadata(_: Context, __: Exchange, ___: bytes) -> Response:
     """The server's name, its version, and the extensions of the protocol that this port has."""
     return json_response({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
 
 
-async def alive(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def alive(_: Context, __: Exchange, ___: bytes) -> Response:
     """KServe's v1 liveness, at the root as its client asks for it."""
     return json_response({"status": "alive"})
 
 
-async def live(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def live(_: Context, __: Exchange, ___: bytes) -> Response:
     """Whether this process should be kept."""
     return json_response({"live": True})
 
 
-async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
+async def ready(at: Context, _: Exchange, __: bytes) -> Response:
     """Whether every model that is not in trouble can answer now, shown by a recent inference; 503 if not."""
     if at.admission.is_ending:
         raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
@@ -76,7 +76,7 @@ async def ready(at: Doors, _: Exchange, __: bytes) -> Response:
     return json_response({"ready": True})
 
 
-async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def model_ready(at: Context, exchange: Exchange, _: bytes) -> Response:
     """Whether the model can answer now, and does not fail again and again; 503 if not."""
     version = version_of(at, exchange)
     if not version.is_sound:
@@ -84,7 +84,7 @@ async def model_ready(at: Doors, exchange: Exchange, _: bytes) -> Response:
     return json_response({"name": version.spec.name, "ready": True})
 
 
-async def model_metadata(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def model_metadata(at: Context, exchange: Exchange, _: bytes) -> Response:
     """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows.
 
     Of a model that reads text the input is the text; the tensors that come of it may be sent instead. States, which are
@@ -117,7 +117,7 @@ def _tensor_metadata(tensor: InputSpec | OutputSpec) -> dict[str, object]:
     return {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.whole_shape)}
 
 
-async def model_config(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def model_config(at: Context, exchange: Exchange, _: bytes) -> Response:
     """The members of Triton's ModelConfig that clients read; shapes are without the row axis here.
 
     Those of a model whose requests run one at a time have all axes, and its `max_batch_size` is 0.
@@ -177,14 +177,14 @@ def _tensor_config(spec: ModelSpec, tensor: InputSpec | OutputSpec) -> dict[str,
     }
 
 
-async def all_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def all_statistics(at: Context, exchange: Exchange, _: bytes) -> Response:
     """What every model did since it was loaded."""
     models = at.router.models()
     versions = [version for name in visible(at, exchange) for version in models[name].values()]
     return json_response({"model_stats": await asyncio.gather(*map(_statistics, versions))})
 
 
-async def model_statistics(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def model_statistics(at: Context, exchange: Exchange, _: bytes) -> Response:
     """What the model did since it was loaded."""
     version = version_of(at, exchange)
     return json_response({"model_stats": [await _statistics(version)]})
@@ -203,12 +203,12 @@ async def _statistics(version: Version) -> dict[str, object]:
     return statistics_document(version.spec.name, version.spec.version, sums)
 
 
-async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def models(at: Context, exchange: Exchange, _: bytes) -> Response:
     """The names of the models that the caller may use."""
     return json_response({"models": visible(at, exchange)})
 
 
-async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def infer(at: Context, exchange: Exchange, body: bytes) -> Response:
     """Tensors in, tensors out: the Open Inference Protocol, in JSON or with the binary tensor data extension.
 
     Inference-Header-Content-Length is the length of the JSON part where binary tensors follow it; 0 says that the whole
@@ -224,7 +224,7 @@ async def infer(at: Doors, exchange: Exchange, body: bytes) -> Response:
         return await _infer(at, exchange, version, body)
 
 
-async def _infer(at: Doors, exchange: Exchange, version: Version, body: bytes) -> Response:
+async def _infer(at: Context, exchange: Exchange, version: Version, body: bytes) -> Response:
     codec = version.codec
     header_length = exchange.header(b"inference-header-content-length")
     asked = await at.offload(

@@ -28,7 +28,7 @@ _TAGS = {
     "infer": "Tensors in, tensors out.",
     "classify": "Photos or texts in, labels out.",
     "stream": "Audio in, chunk by chunk; speech out.",
-    "predict": "TensorFlow Serving's rows and columns.",
+    "predict": "TensorFlow GatewayHandle's rows and columns.",
     "embeddings": "OpenAI's embeddings.",
     "generate": "Triton's flat objects.",
     "health": "Is it alive, is it ready.",
@@ -100,7 +100,7 @@ def document() -> Mapping[str, object]:
         "info": {
             "title": "headrace",
             "version": __version__,
-            "description": "CNN, LSTM and Transformer models by the Open Inference Protocol and other doors.",
+            "description": "CNN, LSTM and Transformer models by the Open Inference Protocol and other endpoints.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -119,7 +119,7 @@ def _operation(route: Route[Handler]) -> dict[str, object]:
     summary, _, rest = cleandoc(route.handler.__doc__ or "").partition("\n\n")
     operation: dict[str, object] = {
         "summary": " ".join(summary.split()),
-        "tags": [route.door],
+        "tags": [route.api],
         "operationId": _operation_id(route),
         "parameters": _parameters(route),
         "responses": _answers(route) | responses_of(route),

@@ -34,7 +34,7 @@ _HEADERS: dict[int, Schema] = {
 
 
 def error_schemas() -> dict[str, Schema]:
-    """The bodies of errors: ours, and OpenAI's for its doors; each status has the codes that it is answered with."""
+    """The bodies of errors: ours, and OpenAI's for its endpoints; each status has the codes that it is answered with."""
     found: dict[str, Schema] = {}
     message: Schema = {**STRING, "maxLength": 200}
     for status, codes in _codes_by_status().items():
@@ -87,13 +87,13 @@ def _statuses(route: Route[Handler]) -> set[int]:
         found |= _OF_BODIES
     if route.template not in PUBLIC_PATHS:
         found |= _OF_KEYS
-    if "{" in route.template or route.door == "embeddings":
+    if "{" in route.template or route.api == "embeddings":
         found |= _OF_NAMES
     if route.handler in ASKS_A_MODEL:
         found |= _OF_MODELS
     if route.handler in TAKES_SEQUENCES:
         found |= _OF_SEQUENCES
-    return found | {403} if route.method == "POST" and route.door == "settings" else found
+    return found | {403} if route.method == "POST" and route.api == "settings" else found
 
 
 def _codes_by_status() -> dict[int, list[str]]:

@@ -3,7 +3,7 @@
 import orjson
 
 from headrace.fleet.settings import tracing_document
-from headrace.gateway.api.doors import MAX_TOP_K, ClassifyBody, EmbeddingsBody
+from headrace.gateway.api.classify import MAX_TOP_K, ClassifyBody, EmbeddingsBody
 from headrace_models.spec import DTYPES
 
 __all__ = ["COUNT", "NUMBER", "REF", "STRING", "TOP_K", "Schema", "array", "record", "schemas"]

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the door for streams of audio: its query and its answer."""
+"""What the OpenAPI document says of the endpoint for streams of audio: its query and its answer."""
 
 from headrace.gateway.api.openapi_schemas import COUNT, NUMBER, STRING, Schema, array, record
 

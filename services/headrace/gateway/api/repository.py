@@ -5,7 +5,7 @@ from dataclasses import asdict
 from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Exchange, Response
 from headrace.fleet.instructions import IndexBody, IndexEntry
-from headrace.gateway.api.context import Doors, json_response, visible
+from headrace.gateway.api.context import Context, json_response, visible
 from headrace.gateway.routing.router import Version
 
 __all__ = ["index"]
@@ -13,7 +13,7 @@ __all__ = ["index"]
 _SILENT = "no replica of it answers now"
 
 
-async def index(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def index(at: Context, exchange: Exchange, body: bytes) -> Response:
     """The versions of the models that are served and that the caller may use; with `ready` those that can answer now.
 
     Models are loaded and unloaded on the admin port, whose index lists the others too.

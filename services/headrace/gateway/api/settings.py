@@ -10,19 +10,19 @@ from headrace.fleet.settings import (
     logging_document,
     tracing_document,
 )
-from headrace.gateway.api.context import Doors, version_of
+from headrace.gateway.api.context import Context, version_of
 from headrace.keys import Key
 from headrace.telemetry import logs
 
 __all__ = ["get_logging", "get_tracing", "no_shared_memory", "set_logging", "set_tracing"]
 
 
-async def get_logging(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def get_logging(_: Context, __: Exchange, ___: bytes) -> Response:
     """What the processes of the platform log."""
     return Response(200, logging_document(logs.current()))
 
 
-async def set_logging(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def set_logging(at: Context, exchange: Exchange, body: bytes) -> Response:
     """Change what is listed, in every process of the platform; gives the whole settings. With keys: an admin's."""
     key = cast(Key | None, exchange.key)
     if key is not None and not key.admin:
@@ -32,14 +32,14 @@ async def set_logging(at: Doors, exchange: Exchange, body: bytes) -> Response:
     )
 
 
-async def get_tracing(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def get_tracing(at: Context, exchange: Exchange, _: bytes) -> Response:
     """Tracing is off: of the server, and of a model."""
     if "model" in exchange.params:
         version_of(at, exchange)
     return Response(200, tracing_document())
 
 
-async def set_tracing(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def set_tracing(at: Context, exchange: Exchange, body: bytes) -> Response:
     """Tracing may be set to what it is."""
     if "model" in exchange.params:
         version_of(at, exchange)
@@ -47,6 +47,6 @@ async def set_tracing(at: Doors, exchange: Exchange, body: bytes) -> Response:
     return Response(200, tracing_document())
 
 
-async def no_shared_memory(_: Doors, __: Exchange, ___: bytes) -> Response:
+async def no_shared_memory(_: Context, __: Exchange, ___: bytes) -> Response:
     """Triton's shared memory extensions are not here: every request of theirs is refused."""
     raise BadRequest("shared memory is not supported; send the data")

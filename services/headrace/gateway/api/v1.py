@@ -1,4 +1,4 @@
-"""The other doors: TensorFlow's predict and status, classify, OpenAI's embeddings. All make the same tensor request."""
+"""The other endpoints: TensorFlow's predict and status, classify, OpenAI's embeddings. All make the same tensor request."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
-from headrace.gateway.api import doors
+from headrace.gateway.api import classify as classify_bodies
 from headrace.gateway.api.context import (
-    Doors,
+    Context,
     answer_headers,
     ask,
     ask_all,
@@ -33,7 +33,7 @@ __all__ = ["classify", "embed", "model_status", "models", "predict", "signatures
 _ENTRY_BYTES = 64
 
 
-async def models(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def models(at: Context, exchange: Exchange, _: bytes) -> Response:
     """Both shapes that clients know: OpenAI's `data` and KServe's `models`."""
     names = visible(at, exchange)
     return json_response(
@@ -45,7 +45,7 @@ def _as_openai_has_it(model: str) -> dict[str, object]:
     return {"id": model, "object": "model", "created": 0, "owned_by": "headrace"}
 
 
-async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def model_status(at: Context, exchange: Exchange, _: bytes) -> Response:
     """TensorFlow's status of each version, KServe's `name` and `ready` and OpenAI's model beside it."""
     version = version_of(at, exchange)
     is_named = exchange.params.keys() & {"version", "label"}
@@ -67,7 +67,7 @@ async def model_status(at: Doors, exchange: Exchange, _: bytes) -> Response:
     return json_response(_as_openai_has_it(name) | status)
 
 
-async def signatures(at: Doors, exchange: Exchange, _: bytes) -> Response:
+async def signatures(at: Context, exchange: Exchange, _: bytes) -> Response:
     """TensorFlow's metadata: the one signature of the model."""
     spec = version_of(at, exchange).spec
     signature = {
@@ -99,8 +99,8 @@ def _tensor_info(tensor: InputSpec | OutputSpec) -> dict[str, object]:
     }
 
 
-async def predict(at: Doors, exchange: Exchange, body: bytes) -> Response:
-    """TensorFlow Serving's predict: `instances` by row give `predictions`, `inputs` by column give `outputs`.
+async def predict(at: Context, exchange: Exchange, body: bytes) -> Response:
+    """TensorFlow GatewayHandle's predict: `instances` by row give `predictions`, `inputs` by column give `outputs`.
 
     With one input its items are values, with several objects by the inputs' names; `{"b64": ...}` is a binary value.
     """
@@ -120,7 +120,7 @@ def _read_predict(version: Version, body: bytes) -> tuple[bool, InferBody]:
     return document.get("instances") is not None, version.codec.read(as_infer, memoryview(tail))
 
 
-async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def classify(at: Context, exchange: Exchange, body: bytes) -> Response:
     """The best classes of photos or texts, best first.
 
     A photo is the body itself, the part `file` of a form, or `{"b64": ...}` in JSON; texts are in JSON.
@@ -138,24 +138,26 @@ async def classify(at: Doors, exchange: Exchange, body: bytes) -> Response:
 
 
 def _read_classify(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
-    items, top_k = doors.classify_body(exchange, body, raw)
-    return doors.raw_tensor(raw, items), top_k
+    items, top_k = classify_bodies.classify_body(exchange, body, raw)
+    return classify_bodies.raw_tensor(raw, items), top_k
 
 
 def _classified(
     version: Version, answer: Answer, output: OutputSpec, items: int, top_k: int
 ) -> Response:
-    results = doors.classify_results(answer, output, items, version.labels, top_k)
+    results = classify_bodies.classify_results(answer, output, items, version.labels, top_k)
     document = {"model": version.spec.name, "version": version.spec.version, "results": results}
     return json_response(document | truncated(answer), *answer_headers(answer))
 
 
-async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
+async def embed(at: Context, exchange: Exchange, body: bytes) -> Response:
     """OpenAI's embeddings: a text, texts, a list of token ids, or lists of them; one vector for each.
 
-    Errors have OpenAI's shape at this door.
+    Errors have OpenAI's shape at this endpoint.
     """
-    asked = await at.offload(len(body), doors.read_json, doors.EmbeddingsBody, body)
+    asked = await at.offload(
+        len(body), classify_bodies.read_json, classify_bodies.EmbeddingsBody, body
+    )
     version = find(at, exchange, asked.model, None)
     spec, raw = version.spec, version.spec.raw
     if spec.task != "embed" or not isinstance(raw, TextSpec):
@@ -180,7 +182,7 @@ async def embed(at: Doors, exchange: Exchange, body: bytes) -> Response:
 
 
 def _embed_requests(
-    version: Version, asked: doors.EmbeddingsBody, raw: TextSpec
+    version: Version, asked: classify_bodies.EmbeddingsBody, raw: TextSpec
 ) -> list[list[Tensor]]:
     requests = asked.tensors(raw)
     for place, tensors in requests.items():
@@ -189,7 +191,7 @@ def _embed_requests(
 
 
 def _embedded(
-    asked: doors.EmbeddingsBody,
+    asked: classify_bodies.EmbeddingsBody,
     spec: ModelSpec,
     requests: Sequence[Sequence[Tensor]],
     answers: Sequence[Answer],
@@ -197,10 +199,10 @@ def _embedded(
 ) -> Response:
     vectors = np.concatenate(
         [
-            doors.a_row_each(answer, request[0].rows)
+            classify_bodies.a_row_each(answer, request[0].rows)
             for answer, request in zip(answers, requests, strict=True)
         ]
     )
-    document = doors.embeddings(vectors, tokens, asked, spec)
+    document = classify_bodies.embeddings(vectors, tokens, asked, spec)
     first = answers[0]  # the only one, where texts were asked
     return json_response(document | truncated(first), *answer_headers(first))

@@ -9,21 +9,21 @@ from headrace_models.spec import ModelSpec
 
 __all__ = ["WAYS"]
 
-# The one door whose body names the model, and what stands for a door where no route was found.
-_NAMED_BY_BODY, _NO_DOOR = "embeddings", "none"
+# The one api whose body names the model, and what stands for a api where no route was found.
+_NAMED_BY_BODY, _NO_API = "embeddings", "none"
 # How a request ends whose model is known; all else is refused before.
 _WITH_MODEL = [end for end in ENDS if end[0] in {200, 400, 404, 409, 413, 415, 499, 500, 503, 504}]
 
-_doors = {route.door for route in ROUTES} | {_NO_DOOR}
-_of_server = {route.door for route in ROUTES if "{model}" not in route.template} - {_NAMED_BY_BODY}
+_apis = {route.api for route in ROUTES} | {_NO_API}
+_of_server = {route.api for route in ROUTES if "{model}" not in route.template} - {_NAMED_BY_BODY}
 
 
 def _of_version(spec: ModelSpec) -> frozenset[Way]:
-    return frozenset(Way(door, *end) for door in _doors_of(spec) for end in _WITH_MODEL)
+    return frozenset(Way(api, *end) for api in _apis_of(spec) for end in _WITH_MODEL)
 
 
-def _doors_of(spec: ModelSpec) -> Iterator[str]:
-    """Where a model is asked; at the other doors it only refuses, and a first refusal may be missed."""
+def _apis_of(spec: ModelSpec) -> Iterator[str]:
+    """Where a model is asked; at the other apis it only refuses, and a first refusal may be missed."""
     yield from ("infer", "predict", "generate", "metadata")
     if spec.classes and spec.raw:
         yield "classify"
@@ -35,9 +35,9 @@ def _doors_of(spec: ModelSpec) -> Iterator[str]:
 
 WAYS = Ways(
     without_model=frozenset(
-        Way(door, *end) for door in _doors for end in ENDS if end[0] != 200 or door in _of_server
+        Way(api, *end) for api in _apis for end in ENDS if end[0] != 200 or api in _of_server
     ),
     of_version=_of_version,
-    timed_doors=_doors - _of_server,
-    body_doors={route.door for route in ROUTES if route.method == "POST"} | {_NO_DOOR},
+    timed_apis=_apis - _of_server,
+    body_apis={route.api for route in ROUTES if route.method == "POST"} | {_NO_API},
 )

@@ -44,7 +44,7 @@ MAX_CASES = 4096
 
 
 class Replica(Protocol):
-    def ask(self, request: Request) -> Awaitable[Answer]:
+    def send(self, request: Request) -> Awaitable[Answer]:
         """Raises ReplicaLost, at once if nothing was sent, else when it is awaited."""
         ...
 
@@ -80,7 +80,7 @@ class Quarantine:
         ]
         return sum(case.is_poison and case.until_s > now_s for case in cases)
 
-    async def ask(self, spec: ModelSpec, request: Request, pick: Callable[[], Replica]) -> Answer:
+    async def guard(self, spec: ModelSpec, request: Request, pick: Callable[[], Replica]) -> Answer:
         """The answer of the replica that `pick` gives once the request may go.
 
         Raises PoisonInput if the input, on its own, ended a replica or did not end, now or lately; ReplicaLost, with
@@ -121,7 +121,7 @@ class Quarantine:
     async def _ask(self, spec: ModelSpec, request: Request, replica: Replica) -> Answer:
         """Ask for what nothing is known against, and suspect it if its replica is lost or its run was stopped."""
         try:
-            return await replica.ask(request)
+            return await replica.send(request)
         except ReplicaLost as lost:
             if lost.blame == "possible":
                 await self._judge(spec, request, lost.blame)
@@ -137,7 +137,7 @@ class Quarantine:
     ) -> Answer:
         """Ask to run a suspect alone. An answer clears it, right or wrong; what says nothing of it does not."""
         try:
-            answer = await replica.ask(replace(request, is_suspect=True))
+            answer = await replica.send(replace(request, is_suspect=True))
         except (ReplicaLost, RunStopped) as error:
             if error.blame != "certain":
                 raise

@@ -1,7 +1,7 @@
 """Answers that are kept, and requests that share one: equal stateless requests of a model run once.
 
 Off unless the model's settings give it bytes. What is kept are tensors, before they are written in any form, so that
-all doors share them. Errors go to all who wait for them, and are not kept.
+all endpoints share them. Errors go to all who wait for them, and are not kept.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class ResponseCache:
         """Whether the model's answers are kept."""
         return model in self._kept
 
-    async def ask(self, version: Version, request: Request) -> Answer:
+    async def get_or_run(self, version: Version, request: Request) -> Answer:
         """The answer kept, the one that an equal request waits for, or a replica's.
 
         Who waits for another's answer does so inside its own deadline.

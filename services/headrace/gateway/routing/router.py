@@ -23,8 +23,8 @@ from headrace.errors import (
 )
 from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.routing.quarantine import Quarantine
-from headrace.gateway.routing.sequence_router import Steps
-from headrace.gateway.routing.waiting import Line, Patience, Turn
+from headrace.gateway.routing.sequence_router import SequenceRouter
+from headrace.gateway.routing.waiting import Line, Turn, WaitQueue
 from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.telemetry.events import GatewayEvents
@@ -139,8 +139,8 @@ class Router:
         self._retiring: set[asyncio.Task[None]] = set()
         self._retry_tokens = _RETRY_FLOOR
         self._quarantine = Quarantine(events)
-        self._patience = Patience(events, max_waiting)
-        self._steps = Steps(self._models, self._quarantine, self._patience)
+        self._patience = WaitQueue(events, max_waiting)
+        self._steps = SequenceRouter(self._models, self._quarantine, self._patience)
 
     def update(self, fleet: Fleet) -> None:
         """Follow the fleet: open channels to what is new, close those to what left."""
@@ -180,7 +180,7 @@ class Router:
             n for n in names if all(v.trouble for v in self._models.get(n, {}).values())
         )
 
-    async def settle(self) -> None:
+    async def wait_linked(self) -> None:
         """Wait until every replica that the fleet has told of is in use, or could not be reached at the first try."""
         for tried in list(self._tries.values()):
             await tried.wait()
@@ -239,21 +239,23 @@ class Router:
         )
         return by_choice[0]
 
-    async def ask(self, version: Version, request: Request) -> Answer:
+    async def dispatch(self, version: Version, request: Request) -> Answer:
         """The answer of the least busy replica; of another one if that is lost, inside the deadline. Waits for either.
 
         Once, if it may have run there; a few times, if it surely did not. A step of a sequence is answered by the
         replica that holds its state, or by none. Raises PoisonInput for what replicas do not survive.
         """
         if request.sequence is not None:
-            return (await self._steps.ask(version, request, request.sequence, may_change=False))[1]
+            return (
+                await self._steps.dispatch(version, request, request.sequence, may_change=False)
+            )[1]
         self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
         way = _Way(version, request.deadline_s)
         pick = partial(self._next, way)
         try:
             while True:
                 try:
-                    return await self._quarantine.ask(version.spec, request, pick)
+                    return await self._quarantine.guard(version.spec, request, pick)
                 except NotReady as error:
                     if not error.may_pass:
                         raise
@@ -282,11 +284,11 @@ class Router:
         """The version by which a step is to be read whose path names none: where its sequence is known to be."""
         return self._steps.version_of(version, step)
 
-    async def ask_anywhere(
+    async def dispatch_anywhere(
         self, version: Version, request: Request, step: SequenceStep
     ) -> tuple[Version, Answer]:
         """The answer to a step whose path names no version, and the version that gave it: where the sequence is."""
-        return await self._steps.ask(version, request, step, may_change=True)
+        return await self._steps.dispatch(version, request, step, may_change=True)
 
     def _next(self, way: _Way) -> ReplicaClient:
         """The replica to ask now: none of those that were tried, of which it is one then. Raises NotReady."""

@@ -19,21 +19,21 @@ from headrace.errors import (
     ShuttingDown,
 )
 from headrace.gateway.routing.quarantine import Quarantine
-from headrace.gateway.routing.sequence_table import Holder, Holders
-from headrace.gateway.routing.step_order import Turn, Turns
-from headrace.gateway.routing.waiting import Patience, until_s
+from headrace.gateway.routing.sequence_table import Holder, SequenceTable
+from headrace.gateway.routing.step_order import StepOrder, Turn
+from headrace.gateway.routing.waiting import WaitQueue, until_s
 from headrace.inference.request import Answer, Request, SequenceStep
 
 if TYPE_CHECKING:
     from headrace.gateway.routing.router import Version
 
-__all__ = ["Steps"]
+__all__ = ["SequenceRouter"]
 
 # Replicas that are asked for one step, one after the other.
 _MAX_ASKED = 12
-# How long an heir may take until it can be asked.
-_HEIR_S = 1.0
-# A replica that ends with these has not run the steps that are not answered, if it has told of an heir.
+# How long an successor may take until it can be asked.
+_SUCCESSOR_S = 1.0
+# A replica that ends with these has not run the steps that are not answered, if it has told of an successor.
 _NOTHING_RAN = (ReplicaLost, ShuttingDown)
 
 
@@ -62,29 +62,31 @@ class _Search:
         return _name(self.version, self.step)
 
 
-class Steps:
-    """Steps of sequences of `models` (name -> version, newest first -> its replicas)."""
+class SequenceRouter:
+    """SequenceRouter of sequences of `models` (name -> version, newest first -> its replicas)."""
 
     def __init__(
         self,
         models: Mapping[str, Mapping[str, "Version"]],
         quarantine: Quarantine,
-        patience: Patience,
+        patience: WaitQueue,
     ) -> None:
         self._models = models
         self._quarantine = quarantine
         self._patience = patience
-        self._holders = Holders()
-        self._turns = Turns()
+        self._holders = SequenceTable()
+        self._turns = StepOrder()
 
     def replicas_changed(self) -> None:
         """A replica can be asked that could not be before, or has gone."""
         self._turns.changed()
 
-    def moved(self, model: str, giver: str, heir: str, sequences: Collection[SequenceKey]) -> None:
+    def moved(
+        self, model: str, source: str, successor: str, sequences: Collection[SequenceKey]
+    ) -> None:
         """A replica of a model said that another one has these sequences now."""
         for key in sequences:
-            self._holders.move(sequence_name(model, key), giver, heir)
+            self._holders.move(sequence_name(model, key), source, successor)
         self._turns.changed()
 
     def version_of(self, version: "Version", step: SequenceStep) -> "Version":
@@ -92,7 +94,7 @@ class Steps:
         holder = self._holders.find(_name(version, step))
         return (self._version_with(version, holder.id) if holder else None) or version
 
-    async def ask(
+    async def dispatch(
         self, version: "Version", request: Request, step: SequenceStep, *, may_change: bool
     ) -> tuple["Version", Answer]:
         """The version that answered, and the answer; only if it `may_change` the version may be another one."""
@@ -101,7 +103,7 @@ class Steps:
             for left in reversed(range(_MAX_ASKED)):
                 place = await self._turn_at_place(search, turn)
                 try:
-                    answer = await self._quarantine.ask(
+                    answer = await self._quarantine.guard(
                         place.version.spec, request, partial(self._go, turn, place)
                     )
                 except HeadraceError as error:
@@ -165,10 +167,10 @@ class Steps:
         search.tried[place.id] = error
         if holder is not None and holder.id != place.id:
             search.tried.pop(holder.id, None)
-            # A replica that is lost had told of the heir when all that had run was answered.
-            is_heir = holder.heir_of == place.id
+            # A replica that is lost had told of the successor when all that had run was answered.
+            is_successor = holder.successor_of == place.id
             return isinstance(error, SequenceMoved | SequenceUnknown) or (
-                is_heir and isinstance(error, _NOTHING_RAN)
+                is_successor and isinstance(error, _NOTHING_RAN)
             )
         if isinstance(error, SequenceMoved | SequenceUnknown | QuotaExceeded):
             self._holders.forget(search.name)  # the replica holds nothing of it
@@ -200,10 +202,10 @@ class Steps:
     async def _arrived(self, search: _Search, holder: Holder) -> Holder | None:
         """What to make of a holder: None if it is gone and the step needs none of it. Raises SequenceLost.
 
-        An heir may have to be waited for, since whoever told of it may know more of the fleet than this gateway.
+        An successor may have to be waited for, since whoever told of it may know more of the fleet than this gateway.
         """
-        until_s = min(search.deadline_s, monotonic() + _HEIR_S)
-        while holder.heir_of and not self._version_with(
+        until_s = min(search.deadline_s, monotonic() + _SUCCESSOR_S)
+        while holder.successor_of and not self._version_with(
             search.version, holder.id, can_be_asked=True
         ):
             if monotonic() >= until_s:
@@ -213,7 +215,7 @@ class Steps:
         if home in self._scope(search):
             return holder
         if search.step.starts or (
-            home is not None and not holder.heir_of
+            home is not None and not holder.successor_of
         ):  # of the same name in another version
             return None
         if home is not None:

@@ -2,19 +2,19 @@
 
 from typing import NamedTuple
 
-__all__ = ["Holder", "Holders"]
+__all__ = ["Holder", "SequenceTable"]
 
 MAX_HELD = 100_000
 
 
 class Holder(NamedTuple):
-    """A replica's id in the fleet; `heir_of`, if it took the sequence over, is the replica that it has it from."""
+    """A replica's id in the fleet; `successor_of`, if it took the sequence over, is the replica that it has it from."""
 
     id: str
-    heir_of: str = ""
+    successor_of: str = ""
 
 
-class Holders:
+class SequenceTable:
     """Sequences by their names in the fleet; beyond `most`, those last used."""
 
     def __init__(self, most: int = MAX_HELD) -> None:
@@ -29,12 +29,12 @@ class Holders:
         holder = self._held.pop(name, None)
         self._put(name, holder if holder is not None and holder.id == replica else Holder(replica))
 
-    def move(self, name: str, giver: str, heir: str) -> None:
-        """An heir has what the giver had. What is known to be elsewhere is not the giver's to move any more."""
+    def move(self, name: str, source: str, successor: str) -> None:
+        """An successor has what the source had. What is known to be elsewhere is not the source's to move any more."""
         holder = self._held.get(name)
-        if holder is None or holder.id == giver:
+        if holder is None or holder.id == source:
             self._held.pop(name, None)
-            self._put(name, Holder(heir, giver))
+            self._put(name, Holder(successor, source))
 
     def forget(self, name: str) -> None:
         self._held.pop(name, None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-__all__ = ["Turn", "Turns"]
+__all__ = ["Turn", "StepOrder"]
 
 
 class Turn:
@@ -19,7 +19,7 @@ class Turn:
         self.at = ""
 
 
-class Turns:
+class StepOrder:
     """The lines of all sequences, by their names in the fleet."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError, NotReady
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Line", "Patience", "Turn", "until_s"]
+__all__ = ["Line", "WaitQueue", "Turn", "until_s"]
 
 # Of the time that is left: the rest is for running.
 _SHARE = 2 / 3
@@ -125,7 +125,7 @@ class Line:
         self.refuse(_gone)
 
 
-class Patience:
+class WaitQueue:
     """Who waits in this gateway: at most `most` in all, and half of them for one version."""
 
     def __init__(self, events: GatewayEvents, most: int) -> None:

@@ -1,7 +1,7 @@
 """The Open Inference Protocol's infer bodies, JSON and binary tensor extension, to tensors and back.
 
 Source: Open Inference Protocol v2 (kserve/open-inference-protocol) and Triton's binary tensor data extension.
-Everything is checked against the model's spec here, so that behind this door shapes and datatypes are facts.
+Everything is checked against the model's spec here, so that behind this endpoint shapes and datatypes are facts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -171,7 +171,7 @@ class Codec:
         )
 
     def check(self, tensors: Sequence[Tensor], where: str) -> None:
-        """Hold tensors that a door made itself to what an infer body is held to. Raises BadRequest naming `where`."""
+        """Hold tensors that an endpoint made itself to what an infer body is held to. Raises BadRequest naming `where`."""
         for tensor in tensors:
             if tensor.name != self._raw:
                 self._readers[tensor.name].check(tensor, where)

@@ -1,6 +1,6 @@
-"""TensorFlow Serving's predict bodies, in row form (`instances`) and column form (`inputs`), as infer bodies and back.
+"""TensorFlow GatewayHandle's predict bodies, in row form (`instances`) and column form (`inputs`), as infer bodies and back.
 
-Source: TensorFlow Serving's REST page. One named input: items are its values; several: items are objects by name; the
+Source: TensorFlow GatewayHandle's REST page. One named input: items are its values; several: items are objects by name; the
 same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose names end in `_bytes` are written so.
 Values have the axes that their nesting says, in and out: `["a", "b"]` is `[2]`, `[["a"], ["b"]]` is `[2, 1]`.
 """

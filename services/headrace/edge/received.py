@@ -5,10 +5,10 @@ from typing import NamedTuple, Protocol
 from headrace.edge.exchange import Exchange
 from headrace.errors import HeadraceError
 
-__all__ = ["Taker", "Whole"]
+__all__ = ["Taker", "ReceivedRequest"]
 
 
-class Whole(NamedTuple):
+class ReceivedRequest(NamedTuple):
     """A request that has arrived: with its body, or with the error that answers it.
 
     `keep` says whether its connection may stay open after the answer.
@@ -27,7 +27,7 @@ class Taker(Protocol):
         """Look at a head before any of its body is read. Raises a HeadraceError to refuse the request."""
         ...
 
-    def take(self, whole: Whole) -> None: ...
+    def take(self, whole: ReceivedRequest) -> None: ...
 
     def go_on(self) -> None:
         """A caller waits for a 100 before it sends a body that is welcome."""

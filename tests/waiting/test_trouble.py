@@ -8,7 +8,7 @@ from tests.channel.replicas import request
 from tests.gateway.test_routing import outcome
 from tests.gateway.test_sequences import step
 from tests.gateway.towns import Town, fall_silent, speak_again, spec
-from tests.patience.test_waiting import HURT_S, asking, seconds_of, silent, turns
+from tests.waiting.test_waiting import HURT_S, asking, seconds_of, silent, turns
 
 from headrace.errors import NotReady
 from headrace.fleet.entries import ReplicaEntry, Trouble
@@ -67,7 +67,7 @@ async def test_the_server_is_ready_without_the_models_in_trouble_but_not_with_no
     replica, entry = await town.start(), await other(town)
     entries = [*town.entries, entry]
     town.tell(entries, both)
-    await town.router.settle()
+    await town.router.wait_linked()
     await turns()
     assert town.router.is_ready
     for _ in range(3):  # up and down again and again

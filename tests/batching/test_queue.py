@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loadtests.virtual_time import run
 
-from headrace.batching.queue import DEFAULT_LEVEL, Item, Line, rank_s_of
+from headrace.batching.queue import DEFAULT_LEVEL, Item, Queue, rank_s_of
 
 
 def item(
@@ -24,14 +24,14 @@ def item(
     return Item(name, rows, 1, 1, deadline_s, None, owner, queued_s, rank_s, answer)
 
 
-def filled(*items: Item[str, Any]) -> Line[str, Any]:
-    line: Line[str, Any] = Line()
+def filled(*items: Item[str, Any]) -> Queue[str, Any]:
+    line: Queue[str, Any] = Queue()
     for one in items:
         line.add(one)
     return line
 
 
-def order(line: Line[str, Any]) -> list[str]:
+def order(line: Queue[str, Any]) -> list[str]:
     return [one.payload for one in line.in_order()]
 
 

@@ -1,4 +1,4 @@
-"""The other doors: classify and embeddings. Each makes the same tensor request and reads its answer in its own way."""
+"""The other endpoints: classify and embeddings. Each makes the same tensor request and reads its answer in its own way."""
 
 import base64
 import re
@@ -42,7 +42,7 @@ FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
 _NUMBER = re.compile(r"[1-9][0-9]{0,2}|1000")
-# What a large body may have: as many elements as the embeddings door's usual most of token ids, and texts to spare.
+# What a large body may have: as many elements as the embeddings endpoint's usual most of token ids, and texts to spare.
 MAX_ELEMENTS = 300_000
 MAX_TEXTS = 4 * MAX_ITEMS
 # A text has at most a million characters, of at most six bytes each as JSON may write them; photos may be larger.

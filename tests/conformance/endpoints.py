@@ -1,4 +1,4 @@
-"""Every door of the data port as a function: one item in, the FP32 numbers of the model's answer out."""
+"""Every endpoint of the data port as a function: one item in, the FP32 numbers of the model's answer out."""
 
 import base64
 import gzip
@@ -14,7 +14,7 @@ from tests.conformance.talk import Said, post, split, tensor
 from headrace.inference.tensor import pack_bytes
 from headrace_models.spec import ImageSpec, ModelSpec
 
-__all__ = ["DOORS", "Asked", "Door", "Floats", "exactly", "reference"]
+__all__ = ["ENDPOINTS", "Asked", "Endpoint", "Floats", "exactly", "reference"]
 
 Floats = np.ndarray
 Arrays = Mapping[str, np.ndarray]
@@ -81,7 +81,7 @@ class Asked:
         ]
 
 
-Door = Callable[[Asked], Floats]
+Endpoint = Callable[[Asked], Floats]
 _BINARY = {"parameters": {"binary_data_output": True}}
 
 
@@ -218,7 +218,7 @@ def embeddings_of_token_ids(asked: Asked) -> Floats:
     return exactly(asked.post("/v1/embeddings", body).json["data"][0]["embedding"])
 
 
-_ALL: list[Door] = [
+_ALL: list[Endpoint] = [
     binary_in_json_out,
     raw_binary,
     json_flat,
@@ -234,9 +234,9 @@ _ALL: list[Door] = [
     predict_column,
     predict_column_of_tensors,
 ]
-_OF_TEXT: list[Door] = [generate, generate_tensors, generate_stream]
-_OF_EMBEDDINGS: list[Door] = [embeddings_float, embeddings_base64, embeddings_of_token_ids]
-DOORS: dict[str, list[Door]] = {
+_OF_TEXT: list[Endpoint] = [generate, generate_tensors, generate_stream]
+_OF_EMBEDDINGS: list[Endpoint] = [embeddings_float, embeddings_base64, embeddings_of_token_ids]
+ENDPOINTS: dict[str, list[Endpoint]] = {
     "dga-lstm": [*_ALL, *_OF_TEXT],
     "efficientnet-lite0": _ALL,
     "mail-spam": [*_ALL, *_OF_TEXT],

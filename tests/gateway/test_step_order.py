@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tests.gateway.test_hostile_bodies import codec
 
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest
-from headrace.gateway.api.doors import (
+from headrace.gateway.api.classify import (
     MAX_ELEMENTS,
     MAX_TEXT_BYTES,
     MAX_TEXTS,

@@ -10,7 +10,7 @@ from tests.channel.replicas import Doubler, Running, request, until
 from tests.gateway.test_routing import outcome
 from tests.gateway.test_sequences import holder_of, step, steps_of
 from tests.gateway.towns import Town, fall_silent, speak_again, spec
-from tests.patience.conftest import MAX_WAITING
+from tests.waiting.conftest import MAX_WAITING
 
 from headrace.channel import Health
 from headrace.errors import DeadlineExceeded, NotReady, SequenceLost, UnknownModel
@@ -40,7 +40,7 @@ async def seconds_of(what: Awaitable[object]) -> float:
 
 async def refusal(town: Town, version: Version, asked: Request) -> None:
     with pytest.raises(NotReady):
-        await town.router.ask(version, asked)
+        await town.router.dispatch(version, asked)
 
 
 async def silent(town: Town) -> Running:
@@ -300,7 +300,7 @@ async def test_a_replica_of_another_node_that_refuses_is_not_taken_for_ended(tow
     replica = await town.launch()
     there = replace(town.entries[0], id="there", address=replace(replica.address, node="elsewhere"))
     town.tell([there])
-    await town.router.settle()
+    await town.router.wait_linked()
     await turns()
     assert town.router.is_ready
     await town.kill(replica)

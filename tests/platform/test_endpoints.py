@@ -1,4 +1,4 @@
-"""Each door of the running platform, asked as its users ask it."""
+"""Each endpoint of the running platform, asked as its users ask it."""
 
 import base64
 
@@ -108,7 +108,7 @@ def _probabilities(served: Platform, samples: np.ndarray) -> list[float]:
 def test_metrics_of_every_process_are_on_one_page(served: Platform) -> None:
     served.ask_json("/v1/models/dga-lstm:classify", {"input": "gnu.org"})
     page = served.ask("GET", "/metrics", admin=True)[1].decode()
-    assert 'headrace_requests_total{code="200",door="classify",model="dga-lstm"' in page
+    assert 'headrace_requests_total{api="classify",code="200",model="dga-lstm"' in page
     assert 'headrace_batch_rows_count{model="dga-lstm"' in page
     assert 'headrace_queue_seconds_bucket{le="0.0005",model="dga-lstm"' in page
 

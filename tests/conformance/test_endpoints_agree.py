@@ -1,11 +1,11 @@
-"""One photo or text through every door onto its model: the answers are equal to the last bit."""
+"""One photo or text through every endpoint onto its model: the answers are equal to the last bit."""
 
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from tests import data
-from tests.conformance.doors import DOORS, Asked, Door, exactly, reference
+from tests.conformance.endpoints import ENDPOINTS, Asked, Endpoint, exactly, reference
 from tests.platform.running import REPOSITORY, Platform
 
 from headrace_models import preprocess
@@ -33,20 +33,20 @@ def asked(served: Platform) -> Callable[[str], Asked]:
 
 
 @pytest.mark.parametrize(
-    ("model", "door"),
+    ("model", "endpoint"),
     [
-        pytest.param(model, door, id=f"{model}-{door.__name__}")
-        for model, doors in DOORS.items()
-        for door in doors
+        pytest.param(model, endpoint, id=f"{model}-{endpoint.__name__}")
+        for model, endpoints in ENDPOINTS.items()
+        for endpoint in endpoints
     ],
 )
 def test_a_door_gives_the_bits_that_infer_gives(
-    asked: Callable[[str], Asked], model: str, door: Door
+    asked: Callable[[str], Asked], model: str, endpoint: Endpoint
 ) -> None:
     one = asked(model)
     expected = reference(one)
     assert expected.size == one.spec.outputs[0].shape[0]
-    assert door(one).tobytes() == expected.tobytes()
+    assert endpoint(one).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize(
