@@ -11,7 +11,7 @@ from math import ceil
 from random import Random
 from typing import NamedTuple
 
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.batching import Batcher, Limits
 from headrace.errors import HeadraceError

@@ -12,7 +12,7 @@ import numpy as np
 from loadtests.simulation.executors import Executor, Preset
 from loadtests.simulation.policies import Policy, Queue, Seen
 from loadtests.simulation.traffic import Arrival
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.errors import HeadraceError
 from headrace.gateway.routing.router import least_busy

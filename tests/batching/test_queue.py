@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.batching.queue import DEFAULT_LEVEL, Item, Queue, rank_s_of
 

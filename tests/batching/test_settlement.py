@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 from tests.batching.executors import Echo, ask, batcher
 
 from headrace.batching import Batcher, Limits, Settled

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
-from loadtests.virtual_time import VirtualTimeLoop
+from loadtests.support import virtual_time
+from loadtests.support.virtual_time import VirtualTimeLoop
 from prometheus_client import CollectorRegistry
 
 from headrace.gateway.access import watch_loop
 from headrace.telemetry.events import Silent
 from headrace.telemetry.prometheus import PrometheusGateway
-from loadtests import virtual_time
 
 PERIOD_S = 0.02
 

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
-from loadtests.virtual_time import VirtualTimeLoop
+from loadtests.support.virtual_time import VirtualTimeLoop
 from tests.plain import plain
 
 from headrace.errors import ShuttingDown

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Mapping
 
-from loadtests.virtual_time import VirtualTimeLoop
+from loadtests.support.virtual_time import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], VirtualTimeLoop]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loadtests.virtual_time import VirtualTimeLoop
+from loadtests.support.virtual_time import VirtualTimeLoop
 from tests.channel.replicas import TOKEN, Doubler
 from tests.channel.test_frames import frames_sent, stream_of
 from tests.greeting.wires import PLACE, Wire, as_bytes, replica

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 from tests.keys.certificates import write_pair
 
 from headrace.errors import StartFailed

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.errors import Unauthorized
 from headrace.keys.file import add_key, revoke_key

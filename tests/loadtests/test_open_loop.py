@@ -19,8 +19,7 @@ from loadtests.open_loop import (
     poisson_schedule,
     verdict_of,
 )
-
-from loadtests import virtual_time
+from loadtests.support import virtual_time
 
 SHOT = Shot("m", "/v2/models/m/infer", {}, b"{}", lambda answer: answer == b"right")
 RIGHT = Reply(200, b"right")

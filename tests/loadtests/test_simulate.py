@@ -14,7 +14,7 @@ from loadtests.simulation.report import draw_plots, highest_table, shares_table
 from loadtests.simulation.study import MET_SHARE, highest_load, study
 from loadtests.simulation.traffic import Arrival, Traffic, TrafficError, at_rate, draw, read_trace
 from loadtests.simulation.trial import Machines, Trial, play
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.batching import Limits
 from headrace.errors import Overloaded

@@ -6,7 +6,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
-from loadtests.virtual_time import run
+from loadtests.support.virtual_time import run
 
 from headrace.inference.request import SequenceStep
 from headrace.replica.sequences import Sequences

@@ -3,7 +3,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from loadtests.virtual_time import VirtualTimeLoop
+from loadtests.support.virtual_time import VirtualTimeLoop
 from tests.gateway.towns import Town
 
 MAX_WAITING = 200

@@ -17,7 +17,7 @@ from headrace.edge.names import Names, is_loopback, own_names
 from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.keys import KeyRing, follow, read_keys
-from headrace.process.loop_thread import own
+from headrace.process.background import background
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusEdge
 
@@ -50,7 +50,7 @@ async def serve_admin(
     async with AsyncExitStack() as stack:
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
-            own(stack, follow(keys, order.keys))
+            background(stack, follow(keys, order.keys))
         policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(order.host))
         ready(
             await stack.enter_async_context(

@@ -16,7 +16,7 @@ from headrace.edge.routes import Route
 from headrace.edge.server import listen, serve_http
 from headrace.errors import Forbidden, Unauthorized
 from headrace.keys import KeyRing, follow
-from headrace.process.loop_thread import own
+from headrace.process.background import background
 from headrace.telemetry.exposition import Page, Render, form_of
 
 __all__ = ["LIMITS", "expose"]
@@ -46,7 +46,7 @@ async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[s
         page = stack.enter_context(_SharedPage(render))
         policy = _ReadersAlone(readers, is_open=is_open)
         if readers.keys and not is_open:
-            own(stack, follow(policy.keys, readers.keys))
+            background(stack, follow(policy.keys, readers.keys))
         names = Names(own_names(host, ()))
         app = RoutedApplication(
             [Route("GET", "/metrics", "metrics", _metrics)], page, policy, names

@@ -28,8 +28,8 @@ from headrace.gateway.offload import Offload
 from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
 from headrace.gateway.routing.router import Router
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
+from headrace.process.background import background
 from headrace.process.lifeline import hold
-from headrace.process.loop_thread import own
 from headrace.telemetry import logs
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.logs import LogSettings
@@ -111,17 +111,17 @@ async def serve_gateway(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(router.close)
         offload = stack.enter_context(Offload())
-        own(stack, watch_loop(events))
+        background(stack, watch_loop(events))
         close = asyncio.Event()
-        own(stack, _end_on(stop, admission, order.shutdown_delay_s, close))
+        background(stack, _end_on(stop, admission, order.shutdown_delay_s, close))
         if order.lifeline:
-            own(stack, hold(order.lifeline, stop))
+            background(stack, hold(order.lifeline, stop))
         keys = KeyRing(read_keys(order.keys)) if order.keys else None
         if order.keys and keys:
-            own(stack, follow(keys, order.keys))
+            background(stack, follow(keys, order.keys))
         tls = make_context(*order.tls) if order.tls else None
         if order.tls and tls:
-            own(stack, follow_certificate(tls, *order.tls))
+            background(stack, follow_certificate(tls, *order.tls))
         metrics = await stack.enter_async_context(
             expose(render_of(registry), order.address, order.readers)
         )

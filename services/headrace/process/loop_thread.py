@@ -9,14 +9,14 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import uvloop
 
 from headrace.errors import StartFailed
 
-__all__ = ["LoopThread", "own"]
+__all__ = ["LoopThread"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,8 @@ class LoopThread(Generic[T]):
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
+        # Held while work is handed over, so that all of it is on the loop before that closes.
+        self._taking = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self, timeout_s: float) -> T:
@@ -47,25 +49,24 @@ class LoopThread(Generic[T]):
         return self._thread.is_alive()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Run a function on the loop, soon; nothing happens if it has ended."""
-        if self._loop is not None and not self._ended.is_set():
-            with suppress(RuntimeError):  # it is closed by now, and `_ended` is about to say so
+        """Run a function on the loop, soon; nothing happens once `main` has ended."""
+        with self._taking:
+            if self._loop is not None:
                 self._loop.call_soon_threadsafe(function)
 
     def run(self, function: Callable[[], Coroutine[None, None, None]], timeout_s: float) -> None:
-        """Run a coroutine on the loop and wait for it; cancelled when the time is up, not begun if the loop ended."""
-        if self._loop is None or self._ended.is_set():
-            return
+        """Run a coroutine on the loop and wait for it.
+
+        It is cancelled when the time is up or `main` ends, and not begun once `main` has ended.
+        """
 
         async def bounded() -> None:
             await asyncio.wait_for(function(), timeout_s)
 
-        work = bounded()
-        try:
-            running = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # as in `call`
-            work.close()
-            return
+        with self._taking:
+            if self._loop is None:
+                return
+            running = asyncio.run_coroutine_threadsafe(bounded(), self._loop)
         with suppress(TimeoutError, CancelledError):
             running.result(timeout_s + 1)
 
@@ -92,15 +93,11 @@ class LoopThread(Generic[T]):
     async def _go(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        await self._main(self._ready.set_result, self._stop)
-
-
-def own(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
+        try:
+            await self._main(self._ready.set_result, self._stop)
+        finally:
+            with self._taking:
+                self._loop = None
+            await asyncio.sleep(
+                0
+            )  # what was handed over becomes tasks, which are cancelled with all others

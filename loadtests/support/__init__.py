@@ -1,0 +1,1 @@
+"""What load tests and tests share; it imports neither."""

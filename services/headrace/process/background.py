@@ -1,0 +1,18 @@
+"""Work beside what a program does, which ends with it."""
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+
+__all__ = ["background"]
+
+
+def background(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
+    task = asyncio.create_task(work)
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
