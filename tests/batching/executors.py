@@ -41,7 +41,7 @@ def ask(
     length: int = 1,
     group: Hashable = None,
     priority: int = 0,
-    owner: str = "",
+    key_id: str = "",
 ) -> "asyncio.Future[Settled[Any]]":
     return batcher.submit(
         payload,
@@ -51,5 +51,5 @@ def ask(
         length=length,
         group=group,
         priority=priority,
-        owner=owner,
+        key_id=key_id,
     )

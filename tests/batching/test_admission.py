@@ -104,8 +104,8 @@ async def test_a_refusal_of_a_full_line_says_when_there_will_be_room() -> None:
 
 async def test_an_owner_who_floods_makes_room_for_one_who_does_not() -> None:
     async with taught(Echo(1.0), Limits(max_rows=2, max_waiting_rows=8)) as line:
-        flood = [ask(line, n, owner="a") for n in range(8)]
-        other = ask(line, "other", owner="b")
+        flood = [ask(line, n, key_id="a") for n in range(8)]
+        other = ask(line, "other", key_id="b")
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
         assert (await other).queue_s <= 1.0
         assert [isinstance(outcome, Overloaded) for outcome in outcomes] == [False] * 7 + [True]
@@ -160,9 +160,9 @@ async def test_nobody_is_dropped_for_one_who_finds_no_room_all_the_same() -> Non
     async with taught(Echo(1.0), Limits(max_rows=4, max_waiting_rows=4)) as line:
         running = [ask(line, n, rows=4) for n in range(1)]
         await asyncio.sleep(0)
-        running += [ask(line, n, owner="a") for n in range(4)]
+        running += [ask(line, n, key_id="a") for n in range(4)]
         with pytest.raises(Overloaded):
-            ask(line, "large", owner="b", rows=3)
+            ask(line, "large", key_id="b", rows=3)
         assert not isinstance(
             (await asyncio.gather(*running, return_exceptions=True))[-1], Exception
         )

@@ -126,12 +126,12 @@ class Batcher(Generic[P, R]):
         length: int = 1,
         group: Hashable = None,
         priority: int = 0,
-        owner: str = "",
+        key_id: str = "",
     ) -> "asyncio.Future[Settled[R]]":
         """Join the line; the future is settled on every path, and cancelling it leaves the line.
 
         A batch costs as much as if all its rows had the `length` of its longest. `priority` 1 is the highest, larger is
-        lower, 0 the default: each level is as good as a second of waiting, so that nothing starves. An `owner` who
+        lower, 0 the default: each level is as good as a second of waiting, so that nothing starves. A key that
         floods the line waits behind itself, not before others.
 
         Raises at once: ShuttingDown, DeadlineExceeded if the model is too slow for the deadline, Overloaded if what
@@ -140,7 +140,7 @@ class Batcher(Generic[P, R]):
         now_s = self._clock()
         answer: asyncio.Future[Settled[R]] = asyncio.get_running_loop().create_future()
         rank_s = rank_s_of(now_s, deadline_s, priority or DEFAULT_LEVEL, self._limits.patience_s)
-        item = Item(payload, rows, length, nbytes, deadline_s, group, owner, now_s, rank_s, answer)
+        item = Item(payload, rows, length, nbytes, deadline_s, group, key_id, now_s, rank_s, answer)
         self._admit(item, now_s)
         self._is_ragged = self._is_ragged or length != (self._length or length)
         self._length = length

@@ -1,4 +1,4 @@
-"""The line before the executor: a queue for each owner, served fairly; in a queue by priority, deadline and age."""
+"""The line before the executor: a queue for each API key, served fairly; within a key by priority, deadline and age."""
 
 from asyncio import Future
 from bisect import bisect_left, insort
@@ -32,7 +32,7 @@ class Settled(NamedTuple, Generic[R]):
 
 @dataclass(slots=True, eq=False)
 class Item(Generic[P, R]):
-    """One that waits. `rank_s` orders its owner's queue; `serial` is 0 while it is in none."""
+    """One that waits. `rank_s` orders its key's queue; `serial` is 0 while it is in none."""
 
     payload: P
     rows: int
@@ -40,7 +40,7 @@ class Item(Generic[P, R]):
     nbytes: int
     deadline_s: float
     group: Hashable
-    owner: str
+    key_id: str
     queued_s: float
     rank_s: float
     answer: "Future[Settled[R]]"
@@ -59,8 +59,8 @@ def rank_s_of(
 
 
 @dataclass(slots=True)
-class _OwnerQueue(Generic[P, R]):
-    """One owner's items in order, and the cells that it was served, counted from where the others were when it came."""
+class _KeyQueue(Generic[P, R]):
+    """One API key's items in order, and the cells that it was served, counted from where the others were when it came."""
 
     served: float
     entries: list[tuple[float, int, Item[P, R]]] = field(default_factory=list)
@@ -80,7 +80,7 @@ class Queue(Generic[P, R]):
 
     def __init__(self) -> None:
         self.rows = self.nbytes = self.cells = 0
-        self._queues: dict[str, _OwnerQueue[P, R]] = {}
+        self._queues: dict[str, _KeyQueue[P, R]] = {}
         self._left: dict[
             str, float
         ] = {}  # what those were served that have left and had more than the others
@@ -93,7 +93,7 @@ class Queue(Generic[P, R]):
         return (item for queue in self._queues.values() for _, _, item in queue.entries)
 
     def in_order(self) -> Iterable[Item[P, R]]:
-        """The next owner is always the one that was served least: who floods waits behind its own."""
+        """The next key is always the one that was served least: who floods waits behind its own."""
         if len(self._queues) == 1:
             return iter(self)
         return self._merged()
@@ -114,11 +114,11 @@ class Queue(Generic[P, R]):
                 heappop(heap)
 
     def add(self, item: Item[P, R]) -> None:
-        queue = self._queues.get(item.owner)
+        queue = self._queues.get(item.key_id)
         if queue is None:
             least = min((q.served for q in self._queues.values()), default=0.0)
-            queue = self._queues[item.owner] = _OwnerQueue(
-                max(least, self._left.pop(item.owner, 0.0))
+            queue = self._queues[item.key_id] = _KeyQueue(
+                max(least, self._left.pop(item.key_id, 0.0))
             )
         item.serial = next(self._serial)
         entry = (item.rank_s, item.serial, item)
@@ -132,7 +132,7 @@ class Queue(Generic[P, R]):
         """Take an item out, to be `served` or not; False if it was not in the line any more."""
         if not item.serial:
             return False
-        queue = self._queues[item.owner]
+        queue = self._queues[item.key_id]
         entries = queue.entries
         place = 0 if entries[0][2] is item else bisect_left(entries, (item.rank_s, item.serial))
         del entries[place]
@@ -141,17 +141,17 @@ class Queue(Generic[P, R]):
         if served:
             queue.served += item.cells
         if not entries:
-            self._leave(item.owner, queue)
+            self._leave(item.key_id, queue)
         return True
 
-    def _leave(self, owner: str, queue: _OwnerQueue[P, R]) -> None:
-        """Nothing of this owner waits. Who comes again and again, and has been served more, is not first each time."""
-        del self._queues[owner]
-        self._left[owner] = queue.served
+    def _leave(self, key_id: str, queue: _KeyQueue[P, R]) -> None:
+        """Nothing of this key waits. Who comes again and again, and has been served more, is not first each time."""
+        del self._queues[key_id]
+        self._left[key_id] = queue.served
         least = min((q.served for q in self._queues.values()), default=inf)
-        self._left = {owner: served for owner, served in self._left.items() if served > least}
+        self._left = {key_id: served for key_id, served in self._left.items() if served > least}
 
-    def _count(self, queue: _OwnerQueue[P, R], item: Item[P, R], sign: int) -> None:
+    def _count(self, queue: _KeyQueue[P, R], item: Item[P, R], sign: int) -> None:
         rows, cells = sign * item.rows, sign * item.cells
         queue.rows += rows
         queue.cells += cells
@@ -161,10 +161,10 @@ class Queue(Generic[P, R]):
 
     def ahead_of(self, item: Item[P, R]) -> Ahead:
         """What would run before this item if it came in: about, for queues are not added up one by one."""
-        own = self._queues.get(item.owner)
+        own = self._queues.get(item.key_id)
         share = bisect_left(own.entries, (item.rank_s, inf)) / len(own.entries) if own else 0.0
         rows, cells = (own.rows * share, own.cells * share) if own else (0.0, 0.0)
-        others = [q for owner, q in self._queues.items() if owner != item.owner]
+        others = [q for key_id, q in self._queues.items() if key_id != item.key_id]
         return Ahead(
             rows + sum(min(q.rows, rows + item.rows) for q in others),
             cells + sum(min(q.cells, cells + item.cells) for q in others),
@@ -172,11 +172,11 @@ class Queue(Generic[P, R]):
 
     def last_for(self, item: Item[P, R]) -> Item[P, R] | None:
         """Whom this item may displace: the last one of the longest queue, if that is another's, or ranks behind it."""
-        owner, queue = max(self._queues.items(), key=lambda pair: pair[1].rows, default=("", None))
+        key_id, queue = max(self._queues.items(), key=lambda pair: pair[1].rows, default=("", None))
         if queue is None:
             return None
-        own = self._queues.get(item.owner)
+        own = self._queues.get(item.key_id)
         last = queue.entries[-1][2]
-        if owner == item.owner:
+        if key_id == item.key_id:
             return last if last.rank_s > item.rank_s else None
         return last if queue.rows > (own.rows if own else 0) + item.rows else None

@@ -259,7 +259,7 @@ class Host:
             deadline_s=request.deadline_s,
             group=self._group_of(part) if self._is_batched and not request.is_suspect else object(),
             priority=request.priority,
-            owner=request.owner,
+            key_id=request.key_id,
         )
 
     def _length_of(self, part: Part) -> int:
