@@ -55,7 +55,7 @@ class Queue(Protocol):
         deadline_s: float,
         length: int = 1,
         group: Hashable = None,
-        owner: str = "",
+        key_id: str = "",
     ) -> "asyncio.Future[Any]": ...  # of whatever it answers: only when it is settled counts
 
 

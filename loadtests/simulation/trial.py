@@ -119,7 +119,7 @@ def _ask(policy: Policy, replica: _Replica, arrival: Arrival, ledger: _Ledger) -
             deadline_s=deadline_s,
             length=length,
             group=group,
-            owner=arrival.owner,
+            key_id=arrival.owner,
         )
     except HeadraceError:
         ledger.refused += 1

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any
 
-from headrace.batching import Batcher, Limits, Settled
+from headrace.batching import Batcher, Limits, Result
 
-__all__ = ["Echo", "Execute", "ask", "batcher"]
+__all__ = ["Echo", "Execute", "make_batcher", "submit"]
 
 Execute = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
@@ -26,12 +26,12 @@ class Echo:
         return list(payloads)
 
 
-def batcher(execute: Execute, limits: Limits | None = None) -> Batcher[Any, Any]:
+def make_batcher(execute: Execute, limits: Limits | None = None) -> Batcher[Any, Any]:
     """A batcher on the running loop's clock."""
     return Batcher(execute, limits or Limits(max_rows=4), clock=asyncio.get_running_loop().time)
 
 
-def ask(
+def submit(
     batcher: Batcher[Any, Any],
     payload: object,
     *,
@@ -41,8 +41,8 @@ def ask(
     length: int = 1,
     group: Hashable = None,
     priority: int = 0,
-    owner: str = "",
-) -> "asyncio.Future[Settled[Any]]":
+    key_id: str = "",
+) -> "asyncio.Future[Result[Any]]":
     return batcher.submit(
         payload,
         rows=rows,
@@ -51,5 +51,5 @@ def ask(
         length=length,
         group=group,
         priority=priority,
-        owner=owner,
+        key_id=key_id,
     )

@@ -79,8 +79,8 @@ def test_the_share_of_padding_is_followed() -> None:
 def test_the_time_between_two_batches_is_followed() -> None:
     model = CostModel()
     for _ in range(50):
-        model.turn_took(0.02)
-    assert model.turn_s == pytest.approx(0.02, rel=0.01)
+        model.gap_took(0.02)
+    assert model.gap_s == pytest.approx(0.02, rel=0.01)
 
 
 def test_small_batches_that_became_slower_say_nothing_of_what_a_row_costs() -> None:

@@ -19,7 +19,7 @@ class Waiting:
     deadline_s: float = inf
 
 
-waiting_lines = st.lists(
+waiting_items = st.lists(
     st.builds(
         Waiting,
         name=st.text("abc"),
@@ -31,15 +31,15 @@ waiting_lines = st.lists(
 )
 
 
-def batch(line: list[Waiting], max_rows: int) -> list[Waiting]:
-    return pick(line, max_rows).batch
+def batch(items: list[Waiting], max_rows: int) -> list[Waiting]:
+    return pick(items, max_rows).batch
 
 
 def names(batch: list[Waiting]) -> str:
     return "".join(item.name for item in batch)
 
 
-def test_an_empty_line_makes_no_batch() -> None:
+def test_an_empty_queue_makes_no_batch() -> None:
     assert pick([], 4) == ([], [])
 
 
@@ -52,16 +52,16 @@ def test_an_item_that_does_not_fit_waits_and_a_smaller_one_fills_its_place() -> 
 
 
 def test_groups_do_not_mix() -> None:
-    line = [Waiting("a", group="x"), Waiting("b", group="y"), Waiting("c", group="x")]
-    assert names(batch(line, 4)) == "ac"
+    items = [Waiting("a", group="x"), Waiting("b", group="y"), Waiting("c", group="x")]
+    assert names(batch(items, 4)) == "ac"
 
 
-@given(waiting_lines)
+@given(waiting_items)
 def test_the_oldest_always_travels_within_the_budget_and_with_its_own_group(
-    line: list[Waiting],
+    items: list[Waiting],
 ) -> None:
-    picked = batch(line, 4)
-    assert picked[:1] == line[:1]
+    picked = batch(items, 4)
+    assert picked[:1] == items[:1]
     assert sum(item.rows for item in picked) <= 4
     assert len({item.group for item in picked}) <= 1
 
@@ -100,9 +100,9 @@ CHEAP_START, DEAR_START = Cost(0.02, 0.0001), Cost(1.0, 0.0001)
 
 
 def test_like_lengths_travel_together_where_padding_costs_more_than_another_batch() -> None:
-    line = ragged(10, 200, 11, 190, 9)
-    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [10, 11, 9]
-    assert lengths(pick(line[1:], 8, cost=CHEAP_START).batch) == [200, 190]
+    items = ragged(10, 200, 11, 190, 9)
+    assert lengths(pick(items, 8, cost=CHEAP_START).batch) == [10, 11, 9]
+    assert lengths(pick(items[1:], 8, cost=CHEAP_START).batch) == [200, 190]
 
 
 def test_all_lengths_travel_together_where_another_batch_costs_more_than_padding() -> None:
@@ -110,8 +110,8 @@ def test_all_lengths_travel_together_where_another_batch_costs_more_than_padding
 
 
 def test_the_first_travels_though_others_would_make_a_better_batch() -> None:
-    line = ragged(200, *[10] * 30)
-    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [200]
+    items = ragged(200, *[10] * 30)
+    assert lengths(pick(items, 8, cost=CHEAP_START).batch) == [200]
 
 
 def test_a_batch_keeps_within_what_the_device_has_room_for() -> None:
@@ -120,38 +120,38 @@ def test_a_batch_keeps_within_what_the_device_has_room_for() -> None:
 
 
 def test_time_between_batches_is_a_reason_for_fewer_of_them() -> None:
-    line = ragged(10, 200, 11)
-    assert lengths(pick(line, 8, cost=CHEAP_START).batch) == [10, 11]
-    assert lengths(pick(line, 8, cost=CHEAP_START._replace(turn_s=1.0)).batch) == [10, 200, 11]
+    items = ragged(10, 200, 11)
+    assert lengths(pick(items, 8, cost=CHEAP_START).batch) == [10, 11]
+    assert lengths(pick(items, 8, cost=CHEAP_START._replace(gap_s=1.0)).batch) == [10, 200, 11]
 
 
 def test_what_cannot_finish_in_time_even_alone_is_late_and_the_rest_travel() -> None:
-    line = [Waiting("late", deadline_s=0.5), Waiting("able", deadline_s=2.0)]
-    picked = pick(line, 4, cost=Cost(1.0, 0.0), now_s=0.0)
+    items = [Waiting("late", deadline_s=0.5), Waiting("able", deadline_s=2.0)]
+    picked = pick(items, 4, cost=Cost(1.0, 0.0), now_s=0.0)
     assert (names(picked.batch), names(picked.late)) == ("able", "late")
 
 
 def test_a_batch_is_no_longer_than_its_tightest_deadline_allows() -> None:
-    line = [Waiting(name, deadline_s=4.5) for name in "abcdef"]
-    assert names(pick(line, 6, cost=Cost(1.0, 1.0)).batch) == "abc"
+    items = [Waiting(name, deadline_s=4.5) for name in "abcdef"]
+    assert names(pick(items, 6, cost=Cost(1.0, 1.0)).batch) == "abc"
 
 
-@given(waiting_lines, st.floats(0, 1), st.floats(0, 1))
+@given(waiting_items, st.floats(0, 1), st.floats(0, 1))
 def test_whatever_it_costs_the_first_travels_within_every_limit(
-    line: list[Waiting], base_s: float, cell_s: float
+    items: list[Waiting], base_s: float, cell_s: float
 ) -> None:
-    picked = pick(line, 6, 40, Cost(base_s, cell_s)).batch
-    assert picked[:1] == line[:1]
+    picked = pick(items, 6, 40, Cost(base_s, cell_s)).batch
+    assert picked[:1] == items[:1]
     assert sum(item.rows for item in picked) <= 6
     assert len(picked) <= 1 or sum(i.rows for i in picked) * max(lengths(picked)) <= 40
     assert len({item.group for item in picked}) <= 1
 
 
 def test_one_in_a_hurry_does_not_leave_alone_where_others_cost_it_next_to_nothing() -> None:
-    line = [Waiting("a", deadline_s=1.0001), *(Waiting(name, deadline_s=inf) for name in "bcd")]
-    assert names(pick(line, 4, cost=Cost(1.0, 0.00001, 0.01)).batch) == "abcd"
+    items = [Waiting("a", deadline_s=1.0001), *(Waiting(name, deadline_s=inf) for name in "bcd")]
+    assert names(pick(items, 4, cost=Cost(1.0, 0.00001, 0.01)).batch) == "abcd"
 
 
 def test_one_in_a_hurry_is_not_held_up_by_others_who_take_their_time() -> None:
-    line = [Waiting("a", deadline_s=4.1), *(Waiting(name, deadline_s=inf) for name in "bcd")]
-    assert names(pick(line, 4, cost=Cost(1.0, 3.0)).batch) == "a"
+    items = [Waiting("a", deadline_s=4.1), *(Waiting(name, deadline_s=inf) for name in "bcd")]
+    assert names(pick(items, 4, cost=Cost(1.0, 3.0)).batch) == "a"

@@ -181,7 +181,7 @@ async def test_what_leaves_the_tensors_as_they_are_makes_no_difference() -> None
     place = Place()
     await place.ask(1)
     other = request(1, 99)
-    other.priority, other.request_id, other.owner = 7, "another", "ann"
+    other.priority, other.request_id, other.key_id = 7, "another", "ann"
     await place.cache.get_or_run(VERSION, other)
     assert place.told.events == ["miss", "hit"]
 

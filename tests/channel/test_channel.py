@@ -90,7 +90,7 @@ async def test_the_service_sees_the_request_that_was_asked(replica: Running, nod
 async def test_the_service_sees_which_sequence_a_request_is_a_step_of(
     replica: Running, client: ReplicaClient
 ) -> None:
-    step = SequenceStep('"a"', starts=True, owner="ann")
+    step = SequenceStep('"a"', starts=True, key_id="ann")
     asked = request(1)
     asked.sequence = step
     await client.send(asked)

@@ -53,8 +53,8 @@ def ask(number: int, tensors: Sequence[Tensor]) -> Sent:
     return Ask(number, 10, 0, "r", ("y",), frames.metas(tensors)), list(tensors)
 
 
-def step(number: int, name: str, owner: str) -> Sent:
-    return Ask(number, 10, 0, "r", (), (), SequenceStep(name, starts=True, owner=owner)), []
+def step(number: int, name: str, key_id: str) -> Sent:
+    return Ask(number, 10, 0, "r", (), (), SequenceStep(name, starts=True, key_id=key_id)), []
 
 
 def reply(number: int, tensors: Sequence[Tensor]) -> Sent:

@@ -49,7 +49,7 @@ async def test_what_the_tensors_depend_on_makes_a_difference(
 
 async def test_what_leaves_the_tensors_as_they_are_makes_none() -> None:
     other = changed(
-        deadline_s=2.0, priority=7, request_id="r", owner="ann", sequence=SequenceStep("1")
+        deadline_s=2.0, priority=7, request_id="r", key_id="ann", sequence=SequenceStep("1")
     )(request())
     other.inputs = [Tensor("x", "UINT8", (2,), memoryview(bytearray(b"ab"))), Y]
     assert await digest_of(spec(), other) == await digest_of(spec(), request())

@@ -50,12 +50,12 @@ class Sums(Silent):
         kind: tuple[bool, bool] = NEXT,
         *,
         of: str = "1",
-        owner: str = "",
+        key_id: str = "",
         takes_s: float = 0.0,
         deadline_s: float = 1e6,
         fails: bool = False,
     ) -> float:
-        async with self.sequences.turn(SequenceStep(of, *kind, owner), deadline_s) as turn:
+        async with self.sequences.turn(SequenceStep(of, *kind, key_id), deadline_s) as turn:
             await asyncio.sleep(takes_s)
             if fails:
                 raise ZeroDivisionError

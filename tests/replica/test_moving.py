@@ -191,7 +191,7 @@ async def test_what_a_state_has_beyond_the_models_own_moves_too() -> None:
         taken.update(successor.sequences.adopt(ZERO, handed, ZERO))
 
     await sums.sequences.hand_over(give)
-    assert (seen[0].state["rest"] is rest, await successor.step(1, NEXT, owner="ann")) == (True, 1)
+    assert (seen[0].state["rest"] is rest, await successor.step(1, NEXT, key_id="ann")) == (True, 1)
 
 
 @on_virtual_time

@@ -163,22 +163,22 @@ async def test_each_sequence_expires_in_its_own_time() -> None:
 async def test_a_key_has_so_many_open_sequences_and_another_key_has_its_own() -> None:
     async with (sums := Sums(max_open=3)).sequences:
         for n in range(3):
-            await sums.step(1, FIRST, of=str(n), owner="ann")
+            await sums.step(1, FIRST, of=str(n), key_id="ann")
         with pytest.raises(QuotaExceeded, match="at most 3 open sequences") as refused:
-            await sums.step(1, FIRST, of="3", owner="ann")
+            await sums.step(1, FIRST, of="3", key_id="ann")
         assert refused.value.retry_after_s
-        assert await sums.step(1, FIRST, of="3", owner="bob") == 1
-        assert await sums.step(1, FIRST, of="0", owner="ann") == 1
-        await sums.step(1, LAST, of="1", owner="ann")
-        assert await sums.step(1, FIRST, of="3", owner="ann") == 1
+        assert await sums.step(1, FIRST, of="3", key_id="bob") == 1
+        assert await sums.step(1, FIRST, of="0", key_id="ann") == 1
+        await sums.step(1, LAST, of="1", key_id="ann")
+        assert await sums.step(1, FIRST, of="3", key_id="ann") == 1
 
 
 @on_virtual_time
 async def test_another_keys_sequence_is_unknown_and_one_of_the_same_name_is_another() -> None:
     async with (sums := Sums()).sequences:
-        await sums.step(1, FIRST, owner="ann")
-        assert await outcomes(sums.step(2, owner="bob")) == [SequenceUnknown]
-        assert [await sums.step(5, FIRST, owner="bob"), await sums.step(2, owner="ann")] == [5, 3]
+        await sums.step(1, FIRST, key_id="ann")
+        assert await outcomes(sums.step(2, key_id="bob")) == [SequenceUnknown]
+        assert [await sums.step(5, FIRST, key_id="bob"), await sums.step(2, key_id="ann")] == [5, 3]
 
 
 @on_virtual_time

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tests.conformance.small_models import make_listener
 
-from headrace.batching import Settled
+from headrace.batching import Result
 from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
@@ -67,12 +67,12 @@ class Stream:
         assert len(came.executions) == len(heard.probabilities)
         return heard
 
-    async def _run(self, part: Mapping[str, Any]) -> Settled[Ran]:
+    async def _run(self, part: Mapping[str, Any]) -> Result[Ran]:
         if self.ran == self.fails_at:
             raise InferenceFailed("the model failed on this request")
         self.ran += 1
         score = np.abs(part["frame"]).max(axis=1, keepdims=True) * 0.9 + part["sum"] * 0.1
-        return Settled(Ran({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1)
+        return Result(Ran({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1)
 
     async def take_all(
         self, sound: "np.ndarray | bytes", size: int, rate_hz: int

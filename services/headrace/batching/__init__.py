@@ -3,6 +3,6 @@
 from headrace.batching.batcher import Batcher
 from headrace.batching.cost import Cost, CostModel, size_of
 from headrace.batching.policy import Limits
-from headrace.batching.queue import Settled
+from headrace.batching.queue import Result
 
-__all__ = ["Batcher", "Cost", "CostModel", "Limits", "Settled", "size_of"]
+__all__ = ["Batcher", "Cost", "CostModel", "Limits", "Result", "size_of"]

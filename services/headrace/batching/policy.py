@@ -1,8 +1,9 @@
-"""Which waiting items make the next batch. Pure functions over items; `line` keeps them, `cost` measures.
+"""The choice of the next batch among waiting items, as pure functions.
 
-A batch's cells are its rows times its longest row: a short row beside a long one costs what a long one does. So the
-lengths that wait are cut into ranges, the cut that runs all of them in the least time if a batch costs `base + each *
-cells`, and the first item in line travels with the others of its range, as many as `sizes` says.
+A batch's cells are its rows times its longest row: a short row beside a long one costs as much as a
+long one. So the waiting lengths are cut into ranges, by the cut that runs all of them in the least
+time if a batch costs `base + each * cells`. The first item travels with others of its range, as
+many as `sizes` allows.
 """
 
 from collections import Counter
@@ -17,15 +18,16 @@ from headrace.batching.sizes import LEAST_GAIN
 
 __all__ = ["Limits", "Picked", "Waiting", "pick", "rows_of_a_batch"]
 
-# By so much of its time alone may others delay the first of a batch, even beyond its deadline: at overload the first is
-# often so near it that its batch would stay small, when throughput is needed most (docs/scheduling.md).
+# The first item may be delayed by this share of its own run time, even past its deadline. At
+# overload it is often so near its deadline that its batch would stay small, when throughput is
+# needed most (docs/scheduling.md).
 HURRY_SHARE = 0.5
-# Lengths within a factor of 2 ** (1 / 8) are not told apart, which bounds the work of cutting.
+# Lengths within a factor of 2 ** (1 / 8) count as one, which bounds the work of cutting.
 _STEPS_AN_OCTAVE = 8
 
 
 class Waiting(Protocol):
-    """What a policy sees of an item: `rows` of `length` each; outside of its `group` it shares no batch."""
+    """An item as the policy sees it: `rows` of `length`; only one `group` shares a batch."""
 
     @property
     def rows(self) -> int: ...
@@ -39,10 +41,11 @@ class Waiting(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a batch and of the line before it. `max_running` batches are with the executor at a time.
+    """Bounds of a batch and of the queue before it.
 
-    A batch may grow while twice its size gains `least_gain` of its speed. Within a priority the earliest deadline goes
-    first, but one further off counts as `patience_s` away.
+    `max_running` batches are with the executor at a time. A batch may grow while doubling its size
+    gains `least_gain` of its speed. Within a priority the earliest deadline goes first; deadlines
+    further off than `patience_s` count as that far.
     """
 
     max_rows: int = 32
@@ -68,19 +71,19 @@ W = TypeVar("W", bound=Waiting)
 
 
 class Picked(NamedTuple, Generic[W]):
-    """The next batch, and those met on the way that could not finish in time even if they ran alone now."""
+    """The next batch, and the items that could not finish in time even if run alone now."""
 
     batch: list[W]
     late: list[W]
 
 
 def rows_of_a_batch(length: float, max_rows: int, max_cells: float) -> int:
-    """How many rows of this length a batch may have."""
+    """The number of rows of this length that a batch may have."""
     return max(1, int(min(max_rows, max_cells / length)))
 
 
 def pick(
-    line: Iterable[W],
+    items: Iterable[W],
     max_rows: int,
     max_cells: float = inf,
     cost: Cost | None = None,
@@ -88,29 +91,31 @@ def pick(
     *,
     is_ragged: bool = True,
 ) -> Picked[W]:
-    """The first item that can finish in time and, in order, those of its group and range of lengths that fit.
+    """Take the first item that can finish in time and others of its group and range that fit.
 
-    They fit while the batch stays within `max_rows` and `max_cells`, and ends before the tightest deadline in it, or
-    holds the first up by HURRY_SHARE of its time alone. The first always travels. Without a `cost` only the limits
-    count, and lengths are cut as if a batch's base were nothing. A line that is not `is_ragged` has one length.
+    Items fit while the batch stays within `max_rows` and `max_cells` and ends before the tightest
+    deadline in it, or delays the first item by HURRY_SHARE of its time alone. The first item always
+    travels. Without a `cost` only the limits count, and lengths are cut as if a batch's base were
+    0. Unless `is_ragged`, all items have one length.
     """
     late: list[W] = []
     cost = cost or _FREE
-    able = _alike(_able(line, cost, now_s, late), max_rows, max_cells, cost) if is_ragged else line
-    return Picked(_fill(able, max_rows, max_cells, cost, now_s, late), late)
+    if is_ragged:
+        items = _alike(_able(items, cost, now_s, late), max_rows, max_cells, cost)
+    return Picked(_fill(items, max_rows, max_cells, cost, now_s, late), late)
 
 
-def _able(line: Iterable[W], cost: Cost, now_s: float, late: list[W]) -> list[W]:
-    """Those that can finish in time; the others go to `late`."""
+def _able(items: Iterable[W], cost: Cost, now_s: float, late: list[W]) -> list[W]:
+    """The items that can finish in time; the others are added to `late`."""
     able: list[W] = []
-    for item in line:
+    for item in items:
         is_late = now_s + cost.alone(item.rows * item.length) > item.deadline_s
         (late if is_late else able).append(item)
     return able
 
 
 def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) -> Sequence[W]:
-    """Those of the first one's group and range of lengths."""
+    """The items of the first one's group and range of lengths."""
     mates = [item for item in waiting if item.group == waiting[0].group]
     if all(item.length == mates[0].length for item in mates):
         return mates
@@ -120,21 +125,24 @@ def _alike(waiting: Sequence[W], max_rows: int, max_cells: float, cost: Cost) ->
 
 
 def _fill(
-    line: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s: float, late: list[W]
+    items: Iterable[W], max_rows: int, max_cells: float, cost: Cost, now_s: float, late: list[W]
 ) -> list[W]:
-    """One loop over plain numbers: it runs for each item that is ever served."""
+    """Fill a batch in one loop over plain numbers, since it runs for each item."""
     batch: list[W] = []
-    rows, longest, tightest_s = 0, 0, inf
+    rows = longest = 0
+    tightest_s = inf
     base_s, cell_s, margin_s = cost.base_s, cost.cell_s, cost.margin_s
-    for item in line:
-        more, length, deadline_s = rows + item.rows, max(longest, item.length), item.deadline_s
+    for item in items:
+        more = rows + item.rows
+        length = max(longest, item.length)
+        deadline_s = item.deadline_s
         cells = more * length
         ends_s = now_s + base_s + cell_s * cells
         if not batch:
             if ends_s > deadline_s and now_s + cost.alone(cells) > deadline_s:
                 late.append(item)
                 continue
-            # One in a hurry must not leave almost alone where others would hold it up by little.
+            # An item in a hurry must not leave almost alone where others would delay it by little.
             tightest_s = max(deadline_s, ends_s + HURRY_SHARE * (ends_s - now_s) + margin_s)
         else:
             tighter_s = min(tightest_s, deadline_s)
@@ -147,7 +155,8 @@ def _fill(
                 continue
             tightest_s = tighter_s
         batch.append(item)
-        rows, longest = more, length
+        rows = more
+        longest = length
         if rows == max_rows:
             break
     return batch
@@ -156,22 +165,24 @@ def _fill(
 def _range_of(
     length: int, mates: Sequence[Waiting], max_rows: int, max_cells: float, cost: Cost
 ) -> tuple[int, int]:
-    """The range of lengths, of the cut that runs all of `mates` in the least time, that `length` is in."""
+    """The range that `length` is in, by the cut that runs all of `mates` in the least time."""
     steps = _steps(mates)
-    least_s, begins = [0.0], [0]
+    least_s = [0.0]  # of the first so many steps
+    begins = [0]  # of the last range of these steps
     for end in range(1, len(steps) + 1):
-        longest, rows = steps[end - 1].longest, 0
-        best_s, best_begin = inf, 0
+        longest = steps[end - 1].longest
+        rows = 0
+        best_s = inf
+        best_begin = 0
         for begin in range(end - 1, -1, -1):
             rows += steps[begin].rows
             batches = ceil(rows / rows_of_a_batch(longest, max_rows, max_cells))
             run_s = (
-                least_s[begin]
-                + batches * (cost.base_s + cost.turn_s)
-                + rows * longest * cost.cell_s
+                least_s[begin] + batches * (cost.base_s + cost.gap_s) + rows * longest * cost.cell_s
             )
             if run_s < best_s:
-                best_s, best_begin = run_s, begin
+                best_s = run_s
+                best_begin = begin
         least_s.append(best_s)
         begins.append(best_begin)
     end = len(steps)
@@ -187,7 +198,7 @@ class _Step(NamedTuple):
 
 
 def _steps(mates: Sequence[Waiting]) -> list[_Step]:
-    """The lengths that wait, shortest first, near ones together."""
+    """The waiting lengths, shortest first, near ones together."""
     rows: Counter[int] = Counter()
     for item in mates:
         rows[item.length] += item.rows

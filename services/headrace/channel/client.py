@@ -145,7 +145,7 @@ class ReplicaClient:
             tuple(request.outputs),
             metas(request.inputs),
             request.sequence,
-            request.owner,
+            request.key_id,
             request.is_suspect,
         )
         self.stream.send(ask, request.inputs)

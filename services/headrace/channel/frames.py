@@ -80,7 +80,7 @@ class Ask(msgspec.Struct, array_like=True, tag=2, frozen=True):
     outputs: tuple[str, ...]
     tensors: tuple[_Meta, ...] = ()
     sequence: SequenceStep | None = None
-    owner: str = ""
+    key_id: str = ""
     is_suspect: bool = False
 
 

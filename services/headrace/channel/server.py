@@ -223,7 +223,7 @@ class _Peer:
     def _request(self, ask: Ask, tensors: list[Tensor]) -> Request:
         deadline_s = monotonic() + ask.budget_us / 1e6
         request = Request(
-            tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.owner
+            tensors, ask.outputs, deadline_s, ask.request_id, ask.priority, ask.sequence, ask.key_id
         )
         if ask.is_suspect:
             request.is_suspect = True

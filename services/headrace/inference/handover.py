@@ -13,7 +13,7 @@ __all__ = ["SequenceSnapshot", "SequenceKey", "home_of", "pack", "sequence_name"
 class SequenceKey(NamedTuple):
     """What tells the sequences of a model apart."""
 
-    owner: str
+    key_id: str
     id: str
 
 
@@ -26,7 +26,7 @@ class SequenceSnapshot(NamedTuple):
 
 def sequence_name(model: str, key: SequenceKey) -> str:
     """A sequence's name in the whole fleet."""
-    return f"{model}\0{key.owner}\0{key.id}"
+    return f"{model}\0{key.key_id}\0{key.id}"
 
 
 def home_of(name: str, replicas: Collection[str]) -> str:

@@ -13,20 +13,20 @@ __all__ = ["Answer", "Request", "SequenceStep", "Times"]
 class SequenceStep(msgspec.Struct, array_like=True, frozen=True):
     """Which sequence a request is a step of, and whether it is its first and its last.
 
-    `id` is written as JSON has it, so that 7 and "7" are two sequences. `owner` is the id of the key that asks, empty
-    where none is needed: a sequence belongs to its owner.
+    `id` is written as JSON has it, so that 7 and "7" are two sequences. `key_id` is the id of the key that asks, empty
+    where none is needed: a sequence belongs to its key.
     """
 
     id: str
     starts: bool = False
     ends: bool = False
-    owner: str = ""
+    key_id: str = ""
 
 
 class Request(msgspec.Struct):
     """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock.
 
-    `owner` is the id of the key that asks, empty where none is needed: owners share a replica fairly. `is_suspect`: it
+    `key_id` is the id of the key that asks, empty where none is needed: keys share a replica fairly. `is_suspect`: it
     was under way when a replica died or a run was stopped; it runs in a batch of its own; `started` and `ended`, if
     given, frame that. `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits
     for it any more.
@@ -38,7 +38,7 @@ class Request(msgspec.Struct):
     request_id: str = ""
     priority: int = 0
     sequence: SequenceStep | None = None
-    owner: str = ""
+    key_id: str = ""
     is_suspect: bool = False
     started: Callable[[], None] | None = None
     ended: Callable[[], None] | None = None

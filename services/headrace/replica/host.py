@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace import backends
 from headrace.backends import Backend
-from headrace.batching import Batcher, CostModel, Limits, Settled
+from headrace.batching import Batcher, CostModel, Limits, Result
 from headrace.channel import Health, SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
 from headrace.inference.request import Answer, Request, SequenceStep, Times
@@ -41,7 +41,7 @@ class _Served(NamedTuple):
     """What a request became: its rows, and how each piece was settled."""
 
     rows: "_Rows"
-    settled: list[Settled[Ran]]
+    settled: list[Result[Ran]]
 
 
 class _Rows(NamedTuple):
@@ -204,8 +204,8 @@ class Host:
             rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
         )
         # Pieces of one request may have shared an execution, whose time the request spent once.
-        first = settled[0].result.execution
-        for execution in (first,) if len(settled) == 1 else {s.result.execution for s in settled}:
+        first = settled[0].value.execution
+        for execution in (first,) if len(settled) == 1 else {s.value.execution for s in settled}:
             self._counters.request_ran(execution)
         return answer
 
@@ -213,7 +213,7 @@ class Host:
         """Run a step of a sequence with the state that the one before it left."""
         async with self._sequences.turn(step, request.deadline_s) as turn:
             ran = await self._run(request, not_a_stream(turn.state))
-            turn.state = next_state(self.spec, ran.settled[0].result.outputs)
+            turn.state = next_state(self.spec, ran.settled[0].value.outputs)
             return ran
 
     async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
@@ -249,7 +249,7 @@ class Host:
         )
         return _Served(rows, settled)
 
-    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Settled[Ran]]":
+    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Result[Ran]]":
         rows, length = rows_of(part) if self._is_batched else 1, self._length_of(part)
         return self._batcher.submit(
             Piece(part, rows, length, request),
@@ -259,7 +259,7 @@ class Host:
             deadline_s=request.deadline_s,
             group=self._group_of(part) if self._is_batched and not request.is_suspect else object(),
             priority=request.priority,
-            owner=request.owner,
+            key_id=request.key_id,
         )
 
     def _length_of(self, part: Part) -> int:
@@ -268,7 +268,7 @@ class Host:
     def _group_of(self, part: Part) -> Hashable:
         return group_of(part, self.spec.inputs) if self._has_lengths else None
 
-    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Settled[Ran]]:
+    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Result[Ran]]:
         """All pieces of a request, or the first error; then the others leave the line."""
         most = self.spec.batching.max_waiting_rows
         rows = sum(map(rows_of, pieces)) if self._is_batched else len(pieces)
@@ -276,7 +276,7 @@ class Host:
             raise BadRequest(
                 f"inputs: expected at most {most} rows, which is all that may wait, found {rows}"
             )
-        asked: list[asyncio.Future[Settled[Ran]]] = []
+        asked: list[asyncio.Future[Result[Ran]]] = []
         try:
             asked.extend(self._submit(piece, request) for piece in pieces)
             return list(await asyncio.gather(*asked))
@@ -289,10 +289,10 @@ class Host:
         raw = self.spec.preprocess
         return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
 
-    def _outputs(self, request: Request, settled: Sequence[Settled[Ran]]) -> list[Tensor]:
+    def _outputs(self, request: Request, settled: Sequence[Result[Ran]]) -> list[Tensor]:
         names = request.outputs or self._tensors
         return [
-            from_array(n, _joined([s.result.outputs[n] for s in settled], self._tensors[n]))
+            from_array(n, _joined([s.value.outputs[n] for s in settled], self._tensors[n]))
             for n in names
         ]
 
@@ -321,7 +321,7 @@ class Host:
 
     async def _run_batch(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
         results = await self._batches.run(pieces)
-        self._batcher.max_cells = self._batches.safe_cells
+        self._batcher.limit_cells(self._batches.safe_cells)
         return results
 
     async def _prove(self, request: Request) -> None:
@@ -347,7 +347,7 @@ def _joined(arrays: list[Array], output: OutputSpec) -> Array:
         ) from None
 
 
-def _times(settled: Sequence[Settled[Ran]], preprocess_s: float) -> Times:
+def _times(settled: Sequence[Result[Ran]], preprocess_s: float) -> Times:
     first = settled[0]
     if len(settled) == 1:
         return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows, first.padding)

@@ -52,7 +52,7 @@ class Sequences:
         self._clock = clock
         self._open: dict[_Key, OpenSequence] = {}
         self._idle = Idle(limits.max_idle_s, clock, self._expire)  # those without a step here
-        self._of_owner: Counter[str] = Counter()
+        self._of_key: Counter[str] = Counter()
         self._is_leaving = False
         self._moved: set[_Key] = set()
 
@@ -96,7 +96,7 @@ class Sequences:
             self._leave(step, sequence)
 
     def _join(self, step: SequenceStep) -> OpenSequence:
-        key = _Key(step.owner, step.id)
+        key = _Key(step.key_id, step.id)
         sequence = self._open.get(key)
         if sequence is None:
             sequence = self._begin(step, key)
@@ -116,11 +116,11 @@ class Sequences:
         if self._is_leaving:
             raise leaving(step)
         most = self._limits.max_open
-        if self._of_owner[step.owner] >= most:
+        if self._of_key[step.key_id] >= most:
             raise QuotaExceeded(
                 f"expected at most {most} open sequences, found one more", retry_after_s=1
             )
-        self._of_owner[step.owner] += 1
+        self._of_key[step.key_id] += 1
         sequence = self._open[key] = OpenSequence()
         return sequence
 
@@ -150,7 +150,7 @@ class Sequences:
     def _leave(self, step: SequenceStep, sequence: OpenSequence) -> None:
         sequence.steps -= 1
         if not sequence.is_moved:
-            self._rest(_Key(step.owner, step.id), sequence)
+            self._rest(_Key(step.key_id, step.id), sequence)
 
     def _rest(self, key: _Key, sequence: OpenSequence) -> None:
         """A sequence without a step here is idle from now on, or over."""
@@ -168,10 +168,10 @@ class Sequences:
 
     def _close(self, key: _Key) -> None:
         del self._open[key]
-        owner, _ = key
-        self._of_owner[owner] -= 1
-        if not self._of_owner[owner]:
-            del self._of_owner[owner]
+        key_id, _ = key
+        self._of_key[key_id] -= 1
+        if not self._of_key[key_id]:
+            del self._of_key[key_id]
 
     def stop_starting(self) -> None:
         """From now on no sequence starts here, and none is taken over."""
@@ -258,7 +258,7 @@ class Sequences:
         key = _Key(*handed.key)
         if key in self._open or len(self._open) >= MAX_TAKING_OVER:
             return False
-        self._of_owner[key.owner] += 1
+        self._of_key[key.key_id] += 1
         sequence = self._open[key] = OpenSequence(handed.state)
         self._rest(key, sequence)
         return True

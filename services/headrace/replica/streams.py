@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.batching import Settled
+from headrace.batching import Result
 from headrace.errors import BadRequest, TooLarge
 from headrace.inference.audio import NO_RATE, Heard, heard_tensors, read_chunk
 from headrace.inference.request import Request, SequenceStep, Times
@@ -34,7 +34,7 @@ _SAMPLES, _HALF, _MARKS, _SEGMENTS = (
     "stream.segments",
 )
 
-Run = Callable[[Part], Awaitable[Settled[Ran]]]
+Run = Callable[[Part], Awaitable[Result[Ran]]]
 
 
 class Advance(NamedTuple):
@@ -116,7 +116,7 @@ async def _run_frames(
     queue_s, compute_s, batch_rows = 0.0, 0.0, 0
     for frame in frames:
         ran = await run({audio.output: frame, **carried})
-        outputs, execution = ran.result
+        outputs, execution = ran.value
         carried = {pair.input: outputs[pair.output] for pair in spec.state}
         probabilities.append(outputs[audio.score].item())
         executions.append(execution)

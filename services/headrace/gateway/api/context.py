@@ -135,7 +135,7 @@ def _request(
 ) -> Request:
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
     deadline_s = exchange.received_s + allowed_s
-    return Request(inputs, outputs, deadline_s, exchange.request_id, owner=_owner(exchange))
+    return Request(inputs, outputs, deadline_s, exchange.request_id, key_id=_owner(exchange))
 
 
 def _owner(exchange: Exchange) -> str:
@@ -184,7 +184,7 @@ def own_step(at: Context, exchange: Exchange, asked: InferBody) -> SequenceStep 
     if asked.sequence is None:
         return None
     at.changes.check_step(exchange)
-    return replace(asked.sequence, owner=_owner(exchange))
+    return replace(asked.sequence, key_id=_owner(exchange))
 
 
 def version_for(at: Context, exchange: Exchange, version: Version, asked: InferBody) -> Version:

@@ -18,7 +18,7 @@ _INLINE_BYTES = 512 << 10
 async def digest_of(spec: ModelSpec, request: Request) -> bytes:
     """Of the model's name, version and files, the outputs asked for, and the inputs, all in their order.
 
-    Not of what leaves the tensors as they are: deadline, priority, owner, request id, and how the answer is written
+    Not of what leaves the tensors as they are: deadline, priority, key_id, request id, and how the answer is written
     (its form, the classes of an output). Whatever is added to a request and changes its tensors belongs in here. Nor
     of the sequence: what a step's answer depends on is in its replica.
     """

@@ -247,7 +247,7 @@ def _away() -> NotReady:
 
 
 def _name(version: "Version", step: SequenceStep) -> str:
-    return sequence_name(version.spec.name, SequenceKey(step.owner, step.id))
+    return sequence_name(version.spec.name, SequenceKey(step.key_id, step.id))
 
 
 def _client(scope: Collection["Version"], replica: str, *, is_held: bool) -> _Place:

@@ -1,4 +1,4 @@
-"""Whatever callers and executors do, every accepted item is settled exactly once; and the yardstick."""
+"""Whatever callers and executors do, every accepted item is resolved exactly once; and the yardstick."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loadtests.support.virtual_time import run
-from tests.batching.executors import Echo, ask, batcher
+from tests.batching.executors import Echo, make_batcher, submit
 
-from headrace.batching import Batcher, Limits, Settled
+from headrace.batching import Batcher, Limits, Result
 from headrace.errors import HeadraceError, InferenceFailed
 
 LIMITS = Limits(max_rows=4, max_waiting_rows=8, max_waiting_bytes=64)
@@ -82,12 +82,12 @@ class Executor:
 
 
 class Callers:
-    """Asks as the arrivals say, and counts how each accepted item was settled."""
+    """Asks as the arrivals say, and counts how each accepted item was resolved."""
 
-    def __init__(self, line: Batcher[Any, Any], arrivals: Sequence[Arrival]) -> None:
-        self._line = line
+    def __init__(self, batcher: Batcher[Any, Any], arrivals: Sequence[Arrival]) -> None:
+        self._batcher = batcher
         self._arrivals = arrivals
-        self.accepted: dict[int, asyncio.Future[Settled[Any]]] = {}
+        self.accepted: dict[int, asyncio.Future[Result[Any]]] = {}
         self.settled: dict[int, int] = {}
 
     async def arrive(self) -> None:
@@ -95,7 +95,7 @@ class Callers:
         for number, arrival in enumerate(self._arrivals):
             await asyncio.sleep(arrival.after_s)
             try:
-                future = self._line.submit(
+                future = self._batcher.submit(
                     (number, arrival),
                     rows=arrival.rows,
                     nbytes=arrival.nbytes,
@@ -104,7 +104,7 @@ class Callers:
                 )
             except HeadraceError:
                 continue
-            assert self._line.waiting_rows <= LIMITS.max_waiting_rows
+            assert self._batcher.waiting_rows <= LIMITS.max_waiting_rows
             self.accepted[number] = future
             future.add_done_callback(partial(self._count, number))
             if arrival.leaves_after_s is not None:
@@ -118,19 +118,19 @@ class Callers:
 @given(
     st.lists(arrivals, max_size=12), st.lists(runs, max_size=6), st.sampled_from(["drain", "leave"])
 )
-def test_every_accepted_item_is_settled_exactly_once(
+def test_every_accepted_item_is_resolved_exactly_once(
     arrivals: list[Arrival], script: list[Run], ending: str
 ) -> None:
     executor = Executor(script)
 
     async def program() -> Callers:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-        async with batcher(executor, LIMITS) as line:
-            callers = Callers(line, arrivals)
+        async with make_batcher(executor, LIMITS) as batcher:
+            callers = Callers(batcher, arrivals)
             await callers.arrive()
             if ending == "drain":
-                await line.drain()
-                assert (line.waiting_rows, line.running_rows) == (0, 0)
+                await batcher.drain()
+                assert (batcher.waiting_rows, batcher.running_rows) == (0, 0)
         await asyncio.sleep(0)
         return callers
 
@@ -141,7 +141,7 @@ def test_every_accepted_item_is_settled_exactly_once(
     assert len(executor.served) == len(set(executor.served))
     for number, future in callers.accepted.items():
         if not future.cancelled() and future.exception() is None:
-            assert future.result().result == number
+            assert future.result().value == number
 
 
 def test_the_yardstick_is_kept() -> None:
@@ -154,13 +154,13 @@ def test_the_yardstick_is_kept() -> None:
         def took(began_s: float, _: object) -> None:
             latencies_s.append(loop.time() - began_s)
 
-        async with batcher(Echo(0.05), Limits(max_rows=32)) as line:
+        async with make_batcher(Echo(0.05), Limits(max_rows=32)) as batcher:
             for _ in range(2000):
                 began_s = loop.time()
-                future = ask(line, None)
+                future = submit(batcher, None)
                 future.add_done_callback(partial(took, began_s))
                 await asyncio.sleep(1 / 200)
-            await line.drain()
+            await batcher.drain()
         return loop.time()
 
     took_s = run(program())
