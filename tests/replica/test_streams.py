@@ -22,7 +22,7 @@ from headrace.replica.running import Ran
 from headrace.replica.sequences import State, zeros
 from headrace.replica.streams import MAX_CHUNK_S, advance
 from headrace.telemetry.events import Silent
-from headrace_models.preprocess.audio import MAX_SEGMENTS
+from headrace_models.postprocess.speech import MAX_SEGMENTS
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
 

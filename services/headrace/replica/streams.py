@@ -18,7 +18,8 @@ from headrace.replica.assembly import Part
 from headrace.replica.counters import Execution
 from headrace.replica.running import Ran
 from headrace.replica.sequences import State, next_state
-from headrace_models.preprocess.audio import Segmenter, cut, padded, whole_samples
+from headrace_models.postprocess.speech import Segmenter
+from headrace_models.preprocess.audio import cut, padded, whole_samples
 from headrace_models.spec import AudioRate, AudioSpec, ModelSpec
 
 __all__ = ["MAX_CHUNK_S", "Advance", "advance", "is_chunk", "not_a_stream"]
@@ -92,7 +93,7 @@ async def advance(
     frames, rest = cut(padded(samples, heard.rate) if step.ends else samples, heard.rate)
     ran = await _run_frames(spec, audio, frames, state, run)
     for probability in ran.probabilities:
-        heard.hear(probability)
+        heard.add(probability)
     if step.ends:
         heard.end(first * heard.rate.hop + len(samples) - heard.rate.context)
     segments = np.array(heard.segments, np.int64).reshape(-1, 2)

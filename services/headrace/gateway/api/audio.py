@@ -15,7 +15,7 @@ from headrace.gateway.wire.sequence import step_of
 from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
 from headrace.inference.request import SequenceStep
 from headrace.inference.tensor import Buffer
-from headrace_models.preprocess.audio import OPEN
+from headrace_models.postprocess.speech import OPEN
 from headrace_models.spec import AudioSpec
 
 __all__ = ["listen"]
