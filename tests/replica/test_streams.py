@@ -19,7 +19,7 @@ from headrace.inference.tensor import from_array
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
 from headrace.replica.running import Ran
-from headrace.replica.sequences import State, zeros
+from headrace.replica.sequence_state import State, zeros
 from headrace.replica.streams import MAX_CHUNK_S, advance
 from headrace.telemetry.events import Silent
 from headrace_models.postprocess.speech import MAX_SEGMENTS
