@@ -19,6 +19,7 @@ from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
+from headrace.replica.audio import check_no_audio, is_chunk, run_chunk
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.counters import Counters
 from headrace.replica.handover import take_over
@@ -28,7 +29,6 @@ from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran
 from headrace.replica.sequence_state import State, next_state, zeros
-from headrace.replica.streams import advance, is_chunk, not_a_stream
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
@@ -214,14 +214,14 @@ class Host:
     async def _step(self, request: Request, step: SequenceStep) -> _Served:
         """Run a step of a sequence with the state that the one before it left."""
         async with self._sequences.run_step(step, request.deadline_s) as running:
-            ran = await self._run(request, not_a_stream(running.state))
+            ran = await self._run(request, check_no_audio(running.state))
             running.state = next_state(self.spec, ran.settled[0].result.outputs)
             return ran
 
     async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
         """Run the frames that a chunk of a stream completes, each behind the one before it."""
         async with self._sequences.run_step(step, request.deadline_s) as running:
-            came = await advance(
+            came = await run_chunk(
                 self.spec,
                 step,
                 request.inputs,
