@@ -63,9 +63,9 @@ class Doubler:
         self.requests: list[Request] = []
         self.cancelled: list[str] = []
         self.before: Callable[[Request], Awaitable[None]] | None = None
-        self.adopted: list[SequenceSnapshot] = []
-        self.adopts = True
-        self.kept: Collection[str] = ()
+        self.taken_over: list[SequenceSnapshot] = []
+        self.takes_over = True
+        self.state_names: Collection[str] = ()
 
     async def infer(self, request: Request) -> Answer:
         self.requests.append(request)
@@ -83,14 +83,14 @@ class Doubler:
     def _doubled(self, tensor: Tensor) -> Tensor:
         return from_array("y", to_array(tensor) * np.float32(2))
 
-    def adopt(
-        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
+    def take_over(
+        self, state_names: Collection[str], snapshots: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
-        if not self.adopts:
+        if not self.takes_over:
             return []
-        self.kept = kept
-        self.adopted += handed
-        return [each.key for each in handed]
+        self.state_names = state_names
+        self.taken_over += snapshots
+        return [snapshot.key for snapshot in snapshots]
 
     def health(self) -> Health:
         return self.health_now

@@ -541,13 +541,13 @@ async def test_sequences_are_offered_with_their_states_whatever_these_are(
         "rest": np.arange(5, dtype=np.int16),
         "none": np.zeros((0, 3)),
     }
-    handed = [SequenceSnapshot(SequenceKey("ann", f'"{n}"'), state) for n in range(64)]
+    snapshots = [SequenceSnapshot(SequenceKey("ann", f'"{n}"'), state) for n in range(64)]
     async with ready_client(replica, node) as client:
-        assert await client.adopt(["h"], handed, 5) == {each.key for each in handed}
-        replica.service.adopts = False
-        assert await client.adopt(["h"], handed, 5) == frozenset()
-    assert (list(replica.service.kept), len(replica.service.adopted)) == (["h"], 64)
-    for each, seen in zip(handed, replica.service.adopted, strict=True):
+        assert await client.take_over(["h"], snapshots, 5) == {each.key for each in snapshots}
+        replica.service.takes_over = False
+        assert await client.take_over(["h"], snapshots, 5) == frozenset()
+    assert (list(replica.service.state_names), len(replica.service.taken_over)) == (["h"], 64)
+    for each, seen in zip(snapshots, replica.service.taken_over, strict=True):
         assert each.key == seen.key
         for name, array in each.state.items():
             np.testing.assert_array_equal(seen.state[name], array, strict=True)
@@ -558,8 +558,8 @@ async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(
 ) -> None:
     async with ready_client(replica) as client:
         with pytest.raises(DeadlineExceeded):
-            await client.adopt([], [], 0)
-        offer = asyncio.create_task(client.adopt([], [], 5))
+            await client.take_over([], [], 0)
+        offer = asyncio.create_task(client.take_over([], [], 5))
         await asyncio.sleep(0)
         client.stream.abort()
         with pytest.raises(ReplicaLost):
@@ -573,7 +573,7 @@ async def test_an_offer_of_a_stranger_is_cut_off(replica: Running) -> None:
     )
     assert await reader.read() == b""
     writer.close()
-    assert replica.service.adopted == []
+    assert replica.service.taken_over == []
 
 
 async def test_every_gateway_is_told_of_moved_sequences_before_what_is_said_later(

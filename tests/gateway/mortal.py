@@ -52,7 +52,9 @@ class Mortal:
             os._exit(STATUS)
         return Answer([from_array("y", 2 * numbers)], TIMES)
 
-    def adopt(self, _: Collection[str], __: Sequence[SequenceSnapshot]) -> Sequence[SequenceKey]:
+    def take_over(
+        self, _: Collection[str], __: Sequence[SequenceSnapshot]
+    ) -> Sequence[SequenceKey]:
         return []
 
     def health(self) -> Health:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from headrace_models.preprocess.audio import MAX_SEGMENTS, OPEN, Segmenter, cut, padded
+from headrace_models.postprocess.speech import MAX_SEGMENTS, OPEN, Segmenter
+from headrace_models.preprocess.audio import cut, padded
 from headrace_models.spec import AudioRate
 
 SMALL = AudioRate(rate_hz=8000, context=2, hop=4)
@@ -58,7 +59,7 @@ def heard(*runs: tuple[float, int]) -> Segmenter:
     segmenter = Segmenter(SILERO)
     for probability, count in runs:
         for _ in range(count):
-            segmenter.hear(probability)
+            segmenter.add(probability)
     return segmenter
 
 

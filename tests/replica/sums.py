@@ -9,7 +9,8 @@ import numpy as np
 from loadtests.support.virtual_time import run
 
 from headrace.inference.request import SequenceStep
-from headrace.replica.sequences import Sequences
+from headrace.replica.open_sequences import OpenSequences
+from headrace.replica.sequence_state import State
 from headrace.telemetry.events import Silent
 from headrace_models.spec import SequenceSpec
 
@@ -32,11 +33,11 @@ def on_virtual_time(test: Test) -> Callable[[], None]:
 class Sums(Silent):
     """Sequences whose state is a sum, around a model that takes its time or fails."""
 
-    def __init__(self, **limits: Any) -> None:
+    def __init__(self, initial: State = ZERO, **limits: Any) -> None:
         clock = asyncio.get_running_loop().time
         self.expired = self.moved = 0
         self.ran: list[float] = []
-        self.sequences = Sequences(SequenceSpec(**limits), ZERO, self, clock)
+        self.sequences = OpenSequences(SequenceSpec(**limits), initial, self, clock)
 
     def sequences_expired(self, number: int) -> None:
         self.expired += number
@@ -55,13 +56,14 @@ class Sums(Silent):
         deadline_s: float = 1e6,
         fails: bool = False,
     ) -> float:
-        async with self.sequences.turn(SequenceStep(of, *kind, key_id), deadline_s) as turn:
+        asked = SequenceStep(of, *kind, key_id)
+        async with self.sequences.run_step(asked, deadline_s) as running:
             await asyncio.sleep(takes_s)
             if fails:
                 raise ZeroDivisionError
             self.ran.append(number)
-            turn.state = {"sum": turn.state["sum"] + number}
-            return float(turn.state["sum"][0, 0])
+            running.state = {"sum": running.state["sum"] + number}
+            return float(running.state["sum"][0, 0])
 
 
 async def outcomes(*steps: Coroutine[Any, Any, float]) -> list[object]:

@@ -6,7 +6,7 @@ import pytest
 from tests.replica.sums import FIRST, LAST, NEXT, ONLY, Sums, on_virtual_time, outcomes
 
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded, SequenceUnknown
-from headrace.replica.sequences import MAX_STEPS
+from headrace.replica.open_sequences import MAX_STEPS
 
 
 @on_virtual_time

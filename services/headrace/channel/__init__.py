@@ -7,10 +7,10 @@ from headrace.inference.handover import SequenceKey, SequenceSnapshot, home_of, 
 
 __all__ = [
     "Address",
-    "SequenceSnapshot",
     "Health",
     "ReplicaClient",
     "SequenceKey",
+    "SequenceSnapshot",
     "Service",
     "connect",
     "has_ended",

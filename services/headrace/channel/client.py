@@ -163,16 +163,16 @@ class ReplicaClient:
         tell = Tell(next(self._ids))
         return await self._answer_to(tell, (), self._telling, timeout_s)
 
-    async def adopt(
-        self, kept: Sequence[str], handed: Sequence[SequenceSnapshot], timeout_s: float
+    async def take_over(
+        self, state_names: Sequence[str], snapshots: Sequence[SequenceSnapshot], timeout_s: float
     ) -> Collection[SequenceKey]:
-        """Offer sequences, all of which have the states `kept`; those that the replica took.
+        """Offer sequences, all of which have the states `state_names`; those that the replica took.
 
         Raises ReplicaLost, Overloaded, TooLarge, or DeadlineExceeded: then nobody knows whether it took them.
         """
-        listed, tensors = pack(handed)
-        adopt = TakeOver(next(self._ids), tuple(kept), listed, metas(tensors))
-        return await self._answer_to(adopt, tensors, self._taking_over, timeout_s)
+        listed, tensors = pack(snapshots)
+        offer = TakeOver(next(self._ids), tuple(state_names), listed, metas(tensors))
+        return await self._answer_to(offer, tensors, self._taking_over, timeout_s)
 
     async def _answer_to(
         self,

@@ -18,8 +18,6 @@ from headrace.inference.tensor import Buffer, Tensor
 __all__ = [
     "MAX_FRAME_BYTES",
     "NOBODY",
-    "TakeOver",
-    "TakenOver",
     "Ask",
     "Blamed",
     "Cancel",
@@ -33,6 +31,8 @@ __all__ = [
     "Pong",
     "Reply",
     "Started",
+    "TakeOver",
+    "TakenOver",
     "Tell",
     "Told",
     "Welcome",
@@ -148,11 +148,11 @@ class Blamed(msgspec.Struct, array_like=True, tag=15, frozen=True):
 class TakeOver(msgspec.Struct, array_like=True, tag=11, frozen=True):
     """A replica that goes away offers its sequences, each with the names of its tensors, which follow in this order.
 
-    `kept` are the states that every sequence of its model has; a sequence may have more.
+    `state_names` are the states that every sequence of its model has; a sequence may have more.
     """
 
     id: int
-    kept: tuple[str, ...]
+    state_names: tuple[str, ...]
     sequences: tuple[tuple[SequenceKey, tuple[str, ...]], ...]
     tensors: tuple[_Meta, ...] = ()
 

@@ -76,10 +76,10 @@ class Service(Protocol):
         """
         ...
 
-    def adopt(
-        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
+    def take_over(
+        self, state_names: Collection[str], snapshots: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
-        """Take sequences over from another replica, whose model keeps the states `kept`; those that are here now."""
+        """Take sequences over from another replica, whose model keeps `state_names`; those that are here now."""
         ...
 
     def health(self) -> Health: ...
@@ -215,7 +215,8 @@ class _Peer:
             case Tell():
                 self.send(Told(frame.id, self._server.service.statistics()))
             case TakeOver():
-                taken = self._server.service.adopt(frame.kept, unpack(frame.sequences, tensors))
+                snapshots = unpack(frame.sequences, tensors)
+                taken = self._server.service.take_over(frame.state_names, snapshots)
                 self.send(TakenOver(frame.id, tuple(taken)))
             case _:
                 raise BadRequest(f"frame: a gateway sends no {type(frame).__name__} here")

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 from headrace.edge.exchange import Exchange
 from headrace.errors import HeadraceError
 
-__all__ = ["Taker", "ReceivedRequest"]
+__all__ = ["ReceivedRequest", "Taker"]
 
 
 class ReceivedRequest(NamedTuple):

@@ -21,9 +21,9 @@ __all__ = [
     "MAX_WAITING",
     "IndexBody",
     "IndexEntry",
-    "Lane",
     "Instruction",
     "Instructions",
+    "Lane",
     "Outcome",
 ]
 

@@ -1,4 +1,4 @@
-"""What gateway and replica say to each other about a stream of audio, as tensors: a chunk, and what was heard in it."""
+"""A chunk of audio and its result as tensors, as gateway and replica exchange them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,17 +7,26 @@ import numpy as np
 
 from headrace.inference.tensor import Array, Buffer, Tensor, from_array, to_array
 
-__all__ = ["NO_RATE", "Heard", "chunk_tensors", "heard_tensors", "read_chunk", "read_heard"]
+__all__ = [
+    "NO_RATE",
+    "SpeechResult",
+    "chunk_tensors",
+    "read_chunk",
+    "read_result",
+    "result_tensors",
+]
 
 # The rate of a chunk that names none.
 NO_RATE = 0
 _RATE = "sample_rate"
 
 
-class Heard(NamedTuple):
-    """What a stream of `rate_hz` came to: FP32 [frames] of those that the chunk completed, the first of this number.
+class SpeechResult(NamedTuple):
+    """The speech in a chunk of audio of `rate_hz`.
 
-    `segments` INT64 [n, 2] have start and end in samples, the end OPEN while somebody speaks; `dropped` came before.
+    `probabilities` FP32 [frames] are those of the frames that the chunk completed; `first_frame` is
+    the number of the first. `segments` INT64 [n, 2] have start and end in samples, the end OPEN
+    while somebody speaks; `dropped` of them came before.
     """
 
     rate_hz: int
@@ -28,7 +37,7 @@ class Heard(NamedTuple):
 
 
 def chunk_tensors(name: str, pcm: Buffer, rate_hz: int) -> list[Tensor]:
-    """`pcm` are bytes of 16-bit little-endian samples, which need not be whole."""
+    """Write a chunk; `pcm` is 16-bit little-endian and may end within a sample."""
     return [
         Tensor(name, "UINT8", (1, len(pcm)), pcm),
         from_array(_RATE, np.array([rate_hz], np.int64)),
@@ -36,18 +45,21 @@ def chunk_tensors(name: str, pcm: Buffer, rate_hz: int) -> list[Tensor]:
 
 
 def read_chunk(inputs: Sequence[Tensor]) -> tuple[Array, int]:
-    """The bytes UINT8 [n] of a chunk, and its rate or NO_RATE."""
+    """Read the bytes UINT8 [n] of a chunk, and its rate or NO_RATE."""
     pcm, rate = inputs
     return to_array(pcm)[0], int(to_array(rate)[0])
 
 
-def heard_tensors(heard: Heard) -> list[Tensor]:
-    counts = np.array([heard.rate_hz, heard.first_frame, heard.dropped], np.int64)
-    arrays = {"counts": counts, "probabilities": heard.probabilities, "segments": heard.segments}
-    return [from_array(name, array) for name, array in arrays.items()]
+def result_tensors(result: SpeechResult) -> list[Tensor]:
+    counts = np.array([result.rate_hz, result.first_frame, result.dropped], np.int64)
+    return [
+        from_array("counts", counts),
+        from_array("probabilities", result.probabilities),
+        from_array("segments", result.segments),
+    ]
 
 
-def read_heard(outputs: Sequence[Tensor]) -> Heard:
+def read_result(outputs: Sequence[Tensor]) -> SpeechResult:
     counts, probabilities, segments = map(to_array, outputs)
     rate_hz, first_frame, dropped = counts.tolist()
-    return Heard(rate_hz, first_frame, dropped, probabilities, segments)
+    return SpeechResult(rate_hz, first_frame, dropped, probabilities, segments)

@@ -1,4 +1,4 @@
-"""A sequence on its way from a replica that goes to another one, and where sequences belong."""
+"""A sequence that moves from one replica to another, and the replica where a sequence belongs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from headrace.errors import BadRequest
 from headrace.inference.tensor import Array, Tensor, from_array, to_array
 
-__all__ = ["SequenceSnapshot", "SequenceKey", "home_of", "pack", "sequence_name", "unpack"]
+__all__ = ["SequenceKey", "SequenceSnapshot", "home_of", "pack", "sequence_name", "unpack"]
 
 
 class SequenceKey(NamedTuple):
-    """What tells the sequences of a model apart."""
+    """Tells the sequences of a model apart."""
 
     key_id: str
     id: str
@@ -24,42 +24,44 @@ class SequenceSnapshot(NamedTuple):
     state: Mapping[str, Array]
 
 
+# A snapshot as a frame lists it: its key, and the names of its tensors.
+Listed = tuple[SequenceKey, tuple[str, ...]]
+
+
 def sequence_name(model: str, key: SequenceKey) -> str:
     """A sequence's name in the whole fleet."""
     return f"{model}\0{key.key_id}\0{key.id}"
 
 
 def home_of(name: str, replicas: Collection[str]) -> str:
-    """The replica of these where a sequence belongs: the one of the highest weight, a hash of both names.
+    """Pick the replica where a sequence belongs: the one with the largest hash of both names.
 
-    Everybody agrees on it without a word, and when replicas come or go, it changes only for the sequences that these
-    take or had.
+    All processes agree on it without talking to each other. When replicas join or leave, only the
+    sequences that these get or had change their home.
     """
     return max(
         replicas, key=lambda replica: blake2b(f"{replica}\0{name}".encode(), digest_size=8).digest()
     )
 
 
-def pack(
-    handed: Sequence[SequenceSnapshot],
-) -> tuple[tuple[tuple[SequenceKey, tuple[str, ...]], ...], list[Tensor]]:
-    """What an TakeOver lists, and the tensors behind it."""
-    listed = tuple((each.key, tuple(each.state)) for each in handed)
-    return listed, [
-        from_array(name, array) for each in handed for name, array in each.state.items()
+def pack(snapshots: Sequence[SequenceSnapshot]) -> tuple[tuple[Listed, ...], list[Tensor]]:
+    """Split snapshots into what a TakeOver frame lists and the tensors behind it."""
+    listed = tuple((snapshot.key, tuple(snapshot.state)) for snapshot in snapshots)
+    tensors = [
+        from_array(name, array) for snapshot in snapshots for name, array in snapshot.state.items()
     ]
+    return listed, tensors
 
 
-def unpack(
-    listed: Sequence[tuple[SequenceKey, tuple[str, ...]]], tensors: Sequence[Tensor]
-) -> list[SequenceSnapshot]:
-    """The sequences again: copies, since the tensors are views that would keep their whole frame.
+def unpack(listed: Sequence[Listed], tensors: Sequence[Tensor]) -> list[SequenceSnapshot]:
+    """Join what `pack` split. Copies the tensors, which are views that would keep their frame.
 
-    Raises BadRequest if the tensors are not what is listed.
+    Raises BadRequest if the tensors are not those listed.
     """
-    if sum(len(names) for _, names in listed) != len(tensors):
+    expected = sum(len(names) for _, names in listed)
+    if expected != len(tensors):
         raise BadRequest(
-            f"frame: its sequences list other tensors than the {len(tensors)} behind it"
+            f"frame: expected the {expected} tensors that its sequences list, found {len(tensors)}"
         )
     arrays = iter(tensors)
     return [

@@ -15,8 +15,8 @@ from headrace.fleet.membership import Membership, node_address, process_entry
 from headrace.process.guardian import Guardian
 from headrace.process.loop_thread import LoopThread
 from headrace.process.own_folder import own_folder
-from headrace.replica.handing_over import FIND_S, HAND_OVER_S, Successor
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
+from headrace.replica.successors import FIND_S, HAND_OVER_S, Successor
 from headrace.telemetry import logs
 from headrace_models.errors import ModelError
 

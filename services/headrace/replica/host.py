@@ -19,14 +19,16 @@ from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
+from headrace.replica.audio import check_no_audio, is_chunk, run_chunk
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.counters import Counters
+from headrace.replica.handover import take_over
+from headrace.replica.open_sequences import OpenSequences
 from headrace.replica.pool import PreprocessPool, threads_for
 from headrace.replica.preprocessing import preprocessing
 from headrace.replica.proof import warm_up
 from headrace.replica.running import Ran
-from headrace.replica.sequences import Sequences, State, next_state, zeros
-from headrace.replica.streams import advance, is_chunk, not_a_stream
+from headrace.replica.sequence_state import State, next_state, zeros
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
@@ -113,7 +115,7 @@ class Host:
             cost.batch_ran(cells, cells, seconds, monotonic())
             self._batches.took.saw(cells, length_of(self._golden, self.spec), seconds)
         self._sequences = await self._stack.enter_async_context(
-            Sequences(self.spec.sequence, zeros(self.spec), self._events)
+            OpenSequences(self.spec.sequence, zeros(self.spec), self._events)
         )
         self._stack.enter_context(self._batches.watch)
         self._events.watch_batcher(self._batcher)
@@ -143,14 +145,14 @@ class Host:
         await self._batcher.drain()
 
     @property
-    def sequences(self) -> Sequences:
+    def sequences(self) -> OpenSequences:
         return self._sequences
 
-    def adopt(
-        self, kept: Collection[str], handed: Sequence[SequenceSnapshot]
+    def take_over(
+        self, state_names: Collection[str], snapshots: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
-        """Take sequences over from a replica whose model keeps the states `kept`; those that are here now."""
-        return self._sequences.adopt(kept, handed, zeros(self.spec))
+        """Take sequences over from a replica whose model keeps `state_names`; those that are here now."""
+        return take_over(self._sequences, state_names, snapshots)
 
     @property
     def device(self) -> str:
@@ -211,22 +213,22 @@ class Host:
 
     async def _step(self, request: Request, step: SequenceStep) -> _Served:
         """Run a step of a sequence with the state that the one before it left."""
-        async with self._sequences.turn(step, request.deadline_s) as turn:
-            ran = await self._run(request, not_a_stream(turn.state))
-            turn.state = next_state(self.spec, ran.settled[0].value.outputs)
+        async with self._sequences.run_step(step, request.deadline_s) as running:
+            ran = await self._run(request, check_no_audio(running.state))
+            running.state = next_state(self.spec, ran.settled[0].value.outputs)
             return ran
 
     async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
         """Run the frames that a chunk of a stream completes, each behind the one before it."""
-        async with self._sequences.turn(step, request.deadline_s) as turn:
-            came = await advance(
+        async with self._sequences.run_step(step, request.deadline_s) as running:
+            came = await run_chunk(
                 self.spec,
                 step,
                 request.inputs,
-                turn.state,
+                running.state,
                 lambda frame: self._submit(frame, request),
             )
-            turn.state = came.state
+            running.state = came.state
         self._events.request_served(came.times)
         rows, spent_ns = len(came.executions), monotonic_ns() - started_ns
         self._counters.request_served(rows, spent_ns, came.times.queue_s, 0.0, 0)

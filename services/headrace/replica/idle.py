@@ -1,19 +1,16 @@
-"""Which sequences are idle, and for how long."""
+"""The idle sequences of a replica, and when they expire."""
 
-import asyncio
 from collections.abc import Callable, Collection
 from itertools import takewhile
 
-from headrace.channel import SequenceKey
+from headrace.inference.handover import SequenceKey
+from headrace.process.lazy_timer import LazyTimer
 
-__all__ = ["Idle"]
-
-# A loop's timer may fire this much before its time.
-_TIMER_EARLY_S = 0.001
+__all__ = ["IdleSequences"]
 
 
-class Idle:
-    """Calls `expired` with the sequences that have been here for `max_idle_s`, while `is_watching`."""
+class IdleSequences:
+    """Calls `expired` with sequences that were idle for `max_idle_s`, while `is_watching`."""
 
     def __init__(
         self,
@@ -25,36 +22,32 @@ class Idle:
         self._clock = clock
         self._expired = expired
         self._until_s: dict[SequenceKey, float] = {}  # the longest idle first
-        self._sweep: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
+        self._timer = LazyTimer(self._expire, clock)
         self.is_watching = False
 
     def close(self) -> None:
         self.is_watching = False
-        if self._sweep:
-            self._sweep.cancel()
+        self._timer.cancel()
 
     def add(self, key: SequenceKey) -> None:
         self._until_s[key] = self._clock() + self._max_idle_s
-        if self._sweep is None and self.is_watching:
-            self._sweep_later()
+        if self.is_watching:
+            self._watch_first()
 
     def discard(self, key: SequenceKey) -> None:
         self._until_s.pop(key, None)
 
-    def _sweep_later(self) -> None:
-        """One timer serves all: it is set for the sequence that has been idle longest."""
-        until_s = next(iter(self._until_s.values()))
-        self._sweep = asyncio.get_running_loop().call_later(
-            max(0.0, until_s - self._clock()), self._expire
-        )
+    def _watch_first(self) -> None:
+        self._due_s = next(iter(self._until_s.values()))
+        self._timer.set(self._due_s)
 
     def _expire(self) -> None:
-        now_s = self._clock() + _TIMER_EARLY_S
+        now_s = max(self._clock(), self._due_s)  # the timer may be a little early
         expired = list(takewhile(lambda key: self._until_s[key] <= now_s, self._until_s))
         for key in expired:
             del self._until_s[key]
         if expired:
             self._expired(expired)
-        self._sweep = None
         if self._until_s:
-            self._sweep_later()
+            self._watch_first()

@@ -14,9 +14,13 @@ from headrace.channel.frames import Welcome
 from headrace.channel.server import ChannelServer
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
-from headrace.replica.handing_over import FindSuccessors, Handover, hand_over, no_successors
 from headrace.replica.host import Host, Load
-from headrace.replica.states import zeros
+from headrace.replica.successors import (
+    FindSuccessors,
+    Source,
+    hand_over_to_successors,
+    no_successors,
+)
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
@@ -117,10 +121,14 @@ async def _go_away(
         return
     channel.say_going_away()
     spec = host.spec
-    estate = Handover(
-        spec.name, spec.version, zeros(spec).keys(), order.node, order.token, channel.say_moved
+    source = Source(
+        model=spec.name,
+        version=spec.version,
+        node=order.node,
+        token=order.token,
+        tell_moved=channel.say_moved,
     )
-    await hand_over(host.sequences, estate, find_successors)
+    await hand_over_to_successors(host.sequences, source, find_successors)
 
 
 def _labels(version: ModelVersion) -> tuple[str, ...]:

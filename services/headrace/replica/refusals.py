@@ -1,28 +1,29 @@
-"""Why a step is not taken, in words."""
+"""Errors that refuse a step of a sequence."""
 
 from headrace.errors import SequenceMoved, SequenceUnknown, ShuttingDown
 from headrace.inference.request import SequenceStep
 
-__all__ = ["leaving", "moved", "shown", "unknown"]
+__all__ = ["draining", "sequence_moved", "sequence_unknown", "short_id"]
 
-_SHOWN_CHARS = 64
+_ID_CHARS = 64
 
 
-def unknown(step: SequenceStep) -> SequenceUnknown:
+def sequence_unknown(step: SequenceStep) -> SequenceUnknown:
     return SequenceUnknown(
-        f"sequence {shown(step)}: expected sequence_start, as no such sequence is open"
+        f"sequence {short_id(step)}: expected sequence_start, as no such sequence is open"
     )
 
 
-def moved(step: SequenceStep) -> SequenceMoved:
-    return SequenceMoved(f"sequence {shown(step)}: another replica has it")
+def sequence_moved(step: SequenceStep) -> SequenceMoved:
+    return SequenceMoved(f"sequence {short_id(step)}: another replica has it")
 
 
-def leaving(step: SequenceStep) -> ShuttingDown:
+def draining(step: SequenceStep) -> ShuttingDown:
     return ShuttingDown(
-        f"sequence {shown(step)}: none starts in a replica that goes away", retry_after_s=1
+        f"sequence {short_id(step)}: the replica is draining and starts no new sequences",
+        retry_after_s=1,
     )
 
 
-def shown(step: SequenceStep) -> str:
-    return step.id if len(step.id) <= _SHOWN_CHARS else f"{step.id[:_SHOWN_CHARS]}…"
+def short_id(step: SequenceStep) -> str:
+    return step.id if len(step.id) <= _ID_CHARS else f"{step.id[:_ID_CHARS]}…"

@@ -12,10 +12,10 @@ from headrace.gateway.routing.router import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.sequence import step_of
-from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
+from headrace.inference.audio import NO_RATE, SpeechResult, chunk_tensors, read_result
 from headrace.inference.request import SequenceStep
 from headrace.inference.tensor import Buffer
-from headrace_models.preprocess.audio import OPEN
+from headrace_models.postprocess.speech import OPEN
 from headrace_models.spec import AudioSpec
 
 __all__ = ["listen"]
@@ -53,7 +53,7 @@ async def listen(at: Context, exchange: Exchange, body: bytes) -> Response:
     pcm, rate_hz = _sound(exchange, audio, asked, body)
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
     found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
-    document = _document(found, audio, asked.told_id, read_heard(answer.outputs))
+    document = _document(found, audio, asked.told_id, read_result(answer.outputs))
     return json_response(document, *answer_headers(answer))
 
 
@@ -133,23 +133,23 @@ def _check_rate(audio: AudioSpec, rate_hz: int) -> None:
 
 
 def _document(
-    version: Version, audio: AudioSpec, told_id: int | str, heard: Heard
+    version: Version, audio: AudioSpec, told_id: int | str, result: SpeechResult
 ) -> dict[str, object]:
-    hop = next(rate.hop for rate in audio.rates if rate.rate_hz == heard.rate_hz)
+    hop = next(rate.hop for rate in audio.rates if rate.rate_hz == result.rate_hz)
     return {
         "model": version.spec.name,
         "version": version.spec.version,
         "sequence_id": told_id,
-        "sample_rate": heard.rate_hz,
-        "first_frame": heard.first_frame,
-        "frame_s": hop / heard.rate_hz,
-        "probabilities": heard.probabilities,
+        "sample_rate": result.rate_hz,
+        "first_frame": result.first_frame,
+        "frame_s": hop / result.rate_hz,
+        "probabilities": result.probabilities,
         "segments": [
             {
-                "start_s": start / heard.rate_hz,
-                "end_s": None if end == OPEN else end / heard.rate_hz,
+                "start_s": start / result.rate_hz,
+                "end_s": None if end == OPEN else end / result.rate_hz,
             }
-            for start, end in heard.segments.tolist()
+            for start, end in result.segments.tolist()
         ],
-        "segments_dropped": heard.dropped,
+        "segments_dropped": result.dropped,
     }

@@ -17,10 +17,11 @@ from headrace.gateway.json.document import LARGE_BYTES
 from headrace.gateway.json.scan import scan
 from headrace.gateway.json.writing import rows_in_pieces
 from headrace.gateway.wire.base64_text import from_base64
-from headrace.gateway.wire.classification import MAX_CLASSES, best_of
+from headrace.gateway.wire.classification import MAX_CLASSES
 from headrace.gateway.wire.multipart import file_and_field
 from headrace.inference.request import Answer
 from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
+from headrace_models.postprocess.classes import best_classes, softmax
 from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
 
 __all__ = [
@@ -200,12 +201,12 @@ def classify_results(
     A score that is not finite is null; the order is that of the output's own values, NaN last.
     """
     values = a_row_each(answer, items)
-    scores = _scores(values, output)
+    scores = softmax(values) if output.activation == "softmax" else values
     if len(scores) * min(top_k, scores.shape[1]) > MAX_CLASSES:
         raise AnswerTooLarge(
             f"top_k: expected at most {MAX_CLASSES} classes in all, found {len(scores)} x {top_k}"
         )
-    best = best_of(values, top_k)
+    best = best_classes(values, top_k)
     results = (
         [{"label": labels[i], "index": i, "score": float(row[i])} for i in order.tolist()]
         for row, order in zip(scores, best, strict=True)
@@ -221,15 +222,6 @@ def a_row_each(answer: Answer, items: int) -> Array:
             f'output "{answer.outputs[0].name}" is no row for each of what was asked'
         )
     return values.reshape(items, values.size // items)
-
-
-def _scores(values: Array, output: OutputSpec) -> Array:
-    if output.activation == "none":
-        return values
-    with np.errstate(invalid="ignore"):  # of infinity; what comes of it is NaN
-        shifted = np.exp(values - values.max(axis=1, keepdims=True))
-        scores: Array = shifted / shifted.sum(axis=1, keepdims=True)
-    return scores
 
 
 def embeddings(

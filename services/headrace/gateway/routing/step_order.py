@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-__all__ = ["Turn", "StepOrder"]
+__all__ = ["StepOrder", "Turn"]
 
 
 class Turn:

@@ -18,7 +18,7 @@ from headrace.errors import HeadraceError, NotReady
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Line", "WaitQueue", "Turn", "until_s"]
+__all__ = ["Line", "Turn", "WaitQueue", "until_s"]
 
 # Of the time that is left: the rest is for running.
 _SHARE = 2 / 3

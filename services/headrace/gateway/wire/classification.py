@@ -1,4 +1,7 @@
-"""OIP's classification extension: an output as its best classes, `value:index:label` each, best first."""
+"""OIP's classification extension: an output as its best classes, best first.
+
+Each is a text `value:index:label`.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from headrace.errors import AnswerTooLarge
-from headrace.inference.tensor import Array, Tensor, from_array, to_array
+from headrace.inference.tensor import Tensor, from_array, to_array
+from headrace_models.postprocess.classes import best_classes
 
-__all__ = ["MAX_CLASSES", "best_of", "classes_of"]
+__all__ = ["MAX_CLASSES", "classes_of"]
 
 MAX_CLASSES = 250_000
 
@@ -16,37 +20,30 @@ MAX_CLASSES = 250_000
 def classes_of(
     tensor: Tensor, count: int, labels: Sequence[str], *, has_rows: bool = True
 ) -> Tensor:
-    """An output `[n, *shape]` as BYTES `[n, min(count, classes)]`. Raises AnswerTooLarge beyond MAX_CLASSES elements.
+    """Turn an output `[n, *shape]` into BYTES `[n, min(count, classes)]`.
 
-    One that has no rows is `[min(count, classes)]`, unless it is a table: then each of its first axis is a row.
-    Values have six decimals, as Triton prints them; those that are none are `nan`, `inf` and `-inf`.
+    An output without rows becomes `[min(count, classes)]`, unless it has two axes or more: then its
+    first axis counts as rows. Values have six decimals, as Triton prints them; those that are not
+    finite are `nan`, `inf` and `-inf`. Raises AnswerTooLarge beyond MAX_CLASSES elements.
     """
     is_flat = not has_rows and len(tensor.shape) < 2
     rows = 1 if is_flat else tensor.rows
-    values = (
-        to_array(tensor)
-        .reshape(rows, math.prod(tensor.shape[0 if is_flat else 1 :]))
-        .astype(np.float64)
-    )
-    if rows * min(count, values.shape[1]) > MAX_CLASSES:
-        raise AnswerTooLarge(f"classification: expected at most {MAX_CLASSES} elements")
-    best = best_of(values, count)
-    named = [
-        [_named(row[i], i, labels) for i in order]
+    classes = math.prod(tensor.shape if is_flat else tensor.shape[1:])
+    values = to_array(tensor).reshape(rows, classes).astype(np.float64)
+    if rows * min(count, classes) > MAX_CLASSES:
+        raise AnswerTooLarge(
+            f"classification: expected at most {MAX_CLASSES} classes in all, "
+            f"found {rows} x {min(count, classes)}"
+        )
+    best = best_classes(values, count)
+    texts = [
+        [_text(row[i], i, labels) for i in order]
         for row, order in zip(values, best.tolist(), strict=True)
     ]
-    return from_array(tensor.name, np.array(named, dtype=object).reshape(best.shape[is_flat:]))
+    shape = best.shape[1:] if is_flat else best.shape
+    return from_array(tensor.name, np.array(texts, dtype=object).reshape(shape))
 
 
-def best_of(values: Array, count: int) -> Array:
-    """The places of the `count` largest of each row `[n, classes]`, best first; NaN is last.
-
-    Equal values keep the order of their indices.
-    """
-    best: Array = np.argsort(-values.astype(np.float64), axis=1, kind="stable")[:, :count]
-    return best
-
-
-def _named(value: float, index: int, labels: Sequence[str]) -> str:
+def _text(value: float, index: int, labels: Sequence[str]) -> str:
     text = f"{value:f}:{index}"
     return f"{text}:{labels[index]}" if index < len(labels) else text

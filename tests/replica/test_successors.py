@@ -18,8 +18,8 @@ from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.routing.router import Router
 from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array, to_array
-from headrace.replica.handing_over import Successor
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
+from headrace.replica.successors import Successor
 from headrace.telemetry.events import Silent
 
 MODEL = "accumulator"

@@ -1,4 +1,4 @@
-"""Streams of audio: what is heard does not depend on how the audio is cut, and all that is kept can be moved."""
+"""Streams of audio: what is found does not depend on how the audio is cut, and all that is kept can be moved."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from tests.conformance.small_models import make_listener
 from headrace.batching import Result
 from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
-from headrace.inference.audio import NO_RATE, Heard, chunk_tensors, read_heard
+from headrace.inference.audio import NO_RATE, SpeechResult, chunk_tensors, read_result
 from headrace.inference.handover import pack, unpack
 from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array
+from headrace.replica.audio import MAX_CHUNK_S, run_chunk
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
 from headrace.replica.running import Ran
-from headrace.replica.sequences import State, zeros
-from headrace.replica.streams import MAX_CHUNK_S, advance
+from headrace.replica.sequence_state import State, zeros
 from headrace.telemetry.events import Silent
-from headrace_models.preprocess.audio import MAX_SEGMENTS
+from headrace_models.postprocess.speech import MAX_SEGMENTS
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
 
@@ -57,15 +57,15 @@ class Stream:
         *,
         starts: bool = False,
         ends: bool = False,
-    ) -> Heard:
+    ) -> SpeechResult:
         step, chunk = SequenceStep("7", starts, ends), chunk_tensors("pcm", bytes(pcm), rate_hz)
-        came = await advance(
+        came = await run_chunk(
             self._spec, step, chunk, zeros(self._spec) if starts else self.state, self._run
         )
         self.state = came.state
-        heard = read_heard(came.outputs)
-        assert len(came.executions) == len(heard.probabilities)
-        return heard
+        result = read_result(came.outputs)
+        assert len(came.executions) == len(result.probabilities)
+        return result
 
     async def _run(self, part: Mapping[str, Any]) -> Result[Ran]:
         if self.ran == self.fails_at:
@@ -76,28 +76,28 @@ class Stream:
 
     async def take_all(
         self, sound: "np.ndarray | bytes", size: int, rate_hz: int
-    ) -> tuple[list[float], Heard]:
-        """All probabilities of a sound in chunks of a size, and what was heard at the end."""
+    ) -> tuple[list[float], SpeechResult]:
+        """All probabilities of a sound in chunks of a size, and what was found at the end."""
         found: list[float] = []
         for start in range(0, len(sound), size):
             chunk, ends = sound[start : start + size], start + size >= len(sound)
-            heard = await self.take(chunk, rate_hz, starts=start == 0, ends=ends)
-            assert heard.first_frame == len(found)
-            found += heard.probabilities.tolist()
-        return found, heard
+            result = await self.take(chunk, rate_hz, starts=start == 0, ends=ends)
+            assert result.first_frame == len(found)
+            found += result.probabilities.tolist()
+        return found, result
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 8000])
 @pytest.mark.parametrize("size", CHUNKS)
-async def test_what_is_heard_is_the_same_whatever_the_size_of_the_chunks(
+async def test_what_is_found_is_the_same_whatever_the_size_of_the_chunks(
     spec: ModelSpec, size: int, rate_hz: int
 ) -> None:
-    (expected, last), (found, heard) = [
+    (expected, last), (found, result) = [
         await Stream(spec).take_all(SOUND, n, rate_hz) for n in (len(SOUND), size)
     ]
     assert found == expected
     assert len(found) == -(-len(SOUND) // (4 if rate_hz == 16000 else 2))
-    assert heard.segments.tolist() == last.segments.tolist()
+    assert result.segments.tolist() == last.segments.tolist()
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 101])
@@ -135,8 +135,8 @@ async def test_a_stream_cannot_end_in_half_a_sample(spec: ModelSpec) -> None:
 async def test_a_chunk_that_completes_no_frame_runs_none(spec: ModelSpec) -> None:
     stream = Stream(spec)
     for n, pcm in enumerate((SOUND[:0], SOUND[:3], SOUND[:0])):
-        heard = await stream.take(pcm, starts=n == 0)
-        assert (heard.probabilities.tolist(), heard.rate_hz, heard.first_frame) == ([], 16000, 0)
+        result = await stream.take(pcm, starts=n == 0)
+        assert (result.probabilities.tolist(), result.rate_hz, result.first_frame) == ([], 16000, 0)
     assert stream.ran == 0
     assert len((await stream.take(SOUND[3:4])).probabilities) == 1
 
@@ -148,8 +148,8 @@ async def test_the_end_runs_the_frame_that_is_not_whole_and_closes_the_open_segm
     assert (await stream.take(np.full(4, 30_000, "<i2"), starts=True)).segments.tolist() == [
         [0, -1]
     ]
-    heard = await stream.take(np.full(1, 30_000, "<i2"), ends=True)
-    assert (len(heard.probabilities), heard.segments.tolist()) == (1, [[0, 5]])
+    result = await stream.take(np.full(1, 30_000, "<i2"), ends=True)
+    assert (len(result.probabilities), result.segments.tolist()) == (1, [[0, 5]])
 
 
 async def test_a_failed_chunk_leaves_the_stream_where_it_was(spec: ModelSpec) -> None:
@@ -181,8 +181,8 @@ async def test_a_stream_goes_on_where_it_is_handed_to(spec: ModelSpec, half: byt
 
 async def test_only_the_last_segments_are_told(spec: ModelSpec) -> None:
     burst = np.concatenate([np.full(4, 30_000, "<i2"), np.zeros(1996, "<i2")])
-    heard = await Stream(spec).take(np.tile(burst, MAX_SEGMENTS + 5), starts=True)
-    assert (len(heard.segments), heard.dropped) == (MAX_SEGMENTS, 5)
+    result = await Stream(spec).take(np.tile(burst, MAX_SEGMENTS + 5), starts=True)
+    assert (len(result.segments), result.dropped) == (MAX_SEGMENTS, 5)
 
 
 async def test_a_stream_keeps_the_rate_that_it_began_with(spec: ModelSpec) -> None:
@@ -218,7 +218,7 @@ async def test_the_batches_of_a_host_have_frames_of_many_streams(version: ModelV
             )
             step = SequenceStep(name, starts)
             answer = await host.infer(Request(chunk, (), monotonic() + 10, sequence=step))
-            return list(read_heard(answer.outputs).probabilities.tolist())
+            return list(read_result(answer.outputs).probabilities.tolist())
 
         for starts in (True, False):
             found = await asyncio.gather(*(take(str(n), starts=starts) for n in range(8)))
