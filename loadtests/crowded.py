@@ -35,11 +35,12 @@ from rich.table import Table
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.apart import Platform, Replica, platform
-from loadtests.http_client import HttpClient
-from loadtests.inputs import REPOSITORY, Shot, infer_shot, shots_for
-from loadtests.metrics import samples
+from loadtests.inputs import Shot, infer_shot, shots_for
 from loadtests.peers.make_cnn import write_cnn
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_client import HttpClient
+from loadtests.support.metrics import samples
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
 
 from headrace import backends
 from headrace.batching.sizes import Sizes
@@ -64,7 +65,7 @@ class Course:
     """
 
     name: str
-    at: Platform
+    at: ProcessPlatform
     rates: list[float] = field(default_factory=list)
     rows: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
@@ -116,7 +117,7 @@ def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
     return copy
 
 
-async def _drive(at: Platform, shots: Sequence[Shot], callers: int, seconds: float) -> int:
+async def _drive(at: ProcessPlatform, shots: Sequence[Shot], callers: int, seconds: float) -> int:
     """Answers that so many callers get, each waiting for one before it asks for the next. Raises on another."""
     until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
 
@@ -153,7 +154,7 @@ def _burst() -> Iterator[None]:
             burner.join()
 
 
-def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
+def _live_through_noise(at: ProcessPlatform, shots: Sequence[Shot]) -> None:
     for _ in range(BURSTS):
         with _burst():
             uvloop.run(_drive(at, shots, CALLERS, BURST_S))
@@ -163,7 +164,7 @@ def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
     uvloop.run(_drive(at, shots, CALLERS, GRACE_S))
 
 
-def _counts(at: Platform) -> Counts:
+def _counts(at: ProcessPlatform) -> Counts:
     found = {
         s.name: s.value
         for s in samples(at.replica_metrics[0])
@@ -236,7 +237,7 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
         most = read_version(folder).spec.batching.max_rows
 
         def course(name: str, replica: Replica) -> Course:
-            return Course(name, stack.enter_context(platform([replica])))
+            return Course(name, stack.enter_context(process_platform([replica])))
 
         chosen = course("chosen", Replica(folder))
         fixed = [

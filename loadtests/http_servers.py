@@ -3,7 +3,7 @@
     python loadtests/http_servers.py
 
 The same trivial application on each, in an environment and a process of its own. First the catalogue of bad HTTP
-(tests/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
+(loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
 leave the connection as it should be. Then requests a second and the median latency with wrk, as ratios to this
 project's own, medians of runs that were taken by turns. Needs Debian's wrk; a server that cannot be had is left out.
 """
@@ -32,9 +32,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from loadtests.bench import Figures, read_wrk
 from loadtests.peers.environment import PeerUnavailable
 from loadtests.peers.http_hosts import HOST, OURS, SERVERS, Server, running
-from tests.bad_inputs.builders import build
-from tests.bad_inputs.caller import call
-from tests.bad_inputs.catalogue import CASES, NO_ANSWER, Case
+from loadtests.support.bad_inputs.builders import build
+from loadtests.support.bad_inputs.catalogue import CASES, NO_ANSWER, Case
+from loadtests.support.raw_http import call
 
 __all__ = ["FAMILIES", "family", "is_as_expected"]
 

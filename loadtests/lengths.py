@@ -24,10 +24,11 @@ from rich.table import Table
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.apart import Platform, Replica, platform
-from loadtests.inputs import REPOSITORY, Shot, infer_shot
-from loadtests.metrics import samples
+from loadtests.inputs import Shot, infer_shot
 from loadtests.open_loop import Figures, figures, measure, poisson_schedule
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.metrics import samples
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
 
 from headrace import backends
 from headrace.batching import batcher, policy
@@ -49,7 +50,7 @@ class Course:
     """A policy, and what came of each rate: its figures, and how much of its batches was padding."""
 
     name: str
-    at: Platform
+    at: ProcessPlatform
     best: Figures | None = None
     padding: float = float("nan")
     is_over: bool = False
@@ -94,7 +95,7 @@ def gain(before: Course, after: Course) -> float:
     return after.best.goodput / before.best.goodput
 
 
-def _cells(at: Platform) -> dict[str, float]:
+def _cells(at: ProcessPlatform) -> dict[str, float]:
     found = samples(at.replica_metrics[0])
     return {s.labels["kind"]: s.value for s in found if s.name == "headrace_batch_cells_total"}
 
@@ -157,7 +158,10 @@ def main(
     )
     with ExitStack() as stack:
         courses = [
-            Course(name, stack.enter_context(platform([Replica(version.folder, prepare=prepare)])))
+            Course(
+                name,
+                stack.enter_context(process_platform([Replica(version.folder, prepare=prepare)])),
+            )
             for name, prepare in prepared
         ]
         for rate in _rates():

@@ -23,9 +23,9 @@ from rich.console import Console
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.apart import HOST, free_port
-from loadtests.inputs import REPOSITORY
 from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.ports import HOST, free_port
 
 from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
 from headrace.process.own_folder import begin_run

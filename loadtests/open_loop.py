@@ -26,8 +26,8 @@ from rich.console import Console
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.http_client import GIVEN_UP, HttpClient, Reply
 from loadtests.inputs import Shot, is_served, shots_for
+from loadtests.support.http_client import GIVEN_UP, HttpClient, Reply
 
 from headrace_models.errors import ModelError
 

@@ -23,11 +23,11 @@ from rich.table import Table
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.inputs import ROOT
 from loadtests.overloading.flood import fairness, overload
 from loadtests.overloading.harm import cancel, poison
 from loadtests.overloading.marks import Mark
 from loadtests.overloading.runs import Run, drivers
+from loadtests.support.checkout import ROOT
 
 __all__ = ["Measurement", "main", "show", "write_report"]
 

@@ -30,14 +30,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.http_client import HttpClient
-from loadtests.inputs import MODELS, ROOT, is_served
+from loadtests.inputs import MODELS, is_served
 from loadtests.open_loop import poisson_schedule
 from loadtests.overload import show, write_report
 from loadtests.overloading.marks import Mark
 from loadtests.soaking.processes import Census, Process, faults_inside
 from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_shots
 from loadtests.soaking.trend import rise, slope
+from loadtests.support.checkout import ROOT
+from loadtests.support.http_client import HttpClient
 
 from headrace_models.errors import ModelError
 

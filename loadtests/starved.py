@@ -26,9 +26,9 @@ import uvloop
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.http_client import HttpClient
 from loadtests.inputs import Shot, shots_for
 from loadtests.open_loop import fixed_schedule
+from loadtests.support.http_client import HttpClient
 
 MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
 
@@ -89,7 +89,7 @@ def main(
     print(f"{len(sent)} asked, by status: {dict(Counter(one.status for one in sent))}")  # noqa: T201
     print(
         f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s"
-    )  # noqa: T201
+    )
     if failed:
         print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")  # noqa: T201
         raise SystemExit(1)

@@ -27,9 +27,10 @@ from rich.console import Console
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.apart import Replica, platform
-from loadtests.http_client import HttpClient
-from loadtests.inputs import REPOSITORY, Shot
+from loadtests.inputs import Shot
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_client import HttpClient
+from loadtests.support.process_platform import Replica, process_platform
 
 from headrace import backends
 from headrace_models.repository import ModelVersion, scan
@@ -161,7 +162,7 @@ def steady(console: Console, seconds: float) -> bool:
     """Streams in real time. True if each answer came before the next chunk, and all were right."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     pcm = hum(round(seconds / CHUNK_S))
-    with platform([Replica(version.folder)] * REPLICAS) as at:
+    with process_platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
             run_streams(
                 at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=True, prefix="steady"
@@ -179,7 +180,7 @@ def most(console: Console, seconds: float) -> bool:
         max(2, round(seconds))
     )  # about so many seconds, at ten chunks a second of each stream
     pcm = np.tile(pcm, 10)
-    with platform([Replica(version.folder)] * REPLICAS) as at:
+    with process_platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
             run_streams(
                 at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=False, prefix="most"

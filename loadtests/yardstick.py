@@ -23,9 +23,9 @@ from rich.console import Console
 # Run as a file, Python sees only this file's folder.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from loadtests.apart import Replica, platform
 from loadtests.inputs import Shot, infer_shot
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure, show
+from loadtests.support.process_platform import Replica, process_platform
 
 from headrace.backends import Backend
 from headrace.inference.tensor import Array
@@ -132,7 +132,7 @@ def main(
     schedule = fixed_schedule(rate, seconds)
     with (
         tempfile.TemporaryDirectory(prefix="yardstick-") as place,
-        platform([Replica(write_model(Path(place)), load)]) as at,
+        process_platform([Replica(write_model(Path(place)), load)]) as at,
     ):
         found = figures(
             uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.apart import free_port
 from loadtests.peers.environment import PeerUnavailable, prepare
+from loadtests.support.ports import free_port
 
 __all__ = ["HOST", "OURS", "SERVERS", "Server", "running"]
 

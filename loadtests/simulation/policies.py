@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from headrace.batching import Batcher, Limits
 from headrace.errors import Overloaded
 
-__all__ = ["EDGES", "SWEEPS", "Queue", "Policy", "Seen", "Sweep", "Timer", "policies", "sweep"]
+__all__ = ["EDGES", "SWEEPS", "Policy", "Queue", "Seen", "Sweep", "Timer", "policies", "sweep"]
 
 # Lengths that are rounded up to one of these; longer ones to a multiple of the last.
 EDGES = (1, 16, 32, 64, 128, 256)

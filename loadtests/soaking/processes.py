@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
-from loadtests.attacks.vitals import open_files
-from loadtests.metrics import samples
 from loadtests.soaking.trend import Points
+from loadtests.support.metrics import samples
+from loadtests.support.proc import open_files
 
 from headrace.edge.problems import status_of
 from headrace.errors import error_from

@@ -16,8 +16,10 @@ from threading import Event, Thread
 
 import orjson
 import pytest
-from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
-from tests.processes import below, has_ended
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.ports import free_port
+from loadtests.support.proc import below, has_ended
+from tests.platform.running import Platform, command, platform
 
 pytestmark = [
     pytest.mark.ray,
