@@ -1,30 +1,21 @@
 """A gateway under abuse: what other callers notice of it, and what it costs.
 
-    python loadtests/abuse.py
+    python -m loadtests.abuse
 
 A gateway and real models, each in a process of its own and without Ray, are held by slow sockets, flooded with
 connects, and sent what takes long to read. Each row says what was expected and what was found; what other callers
 notice is measured with and without the abuse by turns. Exit status 1 if an expectation is missed.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from loadtests.attacks.bodies import Attack, attacks
 from loadtests.attacks.sockets import flood, slow_sockets
 from loadtests.attacks.vitals import (
@@ -39,6 +30,9 @@ from loadtests.open_loop import Figures, figures, fixed_schedule, measure
 from loadtests.support.proc import open_files
 from loadtests.support.process_platform import ProcessPlatform, built_replicas, process_platform
 from loadtests.support.raw_http import call
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from headrace.edge.limits import EdgeLimits
 
@@ -276,7 +270,7 @@ def main(
 ) -> None:
     """Abuse a gateway and print what that does to it and to other callers.
 
-    Example: python loadtests/abuse.py --seconds 3 --rounds 2 --only bodies
+    Example: python -m loadtests.abuse --seconds 3 --rounds 2 --only bodies
     """
     rows: list[Row] = []
     hurts: list[Hurt] = []

@@ -1,6 +1,6 @@
 """Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by hindsight.
 
-    python loadtests/crowded.py --model cnn
+    python -m loadtests.crowded --model cnn
 
 Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses has to endure
 bursts of processes that burn the cores, and alternations of 1 and 64 callers. Then all are measured in short turns,
@@ -12,7 +12,6 @@ import asyncio
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,18 +28,14 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from loadtests.inputs import Shot, infer_shot, shots_for
 from loadtests.peers.make_cnn import write_cnn
 from loadtests.support.checkout import REPOSITORY
 from loadtests.support.http_client import HttpClient
 from loadtests.support.metrics import samples
 from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
+from rich.console import Console
+from rich.table import Table
 
 from headrace import backends
 from headrace.batching.sizes import Sizes
@@ -263,7 +258,7 @@ def main(
 ) -> None:
     """Measure the rate under 64 callers after noise, beside every fixed size of batches.
 
-    Example: python loadtests/crowded.py --model dga-lstm --rounds 3
+    Example: python -m loadtests.crowded --model dga-lstm --rounds 3
     """
     chosen = model or list(MODELS)
     if unknown := [name for name in chosen if name not in MODELS]:

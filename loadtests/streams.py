@@ -1,6 +1,6 @@
 """Streams of audio: many at a time in real time, as many as go, and through replicas that come and go.
 
-    python loadtests/streams.py
+    python -m loadtests.streams
 
 200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and should be answered before
 the next; then all send as fast as they are answered, beside a loop in this process that runs the bare model on batches
@@ -9,12 +9,10 @@ anything is wrong. `moving_streams.py` has what happens while replicas come and 
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -22,15 +20,11 @@ import numpy.typing as npt
 import orjson
 import typer
 import uvloop
-from rich.console import Console
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from loadtests.inputs import Shot
 from loadtests.support.checkout import REPOSITORY
 from loadtests.support.http_client import HttpClient
 from loadtests.support.process_platform import Replica, process_platform
+from rich.console import Console
 
 from headrace import backends
 from headrace_models.repository import ModelVersion, scan
@@ -212,7 +206,7 @@ def main(
 ) -> None:
     """Measure streams of audio in real time and at full speed.
 
-    Example: python loadtests/streams.py --seconds 10
+    Example: python -m loadtests.streams --seconds 10
     """
     console = Console(soft_wrap=True, highlight=False)
     is_in_time = steady(console, seconds)

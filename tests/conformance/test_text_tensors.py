@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
+from loadtests.support.model_specs import model_spec, tensor_spec
 from tests.conformance.small_models import make_table, make_wide
 from tests.conformance.talk import post, refused, tensor
 
@@ -126,16 +127,8 @@ def test_an_output_of_one_number_a_row_has_one_class(table: InProcessPlatform) -
 
 def word_alone(shape: tuple[int, ...], *, has_rows: bool = True) -> ModelSpec:
     """A model of one input, a text."""
-    document = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": [{"name": "word", "datatype": "BYTES", "shape": shape, "has_rows": has_rows}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": []}],
-        "files": {"m.onnx": "0" * 64, "g.npz": "0" * 64},
-    }
-    return ModelSpec.model_validate(document)
+    word = tensor_spec("word", "BYTES", shape, has_rows=has_rows)
+    return model_spec(inputs=[word], outputs=[tensor_spec("y", shape=[])])
 
 
 @pytest.mark.parametrize(
