@@ -34,8 +34,8 @@ test: lint models
 	$(BIN)/pytest
 
 bench: models
-	$(BIN)/python loadtests/yardstick.py
-	$(BIN)/python loadtests/bench.py
+	$(BIN)/python -m loadtests.yardstick
+	$(BIN)/python -m loadtests.bench
 
 FUZZ_S := 30
 fuzz: env

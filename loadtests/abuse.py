@@ -1,44 +1,38 @@
 """A gateway under abuse: what other callers notice of it, and what it costs.
 
-    python loadtests/abuse.py
+    python -m loadtests.abuse
 
 A gateway and real models, each in a process of its own and without Ray, are held by slow sockets, flooded with
 connects, and sent what takes long to read. Each row says what was expected and what was found; what other callers
 notice is measured with and without the abuse by turns. Exit status 1 if an expectation is missed.
 """
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from statistics import median
 from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import Platform, built, platform
 from loadtests.attacks.bodies import Attack, attacks
 from loadtests.attacks.sockets import flood, slow_sockets
 from loadtests.attacks.vitals import (
     Pinger,
     lag_bound_s,
-    open_files,
     peak_growth_bytes,
     pinging,
     resident_bytes,
 )
 from loadtests.inputs import shots_for
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure
-from tests.bad_inputs.caller import call
+from loadtests.support.proc import open_files
+from loadtests.support.process_platform import ProcessPlatform, built_replicas, process_platform
+from loadtests.support.raw_http import call
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from headrace.edge.limits import EdgeLimits
 
@@ -125,14 +119,14 @@ class Run:
     rounds: int
     progress: Progress
 
-    def good_callers(self, at: Platform) -> Figures:
+    def good_callers(self, at: ProcessPlatform) -> Figures:
         schedule = fixed_schedule(self.rate, self.seconds)
         return figures(
             uvloop.run(measure(at.url, shots_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
         )
 
     def by_turns(
-        self, at: Platform, abuse: Callable[[], AbstractContextManager[None]], task: TaskID
+        self, at: ProcessPlatform, abuse: Callable[[], AbstractContextManager[None]], task: TaskID
     ) -> tuple[list[Figures], list[Figures]]:
         found: tuple[list[Figures], list[Figures]] = ([], [])
         self.good_callers(at)
@@ -146,10 +140,10 @@ class Run:
 
 def beside_slow_sockets(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{SLOW} slow sockets", total=2 * run.rounds + 1)
-    with platform(built([_MODEL])) as at:
+    with process_platform(built_replicas([_MODEL])) as at:
         found = run.by_turns(at, lambda: slow_sockets(at.port, SLOW, is_stubborn=True), task)
     yield compare(*found, MAX_SLOWED, f"{SLOW} slow sockets")
-    with platform(built([_MODEL]), SHORT) as at:
+    with process_platform(built_replicas([_MODEL]), SHORT) as at:
         before = open_files(at.gateway)
         with slow_sockets(at.port, SLOW, is_stubborn=False):
             held = open_files(at.gateway) - before
@@ -167,7 +161,7 @@ def beside_slow_sockets(run: Run) -> Iterator[Row]:
 def beside_a_flood(run: Run) -> Iterator[Row]:
     task = run.progress.add_task(f"{FLOOD:,} connects", total=2 * run.rounds + 1)
     run = replace(run, rate=run.rate / _FLOOD_SHARE)
-    with platform(built([_MODEL])) as at:
+    with process_platform(built_replicas([_MODEL])) as at:
         yield compare(
             *run.by_turns(at, lambda: flood(at.port, FLOOD, run.seconds), task),
             MAX_FLOODED,
@@ -188,7 +182,7 @@ def beside_a_flood(run: Run) -> Iterator[Row]:
 def under_attack(run: Run) -> list[Hurt]:
     listed = {attack.name: Hurt(attack.name, attack.codes) for attack in attacks()}
     task = run.progress.add_task("hostile bodies", total=run.rounds * len(listed))
-    with platform(built(_MODELS)) as at, pinging(at.port) as pinger:
+    with process_platform(built_replicas(_MODELS)) as at, pinging(at.port) as pinger:
         seen: dict[float, float] = {}
         for _ in range(run.rounds):
             for attack in attacks():
@@ -200,7 +194,7 @@ def under_attack(run: Run) -> list[Hurt]:
 
 
 def _strike(
-    at: Platform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict[float, float]
+    at: ProcessPlatform, pinger: Pinger, attack: Attack, hurt: Hurt, seen: dict[float, float]
 ) -> None:
     held = resident_bytes(at.processes)
     lag_bound_s(at, seen)
@@ -219,7 +213,7 @@ def _strike(
     hurt.found.append(code)
 
 
-def _told(at: Platform, attack: Attack) -> str:
+def _told(at: ProcessPlatform, attack: Attack) -> str:
     """An error's code, nothing for a right answer."""
     try:
         answer = call(at.port, attack.sent)
@@ -276,7 +270,7 @@ def main(
 ) -> None:
     """Abuse a gateway and print what that does to it and to other callers.
 
-    Example: python loadtests/abuse.py --seconds 3 --rounds 2 --only bodies
+    Example: python -m loadtests.abuse --seconds 3 --rounds 2 --only bodies
     """
     rows: list[Row] = []
     hurts: list[Hurt] = []

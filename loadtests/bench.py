@@ -1,6 +1,6 @@
 """This project beside its peers, one table: the same small model, the same requests, the same machine, one run.
 
-    python loadtests/bench.py
+    python -m loadtests.bench
 
 A CNN of some 25 us an image, so that what is measured is the server. Each system has the machine to itself, with wrk
 beside it on loopback; this project is measured before and after the peers, to show how steady the machine was. Needs
@@ -8,11 +8,9 @@ Debian's wrk. Exit status 2 if wrk is missing, 1 if this project could not be me
 out, and said why.
 """
 
-import http.client
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -27,29 +26,26 @@ import numpy as np
 import onnxruntime
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from loadtests.inputs import Shot, infer_shot
 from loadtests.peers.cnn import MODEL_VARIABLE, Rows, open_session
 from loadtests.peers.environment import PeerUnavailable, prepare
 from loadtests.peers.make_cnn import write_cnn
+from loadtests.support.checkout import ROOT
+from loadtests.support.http_request import http_request
+from loadtests.support.ports import HOST, free_port
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from headrace_models.add import add
 
 __all__ = ["BenchFailed", "Figures", "Measured", "merge", "read_wrk", "table_rows"]
 
-ROOT = Path(__file__).parents[1]
 HEADRACE, BASELINE, MOSEC, LIMIT = "headrace", "Ray Serve", "mosec", "limit"
 CONNECTIONS = (1, 64)
 LIMIT_ROWS = (1, 32)
 JSON, BINARY = "JSON", "binary"
 
-_HOST, _MODEL = "127.0.0.1", "cnn"
 _PEERS = ROOT / "loadtests" / "peers"
 _ENVIRONMENTS = ROOT / ".cache" / "bench"
 _MOSEC_VERSION = "0.9.8"
@@ -124,7 +120,7 @@ class Bench:
         file.write_bytes(shot.body)
         headers = [f"{name}: {value}" for name, value in shot.headers.items()]
         load = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_PEERS / "post.lua")]
-        command = ["wrk", *load, f"http://{_HOST}:{port}{shot.path}", "--", str(file), *headers]
+        command = ["wrk", *load, f"http://{HOST}:{port}{shot.path}", "--", str(file), *headers]
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False
@@ -291,15 +287,13 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
 
 
 def _is_right(port: int, shot: Shot) -> bool:
-    connection = http.client.HTTPConnection(_HOST, port, timeout=_ASK_TIMEOUT_S)
     try:
-        connection.request("POST", shot.path, shot.body, dict(shot.headers))
-        response = connection.getresponse()
-        return response.status == 200 and shot.accepts(response.read())
-    except (OSError, http.client.HTTPException):
+        answer = http_request(
+            port, "POST", shot.path, shot.body, shot.headers, timeout_s=_ASK_TIMEOUT_S
+        )
+    except (OSError, HTTPException):
         return False
-    finally:
-        connection.close()
+    return answer.status == 200 and shot.accepts(answer.body)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -317,7 +311,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 def _headrace(folder: Path) -> System:
     """This project from its command line. It runs in `folder`, where no headrace.toml can change what it does."""
-    port, admin_port = _free_port(), _free_port()
+    port, admin_port = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("headrace")),
         "serve",
@@ -329,7 +323,7 @@ def _headrace(folder: Path) -> System:
 
 
 def _ray_serve() -> System:
-    port = _free_port()
+    port = free_port()
     return System(
         BASELINE, (sys.executable, "-m", "loadtests.peers.ray_serve", str(port)), ROOT, port
     )
@@ -342,21 +336,14 @@ def _mosec() -> System:
     python = prepare(
         _ENVIRONMENTS / "mosec", [f"{name}=={version}" for name, version in pinned.items()]
     )
-    port = _free_port()
-    options = ("--address", _HOST, "--port", str(port), "--log-level", "warning")
+    port = free_port()
+    options = ("--address", HOST, "--port", str(port), "--log-level", "warning")
     return System(
         f"{MOSEC} {_MOSEC_VERSION}",
         (str(python), "-m", "loadtests.peers.mosec_app", *options),
         ROOT,
         port,
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def run(bench: Bench) -> list[Measured]:
@@ -401,7 +388,7 @@ def main(
 ) -> None:
     """Measure this project beside its peers and print one table.
 
-    Example: python loadtests/bench.py --seconds 3
+    Example: python -m loadtests.bench --seconds 3
     """
     if shutil.which("wrk") is None:
         _fail("wrk is missing; on Debian: apt-get install wrk", 2)

@@ -1,6 +1,6 @@
 """Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by hindsight.
 
-    python loadtests/crowded.py --model cnn
+    python -m loadtests.crowded --model cnn
 
 Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses has to endure
 bursts of processes that burn the cores, and alternations of 1 and 64 callers. Then all are measured in short turns,
@@ -12,7 +12,6 @@ import asyncio
 import multiprocessing
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,17 +28,14 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 import uvloop
+from loadtests.inputs import Shot, infer_shot, shots_for
+from loadtests.peers.make_cnn import write_cnn
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_client import HttpClient
+from loadtests.support.metrics import samples
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
 from rich.console import Console
 from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import Platform, Replica, platform
-from loadtests.http_client import HttpClient
-from loadtests.inputs import REPOSITORY, Shot, infer_shot, shots_for
-from loadtests.metrics import samples
-from loadtests.peers.make_cnn import write_cnn
 
 from headrace import backends
 from headrace.batching.sizes import Sizes
@@ -64,7 +60,7 @@ class Course:
     """
 
     name: str
-    at: Platform
+    at: ProcessPlatform
     rates: list[float] = field(default_factory=list)
     rows: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
@@ -116,7 +112,7 @@ def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
     return copy
 
 
-async def _drive(at: Platform, shots: Sequence[Shot], callers: int, seconds: float) -> int:
+async def _drive(at: ProcessPlatform, shots: Sequence[Shot], callers: int, seconds: float) -> int:
     """Answers that so many callers get, each waiting for one before it asks for the next. Raises on another."""
     until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
 
@@ -153,7 +149,7 @@ def _burst() -> Iterator[None]:
             burner.join()
 
 
-def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
+def _live_through_noise(at: ProcessPlatform, shots: Sequence[Shot]) -> None:
     for _ in range(BURSTS):
         with _burst():
             uvloop.run(_drive(at, shots, CALLERS, BURST_S))
@@ -163,7 +159,7 @@ def _live_through_noise(at: Platform, shots: Sequence[Shot]) -> None:
     uvloop.run(_drive(at, shots, CALLERS, GRACE_S))
 
 
-def _counts(at: Platform) -> Counts:
+def _counts(at: ProcessPlatform) -> Counts:
     found = {
         s.name: s.value
         for s in samples(at.replica_metrics[0])
@@ -236,7 +232,7 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
         most = read_version(folder).spec.batching.max_rows
 
         def course(name: str, replica: Replica) -> Course:
-            return Course(name, stack.enter_context(platform([replica])))
+            return Course(name, stack.enter_context(process_platform([replica])))
 
         chosen = course("chosen", Replica(folder))
         fixed = [
@@ -262,7 +258,7 @@ def main(
 ) -> None:
     """Measure the rate under 64 callers after noise, beside every fixed size of batches.
 
-    Example: python loadtests/crowded.py --model dga-lstm --rounds 3
+    Example: python -m loadtests.crowded --model dga-lstm --rounds 3
     """
     chosen = model or list(MODELS)
     if unknown := [name for name in chosen if name not in MODELS]:

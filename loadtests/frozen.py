@@ -1,14 +1,12 @@
 """What callers see of a process that is stopped and never continued, and of an input on which a model does not end.
 
-    python loadtests/frozen.py DATA_PORT ADMIN_PORT replica|gateway [MODEL]    SIGSTOP to one, at 20 requests/s
-    python loadtests/frozen.py DATA_PORT ADMIN_PORT endless                    needs the tests' `loop` (tests/replica)
+    python -m loadtests.frozen DATA_PORT ADMIN_PORT replica|gateway [MODEL]    SIGSTOP to one, at 20 requests/s
+    python -m loadtests.frozen DATA_PORT ADMIN_PORT endless                    needs the tests' `loop` (tests/replica)
 
 Both need a platform on this machine that is there to be harmed.
 """
 
 import argparse
-import http.client
-import json
 import os
 import signal
 import sys
@@ -17,11 +15,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import orjson
+from loadtests.support.http_request import http_request
 from rich.console import Console
 
 console = Console(soft_wrap=True, highlight=False)
 
-HOST = "127.0.0.1"
 PER_S, BEFORE_S, AFTER_S = 20, 3.0, 20.0
 TIMEOUT_S = 30.0
 ENDLESS = 1 << 60
@@ -38,26 +37,16 @@ class Outcome(NamedTuple):
 def ask(port: int, path: str, body: object, deadline_s: float | None = None) -> str:
     """The status and, of an error, its code; or what became of the connection."""
     headers = {"X-Request-Timeout": str(deadline_s)} if deadline_s else {}
-    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
     try:
-        connection.request("POST", path, json.dumps(body), headers)
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
-        return "200" if answer.status == 200 else f"{answer.status} {document['code']}"
+        answer = http_request(port, "POST", path, orjson.dumps(body), headers, timeout_s=TIMEOUT_S)
     except OSError as error:
         return type(error).__name__
-    finally:
-        connection.close()
+    return "200" if answer.status == 200 else f"{answer.status} {answer.json['code']}"
 
 
 def pids(admin_port: int, role: str) -> list[int]:
-    connection = http.client.HTTPConnection(HOST, admin_port, timeout=TIMEOUT_S)
-    try:
-        connection.request("GET", "/healthz")
-        processes = json.loads(connection.getresponse().read())["processes"]
-    finally:
-        connection.close()
-    return [process["pid"] for process in processes if process["role"] == role]
+    health = http_request(admin_port, "GET", "/healthz", timeout_s=TIMEOUT_S).json
+    return [process["pid"] for process in health["processes"] if process["role"] == role]
 
 
 def stop(port: int, admin_port: int, role: str, model: str) -> None:

@@ -1,6 +1,6 @@
 """What the host makes of a device: its own rate and latency beside those of the bare backend.
 
-    python loadtests/gpu.py --model minilm-l6 --json gpu.json
+    python -m loadtests.gpu --model minilm-l6 --json gpu.json
 
 One process, no Ray, no HTTP, no preprocessing: rows go straight into a replica's host, one a request. The bare backend
 is called from one thread in a plain loop, at each of several batch sizes, and the best of them is what the host is
@@ -13,7 +13,6 @@ import importlib.util
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -26,13 +25,10 @@ import numpy as np
 import orjson
 import typer
 import uvloop
+from loadtests.open_loop import poisson_schedule
+from loadtests.support.checkout import REPOSITORY
 from rich.console import Console
 from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.open_loop import poisson_schedule
 
 from headrace import backends
 from headrace.backends import Backend
@@ -46,7 +42,7 @@ from headrace_models.spec import DTYPES
 
 __all__ = ["Bare", "Case", "Latency", "Measured", "batch_sizes", "cases_of", "measure", "report"]
 
-REPOSITORY = Path(__file__).parents[1] / "models" / "repository"
+
 LENGTHS = (16, 64, 128)
 MODELS = ("efficientnet-lite0", "minilm-l6")
 RUNTIMES = {"onnx": "onnxruntime", "torch": "torch"}
@@ -309,7 +305,7 @@ def main(
 ) -> None:
     """Measure the host beside the bare backend, on the device that is there, and print one table.
 
-    Example: python loadtests/gpu.py --model minilm-l6 --seconds 3 --json gpu.json
+    Example: python -m loadtests.gpu --model minilm-l6 --seconds 3 --json gpu.json
     """
     console, progress = (
         Console(soft_wrap=True, highlight=False),

@@ -1,26 +1,20 @@
 """What the batcher does after noise, neighbours and changing regimes, beside the best fixed size by hindsight.
 
-    python loadtests/histories.py --seeds 100
+    python -m loadtests.histories --seeds 100
 
 The real batcher, on a virtual clock, before executors that only take time: 64 callers, three spells of noise, then
 quiet; after a second of grace it is judged. `loadtests/simulation/histories.py` has the spells and the costs.
 """
 
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from statistics import mean, median
 from typing import Annotated
 
 import typer
+from loadtests.simulation.histories import COSTS, HISTORIES, Outcome, best_fixed, judge
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.simulation.histories import COSTS, HISTORIES, Outcome, best_fixed, judge
 
 _WIDTH = 130
 
@@ -52,7 +46,7 @@ def main(
 ) -> None:
     """Judge how batches are formed after each history, as a share of the best fixed size by hindsight.
 
-    Example: python loadtests/histories.py --seeds 100 --history "harsh neighbour" --cost "1 ms a row"
+    Example: python -m loadtests.histories --seeds 100 --history "harsh neighbour" --cost "1 ms a row"
     """
     costs = _known(cost or [], list(COSTS), "--cost")
     histories = _known(history or [], list(HISTORIES), "--history")

@@ -1,9 +1,9 @@
 """The HTTP servers that this project could stand on, beside its own: one table, one machine, one run.
 
-    python loadtests/http_servers.py
+    python -m loadtests.http_servers
 
 The same trivial application on each, in an environment and a process of its own. First the catalogue of bad HTTP
-(tests/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
+(loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
 leave the connection as it should be. Then requests a second and the median latency with wrk, as ratios to this
 project's own, medians of runs that were taken by turns. Needs Debian's wrk; a server that cannot be had is left out.
 """
@@ -11,7 +11,6 @@ project's own, medians of runs that were taken by turns. Needs Debian's wrk; a s
 import http.client
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,19 +21,16 @@ from typing import Annotated, Literal
 
 import orjson
 import typer
+from loadtests.bench import Figures, read_wrk
+from loadtests.peers.environment import PeerUnavailable
+from loadtests.peers.http_hosts import OURS, SERVERS, Server, running
+from loadtests.support.bad_inputs.builders import build
+from loadtests.support.bad_inputs.catalogue import CASES, NO_ANSWER, Case
+from loadtests.support.ports import HOST
+from loadtests.support.raw_http import call
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.bench import Figures, read_wrk
-from loadtests.peers.environment import PeerUnavailable
-from loadtests.peers.http_hosts import HOST, OURS, SERVERS, Server, running
-from tests.bad_inputs.builders import build
-from tests.bad_inputs.caller import call
-from tests.bad_inputs.catalogue import CASES, NO_ANSWER, Case
 
 __all__ = ["FAMILIES", "family", "is_as_expected"]
 
@@ -180,7 +176,7 @@ def main(
 ) -> None:
     """Measure HTTP servers beside this project's own and print one table.
 
-    Example: python loadtests/http_servers.py --seconds 1 --rounds 1
+    Example: python -m loadtests.http_servers --seconds 1 --rounds 1
     """
     if shutil.which("wrk") is None:
         err.print("http_servers: wrk is missing; on Debian: apt-get install wrk")

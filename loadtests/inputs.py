@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtests.support.checkout import REPOSITORY
+
 from headrace.loadtest import zoo
 from headrace.loadtest.server import is_served
 from headrace.loadtest.shots import Shot, infer_shot
@@ -10,17 +12,12 @@ from headrace.loadtest.zoo import MODELS, WEIGHTS
 
 __all__ = [
     "MODELS",
-    "REPOSITORY",
-    "ROOT",
     "WEIGHTS",
     "Shot",
     "infer_shot",
     "is_served",
     "shots_for",
 ]
-
-ROOT = Path(__file__).parents[1]
-REPOSITORY = ROOT / "models" / "repository"
 
 
 def shots_for(model: str, repository: Path = REPOSITORY) -> Sequence[Shot]:

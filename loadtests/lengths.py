@@ -1,6 +1,6 @@
 """What batches of like lengths are worth: MiniLM on texts of heavy-tailed lengths, beside first-come batches.
 
-    python loadtests/lengths.py
+    python -m loadtests.lengths
 
 Lengths are log-normal: half of the texts have at most 16 tokens, the longest 256. Requests come as independent callers
 send them, at a rate that grows until the 99th percentile passes 500 ms; both policies run on each rate in turn. What is
@@ -8,26 +8,21 @@ compared is the batcher as it is and the same with batches in the order of comin
 answer is compared with that of its text alone. Exit status 1 below 1.8 times the throughput.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 import uvloop
+from loadtests.inputs import Shot, infer_shot
+from loadtests.open_loop import Figures, figures, measure, poisson_schedule
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.metrics import samples
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
 from rich.console import Console
 from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import Platform, Replica, platform
-from loadtests.inputs import REPOSITORY, Shot, infer_shot
-from loadtests.metrics import samples
-from loadtests.open_loop import Figures, figures, measure, poisson_schedule
 
 from headrace import backends
 from headrace.batching import batcher, policy
@@ -49,7 +44,7 @@ class Course:
     """A policy, and what came of each rate: its figures, and how much of its batches was padding."""
 
     name: str
-    at: Platform
+    at: ProcessPlatform
     best: Figures | None = None
     padding: float = float("nan")
     is_over: bool = False
@@ -94,7 +89,7 @@ def gain(before: Course, after: Course) -> float:
     return after.best.goodput / before.best.goodput
 
 
-def _cells(at: Platform) -> dict[str, float]:
+def _cells(at: ProcessPlatform) -> dict[str, float]:
     found = samples(at.replica_metrics[0])
     return {s.labels["kind"]: s.value for s in found if s.name == "headrace_batch_cells_total"}
 
@@ -146,7 +141,7 @@ def main(
 ) -> None:
     """Measure MiniLM's throughput on heavy-tailed lengths, by two policies.
 
-    Example: python loadtests/lengths.py --seconds 5
+    Example: python -m loadtests.lengths --seconds 5
     """
     console = Console(soft_wrap=True, highlight=False)
     version = scan(REPOSITORY, [MODEL])[0][0]
@@ -157,7 +152,10 @@ def main(
     )
     with ExitStack() as stack:
         courses = [
-            Course(name, stack.enter_context(platform([Replica(version.folder, prepare=prepare)])))
+            Course(
+                name,
+                stack.enter_context(process_platform([Replica(version.folder, prepare=prepare)])),
+            )
             for name, prepare in prepared
         ]
         for rate in _rates():

@@ -1,6 +1,6 @@
 """Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if nothing happened.
 
-    python loadtests/moving_streams.py
+    python -m loadtests.moving_streams
 
 50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the first run a new
 version of the model is loaded, which takes over and ends the old one; during the second the model is scaled down to one
@@ -8,7 +8,6 @@ replica. Every probability is compared with that of an uninterrupted run. Exit s
 """
 
 import shutil
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,14 +17,10 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import HOST, free_port
-from loadtests.inputs import REPOSITORY
 from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.ports import HOST, free_port
+from rich.console import Console
 
 from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
 from headrace.process.own_folder import begin_run
@@ -129,7 +124,7 @@ def main(
 ) -> None:
     """Stream through a rolling update and through a scale-down.
 
-    Example: python loadtests/moving_streams.py --seconds 30
+    Example: python -m loadtests.moving_streams --seconds 30
     """
     console = Console(soft_wrap=True, highlight=False)
     with tempfile.TemporaryDirectory(prefix="streams-") as place:

@@ -1,6 +1,6 @@
 """An open-loop driver: requests leave on schedule, whether or not earlier ones were answered.
 
-    python loadtests/open_loop.py --model dga-lstm --rate 200 --seconds 20 --deadline 1.0
+    python -m loadtests.open_loop --model dga-lstm --rate 200 --seconds 20 --deadline 1.0
 
 Latency counts from the moment a request was due, so that waiting behind a slow server, or in this driver, is seen.
 Every scheduled request ends in exactly one column of the ledger.
@@ -8,26 +8,20 @@ Every scheduled request ends in exactly one column of the ledger.
 
 import asyncio
 import gc
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import cycle
-from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import numpy as np
 import typer
 import uvloop
-from rich.console import Console
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.http_client import GIVEN_UP, HttpClient, Reply
 from loadtests.inputs import Shot, is_served, shots_for
+from loadtests.support.http_client import GIVEN_UP, HttpClient, Reply
+from rich.console import Console
 
 from headrace_models.errors import ModelError
 

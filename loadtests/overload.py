@@ -1,6 +1,6 @@
 """A model asked for more than it can do: what is still answered, who suffers, and what is left of it afterwards.
 
-    python loadtests/overload.py
+    python -m loadtests.overload
 
 Simulated models, whose capacity is known by arithmetic, behind the real gateway, channel and replica, each in a process
 of its own and without Ray. `overload`: 2, 5 and 10 times the capacity. `fairness`: one key floods, another asks for
@@ -8,7 +8,6 @@ its share. `poison`: one request of a batch makes the model raise. `cancel`: cal
 status 1 if a mark is missed.
 """
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -16,18 +15,14 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.inputs import ROOT
 from loadtests.overloading.flood import fairness, overload
 from loadtests.overloading.harm import cancel, poison
 from loadtests.overloading.marks import Mark
 from loadtests.overloading.runs import Run, drivers
+from loadtests.support.checkout import ROOT
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 __all__ = ["Measurement", "main", "show", "write_report"]
 
@@ -87,7 +82,7 @@ def main(
 ) -> None:
     """Overload simulated models behind the real gateway, and print what became of it.
 
-    Example: python loadtests/overload.py overload fairness --seconds 5 --deadline 0.5
+    Example: python -m loadtests.overload overload fairness --seconds 5 --deadline 0.5
     """
     marks: dict[str, list[Mark]] = {}
     figures: dict[str, object] = {}

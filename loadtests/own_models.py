@@ -1,4 +1,4 @@
-"""Other people's ONNX files: `python loadtests/own_models.py FOLDER` adds each and asks it for many callers at once.
+"""Other people's ONNX files: `python -m loadtests.own_models FOLDER` adds each and asks it for many callers at once.
 
 Every answer is compared with that of the file to the same request alone. A line for each file: how it is served or why
 it is refused, answers that differ, and the seconds that adding took. Exit 1 if an answer is wrong. No HTTP, no Ray: a

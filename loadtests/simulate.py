@@ -1,13 +1,12 @@
 """Ways to form batches, compared on a virtual clock: the real batcher and router before executors that only wait.
 
-    python loadtests/simulate.py --preset minilm-cpu
+    python -m loadtests.simulate --preset minilm-cpu
 
 Loads are shares of the most that the executors could run: all batches full, nothing padded. The highest load that a
 policy stands is where 99 % of all requests, those refused among them, are answered within the preset's objective. What
 it leaves out: the gateway, preprocessing, and what the batcher itself takes.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,12 +15,6 @@ from typing import Annotated, NoReturn
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from loadtests.simulation.executors import PRESETS, Preset
 from loadtests.simulation.policies import Policy, Sweep, policies, sweep
 from loadtests.simulation.report import draw_plots, highest_table, loads_table, shares_table
@@ -36,6 +29,8 @@ from loadtests.simulation.traffic import (
     read_trace,
 )
 from loadtests.simulation.trial import Machines
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace.batching import Limits
 
@@ -153,9 +148,9 @@ def main(
 ) -> None:
     """Compare ways to form batches by throughput and latency, on simulated time.
 
-    Example: python loadtests/simulate.py --preset gpu --replicas 2 --shape bursts --load 0.5 --load 0.8
+    Example: python -m loadtests.simulate --preset gpu --replicas 2 --shape bursts --load 0.5 --load 0.8
 
-    Example: python loadtests/simulate.py --vary least-gain --preset minilm-cpu
+    Example: python -m loadtests.simulate --vary least-gain --preset minilm-cpu
     """
     if preset not in PRESETS:
         raise typer.BadParameter(

@@ -1,6 +1,6 @@
 """Half an hour of everything at once: good requests, malformed ones and callers who leave; and what it leaves behind.
 
-    python loadtests/soak.py --url http://127.0.0.1:8000 --admin 127.0.0.1:8001
+    python -m loadtests.soak --url http://127.0.0.1:8000 --admin 127.0.0.1:8001
 
 Against a platform that runs on this machine. Requests leave on schedule, whatever becomes of earlier ones. Memory, open
 files and threads of every process are sampled all the while. Exit status 1 if an answer is wrong, if one is of status
@@ -10,7 +10,6 @@ files and threads of every process are sampled all the while. Exit status 1 if a
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,20 +23,17 @@ from urllib.parse import urlsplit
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.http_client import HttpClient
-from loadtests.inputs import MODELS, ROOT, is_served
+from loadtests.inputs import MODELS, is_served
 from loadtests.open_loop import poisson_schedule
 from loadtests.overload import show, write_report
 from loadtests.overloading.marks import Mark
 from loadtests.soaking.processes import Census, Process, faults_inside
 from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_shots
 from loadtests.soaking.trend import rise, slope
+from loadtests.support.checkout import ROOT
+from loadtests.support.http_client import HttpClient
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headrace_models.errors import ModelError
 
@@ -216,7 +212,7 @@ def main(
 ) -> None:
     """Soak a running platform, and print what callers saw and what its processes gained.
 
-    Example: python loadtests/soak.py --seconds 600 --warm-up 120 --kill-every 60
+    Example: python -m loadtests.soak --seconds 600 --warm-up 120 --kill-every 60
     """
     if warm_up >= seconds:
         raise typer.BadParameter(

@@ -1,13 +1,12 @@
 """What callers see of a starved machine, or of a replica that is killed: statuses of an open loop, second by second.
 
-    python loadtests/starved.py --model dga-lstm --loops 8                # busy loops at nice 0 beside the platform
-    python loadtests/starved.py --model dga-lstm --loops 0 --kill-at 5    # kill the model's replicas after 5 s
+    python -m loadtests.starved --model dga-lstm --loops 8                # busy loops at nice 0 beside the platform
+    python -m loadtests.starved --model dga-lstm --loops 0 --kill-at 5    # kill the model's replicas after 5 s
 
 Against a platform that runs on this machine, whose processes the admin port names.
 """
 
 import asyncio
-import http.client
 import os
 import signal
 import subprocess
@@ -16,19 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import cycle
-from pathlib import Path
 from typing import Annotated, NamedTuple
 
-import orjson
 import typer
 import uvloop
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.http_client import HttpClient
 from loadtests.inputs import Shot, shots_for
 from loadtests.open_loop import fixed_schedule
+from loadtests.support.http_client import HttpClient
+from loadtests.support.http_request import http_request
 
 MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
 
@@ -58,12 +52,7 @@ def busy(loops: int, seconds: float) -> Iterator[None]:
 
 def replicas_of(admin: str, model: str) -> list[int]:
     """The processes that serve a model."""
-    connection = http.client.HTTPConnection(admin, timeout=10)
-    try:
-        connection.request("GET", "/healthz")
-        health = orjson.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+    health = http_request(admin, "GET", "/healthz", timeout_s=10).json
     ids = {replica["id"] for replica in health["replicas"] if replica["model"] == model}
     return [int(process["pid"]) for process in health["processes"] if process["id"] in ids]
 
@@ -89,7 +78,7 @@ def main(
     print(f"{len(sent)} asked, by status: {dict(Counter(one.status for one in sent))}")  # noqa: T201
     print(
         f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s"
-    )  # noqa: T201
+    )
     if failed:
         print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")  # noqa: T201
         raise SystemExit(1)

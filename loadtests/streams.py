@@ -1,6 +1,6 @@
 """Streams of audio: many at a time in real time, as many as go, and through replicas that come and go.
 
-    python loadtests/streams.py
+    python -m loadtests.streams
 
 200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and should be answered before
 the next; then all send as fast as they are answered, beside a loop in this process that runs the bare model on batches
@@ -9,12 +9,10 @@ anything is wrong. `moving_streams.py` has what happens while replicas come and 
 """
 
 import asyncio
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -22,14 +20,11 @@ import numpy.typing as npt
 import orjson
 import typer
 import uvloop
+from loadtests.inputs import Shot
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_client import HttpClient
+from loadtests.support.process_platform import Replica, process_platform
 from rich.console import Console
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import Replica, platform
-from loadtests.http_client import HttpClient
-from loadtests.inputs import REPOSITORY, Shot
 
 from headrace import backends
 from headrace_models.repository import ModelVersion, scan
@@ -161,7 +156,7 @@ def steady(console: Console, seconds: float) -> bool:
     """Streams in real time. True if each answer came before the next chunk, and all were right."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     pcm = hum(round(seconds / CHUNK_S))
-    with platform([Replica(version.folder)] * REPLICAS) as at:
+    with process_platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
             run_streams(
                 at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=True, prefix="steady"
@@ -179,7 +174,7 @@ def most(console: Console, seconds: float) -> bool:
         max(2, round(seconds))
     )  # about so many seconds, at ten chunks a second of each stream
     pcm = np.tile(pcm, 10)
-    with platform([Replica(version.folder)] * REPLICAS) as at:
+    with process_platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(
             run_streams(
                 at.url, STREAMS, pcm, probabilities(version, pcm), is_paced=False, prefix="most"
@@ -211,7 +206,7 @@ def main(
 ) -> None:
     """Measure streams of audio in real time and at full speed.
 
-    Example: python loadtests/streams.py --seconds 10
+    Example: python -m loadtests.streams --seconds 10
     """
     console = Console(soft_wrap=True, highlight=False)
     is_in_time = steady(console, seconds)

@@ -1,13 +1,12 @@
 """The batcher's yardstick: how well batches form when the executor is slow and the load is steady.
 
-    python loadtests/yardstick.py
+    python -m loadtests.yardstick
 
 A model that takes 50 ms whatever the batch, at most 32 rows of it, behind the real gateway, channel and replica, each
 in a process of its own and without Ray. 200 requests a second come evenly. A batcher that waits for nothing answers
 all of them, none later than two batches after it came. Exit status 1 if the figures are below the mark.
 """
 
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,14 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import typer
 import uvloop
-from rich.console import Console
-
-# Run as a file, Python sees only this file's folder.
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from loadtests.apart import Replica, platform
 from loadtests.inputs import Shot, infer_shot
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure, show
+from loadtests.support.process_platform import Replica, process_platform
+from rich.console import Console
 
 from headrace.backends import Backend
 from headrace.inference.tensor import Array
@@ -132,7 +127,7 @@ def main(
     schedule = fixed_schedule(rate, seconds)
     with (
         tempfile.TemporaryDirectory(prefix="yardstick-") as place,
-        platform([Replica(write_model(Path(place)), load)]) as at,
+        process_platform([Replica(write_model(Path(place)), load)]) as at,
     ):
         found = figures(
             uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds

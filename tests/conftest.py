@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loadtests.support.checkout import REPOSITORY
 from tests.conformance.small_models import make_finite, make_typed, make_wide
-from tests.platform.running import REPOSITORY, Platform, platform
+from tests.platform.running import Platform, platform
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import orjson
-from tests.bad_inputs.photos import png
+from loadtests.support.bad_inputs.photos import png
 
 __all__ = ["Attack", "attacks"]
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
-from loadtests.apart import HOST, process
+from loadtests.support.child_process import child_process
+from loadtests.support.ports import HOST
 
 __all__ = ["flood", "slow_sockets"]
 
@@ -22,14 +23,14 @@ def slow_sockets(port: int, count: int, *, is_stubborn: bool) -> Iterator[None]:
 
     The stubborn ones come again when they are closed.
     """
-    with process(_run, port, count, is_stubborn):
+    with child_process(_run, port, count, is_stubborn):
         yield
 
 
 @contextmanager
 def flood(port: int, count: int, seconds: float) -> Iterator[None]:
     """So many connects that send nothing, evenly over `seconds`, each kept for as long as the server lets it."""
-    with process(_run_flood, port, count, seconds):
+    with child_process(_run_flood, port, count, seconds):
         yield
 
 

@@ -9,10 +9,13 @@ from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from time import monotonic, sleep
 
-from loadtests.apart import HOST, Platform, process
-from loadtests.metrics import samples
+from loadtests.support.child_process import child_process
+from loadtests.support.metrics import samples
+from loadtests.support.ports import HOST
+from loadtests.support.proc import status_bytes
+from loadtests.support.process_platform import ProcessPlatform
 
-__all__ = ["Pinger", "lag_bound_s", "open_files", "peak_growth_bytes", "pinging", "resident_bytes"]
+__all__ = ["Pinger", "lag_bound_s", "peak_growth_bytes", "pinging", "resident_bytes"]
 
 _PING = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _PERIOD_S = 0.002
@@ -24,24 +27,15 @@ def resident_bytes(pids: Sequence[int]) -> list[int]:
     """What each process holds now; its high-water mark begins anew."""
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
-    return [_of_status(pid, "VmRSS") for pid in pids]
+    return [status_bytes(pid, "VmRSS") for pid in pids]
 
 
 def peak_growth_bytes(pids: Sequence[int], before: Sequence[int]) -> list[int]:
     """By how much each process was larger at its largest since `resident_bytes` told `before`."""
-    return [_of_status(pid, "VmHWM") - held for pid, held in zip(pids, before, strict=True)]
+    return [status_bytes(pid, "VmHWM") - held for pid, held in zip(pids, before, strict=True)]
 
 
-def _of_status(pid: int, name: str) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
-
-
-def open_files(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-
-
-def lag_bound_s(at: Platform, before: dict[float, float]) -> float:
+def lag_bound_s(at: ProcessPlatform, before: dict[float, float]) -> float:
     """The bucket of the worst lag that the gateway's own metric counted since `before`, which is brought up to now."""
     now = _buckets(at)
     bounds = sorted(now)
@@ -52,7 +46,7 @@ def lag_bound_s(at: Platform, before: dict[float, float]) -> float:
     )
 
 
-def _buckets(at: Platform) -> dict[float, float]:
+def _buckets(at: ProcessPlatform) -> dict[float, float]:
     return {
         float(sample.labels["le"]): sample.value
         for sample in samples(at.metrics)
@@ -80,7 +74,7 @@ class Pinger:
 @contextmanager
 def pinging(port: int) -> Iterator[Pinger]:
     worst = get_context("spawn").Array("d", 2)
-    with process(_ping, port, worst):
+    with child_process(_ping, port, worst):
         yield Pinger(worst)
 
 

@@ -7,10 +7,11 @@ from time import monotonic
 import numpy as np
 import numpy.typing as npt
 import uvloop
-from loadtests.apart import HOST
 from loadtests.open_loop import poisson_schedule
-from loadtests.overloading.driver import Connection, without_pauses
+from loadtests.overloading.driver import without_pauses
 from loadtests.overloading.model import BATCH_S, MAX_ROWS, request
+from loadtests.support.http_connection import HttpConnection
+from loadtests.support.ports import HOST
 
 __all__ = ["Left", "leave", "saturate"]
 
@@ -48,7 +49,7 @@ class _Saturation:
     async def run(self, port: int, seconds: float) -> float:
         loop = asyncio.get_running_loop()
         connections = [
-            (await loop.create_connection(lambda: Connection(self), HOST, port))[1]
+            (await loop.create_connection(lambda: HttpConnection(self), HOST, port))[1]
             for _ in range(_CALLERS)
         ]
         for connection in connections:
@@ -58,14 +59,13 @@ class _Saturation:
         await asyncio.sleep(seconds)
         ended_s, fault = np.array(self._ended_s), self._fault
         for connection in connections:
-            if connection.transport is not None:
-                connection.transport.abort()
+            connection.close()
         if fault or len(ended_s) <= MAX_ROWS:
             raise RuntimeError(fault or "there were no answers")
         # Answers come a batch at a time: those of the first one mark the beginning.
         return float((len(ended_s) - MAX_ROWS) / (ended_s[-MAX_ROWS] - ended_s[0]))
 
-    def ended(self, connection: Connection, status: int, body: bytes, *, keep: bool) -> None:
+    def ended(self, connection: HttpConnection, status: int, body: bytes, *, keep: bool) -> None:
         self._ended_s.append(monotonic())
         if status != 200 or not keep:
             self._fault = (
@@ -74,12 +74,11 @@ class _Saturation:
         else:
             self._ask(connection)
 
-    def lost(self, _: Connection) -> None:
+    def lost(self, _: HttpConnection) -> None:
         self._fault = self._fault or "a connection broke"
 
-    def _ask(self, connection: Connection) -> None:
-        assert connection.transport is not None
-        connection.transport.write(self._request)
+    def _ask(self, connection: HttpConnection) -> None:
+        connection.send(self._request)
 
 
 def leave(port: int, first: int, count: int, rate: float) -> Left:
@@ -103,17 +102,16 @@ class _Leavers:
 
     async def _one(self, port: int, number: int, stay_s: float) -> None:
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: Connection(self), HOST, port
+            lambda: HttpConnection(self), HOST, port
         )
-        assert connection.transport is not None
         connection.number = number
-        connection.transport.write(request(number, _DEADLINE_S))
+        connection.send(request(number, _DEADLINE_S))
         await asyncio.sleep(stay_s)
-        connection.transport.abort()
+        connection.close()
 
-    def ended(self, connection: Connection, status: int, body: bytes, *, keep: bool) -> None:  # noqa: ARG002
+    def ended(self, connection: HttpConnection, status: int, body: bytes, *, keep: bool) -> None:  # noqa: ARG002
         if status == 200:
             self._answered.add(connection.number)
 
-    def lost(self, _: Connection) -> None:
+    def lost(self, _: HttpConnection) -> None:
         pass

@@ -11,29 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, Protocol, cast
+from typing import Any
 
-import httptools
 import numpy as np
 import numpy.typing as npt
 import uvloop
-from loadtests.apart import HOST
 from loadtests.overloading.model import is_answer, request
+from loadtests.support.http_connection import BROKEN, GIVEN_UP, HttpConnection
+from loadtests.support.ports import HOST
 
-__all__ = [
-    "BROKEN",
-    "GIVEN_UP",
-    "Caller",
-    "Connection",
-    "Record",
-    "Seconds",
-    "Stream",
-    "drive",
-    "without_pauses",
-]
+__all__ = ["Record", "Seconds", "Stream", "drive", "without_pauses"]
 
-# As in http_client: a connection that broke has no status, nor has an answer that was not waited for.
-BROKEN, GIVEN_UP = 0, -1
 _TICK_S = 0.001
 _GRACE_S = 1.0
 # So many leave at a time before answers are read again, if the driver is behind.
@@ -90,42 +78,6 @@ def without_pauses() -> Iterator[None]:
         gc.enable()
 
 
-class Caller(Protocol):
-    """Whom a connection tells."""
-
-    def ended(self, connection: "Connection", status: int, body: bytes, *, keep: bool) -> None: ...
-    def lost(self, connection: "Connection") -> None: ...
-
-
-class Connection(asyncio.Protocol):
-    """One request at a time; its parser's callbacks are the methods on_body and on_message_complete."""
-
-    def __init__(self, caller: Caller) -> None:
-        self._caller = caller
-        self._parser = httptools.HttpResponseParser(self)
-        self._body = b""
-        self.number = -1
-        self.transport: asyncio.Transport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_body(self, part: bytes) -> None:
-        self._body += part
-
-    def on_message_complete(self) -> None:
-        body, self._body = self._body, b""
-        self._caller.ended(
-            self, self._parser.get_status_code(), body, keep=self._parser.should_keep_alive()
-        )
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._caller.lost(self)
-
-
 class _Driver:
     def __init__(self, stream: Stream, requests: Sequence[bytes], start_s: float) -> None:
         count = len(requests)
@@ -139,7 +91,7 @@ class _Driver:
         self._bodies: list[bytes] = [b""] * count
         self._next = 0
         self._unsettled = count
-        self._free: list[Connection] = []
+        self._free: list[HttpConnection] = []
         self._line: deque[int] = deque()  # due, but all connections are busy
         self._opening: set[asyncio.Task[Any]] = set()
 
@@ -159,11 +111,11 @@ class _Driver:
 
     async def _open(self) -> None:
         _, connection = await self._loop.create_connection(
-            lambda: Connection(self), HOST, self._stream.port
+            lambda: HttpConnection(self), HOST, self._stream.port
         )
         self._is_free(connection)
 
-    def _is_free(self, connection: Connection) -> None:
+    def _is_free(self, connection: HttpConnection) -> None:
         if self._line:
             self._send(self._line.popleft(), connection)
         else:
@@ -182,21 +134,20 @@ class _Driver:
         if self._next < len(self._due_s):
             self._loop.call_later(0 if self._due_s[self._next] <= now_s else _TICK_S, self._tick)
 
-    def _send(self, number: int, connection: Connection) -> None:
-        assert connection.transport is not None
+    def _send(self, number: int, connection: HttpConnection) -> None:
         connection.number = number
         self._sent_s[number] = monotonic() - self._start_s
-        connection.transport.write(self._requests[number])
+        connection.send(self._requests[number])
 
-    def ended(self, connection: Connection, status: int, body: bytes, *, keep: bool) -> None:
+    def ended(self, connection: HttpConnection, status: int, body: bytes, *, keep: bool) -> None:
         """Note an answer, and use its connection again or open another one."""
         self._settle(connection, status, body if status == 200 else b"")
         if keep:
             self._is_free(connection)
-        elif connection.transport is not None:
-            connection.transport.abort()
+        else:
+            connection.close()
 
-    def lost(self, connection: Connection) -> None:
+    def lost(self, connection: HttpConnection) -> None:
         """A connection ended: its request, if it has one, is broken; another one takes its place."""
         if connection.number >= 0:
             self._settle(connection, BROKEN, b"")
@@ -207,7 +158,7 @@ class _Driver:
             self._opening.add(opening)
             opening.add_done_callback(self._opening.discard)
 
-    def _settle(self, connection: Connection, status: int, body: bytes) -> None:
+    def _settle(self, connection: HttpConnection, status: int, body: bytes) -> None:
         number, connection.number = connection.number, -1
         self._ended_s[number] = monotonic() - self._start_s
         self._status[number] = status

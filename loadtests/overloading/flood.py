@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from loadtests.apart import Platform, platform
 from loadtests.open_loop import poisson_schedule
 from loadtests.overloading.driver import Record, Seconds, Stream
 from loadtests.overloading.marks import (
@@ -22,6 +21,7 @@ from loadtests.overloading.marks import (
 )
 from loadtests.overloading.model import CAPACITY, Runs, fixed
 from loadtests.overloading.runs import Run
+from loadtests.support.process_platform import ProcessPlatform, process_platform
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
@@ -43,7 +43,7 @@ def overload(run: Run) -> tuple[list[Mark], object]:
     due_s = schedule_of(phases)
     with tempfile.TemporaryDirectory(prefix="overload-") as place:
         replica, runs = fixed(Path(place))
-        with platform([replica]) as at:
+        with process_platform([replica]) as at:
             [record] = run.drive(
                 "overload", [Stream(at.port, _numbers(_FIRST, due_s), due_s, run.deadline_s)]
             )
@@ -117,7 +117,7 @@ def fairness(run: Run) -> tuple[list[Mark], object]:
         def figures(record: Record, first: int) -> PhaseFigures:
             return phase_figures(record, _of(runs, first, record), share, run.deadline_s, CAPACITY)
 
-        def light(at: Platform, first: int) -> Stream:
+        def light(at: ProcessPlatform, first: int) -> Stream:
             return Stream(
                 at.port,
                 _numbers(first, light_s),
@@ -127,7 +127,7 @@ def fairness(run: Run) -> tuple[list[Mark], object]:
                 connections=128,
             )
 
-        with platform([replica], keys=file) as at:
+        with process_platform([replica], keys=file) as at:
             first = _FIRST + len(light_s)
             heavy_first = first + len(light_s)
             flood = Stream(

@@ -8,14 +8,14 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from loadtests.apart import Platform, platform
-from loadtests.attacks.vitals import open_files
 from loadtests.overloading.callers import Left, leave, saturate
 from loadtests.overloading.driver import Record, Stream
 from loadtests.overloading.marks import Mark
 from loadtests.overloading.metrics import gauges
 from loadtests.overloading.model import CAPACITY, FRAGILE_ROWS, POISON, Runs, fixed, fragile
 from loadtests.overloading.runs import Run
+from loadtests.support.proc import open_files
+from loadtests.support.process_platform import ProcessPlatform, process_platform
 
 __all__ = ["State", "Volley", "cancel", "cancel_marks", "poison", "poison_marks", "volley_of"]
 
@@ -50,7 +50,7 @@ def poison(run: Run) -> tuple[list[Mark], object]:
     poisoned: list[Volley] = []
     with tempfile.TemporaryDirectory(prefix="poison-") as place:
         replica, _ = fragile(Path(place))
-        with platform([replica]) as at:
+        with process_platform([replica]) as at:
             _fire(run, at, None)
             for place_in_batch in _PLACES:
                 sound.append(_fire(run, at, None))
@@ -58,7 +58,7 @@ def poison(run: Run) -> tuple[list[Mark], object]:
     return poison_marks(sound, poisoned), {"sound": sound, "poisoned": poisoned}
 
 
-def _fire(run: Run, at: Platform, poison_at: int | None) -> Volley:
+def _fire(run: Run, at: ProcessPlatform, poison_at: int | None) -> Volley:
     """A volley behind a request that keeps the model busy meanwhile, so that all of it travels in one batch."""
     numbers = np.arange(FRAGILE_ROWS + 1)
     if poison_at is not None:
@@ -119,7 +119,7 @@ def cancel(run: Run) -> tuple[list[Mark], object]:
     lasts_s = _CAPACITY_SHARE * run.seconds
     with tempfile.TemporaryDirectory(prefix="cancel-") as place:
         replica, runs = fixed(Path(place))
-        with platform([replica]) as at:
+        with process_platform([replica]) as at:
             rates = [run.call("cancel: capacity before", lasts_s, saturate, at.port, lasts_s)]
             before = _settled(at, None)
             rate = _LOAD * CAPACITY
@@ -141,7 +141,7 @@ def cancel(run: Run) -> tuple[list[Mark], object]:
     return cancel_marks(rates, before, after, count, unwanted), figures
 
 
-def _settled(at: Platform, wanted: State | None) -> State:
+def _settled(at: ProcessPlatform, wanted: State | None) -> State:
     """The state once nothing is held, and it is as wanted; else as it is at the end of the patience."""
     until_s = time.monotonic() + _SETTLE_S
     while (found := _state(at)) != (
@@ -151,7 +151,7 @@ def _settled(at: Platform, wanted: State | None) -> State:
     return found
 
 
-def _state(at: Platform) -> State:
+def _state(at: ProcessPlatform) -> State:
     held = sum(gauges(page) for page in (at.metrics, *at.replica_metrics))
     return State(tuple(open_files(pid) for pid in at.processes), held)
 

@@ -1,6 +1,6 @@
 """What a process holds, by its own metrics."""
 
-from loadtests.metrics import samples
+from loadtests.support.metrics import samples
 
 __all__ = ["gauges"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import orjson
-from loadtests.apart import Replica
+from loadtests.support.process_platform import Replica
 from loadtests.yardstick import MODEL, WIDTH, answer_to, write_model
 
 from headrace.backends import Backend

@@ -1,6 +1,5 @@
 """HTTP servers in processes of their own, each with the same trivial application."""
 
-import http.client
 import signal
 import subprocess
 import sys
@@ -8,16 +7,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from loadtests.apart import free_port
 from loadtests.peers.environment import PeerUnavailable, prepare
+from loadtests.support.checkout import ROOT
+from loadtests.support.http_request import status_of
+from loadtests.support.ports import HOST, free_port
 
-__all__ = ["HOST", "OURS", "SERVERS", "Server", "running"]
+__all__ = ["OURS", "SERVERS", "Server", "running"]
 
-HOST, OURS = "127.0.0.1", "ours"
-_ROOT = Path(__file__).parents[2]
-_ENVIRONMENTS = _ROOT / ".cache" / "bench"
+OURS = "ours"
+_ENVIRONMENTS = ROOT / ".cache" / "bench"
 _IMPATIENCE_S = 0.2
 _START_TIMEOUT_S, _STOP_TIMEOUT_S, _POLL_S = 30.0, 10.0, 0.05
 _ASGI = "loadtests.peers.hello_asgi:app"
@@ -81,7 +80,7 @@ def running(server: Server, *, is_impatient: bool = False) -> Iterator[int]:
     options = [option.replace("PORT", str(port)) for option in server.options]
     command = [python, *options, *(server.impatient if is_impatient else ())]
     process = subprocess.Popen(
-        command, cwd=_ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         _wait_until_it_answers(server, port, process)
@@ -96,18 +95,7 @@ def running(server: Server, *, is_impatient: bool = False) -> Iterator[int]:
 
 def _wait_until_it_answers(server: Server, port: int, process: "subprocess.Popen[bytes]") -> None:
     until_s = time.monotonic() + _START_TIMEOUT_S
-    while not _answers(port):
+    while status_of(port, "/", timeout_s=_START_TIMEOUT_S) != 200:
         if process.poll() is not None or time.monotonic() > until_s:
             raise PeerUnavailable(f"{server.name} did not start")
         time.sleep(_POLL_S)
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=_START_TIMEOUT_S)
-    try:
-        connection.request("GET", "/")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

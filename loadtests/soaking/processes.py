@@ -1,14 +1,13 @@
 """The platform's processes while it runs: what each holds of memory, open files and threads."""
 
-import http.client
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import orjson
-from loadtests.attacks.vitals import open_files
-from loadtests.metrics import samples
 from loadtests.soaking.trend import Points
+from loadtests.support.http_request import http_request
+from loadtests.support.metrics import samples
+from loadtests.support.proc import open_files
 
 from headrace.edge.problems import status_of
 from headrace.errors import error_from
@@ -74,12 +73,7 @@ class Census:
         return [pid for pid, name in self._named().items() if name.startswith("replica")]
 
     def _named(self) -> Mapping[int, str]:
-        connection = http.client.HTTPConnection(self._admin, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", "/healthz")
-            health = orjson.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        health = http_request(self._admin, "GET", "/healthz", timeout_s=_TIMEOUT_S).json
         models = {replica["id"]: replica["model"] for replica in health["replicas"]}
         named = {
             int(p["pid"]): f"{p['role']} {models.get(p['id'], '')}".strip()

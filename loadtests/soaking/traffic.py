@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from loadtests.http_client import BROKEN, GIVEN_UP, HttpClient
-from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
-from tests.bad_inputs.builders import build
-from tests.bad_inputs.caller import call
-from tests.bad_inputs.catalogue import CASES, Case
+from loadtests.inputs import MODELS, WEIGHTS, Shot, infer_shot, shots_for
+from loadtests.support.bad_inputs.builders import build
+from loadtests.support.bad_inputs.catalogue import CASES, Case
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_client import BROKEN, GIVEN_UP, HttpClient
+from loadtests.support.raw_http import call
 
 from headrace_models.golden import read_golden
 from headrace_models.repository import scan

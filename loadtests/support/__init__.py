@@ -1,1 +1,1 @@
-"""What load tests and tests share; it imports neither."""
+"""Tools that load tests and tests share. Nothing here imports from either."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from loadtests.support.ports import free_port
 from tests.admin.test_repository import Operator
-from tests.platform.running import free_port
 
 from headrace.admin.program import AdminConfig, serve_admin
 from headrace.admin.repository import Desk

@@ -14,6 +14,7 @@ from headrace.edge.problems import ENDS, STATUS, status_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
+LOADTESTS = ROOT / "loadtests"
 SOURCES = sorted([*SERVICES.rglob("*.py"), *MODELS.rglob("*.py")])
 # Importing these starts a runtime that a machine may not have, or (Locust) changes the standard library.
 HEAVY = {"ray", "torch", "onnx", "onnxruntime", "h5py", "safetensors", "locust"}
@@ -88,6 +89,31 @@ def test_batching_knows_no_arrays() -> None:
 
 def test_models_know_nothing_of_serving() -> None:
     assert {path for path in importers("headrace") if path.startswith("models/")} == set()
+
+
+def project_imports(folder: Path, *packages: str) -> set[str]:
+    """`file:line imports module` for each import of a package of the project by a file in a folder."""
+    return {
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in folder.rglob("*.py")
+        for name, line in imports(path)
+        if any(f"{name}.".startswith(f"{package}.") for package in packages)
+    }
+
+
+def test_load_tests_import_no_tests() -> None:
+    assert project_imports(LOADTESTS, "tests") == set()
+
+
+def test_tests_import_of_load_tests_what_supports_both() -> None:
+    found = project_imports(TESTS, "loadtests") - project_imports(TESTS, "loadtests.support")
+    assert {each for each in found if not each.startswith("tests/loadtests/")} == set()
+
+
+def test_what_supports_both_imports_neither() -> None:
+    support = LOADTESTS / "support"
+    found = project_imports(support, "loadtests", "tests")
+    assert found - project_imports(support, "loadtests.support") == set()
 
 
 def test_nothing_is_pickled() -> None:

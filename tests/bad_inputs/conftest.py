@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from tests.plain import plain
+from loadtests.support.in_process_platform import in_process_platform
 
 from headrace.edge.limits import EdgeLimits
 from headrace.keys.file import add_key, revoke_key
@@ -24,7 +24,7 @@ class Doorstep:
 @pytest.fixture(scope="session")
 def doorstep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler, with the limits that it has by default."""
-    with plain(tmp_path_factory.mktemp("doorstep"), edge=EdgeLimits()) as running:
+    with in_process_platform(tmp_path_factory.mktemp("doorstep"), edge=EdgeLimits()) as running:
         yield Doorstep(running.port)
 
 
@@ -32,7 +32,7 @@ def doorstep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler that gives a head 0.2 s, a body 0.2 s, and an idle connection 0.4 s."""
     limits = EdgeLimits(head_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.4)
-    with plain(tmp_path_factory.mktemp("impatient"), edge=limits) as running:
+    with in_process_platform(tmp_path_factory.mktemp("impatient"), edge=limits) as running:
         yield Doorstep(running.port)
 
 
@@ -56,7 +56,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     for key, _ in issued.values():
         add_key(file, key)
     revoke_key(file, issued["revoked"][0].id)
-    with plain(folder, keys=file) as running:
+    with in_process_platform(folder, keys=file) as running:
         texts = {name: text for name, (_, text) in issued.items()}
         running.ask("GET", "/v2", headers={"Authorization": f"Bearer {texts['limited']}"})
         yield Doorstep(running.port, texts)

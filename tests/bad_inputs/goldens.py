@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tests.bad_inputs.builders import build
+from loadtests.support.bad_inputs.builders import build
 
 __all__ = ["PLAIN", "ZOO", "split"]
 

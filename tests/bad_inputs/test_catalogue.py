@@ -7,9 +7,9 @@ from typing import Literal
 
 import orjson
 import pytest
-from tests.bad_inputs.builders import build
-from tests.bad_inputs.caller import Answer, call
-from tests.bad_inputs.catalogue import CASES, NO_ANSWER, Case
+from loadtests.support.bad_inputs.builders import build
+from loadtests.support.bad_inputs.catalogue import CASES, NO_ANSWER, Case
+from loadtests.support.raw_http import Answer, call
 from tests.bad_inputs.conftest import Doorstep
 from tests.bad_inputs.vitals import errors, grown, live_s, take, until
 from tests.platform.running import Platform

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.bad_inputs.caller import call
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
+from loadtests.support.raw_http import call
 from tests.bad_inputs.conftest import Doorstep
 from tests.bad_inputs.goldens import PLAIN, ZOO, split
-from tests.plain import Plain, plain
 from tests.platform.running import Platform
 
 REFUSALS = {400, 404, 413, 415}
@@ -24,8 +24,8 @@ generated = settings(
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("endpoint")) as running:
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("endpoint")) as running:
         yield running
 
 
@@ -58,7 +58,9 @@ def with_length(lines: list[bytes], body: bytes) -> bytes:
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_a_damaged_body_is_read_or_refused(endpoint: Plain, name: str, data: st.DataObject) -> None:
+def test_a_damaged_body_is_read_or_refused(
+    endpoint: InProcessPlatform, name: str, data: st.DataObject
+) -> None:
     lines, body = split(PLAIN[name])
     answer = call(endpoint.port, with_length(lines, data.draw(damaged(body))))
     assert answer.status in {200, *REFUSALS}, answer
@@ -79,7 +81,7 @@ def test_a_damaged_head_is_read_or_refused(
 @generated
 @given(data=st.data())
 def test_headers_of_other_requests_are_borne(
-    endpoint: Plain, name: str, data: st.DataObject
+    endpoint: InProcessPlatform, name: str, data: st.DataObject
 ) -> None:
     lines, body = split(PLAIN[name])
     names = [
@@ -119,7 +121,9 @@ def test_headers_of_other_requests_are_borne(
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
-def test_any_chunks_hold_the_same_body(endpoint: Plain, name: str, data: st.DataObject) -> None:
+def test_any_chunks_hold_the_same_body(
+    endpoint: InProcessPlatform, name: str, data: st.DataObject
+) -> None:
     lines, body = split(PLAIN[name])
     whole = call(endpoint.port, PLAIN[name])
     kept = [line for line in lines if not line.lower().startswith(b"content-length:")]

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from tests.bad_inputs.builders import build
-from tests.bad_inputs.caller import Answer, converse
-from tests.bad_inputs.catalogue import CASES, Case, Then
+from loadtests.support.bad_inputs.builders import build
+from loadtests.support.bad_inputs.catalogue import CASES, Case, Then
+from loadtests.support.raw_http import Answer, converse
 from tests.bad_inputs.conftest import Doorstep
 
 _FIRST_LINE = re.compile(rb" HTTP/[0-9.]+\r\n")

@@ -1,14 +1,13 @@
 """What a bad request must not change: processes, their memory, what they answer, and every other error's count."""
 
-import http.client
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 
 import orjson
-from prometheus_client.parser import text_string_to_metric_families
+from loadtests.support.metrics import samples
+from loadtests.support.proc import status_bytes
 from tests.platform.running import Platform
 
 __all__ = ["Vitals", "grown", "live_s", "take", "until"]
@@ -24,7 +23,7 @@ _GOLDEN = {
         }
     ]
 }
-_TIMEOUT_S, _PATIENCE_S = 20.0, 1.0
+_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,14 @@ def take(platform: Platform) -> Vitals:
     ]
     status, golden = platform.ask("POST", _GOLDEN_PATH, orjson.dumps(_GOLDEN))
     assert status == 200, golden
-    return Vitals(pids, {pid: _rss_bytes(pid) for pid in watched}, errors(platform), golden)
+    return Vitals(
+        pids, {pid: status_bytes(pid, "VmRSS") for pid in watched}, errors(platform), golden
+    )
 
 
 def grown(before: Mapping[int, int]) -> dict[int, int]:
     """By how many bytes each process has grown."""
-    return {pid: _rss_bytes(pid) - rss_bytes for pid, rss_bytes in before.items()}
+    return {pid: status_bytes(pid, "VmRSS") - rss_bytes for pid, rss_bytes in before.items()}
 
 
 def live_s(platform: Platform) -> float:
@@ -67,11 +68,10 @@ def errors(platform: Platform) -> Counter[str]:
         group["targets"][0] for group in groups if group["labels"]["role"] in ("gateway", "admin")
     ]
     counted: Counter[str] = Counter()
-    for page in map(_page, targets):
-        for family in text_string_to_metric_families(page):
-            for sample in family.samples:
-                if sample.name == "headrace_errors_total" and sample.value:
-                    counted[sample.labels["code"]] += int(sample.value)
+    for target in targets:
+        for sample in samples(target):
+            if sample.name == "headrace_errors_total" and sample.value:
+                counted[sample.labels["code"]] += int(sample.value)
     return counted
 
 
@@ -81,17 +81,3 @@ def until(is_so: Callable[[], bool]) -> bool:
     while not (found := is_so()) and monotonic() < deadline_s:
         pass
     return found
-
-
-def _page(target: str) -> str:
-    connection = http.client.HTTPConnection(target, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/metrics")
-        return connection.getresponse().read().decode()
-    finally:
-        connection.close()
-
-
-def _rss_bytes(pid: int) -> int:
-    lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.platform.running import free_port
+from loadtests.support.ports import free_port
 
 from headrace.commands.preflight import hold_ports
 from headrace.config import AdminSettings, GatewaySettings, Settings

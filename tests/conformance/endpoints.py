@@ -4,12 +4,13 @@ import base64
 import gzip
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import orjson
-from tests.conformance.talk import Said, post, split, tensor
+from loadtests.support.http_request import HttpAnswer
+from tests.conformance.talk import post, split, tensor
 
 from headrace.inference.tensor import pack_bytes
 from headrace_models.spec import ImageSpec, ModelSpec
@@ -29,7 +30,7 @@ class Asked:
     item: bytes
     arrays: Arrays
 
-    def post(self, path: str, body: object, **headers: str) -> Said:
+    def post(self, path: str, body: object, **headers: str) -> HttpAnswer:
         said = post(
             self.port,
             path,
@@ -39,7 +40,7 @@ class Asked:
         assert said.status == 200, said.body
         return said
 
-    def infer(self, document: dict[str, object], tail: bytes = b"", **headers: str) -> Said:
+    def infer(self, document: dict[str, object], tail: bytes = b"", **headers: str) -> HttpAnswer:
         """An infer request, with the length of its JSON part if bytes follow it."""
         header = orjson.dumps(document)
         if tail:
@@ -90,12 +91,12 @@ def exactly(values: object) -> Floats:
     return np.array(values, np.float32).ravel()
 
 
-def _from_json(said: Said) -> Floats:
+def _from_json(said: HttpAnswer) -> Floats:
     (output,) = said.json["outputs"]
     return exactly(output["data"])
 
 
-def _from_binary(said: Said) -> Floats:
+def _from_binary(said: HttpAnswer) -> Floats:
     return np.frombuffer(split(said)[1], "<f4")
 
 
@@ -151,13 +152,13 @@ def gzip_in(asked: Asked) -> Floats:
 def gzip_out(asked: Asked) -> Floats:
     inputs, data = asked.binary()
     said = asked.infer({"inputs": inputs, **_BINARY}, data, Accept_Encoding="gzip")
-    return _from_binary(said._replace(body=gzip.decompress(said.body)))
+    return _from_binary(replace(said, body=gzip.decompress(said.body)))
 
 
 def deflate_out(asked: Asked) -> Floats:
     inputs, data = asked.binary()
     said = asked.infer({"inputs": inputs}, data, Accept_Encoding="deflate")
-    return _from_json(said._replace(body=zlib.decompress(said.body)))
+    return _from_json(replace(said, body=zlib.decompress(said.body)))
 
 
 def generate(asked: Asked) -> Floats:

@@ -1,54 +1,27 @@
 """A plain HTTP client of the two platforms, and the tensors it sends."""
 
-import http.client
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
+from loadtests.support.http_request import HttpAnswer, http_request
 
-__all__ = ["Said", "get", "infer", "post", "refused", "split", "tensor", "wide"]
+__all__ = ["get", "infer", "post", "refused", "split", "tensor", "wide"]
 
 _DTYPES = {"float32": "FP32", "int64": "INT64"}
 
 
-class Said(NamedTuple):
-    """An answer; `json` is its body if that is JSON, else None."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return (
-            orjson.loads(self.body)
-            if self.headers.get("content-type") == "application/json" and self.body
-            else None
-        )
-
-
-def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> Said:
-    return _ask(port, "GET", path, b"", headers or {})
+def get(port: int, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+    return http_request(port, "GET", path, headers=headers)
 
 
 def post(
     port: int, path: str, body: bytes | object = b"", headers: Mapping[str, str] | None = None
-) -> Said:
+) -> HttpAnswer:
     """`body` is sent as it is if it is bytes, else as JSON."""
-    return _ask(
-        port, "POST", path, body if isinstance(body, bytes) else orjson.dumps(body), headers or {}
-    )
-
-
-def _ask(port: int, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Said:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    try:
-        connection.request(method, path, body, dict(headers))
-        answer = connection.getresponse()
-        return Said(answer.status, {n.lower(): v for n, v in answer.getheaders()}, answer.read())
-    finally:
-        connection.close()
+    sent = body if isinstance(body, bytes) else orjson.dumps(body)
+    return http_request(port, "POST", path, sent, headers)
 
 
 def tensor(
@@ -69,7 +42,7 @@ def infer(port: int, model: str, document: object) -> Any:
     return said.json
 
 
-def refused(said: Said, status: int, code: str = "") -> bool:
+def refused(said: HttpAnswer, status: int, code: str = "") -> bool:
     """Whether it is an error as the protocol has it: an object with a string `error`."""
     document = said.json
     return (
@@ -79,7 +52,7 @@ def refused(said: Said, status: int, code: str = "") -> bool:
     )
 
 
-def split(said: Said) -> tuple[Any, bytes]:
+def split(said: HttpAnswer) -> tuple[Any, bytes]:
     """A binary answer's JSON part and what follows it."""
     length = int(said.headers["inference-header-content-length"])
     return orjson.loads(said.body[:length]), said.body[length:]

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loadtests.support.http_request import HttpAnswer
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.conformance.small_models import make_listener
-from tests.conformance.talk import Said, post, refused
-from tests.plain import Plain, plain
+from tests.conformance.talk import post, refused
 
 from headrace.errors import BadRequest
 from headrace.gateway.wire.audio_files import check_no_file, read_wav
@@ -83,17 +84,19 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("listener"), make=make_listener) as running:
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("listener"), make=make_listener) as running:
         yield running
 
 
-def say(running: Plain, body: bytes, kind: str = WAV, name: str = "call", **query: object) -> Said:
+def say(
+    running: InProcessPlatform, body: bytes, kind: str = WAV, name: str = "call", **query: object
+) -> HttpAnswer:
     path = f"/v1/models/listener:stream?{urlencode({'sequence_id': name, **query})}"
     return post(running.port, path, body, {"Content-Type": kind} if kind else {})
 
 
-def heard(said: Said) -> Any:
+def heard(said: HttpAnswer) -> Any:
     assert said.status == 200, said.body
     return said.json
 
@@ -107,7 +110,7 @@ def known_as(body: bytes) -> str:
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("media", [PLAIN, "application/octet-stream", ""])
 def test_a_file_is_refused_by_name_and_begins_no_stream(
-    listener: Plain, kind: str, media: str
+    listener: InProcessPlatform, kind: str, media: str
 ) -> None:
     said = say(listener, FILES[kind], media, **START)
     assert refused(said, 400, "bad_request")
@@ -115,7 +118,7 @@ def test_a_file_is_refused_by_name_and_begins_no_stream(
     assert refused(say(listener, PCM, media), 400, "sequence_unknown")
 
 
-def test_a_wav_file_that_is_called_pcm_is_told_its_type(listener: Plain) -> None:
+def test_a_wav_file_that_is_called_pcm_is_told_its_type(listener: InProcessPlatform) -> None:
     said = say(listener, wav(), PLAIN, **START)
     assert refused(said, 400, "bad_request")
     assert said.json["error"] == "body: expected 16-bit PCM, found a WAV file: send it as audio/wav"
@@ -155,7 +158,7 @@ def test_sound_is_no_file(samples: list[int]) -> None:
     check_no_file(np.array(samples, "<i2").tobytes())
 
 
-def test_only_the_first_chunk_of_a_stream_is_looked_at(listener: Plain) -> None:
+def test_only_the_first_chunk_of_a_stream_is_looked_at(listener: InProcessPlatform) -> None:
     heard(say(listener, PCM, PLAIN, "looked", **START))
     heard(say(listener, FILES["a FLAC file"], PLAIN, "looked", **END))
 
@@ -163,13 +166,13 @@ def test_only_the_first_chunk_of_a_stream_is_looked_at(listener: Plain) -> None:
 @pytest.mark.parametrize(
     "kind", [WAV, "audio/x-wav", "audio/wave", "audio/vnd.wave", "Audio/WAV; codecs=1"]
 )
-def test_a_wav_file_is_heard_as_the_sound_in_it(listener: Plain, kind: str) -> None:
+def test_a_wav_file_is_heard_as_the_sound_in_it(listener: InProcessPlatform, kind: str) -> None:
     expected = heard(say(listener, PCM, PLAIN, **START | END))
     assert heard(say(listener, wav(), kind, **START | END)) == expected
 
 
 @pytest.mark.parametrize("rate_hz", RATES)
-def test_a_wav_file_has_its_own_rate(listener: Plain, rate_hz: int) -> None:
+def test_a_wav_file_has_its_own_rate(listener: InProcessPlatform, rate_hz: int) -> None:
     for query in ({}, {"sample_rate": str(rate_hz)}):
         assert (
             heard(say(listener, wav(rate_hz=rate_hz), **query, **START | END))["sample_rate"]
@@ -183,7 +186,7 @@ def test_a_wav_file_has_its_own_rate(listener: Plain, rate_hz: int) -> None:
 
 @pytest.mark.parametrize("at", [44, 45, 100, 245])
 def test_a_wav_file_may_come_in_chunks_of_any_size_behind_its_header(
-    listener: Plain, at: int
+    listener: InProcessPlatform, at: int
 ) -> None:
     expected = heard(say(listener, PCM, PLAIN, **START | END))
     first = heard(say(listener, wav()[:at], **START))
@@ -191,7 +194,7 @@ def test_a_wav_file_may_come_in_chunks_of_any_size_behind_its_header(
     assert first["probabilities"] + last["probabilities"] == expected["probabilities"]
 
 
-def test_each_chunk_may_be_a_wav_file_of_its_own(listener: Plain) -> None:
+def test_each_chunk_may_be_a_wav_file_of_its_own(listener: InProcessPlatform) -> None:
     expected = heard(say(listener, PCM, PLAIN, **START | END))
     first = heard(say(listener, wav(PCM[:80]), **START))
     assert refused(say(listener, wav(rate_hz=8000)), 400, "bad_request")

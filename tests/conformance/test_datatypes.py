@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from loadtests.support.http_request import HttpAnswer
 from tests.conformance.small_models import DATATYPES
-from tests.conformance.talk import Said, infer, post, refused, split, tensor, wide
+from tests.conformance.talk import infer, post, refused, split, tensor, wide
 from tests.platform.running import Platform
 
 from headrace_models.spec import DTYPES
@@ -87,7 +88,7 @@ def test_nan_400_where_finite(typed: Platform, datatype: str, number: float) -> 
     assert _post_binary(typed.port, "finite", datatype, 2.0).status == 200
 
 
-def _post_binary(port: int, model: str, datatype: str, number: float) -> Said:
+def _post_binary(port: int, model: str, datatype: str, number: float) -> HttpAnswer:
     """1 and `number` as raw bytes in the input of this datatype, whose output is wanted as raw bytes."""
     tail = np.array([1, number], DTYPES[datatype.upper()]).tobytes()
     inputs = typed_inputs()

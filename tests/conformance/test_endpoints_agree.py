@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from loadtests.support.checkout import REPOSITORY
 from tests import data
 from tests.conformance.endpoints import ENDPOINTS, Asked, Endpoint, exactly, reference
-from tests.platform.running import REPOSITORY, Platform
+from tests.platform.running import Platform
 
 from headrace_models import preprocess
 from headrace_models.repository import scan

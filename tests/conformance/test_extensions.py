@@ -3,12 +3,14 @@
 import gzip
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from tests.conformance.talk import Said, get, infer, post, refused, split, tensor, wide
+from loadtests.support.http_request import HttpAnswer
+from tests.conformance.talk import get, infer, post, refused, split, tensor, wide
 from tests.platform.running import Platform
 
 pytestmark = pytest.mark.ray
@@ -17,7 +19,7 @@ INFER = "/v2/models/wide/infer"
 ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def binary(port: int, rows: np.ndarray, tail: bytes | None = None, **more: object) -> Said:
+def binary(port: int, rows: np.ndarray, tail: bytes | None = None, **more: object) -> HttpAnswer:
     """An infer request of `wide` with a binary input, whose bytes are `tail` if that is given."""
     size = {"binary_data_size": rows.nbytes}
     header = orjson.dumps(
@@ -154,7 +156,7 @@ def test_gzip_response_header_length_uncompressed(typed: Platform) -> None:
     )
     assert said.headers["content-encoding"] == "gzip"
     assert int(said.headers["content-length"]) == len(said.body)
-    header, tail = split(said._replace(body=gzip.decompress(said.body)))
+    header, tail = split(replace(said, body=gzip.decompress(said.body)))
     assert header["outputs"][0]["parameters"]["binary_data_size"] == rows.nbytes
     assert tail == bytes(2 * rows.nbytes)
 

@@ -5,10 +5,11 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.bad_inputs.photos import png
-from tests.conformance.talk import Said, post, refused
+from loadtests.support.bad_inputs.photos import png
+from loadtests.support.http_request import HttpAnswer
+from loadtests.support.in_process_platform import InProcessPlatform
+from tests.conformance.talk import post, refused
 from tests.conformance.zoo import serve
-from tests.plain import Plain
 
 pytestmark = pytest.mark.zoo
 
@@ -17,13 +18,13 @@ FORM = {"content-type": "multipart/form-data; boundary=cut"}
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     with serve(tmp_path_factory.mktemp("photos"), "efficientnet-lite0") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     with serve(tmp_path_factory.mktemp("texts"), "dga-lstm") as running:
         yield running
 
@@ -35,11 +36,11 @@ def part(name: str, content: bytes, *lines: str) -> bytes:
     return b"--cut\r\n" + head.encode() + b"\r\n" + content + b"\r\n"
 
 
-def send(served: Plain, *parts: bytes, query: str = "") -> Said:
+def send(served: InProcessPlatform, *parts: bytes, query: str = "") -> HttpAnswer:
     return post(served.port, PATH + query, b"".join(parts) + b"--cut--\r\n", FORM)
 
 
-def classes(said: Said) -> list[Any]:
+def classes(said: HttpAnswer) -> list[Any]:
     assert said.status == 200, said.body
     (found,) = said.json["results"]
     assert isinstance(found, list)
@@ -47,7 +48,9 @@ def classes(said: Said) -> list[Any]:
 
 
 @pytest.mark.parametrize("coding", ["binary", "8bit", "7bit", "BINARY", " 8Bit "])
-def test_a_coding_that_changes_nothing_changes_nothing(served: Plain, coding: str) -> None:
+def test_a_coding_that_changes_nothing_changes_nothing(
+    served: InProcessPlatform, coding: str
+) -> None:
     line = f"Content-Transfer-Encoding: {coding}"
     expected = classes(send(served, part("file", png())))
     assert classes(send(served, part("file", png(), line))) == expected
@@ -57,7 +60,7 @@ def test_a_coding_that_changes_nothing_changes_nothing(served: Plain, coding: st
 
 
 @pytest.mark.parametrize("coding", ["base64", "quoted-printable", "x-uuencode", ""])
-def test_another_coding_is_refused(served: Plain, coding: str) -> None:
+def test_another_coding_is_refused(served: InProcessPlatform, coding: str) -> None:
     said = send(served, part("file", png(), f"Content-Transfer-Encoding: {coding}"))
     assert refused(said, 400, "bad_request")
     assert (
@@ -66,7 +69,9 @@ def test_another_coding_is_refused(served: Plain, coding: str) -> None:
     )
 
 
-def test_a_photo_s_classes_are_as_many_as_the_form_or_the_query_says(served: Plain) -> None:
+def test_a_photo_s_classes_are_as_many_as_the_form_or_the_query_says(
+    served: InProcessPlatform,
+) -> None:
     photo = part("file", png())
     assert len(classes(send(served, photo))) == 5
     assert len(classes(send(served, photo, part("top_k", b"7")))) == 7
@@ -77,7 +82,7 @@ def test_a_photo_s_classes_are_as_many_as_the_form_or_the_query_says(served: Pla
     )
 
 
-def test_a_text_s_classes_are_as_many_as_the_query_says(texts: Plain) -> None:
+def test_a_text_s_classes_are_as_many_as_the_query_says(texts: InProcessPlatform) -> None:
     path, body = "/v1/models/dga-lstm:classify", {"input": "gnu.org"}
     assert len(classes(post(texts.port, path, body))) == 2
     assert len(classes(post(texts.port, f"{path}?top_k=1", body))) == 1
@@ -90,7 +95,7 @@ def test_a_text_s_classes_are_as_many_as_the_query_says(texts: Plain) -> None:
 
 
 @pytest.mark.parametrize("wish", ["0", "1001", "-1", "1.0", "", "one", "1_0", "%31%00"])
-def test_another_number_of_classes_is_refused(texts: Plain, wish: str) -> None:
+def test_another_number_of_classes_is_refused(texts: InProcessPlatform, wish: str) -> None:
     said = post(
         texts.port, f"/v1/models/dga-lstm:classify?top_k={wish}", orjson.dumps({"input": "gnu.org"})
     )
@@ -98,7 +103,9 @@ def test_another_number_of_classes_is_refused(texts: Plain, wish: str) -> None:
     assert said.json["error"].startswith("top_k: expected 1 to 1000, found ")
 
 
-def test_a_form_with_two_wishes_or_one_that_is_no_text_is_refused(served: Plain) -> None:
+def test_a_form_with_two_wishes_or_one_that_is_no_text_is_refused(
+    served: InProcessPlatform,
+) -> None:
     photo = part("file", png())
     assert refused(
         send(served, photo, part("top_k", b"1"), part("top_k", b"1")), 400, "bad_request"

@@ -6,10 +6,10 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.conformance.small_models import make_accumulator
 from tests.conformance.talk import post, refused, tensor
 from tests.conformance.zoo import serve
-from tests.plain import Plain, plain
 
 ZOO = ("dga-lstm", "minilm-l6")
 DOMAIN = tensor("text", [1], ["gnu.org"], "BYTES")
@@ -102,14 +102,16 @@ ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Plain]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, InProcessPlatform]]:
     """A gateway before each of the models."""
     with ExitStack() as stack:
         found = {
             name: stack.enter_context(serve(tmp_path_factory.mktemp(name), name)) for name in ZOO
         }
         folder = tmp_path_factory.mktemp("accumulator")
-        yield found | {"accumulator": stack.enter_context(plain(folder, make=make_accumulator))}
+        yield found | {
+            "accumulator": stack.enter_context(in_process_platform(folder, make=make_accumulator))
+        }
 
 
 def with_null(body: dict[str, Any], way: tuple[str | int, ...]) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def with_null(body: dict[str, Any], way: tuple[str | int, ...]) -> dict[str, Any
     ],
 )
 def test_null_is_as_if_it_was_not_there(
-    served: dict[str, Plain], endpoint: str, way: tuple[str | int, ...]
+    served: dict[str, InProcessPlatform], endpoint: str, way: tuple[str | int, ...]
 ) -> None:
     model, path, body, _ = ENDPOINTS[endpoint]
     port = served[model].port
@@ -141,7 +143,7 @@ def test_null_is_as_if_it_was_not_there(
 
 
 @pytest.mark.zoo
-def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, Plain]) -> None:
+def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, InProcessPlatform]) -> None:
     port, path = served["accumulator"].port, "/v2/models/accumulator/infer"
     for more in ({}, {"parameters": {"binary_data_output": True}}):
         body = {"inputs": [STEP], **more}
@@ -174,7 +176,7 @@ def test_an_empty_list_of_outputs_is_all_of_them(served: dict[str, Plain]) -> No
     ],
 )
 def test_what_must_be_there_may_not_be_null(
-    served: dict[str, Plain], endpoint: str, way: tuple[str | int, ...]
+    served: dict[str, InProcessPlatform], endpoint: str, way: tuple[str | int, ...]
 ) -> None:
     model, path, body, _ = ENDPOINTS[endpoint]
     said = post(served[model].port, path, with_null(body, way))

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from loadtests.support.gated_backend import GatedBackend
+from loadtests.support.in_process_platform import (
+    InProcessPlatform,
+    gated_platform,
+    in_process_platform,
+)
 from tests.conformance.talk import get, infer, post, refused, wide
-from tests.plain import Gated, Plain, gated_plain, plain
 from tests.platform.running import Platform
 
 INFER = "/v2/models/wide/infer"
@@ -97,12 +102,12 @@ def test_timeout_us_rejects(typed: Platform) -> None:
 
 
 @pytest.fixture
-def gated(tmp_path: Path) -> Iterator[tuple[Plain, Gated]]:
-    with gated_plain(tmp_path) as both:
+def gated(tmp_path: Path) -> Iterator[tuple[InProcessPlatform, GatedBackend]]:
+    with gated_platform(tmp_path) as both:
         yield both
 
 
-def test_priority_orders_queue(gated: tuple[Plain, Gated]) -> None:
+def test_priority_orders_queue(gated: tuple[InProcessPlatform, GatedBackend]) -> None:
     """1 is the highest, and runs before a 9 that came first."""
     running, model = gated
     callers = []
@@ -116,24 +121,24 @@ def test_priority_orders_queue(gated: tuple[Plain, Gated]) -> None:
         assert model.entered.wait(5)
         while f"headrace_requests_in_flight {number}.0" not in running_metrics(running):
             assert caller.is_alive()
-    model.gate.set()
+    model.open()
     for caller in callers:
         caller.join(20)
     assert model.rows[::64] == [1.0, 3.0, 2.0]
 
 
 def test_ready_false_is_non200(tmp_path: Path) -> None:
-    with plain(tmp_path) as running:
-        running.replica.stop()
-        assert running.replica.wait(20)
+    with in_process_platform(tmp_path) as running:
+        running.replica_thread.stop()
+        assert running.replica_thread.wait(20)
         while running.ask("GET", "/v2/health/ready")[0] == 200:
-            assert running.front.is_alive
+            assert running.gateway_thread.is_alive
         assert running.ask("GET", "/v2/health/ready")[0] == 503
         assert running.ask("GET", "/v2/models/doubler/ready")[0] == 503
         assert running.ask("GET", "/v2/health/live")[0] == 200
 
 
-def running_metrics(running: Plain) -> str:
+def running_metrics(running: InProcessPlatform) -> str:
     host, _, port = running.gateway.metrics.rpartition(":")
     assert host
     return get(int(port), "/metrics").body.decode()

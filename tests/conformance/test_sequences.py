@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.gated_backend import GateLoader
+from loadtests.support.http_request import HttpAnswer
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests import data
 from tests.conformance.small_models import make_accumulator
-from tests.conformance.talk import Said, get, post, refused, tensor
-from tests.plain import Gated, Plain, plain
-from tests.platform.running import REPOSITORY
+from tests.conformance.talk import get, post, refused, tensor
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
-from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/accumulator/infer"
 # A step of the sequence 71 that adds what is no number.
@@ -28,22 +29,27 @@ OLD, NEW = 32, 256  # samples of a frame at 8 kHz: of the one before it, and its
 
 
 @pytest.fixture(scope="module")
-def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def sums(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """A gateway before `accumulator`."""
-    with plain(tmp_path_factory.mktemp("sums"), make=make_accumulator) as running:
+    with in_process_platform(tmp_path_factory.mktemp("sums"), make=make_accumulator) as running:
         yield running
 
 
 def step(
-    running: Plain, number: float, sequence_id: object, *flags: str, key: str = "", **more: Any
-) -> Said:
+    running: InProcessPlatform,
+    number: float,
+    sequence_id: object,
+    *flags: str,
+    key: str = "",
+    **more: Any,
+) -> HttpAnswer:
     """A step that adds `number`; `flags` are "start" and "end"."""
     parameters = {"sequence_id": sequence_id, **{f"sequence_{flag}": True for flag in flags}}
     document = {"inputs": [tensor("x", [1, 2], [number, 0])], "parameters": parameters, **more}
     return post(running.port, INFER, document, {"Authorization": f"Bearer {key}"} if key else {})
 
 
-def total(said: Said) -> float:
+def total(said: HttpAnswer) -> float:
     assert said.status == 200, said.body
     ((first, _),) = [output["data"] for output in said.json["outputs"]]
     return float(first)
@@ -58,7 +64,9 @@ def metric(address: str, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
-def test_a_state_that_is_no_number_any_more_harms_no_other_sequence(sums: Plain) -> None:
+def test_a_state_that_is_no_number_any_more_harms_no_other_sequence(
+    sums: InProcessPlatform,
+) -> None:
     for n in (71, 72):
         step(sums, 1, n, "start")
     broken = post(sums.port, INFER, BROKEN)
@@ -73,12 +81,12 @@ def test_a_state_that_is_no_number_any_more_harms_no_other_sequence(sums: Plain)
     step(sums, 1, 72, "end")
 
 
-def together(*asks: Callable[[], Said]) -> list[Said]:
+def together(*asks: Callable[[], HttpAnswer]) -> list[HttpAnswer]:
     with ThreadPoolExecutor(len(asks)) as pool:
         return [asked.result(30) for asked in [pool.submit(ask) for ask in asks]]
 
 
-def test_sequence_needs_start(sums: Plain) -> None:
+def test_sequence_needs_start(sums: InProcessPlatform) -> None:
     said = step(sums, 1, 7)
     assert refused(said, 400, "sequence_unknown")
     assert "sequence 7: expected sequence_start" in said.json["error"]
@@ -87,7 +95,7 @@ def test_sequence_needs_start(sums: Plain) -> None:
     assert refused(step(sums, 1, 7), 400, "sequence_unknown")
 
 
-def test_sequence_keeps_its_state_until_it_ends_or_starts_again(sums: Plain) -> None:
+def test_sequence_keeps_its_state_until_it_ends_or_starts_again(sums: InProcessPlatform) -> None:
     steps: list[tuple[float, list[str]]] = [
         (1, ["start"]),
         (2, []),
@@ -98,20 +106,20 @@ def test_sequence_keeps_its_state_until_it_ends_or_starts_again(sums: Plain) -> 
     assert [total(step(sums, number, 8, *flags)) for number, flags in steps] == [1, 3, 7, 8, 24]
 
 
-def test_sequence_string_id(sums: Plain) -> None:
+def test_sequence_string_id(sums: InProcessPlatform) -> None:
     assert total(step(sums, 1, "a stream", "start")) == 1
     assert total(step(sums, 2, "9", "start")) == 2
     assert total(step(sums, 4, 9, "start")) == 4
     assert [total(step(sums, 8, name, "end")) for name in ("a stream", "9", 9)] == [9, 10, 12]
 
 
-def test_sequence_0_and_an_empty_one_are_none(sums: Plain) -> None:
+def test_sequence_0_and_an_empty_one_are_none(sums: InProcessPlatform) -> None:
     for nothing in (0, ""):
         for _ in range(2):
             assert total(step(sums, 1, nothing)) == 1
 
 
-def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
+def test_a_state_is_no_input_that_a_client_is_told_of(sums: InProcessPlatform) -> None:
     """Triton's clients send all inputs that they are told of, in every step."""
     assert [each["name"] for each in get(sums.port, "/v2/models/accumulator").json["inputs"]] == [
         "x"
@@ -121,7 +129,7 @@ def test_a_state_is_no_input_that_a_client_is_told_of(sums: Plain) -> None:
     assert [each["input_name"] for each in config["sequence_batching"]["state"]] == ["state"]
 
 
-def test_sequence_state_is_not_the_callers_to_send(sums: Plain) -> None:
+def test_sequence_state_is_not_the_callers_to_send(sums: InProcessPlatform) -> None:
     inputs = [tensor("x", [1, 2], [1, 0]), tensor("state", [1, 2], [1, 0])]
     assert refused(step(sums, 1, 10, "start", inputs=inputs), 400, "bad_request")
     assert refused(
@@ -129,7 +137,7 @@ def test_sequence_state_is_not_the_callers_to_send(sums: Plain) -> None:
     )
 
 
-def test_sequences_of_a_generate_request_are_the_same(sums: Plain) -> None:
+def test_sequences_of_a_generate_request_are_the_same(sums: InProcessPlatform) -> None:
     for expected, flags in ((1, {"sequence_start": True}), (2, {"sequence_end": True})):
         body = {"x": [1, 0], "parameters": {"sequence_id": 11, **flags}}
         assert post(sums.port, "/v2/models/accumulator/generate", body).json["total"] == [
@@ -140,16 +148,11 @@ def test_sequences_of_a_generate_request_are_the_same(sums: Plain) -> None:
 
 def test_sequence_order(tmp_path: Path) -> None:
     """SequenceRouter that wait run in the order of their coming, and each sees what the one before it left."""
-    loaded: list[Gated] = []
-
-    def load(version: ModelVersion, name: str) -> Gated:
-        loaded.append(Gated(version, name))
-        return loaded[0]
-
-    with plain(tmp_path, load=load, make=make_accumulator) as running:
+    loader = GateLoader()
+    with in_process_platform(tmp_path, load=loader, make=make_accumulator) as running:
         assert total(step(running, 1, 1, "start")) == 1
-        (model,) = loaded
-        model.is_shut = True
+        model = loader.backend
+        model.shut()
         totals: dict[float, float] = {}
 
         def ask(number: float) -> None:
@@ -163,7 +166,7 @@ def test_sequence_order(tmp_path: Path) -> None:
                 while metric(running.gateway.metrics, "headrace_requests_in_flight") < number:
                     assert caller.is_alive()
         finally:
-            model.gate.set()
+            model.open()
         for caller in callers:
             caller.join(20)
         assert (totals, model.rows) == ({10: 11, 100: 111, 1000: 1111}, [10, 100, 1000])
@@ -171,10 +174,10 @@ def test_sequence_order(tmp_path: Path) -> None:
 
 def test_sequence_idle_timeout(tmp_path: Path) -> None:
     make = partial(make_accumulator, sequence={"max_idle_s": 0.02})
-    with plain(tmp_path, make=make) as running:
+    with in_process_platform(tmp_path, make=make) as running:
         assert total(step(running, 1, 1, "start")) == 1
         while metric(running.metrics, "headrace_sequences_expired_total") < 1:
-            assert running.replica.is_alive
+            assert running.replica_thread.is_alive
         assert metric(running.metrics, "headrace_sequences_open") == 0
         assert refused(step(running, 1, 1), 400, "sequence_unknown")
         config = get(running.port, "/v2/models/accumulator/config").json
@@ -186,7 +189,7 @@ def test_sequences_belong_to_their_key_and_are_so_many(tmp_path: Path) -> None:
     for key, _ in issued:
         add_key(tmp_path / "keys.json", key)
     ann, bob = (text for _, text in issued)
-    with plain(
+    with in_process_platform(
         tmp_path, keys=tmp_path / "keys.json", make=partial(make_accumulator, sequence=LIMITS)
     ) as running:
         for name in (1, 2, 3):
@@ -201,7 +204,7 @@ def test_sequences_belong_to_their_key_and_are_so_many(tmp_path: Path) -> None:
         assert metric(running.metrics, "headrace_sequences_open") == 4
 
 
-def test_sequences_are_announced(sums: Plain) -> None:
+def test_sequences_are_announced(sums: InProcessPlatform) -> None:
     assert {"sequence", "sequence(string_id)"} <= set(get(sums.port, "/v2").json["extensions"])
     config = get(sums.port, "/v2/models/accumulator/config").json
     batching = config["sequence_batching"]
@@ -212,11 +215,13 @@ def test_sequences_are_announced(sums: Plain) -> None:
 
 
 @pytest.fixture(scope="module")
-def silero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def silero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     version = REPOSITORY / "silero-vad" / "1"
     if not version.is_dir():
         pytest.skip(f"silero-vad is not built: no {version}")
-    with plain(tmp_path_factory.mktemp("silero"), make=lambda _, __: version.resolve()) as running:
+    with in_process_platform(
+        tmp_path_factory.mktemp("silero"), make=lambda _, __: version.resolve()
+    ) as running:
         yield running
 
 
@@ -238,7 +243,7 @@ def inputs_of(*, binary: bool, **tensors: "np.ndarray") -> list[Any]:
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 @pytest.mark.parametrize("sequence_id", [5, "a prompt"], ids=["number", "text"])
 def test_a_clip_as_a_sequence_of_the_triton_client_is_the_clip_with_its_state_carried_by_hand(
-    silero: Plain, sequence_id: int | str, *, binary: bool
+    silero: InProcessPlatform, sequence_id: int | str, *, binary: bool
 ) -> None:
     steps = frames(data.samples(data.spoken_prompts()[0]))[:60]
     client = triton.InferenceServerClient(f"127.0.0.1:{silero.port}")

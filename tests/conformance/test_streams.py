@@ -8,11 +8,12 @@ from urllib.parse import urlencode
 import numpy as np
 import onnxruntime
 import pytest
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_request import HttpAnswer
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests import data
 from tests.conformance.small_models import make_accumulator, make_listener
-from tests.conformance.talk import Said, post, refused, tensor
-from tests.plain import Plain, plain
-from tests.platform.running import REPOSITORY
+from tests.conformance.talk import post, refused, tensor
 
 from headrace.edge.limits import EdgeLimits
 from headrace.keys.file import add_key
@@ -28,37 +29,43 @@ WHOLE = START | END
 
 
 @pytest.fixture(scope="module")
-def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """A gateway before `listener`."""
-    with plain(tmp_path_factory.mktemp("listener"), make=make_listener) as running:
+    with in_process_platform(tmp_path_factory.mktemp("listener"), make=make_listener) as running:
         yield running
 
 
 def say(
-    running: Plain,
+    running: InProcessPlatform,
     pcm: "np.ndarray | bytes",
     name: object = "call 17",
     *,
     key: str = "",
     **query: object,
-) -> Said:
+) -> HttpAnswer:
     """Send a chunk of a stream. The names of what the query says are without their `sequence_`."""
     return ask(running, urlencode({"sequence_id": name, **query}), bytes(pcm), key)
 
 
 def ask(
-    running: Plain, query: str, body: bytes = b"", key: str = "", model: str = "listener"
-) -> Said:
+    running: InProcessPlatform,
+    query: str,
+    body: bytes = b"",
+    key: str = "",
+    model: str = "listener",
+) -> HttpAnswer:
     headers = {"Content-Type": "audio/pcm"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return post(running.port, f"/v1/models/{model}:stream?{query}", body, headers)
 
 
-def heard(said: Said) -> Any:
+def heard(said: HttpAnswer) -> Any:
     assert said.status == 200, said.body
     return said.json
 
 
-def test_a_stream_is_answered_frame_by_frame_with_the_segments_so_far(listener: Plain) -> None:
+def test_a_stream_is_answered_frame_by_frame_with_the_segments_so_far(
+    listener: InProcessPlatform,
+) -> None:
     assert heard(say(listener, np.concatenate([QUIET, LOUD]).tobytes() + b"\1\0", **START)) == {
         "model": "listener",
         "version": "1",
@@ -77,7 +84,7 @@ def test_a_stream_is_answered_frame_by_frame_with_the_segments_so_far(listener: 
 
 
 def test_a_number_in_the_query_is_the_sequence_that_infer_calls_by_the_number(
-    listener: Plain,
+    listener: InProcessPlatform,
 ) -> None:
     assert heard(say(listener, LOUD, 7, **START))["sequence_id"] == 7
     frame = tensor("frame", [1, 6], [0.0] * 6)
@@ -92,7 +99,7 @@ def test_a_number_in_the_query_is_the_sequence_that_infer_calls_by_the_number(
     assert heard(say(listener, LOUD, 7, **END))["first_frame"] == 1
 
 
-def test_the_rate_is_said_at_the_start_and_kept(listener: Plain) -> None:
+def test_the_rate_is_said_at_the_start_and_kept(listener: InProcessPlatform) -> None:
     first = heard(say(listener, LOUD, sample_rate=8000, **START))
     assert (first["sample_rate"], first["frame_s"], len(first["probabilities"])) == (
         8000,
@@ -104,7 +111,7 @@ def test_the_rate_is_said_at_the_start_and_kept(listener: Plain) -> None:
     assert heard(say(listener, b"", **END))["first_frame"] == 4
 
 
-def test_the_version_may_be_in_the_path(listener: Plain) -> None:
+def test_the_version_may_be_in_the_path(listener: InProcessPlatform) -> None:
     path = (
         "/v1/models/listener/versions/{}:stream?sequence_id=1&sequence_start=true&sequence_end=true"
     )
@@ -153,14 +160,14 @@ def test_the_version_may_be_in_the_path(listener: Plain) -> None:
     ],
 )
 def test_a_query_that_does_not_say_which_stream_it_is_is_refused(
-    listener: Plain, query: str, complaint: str
+    listener: InProcessPlatform, query: str, complaint: str
 ) -> None:
     said = ask(listener, query)
     assert refused(said, 400, "bad_request")
     assert complaint in said.json["error"]
 
 
-def test_half_a_sample_waits_for_its_other_half(listener: Plain) -> None:
+def test_half_a_sample_waits_for_its_other_half(listener: InProcessPlatform) -> None:
     sound = np.concatenate([LOUD, QUIET]).tobytes()
     expected = heard(say(listener, sound, "whole", **WHOLE))
     first = heard(say(listener, sound[:9], "half", **START))
@@ -169,7 +176,9 @@ def test_half_a_sample_waits_for_its_other_half(listener: Plain) -> None:
     assert last["segments"] == expected["segments"]
 
 
-def test_a_byte_left_over_at_the_end_is_told_and_changes_nothing(listener: Plain) -> None:
+def test_a_byte_left_over_at_the_end_is_told_and_changes_nothing(
+    listener: InProcessPlatform,
+) -> None:
     assert heard(say(listener, LOUD.tobytes() + b"\1", "left", **START))["first_frame"] == 0
     said = say(listener, b"", "left", **END)
     assert refused(said, 400, "bad_request")
@@ -181,7 +190,7 @@ def test_a_byte_left_over_at_the_end_is_told_and_changes_nothing(listener: Plain
 
 
 def test_more_than_a_minute_is_refused(tmp_path: Path) -> None:
-    with plain(tmp_path, make=make_listener, edge=EdgeLimits()) as running:
+    with in_process_platform(tmp_path, make=make_listener, edge=EdgeLimits()) as running:
         said = say(running, b"\0" * (120 * 8000 + 2), sample_rate=8000, **START)
         assert refused(said, 413, "too_large")
         assert (
@@ -191,7 +200,7 @@ def test_more_than_a_minute_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_without_audio_says_where_to_ask(tmp_path: Path) -> None:
-    with plain(tmp_path, make=make_accumulator) as running:
+    with in_process_platform(tmp_path, make=make_accumulator) as running:
         said = ask(running, "sequence_id=1&sequence_start=true", model="accumulator")
         assert refused(said, 400, "bad_request")
         assert "use /v2/models/{model}/infer" in said.json["error"]
@@ -202,18 +211,18 @@ def test_a_stream_belongs_to_its_key(tmp_path: Path) -> None:
     for key, _ in issued:
         add_key(tmp_path / "keys.json", key)
     ann, bob = (text for _, text in issued)
-    with plain(tmp_path, keys=tmp_path / "keys.json", make=make_listener) as running:
+    with in_process_platform(tmp_path, keys=tmp_path / "keys.json", make=make_listener) as running:
         assert heard(say(running, LOUD, key=ann, **START))["first_frame"] == 0
         assert refused(say(running, LOUD, key=bob), 400, "sequence_unknown")
         assert heard(say(running, LOUD, key=ann, **END))["first_frame"] == 1
 
 
 @pytest.fixture(scope="module")
-def silero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def silero(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     version = (REPOSITORY / "silero-vad" / "1").resolve()
     if not version.is_dir() or read_version(version).spec.audio is None:
         pytest.skip(f"silero-vad is not built, or of an earlier recipe: {version}")
-    with plain(
+    with in_process_platform(
         tmp_path_factory.mktemp("silero"), make=lambda _, __: version, edge=EdgeLimits()
     ) as running:
         yield running
@@ -253,7 +262,7 @@ def speech(number: int, rate_hz: int) -> "np.ndarray":
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
 @pytest.mark.parametrize("size", [100, 512, 1536, 1 << 20], ids=str)
 def test_speech_is_heard_as_silero_itself_hears_it_whatever_the_size_of_the_chunks(
-    silero: Plain, published: onnxruntime.InferenceSession, size: int, rate_hz: int
+    silero: InProcessPlatform, published: onnxruntime.InferenceSession, size: int, rate_hz: int
 ) -> None:
     sounds = {"a": speech(0, rate_hz), "b": speech(3, rate_hz)}
     found: dict[str, list[float]] = {name: [] for name in sounds}

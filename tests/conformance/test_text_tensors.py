@@ -9,9 +9,10 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
+from loadtests.support.model_specs import model_spec, tensor_spec
 from tests.conformance.small_models import make_table, make_wide
 from tests.conformance.talk import post, refused, tensor
-from tests.plain import Plain, plain
 
 from headrace.errors import BadRequest
 from headrace.gateway.json.document import parse
@@ -39,21 +40,21 @@ ANSWERED: dict[str, list[Any]] = {
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("table"), make=make_table) as running:
+def table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("table"), make=make_table) as running:
         yield running
 
 
-def test_columns_of_texts_are_nested_in_and_out(table: Plain) -> None:
+def test_columns_of_texts_are_nested_in_and_out(table: InProcessPlatform) -> None:
     assert post(table.port, PREDICT, {"inputs": COLUMNS}).json == {"outputs": ANSWERED}
 
 
-def test_rows_of_texts_are_nested_in_and_out(table: Plain) -> None:
+def test_rows_of_texts_are_nested_in_and_out(table: InProcessPlatform) -> None:
     expected = [{name: values[n] for name, values in ANSWERED.items()} for n in range(2)]
     assert post(table.port, PREDICT, {"instances": ROWS}).json == {"predictions": expected}
 
 
-def test_texts_may_be_base64_wherever_a_text_may_be(table: Plain) -> None:
+def test_texts_may_be_base64_wherever_a_text_may_be(table: InProcessPlatform) -> None:
     columns = COLUMNS | {"word": [[b64("ant")], ["bee"]]}
     assert post(table.port, PREDICT, {"inputs": columns}).json == {"outputs": ANSWERED}
     rows = [ROWS[0] | {"word": [b64("ant")]}, ROWS[1]]
@@ -85,7 +86,7 @@ def test_texts_may_be_base64_wherever_a_text_may_be(table: Plain) -> None:
     ],
 )
 def test_texts_that_are_badly_nested_are_refused(
-    table: Plain, words: object, complaint: str
+    table: InProcessPlatform, words: object, complaint: str
 ) -> None:
     said = post(table.port, PREDICT, {"inputs": COLUMNS | {"word": words}})
     assert refused(said, 400, "bad_request")
@@ -93,7 +94,7 @@ def test_texts_that_are_badly_nested_are_refused(
 
 
 def test_numbers_keep_the_axes_of_their_nesting(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with plain(tmp_path_factory.mktemp("wide"), make=make_wide) as wide:
+    with in_process_platform(tmp_path_factory.mktemp("wide"), make=make_wide) as wide:
         said = post(wide.port, "/v1/models/wide:predict", {"instances": [[1.0], [2.0]]})
         assert said.json == {
             "predictions": [{"twice": [2.0], "square": [1.0]}, {"twice": [4.0], "square": [4.0]}]
@@ -106,7 +107,9 @@ def test_numbers_keep_the_axes_of_their_nesting(tmp_path_factory: pytest.TempPat
 
 
 @pytest.mark.parametrize("name", ["pair", "plain"])
-def test_classes_of_an_output_of_texts_are_refused_by_name(table: Plain, name: str) -> None:
+def test_classes_of_an_output_of_texts_are_refused_by_name(
+    table: InProcessPlatform, name: str
+) -> None:
     inputs = [tensor("word", [1, 1], ["ant"], "BYTES"), tensor("age", [1, 1], [1.0])]
     wish = {"name": name, "parameters": {"classification": 1}}
     said = post(table.port, INFER, {"inputs": inputs, "outputs": [wish]})
@@ -115,7 +118,7 @@ def test_classes_of_an_output_of_texts_are_refused_by_name(table: Plain, name: s
     assert said.json["error"] == expected
 
 
-def test_an_output_of_one_number_a_row_has_one_class(table: Plain) -> None:
+def test_an_output_of_one_number_a_row_has_one_class(table: InProcessPlatform) -> None:
     inputs = [tensor("word", [1, 1], ["ant"], "BYTES"), tensor("age", [1, 1], [1.0])]
     wish = {"name": "twice", "parameters": {"classification": 3}}
     (output,) = post(table.port, INFER, {"inputs": inputs, "outputs": [wish]}).json["outputs"]
@@ -124,16 +127,8 @@ def test_an_output_of_one_number_a_row_has_one_class(table: Plain) -> None:
 
 def word_alone(shape: tuple[int, ...], *, has_rows: bool = True) -> ModelSpec:
     """A model of one input, a text."""
-    document = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": [{"name": "word", "datatype": "BYTES", "shape": shape, "has_rows": has_rows}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": []}],
-        "files": {"m.onnx": "0" * 64, "g.npz": "0" * 64},
-    }
-    return ModelSpec.model_validate(document)
+    word = tensor_spec("word", "BYTES", shape, has_rows=has_rows)
+    return model_spec(inputs=[word], outputs=[tensor_spec("y", shape=[])])
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from tests.bad_inputs.photos import png
-from tests.conformance.talk import Said, post, tensor
+from loadtests.support.bad_inputs.photos import png
+from loadtests.support.http_request import HttpAnswer
+from loadtests.support.in_process_platform import InProcessPlatform
+from tests.conformance.talk import post, tensor
 from tests.conformance.zoo import serve
-from tests.plain import Plain
 
 pytestmark = pytest.mark.zoo
 
@@ -20,7 +21,7 @@ IDS, TOO_MANY, TOO_LARGE = [101, 102], [101] * 257, [101, 30_522, 102]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Plain]]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, InProcessPlatform]]:
     with ExitStack() as stack:
         names = ("minilm-l6", "mail-spam", "efficientnet-lite0")
         yield {
@@ -28,14 +29,14 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Plain
         }
 
 
-def sentence(said: Said) -> str:
+def sentence(said: HttpAnswer) -> str:
     assert said.status == 400, said.body
     error = said.json["error"]
     found: str = error["message"] if isinstance(error, dict) else error
     return found
 
 
-def embed(served: dict[str, Plain], given: object) -> str:
+def embed(served: dict[str, InProcessPlatform], given: object) -> str:
     return sentence(
         post(served["minilm-l6"].port, "/v1/embeddings", {"model": "minilm-l6", "input": given})
     )
@@ -79,12 +80,12 @@ def photos(*contents: bytes) -> list[dict[str, str]]:
     ],
 )
 def test_the_first_bad_text_is_named(
-    served: dict[str, Plain], model: str, path: str, body: Any
+    served: dict[str, InProcessPlatform], model: str, path: str, body: Any
 ) -> None:
     assert sentence(post(served[model].port, path, body)) == EMPTY
 
 
-def test_embeddings_name_the_bad_text_or_list(served: dict[str, Plain]) -> None:
+def test_embeddings_name_the_bad_text_or_list(served: dict[str, InProcessPlatform]) -> None:
     assert embed(served, TEXTS) == EMPTY
     assert embed(served, ["one", "two", 3]) == '"input[2]": input should be a valid string'
     assert (
@@ -96,7 +97,7 @@ def test_embeddings_name_the_bad_text_or_list(served: dict[str, Plain]) -> None:
     assert embed(served, TOO_LARGE) == "input: expected values from 0 to 30521, found 30522"
 
 
-def test_the_bad_photo_is_named(served: dict[str, Plain]) -> None:
+def test_the_bad_photo_is_named(served: dict[str, InProcessPlatform]) -> None:
     port = served["efficientnet-lite0"].port
     right, wrong = png(), png()[:60]
     said = post(
@@ -111,5 +112,5 @@ def test_the_bad_photo_is_named(served: dict[str, Plain]) -> None:
     assert sentence(said).startswith("input[1]: unsupported image format")
 
 
-def test_a_single_one_needs_no_number(served: dict[str, Plain]) -> None:
+def test_a_single_one_needs_no_number(served: dict[str, InProcessPlatform]) -> None:
     assert embed(served, "") == 'input "text": the text is empty'

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tests.plain import plain
+from loadtests.support.in_process_platform import in_process_platform
 
 from headrace.telemetry import logs
 
@@ -19,9 +19,9 @@ LINES, REQUESTS = 4000, 20
 
 def main(folder: Path) -> None:
     logs.configure("gateway")
-    with plain(folder) as at:
+    with in_process_platform(folder) as at:
         for n in range(LINES):
-            at.front.call(partial(logging.warning, "line %d: %s", n, "much " * 100))
+            at.gateway_thread.call(partial(logging.warning, "line %d: %s", n, "much " * 100))
         found = Counter(at.infer(np.ones((1, 4), np.float32))[0] for _ in range(REQUESTS))
         print(dict(found), logs.dropped_lines() > 0)  # noqa: T201
 

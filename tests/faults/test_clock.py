@@ -14,14 +14,14 @@ import numpy as np
 import orjson
 import pytest
 import uvloop
-from loadtests.apart import Platform, Replica, platform
-from loadtests.http_client import HttpClient
-from loadtests.inputs import Shot
-from tests.plain import make_doubler
+from loadtests.support.doubler import make_doubler
+from loadtests.support.http_client import HttpClient
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
 from tests.platform.running import platform as running_platform
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
+from headrace.loadtest.shots import Shot
 
 SOURCE = Path(__file__).with_name("wall_clock.c")
 HOUR_S = 3600
@@ -56,7 +56,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[Platform, dict[str, str]]]:
+def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[ProcessPlatform, dict[str, str]]]:
     """A platform and three keys: one without limits, one that ends in half an hour, one of a request in 20 minutes."""
     file, now = tmp_path / "keys.json", utc_now()
     issued = {
@@ -66,7 +66,9 @@ def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[Platform, dict[str, st
     }
     for key, _ in issued.values():
         add_key(file, key)
-    with platform([Replica(make_doubler(tmp_path, tmp_path / "repository"))], keys=file) as at:
+    with process_platform(
+        [Replica(make_doubler(tmp_path, tmp_path / "repository"))], keys=file
+    ) as at:
         yield at, {name: text for name, (_, text) in issued.items()}
 
 
@@ -97,7 +99,7 @@ async def statuses(
 
 
 def test_an_hour_ahead_or_back_fails_no_request_and_refills_no_quota(
-    keyed: tuple[Platform, dict[str, str]], clock: Clock
+    keyed: tuple[ProcessPlatform, dict[str, str]], clock: Clock
 ) -> None:
     at, keys = keyed
     assert uvloop.run(statuses(at.url, keys["rare"], 2)) == [200, 429]

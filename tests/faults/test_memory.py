@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 import orjson
 import pytest
-from loadtests.apart import HOST, Platform, Replica, platform
+from loadtests.support.ports import HOST
+from loadtests.support.process_platform import ProcessPlatform, Replica, process_platform
+from loadtests.support.raw_http import call
 from onnx import TensorProto, helper, numpy_helper
-from tests.bad_inputs.caller import call
 
 from headrace_models.publishing import ONNX_FILE, Draft, write_version
 
@@ -57,9 +58,9 @@ def make_hungry(repository: Path) -> Path:
 
 
 @pytest.fixture
-def hungry(tmp_path: Path) -> Iterator[Platform]:
+def hungry(tmp_path: Path) -> Iterator[ProcessPlatform]:
     """A replica that may grow by `SPARE_BYTES` from now on."""
-    with platform([Replica(make_hungry(tmp_path))]) as at:
+    with process_platform([Replica(make_hungry(tmp_path))]) as at:
         (replica,) = at.replicas
         status = Path(f"/proc/{replica}/status").read_text(encoding="ascii").splitlines()
         held = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmSize"))
@@ -67,7 +68,7 @@ def hungry(tmp_path: Path) -> Iterator[Platform]:
         yield at
 
 
-def ask(at: Platform, rows: int, length: int) -> str:
+def ask(at: ProcessPlatform, rows: int, length: int) -> str:
     """An error's code; "right" or "wrong"."""
     tensor = {
         "name": "x",
@@ -84,16 +85,16 @@ def ask(at: Platform, rows: int, length: int) -> str:
     return "right" if len(found) == rows and np.allclose(found, np.sin(0.5), rtol=1e-3) else "wrong"
 
 
-def ask_at_once(at: Platform, asked: Sequence[tuple[int, int]]) -> list[str]:
+def ask_at_once(at: ProcessPlatform, asked: Sequence[tuple[int, int]]) -> list[str]:
     with ThreadPoolExecutor(len(asked)) as callers:
         return list(callers.map(lambda one: ask(at, *one), asked))
 
 
-def test_a_batch_without_room_is_answered_in_parts(hungry: Platform) -> None:
+def test_a_batch_without_room_is_answered_in_parts(hungry: ProcessPlatform) -> None:
     assert ask(hungry, 8, LONG) == "right", "320 MiB at once, 40 a row"
 
 
-def test_a_row_without_room_is_told_so_and_harms_nobody(hungry: Platform) -> None:
+def test_a_row_without_room_is_told_so_and_harms_nobody(hungry: ProcessPlatform) -> None:
     found = ask_at_once(hungry, [(1, SHORT)] * 12 + [(1, 10 * LONG)] + [(1, SHORT)] * 12)
     assert found.pop(12) == "out_of_memory"
     assert Counter(found) == {"right": 24}

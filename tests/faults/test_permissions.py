@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.plain import make_doubler
+from loadtests.support.doubler import make_doubler
 
 from headrace.operation.catalogue import model_names, versions_of
 from headrace_models.add import add

@@ -1,9 +1,9 @@
 """The directory as a plain object: who lives, who has heard of it, and settings that reach everybody."""
 
 import asyncio
-from typing import Any
 
 import pytest
+from loadtests.support.model_specs import model_spec
 
 from headrace.channel import Address
 from headrace.fleet.directory import (
@@ -23,17 +23,7 @@ from headrace_models.spec import ModelSpec
 
 
 def spec(name: str, version: str) -> ModelSpec:
-    digest = "0" * 64
-    document: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
-        "files": {"m.onnx": digest, "g.npz": digest},
-    }
-    return ModelSpec.model_validate(document)
+    return model_spec(name, version)
 
 
 @pytest.fixture

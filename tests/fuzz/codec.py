@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from loadtests.support.model_specs import model_spec, tensor_spec
+
 from headrace.gateway.wire.infer import Codec
-from headrace_models.spec import ModelSpec
 
 __all__ = ["codec"]
 
@@ -19,16 +20,10 @@ _INPUTS: list[dict[str, Any]] = [
 
 def codec(*, finite: bool = False) -> Codec:
     """All inputs but `f` are states, so that a request may have any of them."""
-    digest = "0" * 64
-    document: dict[str, Any] = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "finite": finite,
-        "inputs": _INPUTS,
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
-        "state": [{"input": tensor["name"], "output": "y"} for tensor in _INPUTS[1:]],
-        "files": {"m.onnx": digest, "g.npz": digest},
-    }
-    return Codec(ModelSpec.model_validate(document))
+    spec = model_spec(
+        finite=finite,
+        inputs=_INPUTS,
+        outputs=[tensor_spec("y", shape=[2])],
+        state=[{"input": tensor["name"], "output": "y"} for tensor in _INPUTS[1:]],
+    )
+    return Codec(spec)

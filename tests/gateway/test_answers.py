@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from tests.plain import EDGE, Gated, Plain, plain
+from loadtests.support.gated_backend import GateLoader
+from loadtests.support.in_process_platform import EDGE, InProcessPlatform, in_process_platform
 
-from headrace.backends import Backend
 from headrace.edge.problems import STATUS, problem
 from headrace.errors import KINDS, HeadraceError
-from headrace_models.repository import ModelVersion
 
 INFER = "/v2/models/doubler/infer"
 BODY = orjson.dumps(
@@ -23,12 +22,12 @@ BODY = orjson.dumps(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("plain")) as running:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("plain")) as running:
         yield running
 
 
-def test_each_row_comes_back_doubled_and_in_order(served: Plain) -> None:
+def test_each_row_comes_back_doubled_and_in_order(served: InProcessPlatform) -> None:
     rows = np.arange(200 * 4, dtype=np.float32).reshape(
         200, 4
     )  # more than a batch: split and put together again
@@ -40,7 +39,7 @@ def test_each_row_comes_back_doubled_and_in_order(served: Plain) -> None:
     assert "batch;desc=" in headers["server-timing"]
 
 
-def test_a_binary_answer_says_where_its_json_ends(served: Plain) -> None:
+def test_a_binary_answer_says_where_its_json_ends(served: InProcessPlatform) -> None:
     rows = np.ones((1, 4), np.float32)
     _, body, headers = served.infer(rows, parameters={"binary_data_output": True})
     assert headers["content-type"] == "application/octet-stream"
@@ -49,7 +48,7 @@ def test_a_binary_answer_says_where_its_json_ends(served: Plain) -> None:
     np.testing.assert_array_equal(np.frombuffer(body[length:], "<f4"), [2, 2, 2, 2])
 
 
-def test_many_callers_at_once_get_their_own_answers(served: Plain) -> None:
+def test_many_callers_at_once_get_their_own_answers(served: InProcessPlatform) -> None:
     wrong: list[int] = []
 
     def caller(number: int) -> None:
@@ -82,7 +81,7 @@ def test_many_callers_at_once_get_their_own_answers(served: Plain) -> None:
     ],
 )
 def test_an_error_is_one_sentence_with_its_code_and_the_requests_id(
-    served: Plain, method: str, path: str, status: int, code: str
+    served: InProcessPlatform, method: str, path: str, status: int, code: str
 ) -> None:
     found, answer, headers = served.ask(method, path)
     assert found == status
@@ -91,7 +90,7 @@ def test_an_error_is_one_sentence_with_its_code_and_the_requests_id(
     assert answer["request_id"] == headers["x-request-id"]
 
 
-def test_errors_of_embeddings_have_openais_shape(served: Plain) -> None:
+def test_errors_of_embeddings_have_openais_shape(served: InProcessPlatform) -> None:
     status, answer, _ = served.ask(
         "POST", "/v1/embeddings", orjson.dumps({"model": "doubler", "input": "x"})
     )
@@ -99,7 +98,7 @@ def test_errors_of_embeddings_have_openais_shape(served: Plain) -> None:
     assert answer["error"]["message"].startswith("model: expected a model that embeds text")
 
 
-def test_metadata_has_the_row_axis(served: Plain) -> None:
+def test_metadata_has_the_row_axis(served: InProcessPlatform) -> None:
     _, answer, _ = served.ask("GET", "/v2/models/doubler")
     assert answer["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]
     assert answer["versions"] == ["1"]
@@ -107,24 +106,24 @@ def test_metadata_has_the_row_axis(served: Plain) -> None:
     assert served.ask("GET", "/v2/")[0] == 200
 
 
-def test_a_request_id_comes_back_only_if_it_is_well_formed(served: Plain) -> None:
+def test_a_request_id_comes_back_only_if_it_is_well_formed(served: InProcessPlatform) -> None:
     assert served.ask("GET", "/v2", headers={"X-Request-Id": "abc-1"})[2]["x-request-id"] == "abc-1"
     assert served.ask("GET", "/v2", headers={"X-Request-Id": "a b"})[2]["x-request-id"] != "a b"
 
 
 @pytest.mark.parametrize("timeout", ["nan", "inf", "soon", "1_0", ""])
-def test_a_timeout_that_is_no_number_is_refused(served: Plain, timeout: str) -> None:
+def test_a_timeout_that_is_no_number_is_refused(served: InProcessPlatform, timeout: str) -> None:
     status, answer, _ = served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})
     assert status == 400
     assert answer["error"].startswith("X-Request-Timeout: expected a number")
 
 
 @pytest.mark.parametrize("timeout", ["1e9", "300"])
-def test_a_long_timeout_is_cut(served: Plain, timeout: str) -> None:
+def test_a_long_timeout_is_cut(served: InProcessPlatform, timeout: str) -> None:
     assert served.ask("POST", INFER, BODY, {"X-Request-Timeout": timeout})[0] == 200
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> None:
+def test_a_body_over_the_limit_is_refused_before_it_is_read(served: InProcessPlatform) -> None:
     with socket.create_connection(("127.0.0.1", served.port)) as caller:
         caller.sendall(
             f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {10**9}\r\n\r\n".encode()
@@ -132,7 +131,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(served: Plain) -> No
         assert caller.recv(65536).startswith(b"HTTP/1.1 413")
 
 
-def test_a_chunked_body_over_the_limit_is_refused_when_it_passes_it(served: Plain) -> None:
+def test_a_chunked_body_over_the_limit_is_refused_when_it_passes_it(
+    served: InProcessPlatform,
+) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     chunks = (b"x" * 60_000 for _ in range(1 + EDGE.max_body_bytes // 60_000))
     connection.request("POST", INFER, chunks, {"Transfer-Encoding": "chunked"}, encode_chunked=True)
@@ -140,7 +141,7 @@ def test_a_chunked_body_over_the_limit_is_refused_when_it_passes_it(served: Plai
     connection.close()
 
 
-def test_one_connection_serves_many_requests(served: Plain) -> None:
+def test_one_connection_serves_many_requests(served: InProcessPlatform) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=20)
     for _ in range(5):
         connection.request("GET", "/v2/health/live")
@@ -149,16 +150,11 @@ def test_one_connection_serves_many_requests(served: Plain) -> None:
 
 
 def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_path: Any) -> None:
-    made: list[Gated] = []
-
-    def load(version: ModelVersion, name: str) -> Backend:
-        made.append(Gated(version, name))
-        return made[0]
-
+    loader = GateLoader()
     rows = np.ones((1, 4), np.float32)
-    with plain(tmp_path, load) as running:
-        gated = made[0]
-        gated.is_shut = True
+    with in_process_platform(tmp_path, loader) as running:
+        gated = loader.backend
+        gated.shut()
         try:
             stuck = threading.Thread(target=running.infer, args=(rows,))
             stuck.start()
@@ -168,13 +164,12 @@ def test_a_deadline_is_kept_and_a_caller_who_leaves_takes_the_work_along(tmp_pat
             _leave_one_request(running)
             running.infer(rows, parameters={"timeout": 50_000})
         finally:
-            gated.gate.set()
+            gated.open()
         stuck.join()
-        gated.is_shut = False
         assert running.infer(rows)[0] == 200
 
 
-def _leave_one_request(running: Plain) -> None:
+def _leave_one_request(running: InProcessPlatform) -> None:
     body = orjson.dumps(
         {"inputs": [{"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]}
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.plain import plain
-from tests.platform.running import free_port
+from loadtests.support.in_process_platform import in_process_platform
+from loadtests.support.ports import free_port
 
 BROWSER = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
@@ -104,7 +104,7 @@ def test_a_page_of_another_site_reads_answers_where_it_is_listed_and_changes_not
 ) -> None:
     page_port = free_port()
     origin = f"http://localhost:{page_port}"
-    with plain(tmp_path, origins=(origin,) if is_listed else ()) as gateway:
+    with in_process_platform(tmp_path, origins=(origin,) if is_listed else ()) as gateway:
         before = gateway.ask("GET", "/v2/logging")[1]
         with site(page_port, SCRIPT % f"http://127.0.0.1:{gateway.port}"):
             found = shown(origin, tmp_path / "browser")

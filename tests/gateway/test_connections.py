@@ -10,8 +10,14 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from loadtests.support.gated_backend import GatedBackend
+from loadtests.support.in_process_platform import (
+    EDGE,
+    InProcessPlatform,
+    gated_platform,
+    in_process_platform,
+)
 from prometheus_client.parser import text_string_to_metric_families
-from tests.plain import EDGE, Gated, Plain, gated_plain, plain
 
 from headrace.gateway.api.endpoints import ROUTES
 
@@ -22,13 +28,13 @@ BODY = orjson.dumps(
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("plain")) as running:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("plain")) as running:
         yield running
 
 
 @pytest.fixture
-def caller(served: Plain) -> Iterator[socket.socket]:
+def caller(served: InProcessPlatform) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", served.port), timeout=5) as caller:
         yield caller
 
@@ -116,7 +122,7 @@ def test_an_old_callers_connection_is_closed_after_its_answer(caller: socket.soc
 
 
 @pytest.mark.parametrize("path", sorted({r.template for r in ROUTES if r.method == "GET"}))
-def test_head_is_get_without_its_body(served: Plain, path: str) -> None:
+def test_head_is_get_without_its_body(served: InProcessPlatform, path: str) -> None:
     path = path.format(
         model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css"
     )
@@ -143,7 +149,7 @@ def test_a_refused_head_has_no_body_either(caller: socket.socket, path: str, sta
     assert second.startswith(b"HTTP/1.1 200")
 
 
-def test_a_wrong_verb_is_told_the_right_one(served: Plain) -> None:
+def test_a_wrong_verb_is_told_the_right_one(served: InProcessPlatform) -> None:
     assert served.ask("GET", INFER)[2]["allow"] == "POST"
     assert served.ask("POST", "/v2")[2]["allow"] == "GET, HEAD"
     assert served.ask("DELETE", "/v2/logging")[2]["allow"] == "GET, HEAD, POST"
@@ -162,16 +168,20 @@ def test_a_request_that_cannot_be_quoted_is_answered_all_the_same(
     "body", [rb'{"input":"\ud800","model":"doubler"}', rb'{"input":"x","model":"\ud800"}']
 )
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/models/doubler:classify"])
-def test_the_other_doors_refuse_half_a_character_too(served: Plain, path: str, body: bytes) -> None:
+def test_the_other_doors_refuse_half_a_character_too(
+    served: InProcessPlatform, path: str, body: bytes
+) -> None:
     assert 400 <= served.ask("POST", path, body)[0] < 500
 
 
-def test_the_embeddings_door_speaks_openais_errors_with_a_slash_behind_it(served: Plain) -> None:
+def test_the_embeddings_door_speaks_openais_errors_with_a_slash_behind_it(
+    served: InProcessPlatform,
+) -> None:
     _, answer, _ = served.ask("POST", "/v1/embeddings/", b"{}")
     assert isinstance(answer["error"], dict)
 
 
-def test_nobody_lengthens_the_metrics_page_by_what_they_send(served: Plain) -> None:
+def test_nobody_lengthens_the_metrics_page_by_what_they_send(served: InProcessPlatform) -> None:
     for n in range(20):
         served.ask("GET", f"/v2/models/stranger-{n}")
         served.ask("POST", f"/v2/models/doubler/versions/stranger-{n}/infer", b"{}")
@@ -180,7 +190,7 @@ def test_nobody_lengthens_the_metrics_page_by_what_they_send(served: Plain) -> N
     assert "stranger" not in metrics(served).lower()
 
 
-def metrics(served: Plain) -> str:
+def metrics(served: InProcessPlatform) -> str:
     connection = http.client.HTTPConnection(served.gateway.metrics, timeout=5)
     try:
         connection.request("GET", "/metrics")
@@ -189,7 +199,7 @@ def metrics(served: Plain) -> str:
         connection.close()
 
 
-def counted(served: Plain) -> dict[tuple[str, str, str, str], float]:
+def counted(served: InProcessPlatform) -> dict[tuple[str, str, str, str], float]:
     """Requests so far by model, version, endpoint and status."""
     return {
         (s.labels["model"], s.labels["version"], s.labels["api"], s.labels["code"]): s.value
@@ -213,7 +223,11 @@ def counted(served: Plain) -> dict[tuple[str, str, str, str], float]:
     ],
 )
 def test_each_request_is_counted_once_with_its_labels(
-    served: Plain, method: str, path: str, body: bytes, labels: tuple[str, str, str, str]
+    served: InProcessPlatform,
+    method: str,
+    path: str,
+    body: bytes,
+    labels: tuple[str, str, str, str],
 ) -> None:
     before = counted(served)
     served.ask(method, path, body)
@@ -224,7 +238,7 @@ def test_each_request_is_counted_once_with_its_labels(
 
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
-def test_tritons_client_gets_its_answer(served: Plain, *, is_binary: bool) -> None:
+def test_tritons_client_gets_its_answer(served: InProcessPlatform, *, is_binary: bool) -> None:
     from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -238,7 +252,9 @@ def test_tritons_client_gets_its_answer(served: Plain, *, is_binary: bool) -> No
     np.testing.assert_array_equal(answer.as_numpy("y"), rows * 2)
 
 
-async def test_tritons_asyncio_client_gets_its_answer_and_its_error(served: Plain) -> None:
+async def test_tritons_asyncio_client_gets_its_answer_and_its_error(
+    served: InProcessPlatform,
+) -> None:
     from tritonclient.http.aio import InferenceServerClient, InferInput
     from tritonclient.utils import InferenceServerException
 
@@ -253,16 +269,18 @@ async def test_tritons_asyncio_client_gets_its_answer_and_its_error(served: Plai
 
 
 @pytest.fixture
-def gated(tmp_path: Path) -> Iterator[tuple[Plain, Gated]]:
-    with gated_plain(tmp_path) as both:
+def gated(tmp_path: Path) -> Iterator[tuple[InProcessPlatform, GatedBackend]]:
+    with gated_platform(tmp_path) as both:
         yield both
 
 
-def ask_for(served: Plain, number: float) -> tuple[int, Any, dict[str, str]]:
+def ask_for(served: InProcessPlatform, number: float) -> tuple[int, Any, dict[str, str]]:
     return served.infer(np.full((1, 4), number, np.float32))
 
 
-def test_a_caller_who_leaves_is_counted_and_its_rows_never_run(gated: tuple[Plain, Gated]) -> None:
+def test_a_caller_who_leaves_is_counted_and_its_rows_never_run(
+    gated: tuple[InProcessPlatform, GatedBackend],
+) -> None:
     served, model = gated
     first = threading.Thread(target=ask_for, args=(served, 1))
     first.start()
@@ -274,27 +292,31 @@ def test_a_caller_who_leaves_is_counted_and_its_rows_never_run(gated: tuple[Plai
             pass
     while counted(served).get(("doubler", "1", "infer", "499")) != 1:
         pass
-    model.gate.set()
+    model.open()
     first.join()
     assert ask_for(served, 3)[0] == 200
     assert 7.0 not in model.rows
     assert "headrace_requests_in_flight 0.0" in metrics(served)
 
 
-def test_a_stopped_gateway_answers_what_is_in_flight(gated: tuple[Plain, Gated]) -> None:
+def test_a_stopped_gateway_answers_what_is_in_flight(
+    gated: tuple[InProcessPlatform, GatedBackend],
+) -> None:
     served, model = gated
     found: list[int] = []
     asking = threading.Thread(target=lambda: found.append(ask_for(served, 1)[0]))
     asking.start()
     assert model.entered.wait(5)
-    served.front.stop()
-    model.gate.set()
+    served.gateway_thread.stop()
+    model.open()
     asking.join()
     assert found == [200]
 
 
 @pytest.mark.parametrize("rows", [1, 300], ids=["one batch", "several batches"])
-def test_a_stopped_replica_answers_what_it_accepted(gated: tuple[Plain, Gated], rows: int) -> None:
+def test_a_stopped_replica_answers_what_it_accepted(
+    gated: tuple[InProcessPlatform, GatedBackend], rows: int
+) -> None:
     served, model = gated
     found: list[int] = []
     asking = threading.Thread(
@@ -302,19 +324,21 @@ def test_a_stopped_replica_answers_what_it_accepted(gated: tuple[Plain, Gated], 
     )
     asking.start()
     assert model.entered.wait(5)
-    served.replica.stop()
+    served.replica_thread.stop()
     while served.ask("GET", "/v2/health/ready")[0] == 200:
         pass
-    model.gate.set()
+    model.open()
     asking.join()
     assert found == [200]
 
 
-def test_a_lost_replica_is_503_and_may_be_repeated(gated: tuple[Plain, Gated]) -> None:
+def test_a_lost_replica_is_503_and_may_be_repeated(
+    gated: tuple[InProcessPlatform, GatedBackend],
+) -> None:
     served, model = gated
-    model.gate.set()
-    served.replica.stop()
-    assert served.replica.wait(10)
+    model.open()
+    served.replica_thread.stop()
+    assert served.replica_thread.wait(10)
     while served.ask("GET", "/v2/health/ready")[0] == 200:
         pass
     for path in (INFER, "/v2/models/doubler/versions/1/infer"):

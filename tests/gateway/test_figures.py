@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
-from loadtests.metrics import samples
+from loadtests.support.gated_backend import GatedBackend
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
+from loadtests.support.metrics import samples
 from prometheus_client.samples import Sample
-from tests.plain import Gated, Plain, plain
 
 from headrace.backends import Backend
 from headrace.gateway.admission import GatewayLimits
@@ -30,7 +31,7 @@ PAUSE_S = 1.1
 JSON = "Content-Type: application/json"
 
 
-class Faulty(Gated):
+class Faulty(GatedBackend):
     """Fails on one value, and may be shut."""
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -51,7 +52,7 @@ class Way(NamedTuple):
 class Client:
     """Asks, and records how each request ended and how long its answer took after its last byte."""
 
-    def __init__(self, served: Plain, key: str) -> None:
+    def __init__(self, served: InProcessPlatform, key: str) -> None:
         self._served = served
         self.key = key
         self.took_s: dict[Way, list[float]] = {}
@@ -133,7 +134,7 @@ def reset(caller: socket.socket) -> None:
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def figures(served: Plain) -> Figures:
+def figures(served: InProcessPlatform) -> Figures:
     found: Sequence[Sample] = samples(served.gateway.metrics)
     return {(s.name, frozenset(s.labels.items())): s.value for s in found}
 
@@ -151,7 +152,7 @@ def grown(before: Figures, after: Figures, name: str, *labels: str) -> Counter[t
     return by
 
 
-def until(served: Plain, name: str, value: float, **labels: str) -> None:
+def until(served: InProcessPlatform, name: str, value: float, **labels: str) -> None:
     end_s = monotonic() + 20
     while figures(served).get((name, frozenset(labels.items()))) != value:
         assert monotonic() < end_s, name
@@ -172,7 +173,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
 @pytest.fixture(scope="module")
 def town(
     tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, str, str]
-) -> Iterator[tuple[Plain, Faulty]]:
+) -> Iterator[tuple[InProcessPlatform, Faulty]]:
     made: list[Faulty] = []
 
     def load(version: ModelVersion, name: str) -> Backend:
@@ -180,7 +181,9 @@ def town(
         return made[0]
 
     limits = GatewayLimits(PLACES, default_timeout_s=20.0)
-    with plain(tmp_path_factory.mktemp("plain"), load, keys=keys[0], limits=limits) as served:
+    with in_process_platform(
+        tmp_path_factory.mktemp("plain"), load, keys=keys[0], limits=limits
+    ) as served:
         yield served, made[0]
 
 
@@ -237,11 +240,9 @@ def end_early(client: Client) -> None:
     client.record(Way("", "infer", 499, "left"), "", float("inf"))
 
 
-def crowd(client: Client, served: Plain, model: Faulty) -> None:
+def crowd(client: Client, served: InProcessPlatform, model: Faulty) -> None:
     """A model that does not answer: out of time, gone, and no room for one more."""
-    model.entered.clear()
-    model.gate.clear()
-    model.is_shut = True
+    model.shut()
     with ExitStack() as stack:
         callers = [stack.enter_context(client.connect()) for _ in range(PLACES - 2)]
         for number, caller in enumerate(callers, 1):
@@ -254,15 +255,14 @@ def crowd(client: Client, served: Plain, model: Faulty) -> None:
         client.record(Way("doubler", "infer", 499, "left"), "", float("inf"))
         out_of_time = Way("doubler", "infer", 504, "state")
         client.ask(INFER, out_of_time, "deadline_exceeded", tensor(3), "X-Request-Timeout: 0.1")
-        model.is_shut = False
-        model.gate.set()
+        model.open()
         for caller in callers:
             assert b" 200 " in caller.recv(20)
             client.record(ANSWERED, "", float("inf"))
 
 
 def test_counters_and_buckets_are_what_the_clients_saw(
-    town: tuple[Plain, Faulty], keys: tuple[Path, str, str]
+    town: tuple[InProcessPlatform, Faulty], keys: tuple[Path, str, str]
 ) -> None:
     served, model = town
     client = Client(served, keys[1])

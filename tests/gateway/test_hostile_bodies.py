@@ -4,29 +4,19 @@ from typing import Any
 
 import orjson
 import pytest
+from loadtests.support.model_specs import model_spec, tensor_spec
 
 from headrace.edge.problems import problem
 from headrace.errors import BadRequest, HeadraceError
 from headrace.gateway.wire.infer import Codec, InferBody
 from headrace.inference.tensor import to_array
-from headrace_models.spec import ModelSpec
 
 SURROGATE = r"\ud800"
 
 
 def codec(datatype: str = "FP32", shape: tuple[int, ...] = (2,), *, finite: bool = False) -> Codec:
-    digest = "0" * 64
-    document: dict[str, Any] = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "finite": finite,
-        "inputs": [{"name": "x", "datatype": datatype, "shape": shape}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [2]}],
-        "files": {"m.onnx": digest, "g.npz": digest},
-    }
-    return Codec(ModelSpec.model_validate(document))
+    inputs, outputs = [tensor_spec("x", datatype, shape)], [tensor_spec("y", shape=[2])]
+    return Codec(model_spec(inputs=inputs, outputs=outputs, finite=finite))
 
 
 def decode(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from tests.plain import Plain, plain
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.gateway.routing.response_cache import CacheLimits
 
@@ -18,9 +18,9 @@ BINARY = {
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     caches = {"doubler": CacheLimits(1 << 20)}
-    with plain(tmp_path_factory.mktemp("plain"), caches=caches) as running:
+    with in_process_platform(tmp_path_factory.mktemp("plain"), caches=caches) as running:
         yield running
 
 
@@ -28,14 +28,14 @@ def row(number: float) -> "np.ndarray[Any, np.dtype[np.float32]]":
     return np.full((1, 4), number, np.float32)
 
 
-def test_the_second_time_the_answer_is_the_kept_one(served: Plain) -> None:
+def test_the_second_time_the_answer_is_the_kept_one(served: InProcessPlatform) -> None:
     first, second = served.infer(row(1)), served.infer(row(1))
     assert first[1]["outputs"] == second[1]["outputs"]
     assert "cache" not in first[2]["server-timing"]
     assert second[2]["server-timing"].startswith("cache;desc=hit, queue;dur=0.000")
 
 
-def test_every_door_and_form_finds_the_answer_of_another(served: Plain) -> None:
+def test_every_door_and_form_finds_the_answer_of_another(served: InProcessPlatform) -> None:
     served.infer(row(2))
     header = orjson.dumps(BINARY)
     found = [
@@ -55,5 +55,5 @@ def test_every_door_and_form_finds_the_answer_of_another(served: Plain) -> None:
     assert found[2][1] == {"predictions": [[4.0] * 4]}
 
 
-def test_the_configuration_says_that_answers_are_kept(served: Plain) -> None:
+def test_the_configuration_says_that_answers_are_kept(served: InProcessPlatform) -> None:
     assert served.ask("GET", "/v2/models/doubler/config")[1]["response_cache"] == {"enable": True}

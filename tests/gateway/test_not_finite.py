@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 import pytest
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.gateway.test_wire import spec
-from tests.plain import Plain, plain
 
 from headrace.gateway.api.classify import EmbeddingsBody, classify_results, embeddings
 from headrace.gateway.api.context import json_response
@@ -27,19 +27,19 @@ FLOATS = ["FP16", "FP32", "FP64", "BF16"]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     caches = {"doubler": CacheLimits(1 << 20)}
-    with plain(tmp_path_factory.mktemp("plain"), caches=caches) as running:
+    with in_process_platform(tmp_path_factory.mktemp("plain"), caches=caches) as running:
         yield running
 
 
-def ask(served: Plain, path: str, body: str) -> Any:
+def ask(served: InProcessPlatform, path: str, body: str) -> Any:
     status, answer, _ = served.ask("POST", path, body.encode())
     assert status == 200, answer
     return answer
 
 
-def ask_binary(served: Plain, row: "np.ndarray") -> tuple[bytes, dict[str, str]]:
+def ask_binary(served: InProcessPlatform, row: "np.ndarray") -> tuple[bytes, dict[str, str]]:
     """The bytes of the doubled row, and the answer's headers."""
     sent = {
         "name": "x",
@@ -54,7 +54,7 @@ def ask_binary(served: Plain, row: "np.ndarray") -> tuple[bytes, dict[str, str]]
     return body[int(headers["inference-header-content-length"]) :], headers
 
 
-def test_binary_carries_them_as_they_are(served: Plain) -> None:
+def test_binary_carries_them_as_they_are(served: InProcessPlatform) -> None:
     np.testing.assert_array_equal(np.frombuffer(ask_binary(served, ROW)[0], "<f4"), ROW[0] * 2)
 
 
@@ -73,13 +73,13 @@ def test_binary_carries_them_as_they_are(served: Plain) -> None:
     ],
 )
 def test_json_reads_them_and_writes_null_at_every_door(
-    served: Plain, path: str, body: str, name: str
+    served: InProcessPlatform, path: str, body: str, name: str
 ) -> None:
     found = ask(served, path, body)[name]
     assert (found[0]["data"] if path == INFER else np.ravel(found).tolist()) == TOLD
 
 
-def test_a_long_array_may_have_them_anywhere(served: Plain) -> None:
+def test_a_long_array_may_have_them_anywhere(served: InProcessPlatform) -> None:
     rows = np.random.default_rng(0).standard_normal((1000, 4)).round(12)
     rows.flat[[0, 17, 3000, -1]] = [np.nan, np.inf, -np.inf, np.nan]
     data = json.dumps(rows.tolist())
@@ -93,7 +93,7 @@ def test_a_long_array_may_have_them_anywhere(served: Plain) -> None:
 
 
 def test_equal_bytes_are_one_request_to_the_cache_and_other_bits_of_nan_are_another(
-    served: Plain,
+    served: InProcessPlatform,
 ) -> None:
     bits = np.array([[0x7FC00001, 1, 2, 3]], "<u4")
     first, again = (ask_binary(served, bits.view("<f4"))[1] for _ in range(2))

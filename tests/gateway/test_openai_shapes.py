@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 import openai
 import pytest
-from tests.plain import Plain, plain
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.edge.problems import shapes_of
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("plain")) as running:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("plain")) as running:
         yield running
 
 
 @pytest.fixture
-def client(served: Plain) -> Iterator[openai.OpenAI]:
+def client(served: InProcessPlatform) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(
         base_url=f"http://127.0.0.1:{served.port}/v1", api_key="none", max_retries=0
     ) as client:
@@ -32,7 +32,7 @@ def test_each_model_of_the_list_can_be_retrieved(client: openai.OpenAI) -> None:
     }
 
 
-def test_what_tensorflow_and_kserve_read_is_beside_it(served: Plain) -> None:
+def test_what_tensorflow_and_kserve_read_is_beside_it(served: InProcessPlatform) -> None:
     document = served.ask("GET", "/v1/models/doubler")[1]
     assert (document["name"], document["ready"]) == ("doubler", True)
     assert document["model_version_status"][0]["state"] == "AVAILABLE"
@@ -44,7 +44,7 @@ def test_a_model_that_is_not_there_is_told_in_the_client_s_words(client: openai.
     assert (caught.value.code, caught.value.type) == ("model_not_found", "not_found_error")
 
 
-async def test_the_asyncio_client_is_told_in_its_words_too(served: Plain) -> None:
+async def test_the_asyncio_client_is_told_in_its_words_too(served: InProcessPlatform) -> None:
     url = f"http://127.0.0.1:{served.port}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
         with pytest.raises(openai.NotFoundError, match="no such model"):
@@ -52,7 +52,7 @@ async def test_the_asyncio_client_is_told_in_its_words_too(served: Plain) -> Non
 
 
 @pytest.mark.parametrize("agent", ["curl/8", "python-httpx/0.28", "tensorflow", ""])
-def test_all_others_read_a_sentence_at_the_same_path(served: Plain, agent: str) -> None:
+def test_all_others_read_a_sentence_at_the_same_path(served: InProcessPlatform, agent: str) -> None:
     status, document, _ = served.ask("GET", "/v1/models/nobody", headers={"User-Agent": agent})
     assert (status, document["error"], document["code"]) == (
         404,
@@ -88,7 +88,7 @@ def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, shapes
 @pytest.mark.parametrize(
     "path", ["/v1/models/nobody:predict", "/v1/models/nobody/versions/1", "/v2/models/nobody"]
 )
-def test_elsewhere_an_error_is_a_sentence(served: Plain, path: str) -> None:
+def test_elsewhere_an_error_is_a_sentence(served: InProcessPlatform, path: str) -> None:
     method = "POST" if ":" in path else "GET"
     status, document, _ = served.ask(method, path, b"{}" if method == "POST" else b"")
     assert (status, document["error"]) == (404, "no such model")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from tests.plain import make_doubler
+from loadtests.support.doubler import make_doubler
 
 from headrace.errors import BadRequest
 from headrace.gateway.json.document import LARGE_BYTES, parse

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+from loadtests.support.in_process_platform import in_process_platform
 from loadtests.support.virtual_time import VirtualTimeLoop
-from tests.plain import plain
 
 from headrace.errors import ShuttingDown
 from headrace.gateway.admission import Admission, GatewayLimits
@@ -39,8 +39,8 @@ def test_meanwhile_the_gateway_answers_as_ever_and_its_readiness_alone_says_that
     tmp_path: Path,
 ) -> None:
     row = np.zeros((1, 4), np.float32)
-    with plain(tmp_path, shutdown_delay_s=5.0) as running:
-        running.front.stop()
+    with in_process_platform(tmp_path, shutdown_delay_s=5.0) as running:
+        running.gateway_thread.stop()
         while (answer := running.ask("GET", "/v2/health/ready"))[0] == 200:
             pass
         assert (answer[0], answer[1]["code"]) == (503, "shutting_down")

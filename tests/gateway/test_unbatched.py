@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.models.graphs import FLOAT, FLOAT_X, FLOAT_Y, INT64, Value, node, save
-from tests.plain import Plain, plain
-from tests.platform.running import REPOSITORY
 
 from headrace_models.add import add
 from headrace_models.errors import BadSpec
@@ -27,7 +27,7 @@ from headrace_models.repository import read_version
 @contextmanager
 def serving(
     folder: Path, nodes: Any, inputs: list[Value], outputs: list[Value], **constants: Any
-) -> Iterator[Plain]:
+) -> Iterator[InProcessPlatform]:
     """The model `m` of these nodes, as `models add` would have it."""
 
     def make(folder: Path, repository: Path) -> Path:
@@ -35,7 +35,7 @@ def serving(
             save(folder / "given.onnx", nodes, inputs, outputs, **constants), "m", repository
         )
 
-    with plain(folder, make=make) as running:
+    with in_process_platform(folder, make=make) as running:
         yield running
 
 
@@ -52,16 +52,16 @@ def floats(values: object) -> "np.ndarray":
     return np.array(values, np.float32)
 
 
-def infer(running: Plain, *tensors: dict[str, Any], **more: Any) -> tuple[int, Any]:
+def infer(running: InProcessPlatform, *tensors: dict[str, Any], **more: Any) -> tuple[int, Any]:
     return running.ask("POST", "/v2/models/m/infer", orjson.dumps({"inputs": tensors, **more}))[:2]
 
 
-def post(running: Plain, path: str, body: object) -> tuple[int, Any]:
+def post(running: InProcessPlatform, path: str, body: object) -> tuple[int, Any]:
     return running.ask("POST", path, orjson.dumps(body), {"Content-Type": "application/json"})[:2]
 
 
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """Queries `q` [n, 4] and documents `d` [m, 4] -> scores `y` [n, m]."""
     nodes = [node("Transpose", "d", "t", perm=[1, 0]), node("MatMul", "q t")]
     inputs: list[Value] = [("q", FLOAT, ["n", 4]), ("d", FLOAT, ["m", 4])]
@@ -72,7 +72,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 
 @pytest.fixture(scope="module")
-def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """`x` [n, 3] times a number `s` -> `y` [n, 3], and `total`, a number."""
     nodes = [node("Mul", "x s"), node("ReduceSum", "y", "total", keepdims=0)]
     outputs: list[Value] = [FLOAT_Y, ("total", FLOAT, [])]
@@ -82,14 +82,14 @@ def scaled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
         yield running
 
 
-def test_inputs_may_have_different_first_axes(pairs: Plain) -> None:
+def test_inputs_may_have_different_first_axes(pairs: InProcessPlatform) -> None:
     q, d = floats([[1, 0, 0, 0], [0, 2, 0, 0]]), np.arange(12, dtype=np.float32).reshape(3, 4)
     status, answer = infer(pairs, tensor("q", q), tensor("d", d))
     assert (status, answer["outputs"][0]["shape"]) == (200, [2, 3])
     assert answer["outputs"][0]["data"] == [0, 4, 8, 2, 10, 18]
 
 
-def test_callers_at_the_same_time_get_nothing_of_each_others(pairs: Plain) -> None:
+def test_callers_at_the_same_time_get_nothing_of_each_others(pairs: InProcessPlatform) -> None:
     def one(seed: int) -> tuple[int, Any, "np.ndarray"]:
         random = np.random.default_rng(seed)
         q, d = (
@@ -108,7 +108,7 @@ def test_callers_at_the_same_time_get_nothing_of_each_others(pairs: Plain) -> No
             )
 
 
-def test_binary_tensors_go_in_and_out_as_they_are(pairs: Plain) -> None:
+def test_binary_tensors_go_in_and_out_as_they_are(pairs: InProcessPlatform) -> None:
     q, d = np.ones((2, 4), np.float32), np.ones((3, 4), np.float32)
     sized = [
         {**tensor(n, a), "parameters": {"binary_data_size": a.nbytes}}
@@ -128,7 +128,7 @@ def test_binary_tensors_go_in_and_out_as_they_are(pairs: Plain) -> None:
 
 
 def test_metadata_and_configuration_have_all_axes_and_say_that_there_are_no_batches(
-    scaled: Plain,
+    scaled: InProcessPlatform,
 ) -> None:
     metadata = scaled.ask("GET", "/v2/models/m")[1]
     assert [t["shape"] for t in (*metadata["inputs"], *metadata["outputs"])] == [
@@ -146,7 +146,7 @@ def test_metadata_and_configuration_have_all_axes_and_say_that_there_are_no_batc
     assert signature["serving_default"]["inputs"]["s"]["tensor_shape"]["dim"] == []
 
 
-def test_a_scalar_has_no_axes(scaled: Plain) -> None:
+def test_a_scalar_has_no_axes(scaled: InProcessPlatform) -> None:
     x, s = floats([[1, 2, 3]]), floats(2)
     status, answer = infer(scaled, tensor("x", x), tensor("s", s))
     assert (status, [(o["shape"], o["data"]) for o in answer["outputs"]]) == (
@@ -157,7 +157,7 @@ def test_a_scalar_has_no_axes(scaled: Plain) -> None:
     assert (status, refused["error"]) == (400, "inputs[1].shape: expected 0 axes [], found 1")
 
 
-def test_nothing_at_all_is_no_request_of_a_model_without_batches(scaled: Plain) -> None:
+def test_nothing_at_all_is_no_request_of_a_model_without_batches(scaled: InProcessPlatform) -> None:
     status, refused = infer(
         scaled, tensor("x", np.zeros((0, 3), np.float32)), tensor("s", floats(2))
     )
@@ -167,7 +167,9 @@ def test_nothing_at_all_is_no_request_of_a_model_without_batches(scaled: Plain) 
     )
 
 
-def test_predict_takes_tables_and_refuses_rows_where_there_are_none(scaled: Plain) -> None:
+def test_predict_takes_tables_and_refuses_rows_where_there_are_none(
+    scaled: InProcessPlatform,
+) -> None:
     assert post(scaled, "/v1/models/m:predict", {"inputs": {"x": [[1, 2, 3]], "s": 3}}) == (
         200,
         {"outputs": {"y": [[3, 6, 9]], "total": 18}},
@@ -178,12 +180,12 @@ def test_predict_takes_tables_and_refuses_rows_where_there_are_none(scaled: Plai
     assert (status, refused["error"]) == (400, "inputs[1].shape: expected 0 axes [], found 1")
 
 
-def test_generate_takes_and_gives_plain_numbers(scaled: Plain) -> None:
+def test_generate_takes_and_gives_plain_numbers(scaled: InProcessPlatform) -> None:
     status, answer = post(scaled, "/v2/models/m/generate", {"x": [1, 2, 3], "s": 4})
     assert (status, answer["y"], answer["total"]) == (200, [4, 8, 12], 24)
 
 
-def test_statistics_count_requests(scaled: Plain) -> None:
+def test_statistics_count_requests(scaled: InProcessPlatform) -> None:
     def told() -> dict[str, Any]:
         stats: dict[str, Any] = scaled.ask("GET", "/v2/models/m/stats")[1]["model_stats"][0]
         return stats
@@ -243,7 +245,7 @@ def test_a_fixed_batch_has_its_own_size_and_no_other(tmp_path: Path) -> None:
         assert (status, refused["error"]) == (400, "inputs[0].shape: axis 0: expected 2, found 1")
 
 
-Serve = Callable[..., AbstractContextManager[Plain]]
+Serve = Callable[..., AbstractContextManager[InProcessPlatform]]
 
 
 @pytest.fixture
@@ -251,7 +253,7 @@ def forced(tmp_path: Path) -> Serve:
     """Serve a model that was added, with one line of its spec flipped by hand."""
 
     @contextmanager
-    def forced(kind: str, rows: str, **attributes: Any) -> Iterator[Plain]:
+    def forced(kind: str, rows: str, **attributes: Any) -> Iterator[InProcessPlatform]:
         def make(folder: Path, repository: Path) -> Path:
             version = add(save(folder / "given.onnx", [node(kind, **attributes)]), "m", repository)
             path = version / "model.toml"
@@ -261,7 +263,7 @@ def forced(tmp_path: Path) -> Serve:
             path.write_text("\n".join(lines).replace("[batching]", f'[batching]\nrows = "{rows}"'))
             return version
 
-        with plain(tmp_path, make=make) as running:
+        with in_process_platform(tmp_path, make=make) as running:
             yield running
 
     return forced
@@ -331,7 +333,7 @@ def make_speller(folder: Path, repository: Path) -> Path:
 
 
 def test_each_text_is_a_run_of_its_own_and_has_its_own_classes(tmp_path: Path) -> None:
-    with plain(tmp_path, make=make_speller) as running:
+    with in_process_platform(tmp_path, make=make_speller) as running:
         status, answer = post(
             running, "/v1/models/m:classify", {"input": ["aab", "cc", "bbb"], "top_k": 1}
         )
@@ -372,7 +374,7 @@ def test_embeddings_are_the_same_one_text_at_a_time(tmp_path: Path) -> None:
             (version / "model.toml").write_text(text)
             return version
 
-        with plain(tmp_path, make=make) as running:
+        with in_process_platform(tmp_path, make=make) as running:
             asked = {
                 "model": "minilm-l6",
                 "input": ["a short text", "a somewhat longer text than that"],

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.plain import Plain, plain
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.gateway.api.endpoints import ROUTES
 from headrace.keys.file import add_key
@@ -24,19 +24,19 @@ CHANGES = ["/v2/logging", "/v2/trace/setting", "/v2/models/doubler/trace/setting
 
 
 @pytest.fixture(scope="module")
-def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """A gateway as it is by default."""
-    with plain(tmp_path_factory.mktemp("closed")) as running:
+    with in_process_platform(tmp_path_factory.mktemp("closed")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
+def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """One with another name and one welcome origin, and with keys."""
     folder = tmp_path_factory.mktemp("opened")
     key, text = issue("shop", utc_now())
     add_key(folder / "keys.json", key)
-    with plain(
+    with in_process_platform(
         folder, keys=folder / "keys.json", names=("Models.Example",), origins=(LISTED,)
     ) as running:
         (folder / "key").write_text(text)
@@ -44,18 +44,20 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
 
 
 @pytest.fixture(scope="module")
-def for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("for_all"), names=("*",), origins=("*", LISTED)) as running:
+def for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(
+        tmp_path_factory.mktemp("for_all"), names=("*",), origins=("*", LISTED)
+    ) as running:
         yield running
 
 
 @pytest.fixture
-def key(opened: Plain, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def key(opened: InProcessPlatform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = next(tmp_path_factory.getbasetemp().glob("opened*"))
     return {"Authorization": f"Bearer {(folder / 'key').read_text()}"}
 
 
-def own(at: Plain) -> str:
+def own(at: InProcessPlatform) -> str:
     return f"http://127.0.0.1:{at.port}"
 
 
@@ -65,28 +67,28 @@ def code(answered: tuple[int, Any, dict[str, str]]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/v2/health/live", "/v1/models", "/openapi.json", "/nowhere"])
-def test_another_name_is_refused_and_told_what_to_set(closed: Plain, path: str) -> None:
+def test_another_name_is_refused_and_told_what_to_set(closed: InProcessPlatform, path: str) -> None:
     for _ in range(2):  # what is remembered is refused too
         status, document, _ = closed.ask("GET", path, headers={"Host": "evil.example"})
         assert (status, document["code"]) == (421, "misdirected")
         assert "[gateway]" in document["error"]
 
 
-def test_another_name_is_refused_before_a_key_is_looked_at(opened: Plain) -> None:
+def test_another_name_is_refused_before_a_key_is_looked_at(opened: InProcessPlatform) -> None:
     assert code(opened.ask("GET", "/v1/models", headers={"Host": "evil.example"})) == (
         421,
         "misdirected",
     )
 
 
-def test_a_listed_name_is_served_however_it_is_written(opened: Plain) -> None:
+def test_a_listed_name_is_served_however_it_is_written(opened: InProcessPlatform) -> None:
     for name in ("models.example", "MODELS.example.", "models.example:8443", "localhost"):
         assert opened.ask("GET", "/v2/health/live", headers={"Host": name})[0] == 200
     for name in ("x.models.example", "models.example.evil.example", "models"):
         assert opened.ask("GET", "/v2/health/live", headers={"Host": name})[0] == 421
 
 
-def test_a_star_is_every_name(for_all: Plain) -> None:
+def test_a_star_is_every_name(for_all: InProcessPlatform) -> None:
     assert for_all.ask("GET", "/v2/health/live", headers={"Host": "whatever.example"})[0] == 200
 
 
@@ -104,7 +106,7 @@ def test_a_star_is_every_name(for_all: Plain) -> None:
     ],
 )
 def test_a_page_of_another_site_changes_nothing(
-    closed: Plain, path: str, headers: dict[str, str]
+    closed: InProcessPlatform, path: str, headers: dict[str, str]
 ) -> None:
     before = closed.ask("GET", path)[1]
     for body in (b"", b'{"log_verbose_level": 3}'):
@@ -115,7 +117,7 @@ def test_a_page_of_another_site_changes_nothing(
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
 )
-def test_a_change_is_no_form(closed: Plain, kind: str) -> None:
+def test_a_change_is_no_form(closed: InProcessPlatform, kind: str) -> None:
     assert code(closed.ask("POST", "/v2/logging", b"{}", {"Content-Type": kind})) == (
         415,
         "unsupported_media_type",
@@ -124,20 +126,22 @@ def test_a_change_is_no_form(closed: Plain, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/octet-stream"}])
 def test_what_clients_leave_unsaid_is_taken_from_them_and_from_no_page(
-    closed: Plain, kind: dict[str, str]
+    closed: InProcessPlatform, kind: dict[str, str]
 ) -> None:
     assert closed.ask("POST", "/v2/logging", b"{}", kind)[0] == 200
     assert closed.ask("POST", "/v2/logging", b"{}", {**kind, "Origin": own(closed)})[0] == 415
     assert closed.ask("POST", "/v2/logging", b"{}", {**kind, "Sec-Fetch-Mode": "cors"})[0] == 415
 
 
-def test_the_servers_own_page_changes_what_it_may(closed: Plain) -> None:
+def test_the_servers_own_page_changes_what_it_may(closed: InProcessPlatform) -> None:
     for site in ("same-origin", "none"):
         headers = {**JSON, "Origin": own(closed), "Sec-Fetch-Site": site}
         assert closed.ask("POST", "/v2/logging", b"{}", headers)[0] == 200
 
 
-def test_a_page_of_another_site_may_ask_but_is_told_that_nothing_is_for_it(closed: Plain) -> None:
+def test_a_page_of_another_site_may_ask_but_is_told_that_nothing_is_for_it(
+    closed: InProcessPlatform,
+) -> None:
     """What changes nothing is answered; without the headers the browser keeps the answer from the page."""
     status, _, headers = closed.ask(
         "POST", INFER, BODY, {**JSON, "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
@@ -151,7 +155,9 @@ def test_a_page_of_another_site_may_ask_but_is_told_that_nothing_is_for_it(close
 
 
 @pytest.mark.parametrize("template", sorted({route.template for route in ROUTES}))
-def test_a_browser_may_ask_before_a_request_without_a_key(opened: Plain, template: str) -> None:
+def test_a_browser_may_ask_before_a_request_without_a_key(
+    opened: InProcessPlatform, template: str
+) -> None:
     path = template.format(
         model="doubler", version="1", label="stable", region="mine", asset="swagger-ui.css"
     )
@@ -183,7 +189,9 @@ OPENAI = (
 
 
 @pytest.mark.parametrize("names", [OPENAI, "x-a", "x-a, x-b", "X!#$%&'*+-.^_`|~9", "x" * 1024])
-def test_a_page_may_send_the_headers_that_it_asks_for(opened: Plain, names: str) -> None:
+def test_a_page_may_send_the_headers_that_it_asks_for(
+    opened: InProcessPlatform, names: str
+) -> None:
     asked = {
         "Origin": LISTED,
         "Access-Control-Request-Method": "POST",
@@ -196,7 +204,9 @@ def test_a_page_may_send_the_headers_that_it_asks_for(opened: Plain, names: str)
 @pytest.mark.parametrize(
     "names", ["", "*/*", "x-a,", ",x-a", "x-a,,x-b", "x-a;x-b", "x a", "x-\u00e9", "x" * 1025]
 )
-def test_what_is_no_short_list_of_names_is_not_repeated(opened: Plain, names: str) -> None:
+def test_what_is_no_short_list_of_names_is_not_repeated(
+    opened: InProcessPlatform, names: str
+) -> None:
     asked = {
         "Origin": LISTED,
         "Access-Control-Request-Method": "POST",
@@ -206,17 +216,19 @@ def test_what_is_no_short_list_of_names_is_not_repeated(opened: Plain, names: st
     assert (status, headers["access-control-allow-headers"]) == (204, FIXED)
 
 
-def test_a_question_with_a_body_is_bounded_as_get_is(opened: Plain) -> None:
+def test_a_question_with_a_body_is_bounded_as_get_is(opened: InProcessPlatform) -> None:
     asked = {"Origin": LISTED, "Access-Control-Request-Method": "POST"}
     assert opened.ask("OPTIONS", INFER, b"a" * 65_536, asked)[0] == 204
     assert code(opened.ask("OPTIONS", INFER, b"a" * 65_537, asked)) == (413, "body_too_large")
 
 
-def test_there_is_nothing_to_ask_before_a_path_that_is_not_there(opened: Plain) -> None:
+def test_there_is_nothing_to_ask_before_a_path_that_is_not_there(opened: InProcessPlatform) -> None:
     assert code(opened.ask("OPTIONS", "/nowhere", headers={"Origin": LISTED})) == (404, "not_found")
 
 
-def test_an_origin_that_is_not_listed_may_read_nothing(opened: Plain, key: dict[str, str]) -> None:
+def test_an_origin_that_is_not_listed_may_read_nothing(
+    opened: InProcessPlatform, key: dict[str, str]
+) -> None:
     for origin in (EVIL, LISTED.upper(), LISTED + ":444", "null", LISTED + ".evil.example"):
         for method, path, body in (
             ("OPTIONS", INFER, b""),
@@ -240,7 +252,7 @@ def test_an_origin_that_is_not_listed_may_read_nothing(opened: Plain, key: dict[
     ],
 )
 def test_a_listed_origin_reads_answers_and_refusals(
-    opened: Plain, key: dict[str, str], method: str, path: str, body: bytes, status: int
+    opened: InProcessPlatform, key: dict[str, str], method: str, path: str, body: bytes, status: int
 ) -> None:
     found, _, headers = opened.ask(method, path, body, {**JSON, **key, "Origin": LISTED})
     assert found == status
@@ -250,12 +262,14 @@ def test_a_listed_origin_reads_answers_and_refusals(
     assert {name for name in headers if not name.startswith("access-control-")} <= readable | simple
 
 
-def test_a_listed_origin_reads_that_its_key_is_missing(opened: Plain) -> None:
+def test_a_listed_origin_reads_that_its_key_is_missing(opened: InProcessPlatform) -> None:
     status, _, headers = opened.ask("POST", INFER, BODY, {**JSON, "Origin": LISTED})
     assert (status, headers[ALLOW]) == (401, LISTED)
 
 
-def test_a_listed_origin_may_change_what_its_key_may(opened: Plain, key: dict[str, str]) -> None:
+def test_a_listed_origin_may_change_what_its_key_may(
+    opened: InProcessPlatform, key: dict[str, str]
+) -> None:
     asked = {**JSON, **key, "Origin": LISTED, "Sec-Fetch-Site": "cross-site"}
     assert opened.ask("POST", "/v2/trace/setting", b"{}", asked)[0] == 200
     assert code(opened.ask("POST", "/v2/trace/setting", b"{}", {**asked, "Origin": EVIL})) == (
@@ -265,7 +279,7 @@ def test_a_listed_origin_may_change_what_its_key_may(opened: Plain, key: dict[st
 
 
 def test_every_page_may_read_where_all_may_but_none_with_credentials_and_none_may_change(
-    for_all: Plain,
+    for_all: InProcessPlatform,
 ) -> None:
     _, _, headers = for_all.ask("POST", INFER, BODY, {**JSON, "Origin": EVIL})
     assert headers[ALLOW] == "*"

@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loadtests.support.model_specs import model_spec, tensor_spec
 
 from headrace.errors import BadRequest, NonFiniteInput
 from headrace.gateway.wire.infer import Codec, InferBody
@@ -17,19 +18,11 @@ from headrace_models.spec import DTYPES, ModelSpec
 
 
 def spec(datatype: str = "FP32", shape: tuple[int, ...] = (2, 2), **more: Any) -> ModelSpec:
-    document: dict[str, Any] = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": [{"name": "x", "datatype": datatype, "shape": shape}],
-        "outputs": [
-            {"name": "y", "datatype": datatype, "shape": shape},
-            {"name": "z", "datatype": "INT64", "shape": []},
-        ],
-        "files": {"m.onnx": "0" * 64, "g.npz": "0" * 64},
+    fields: dict[str, Any] = {
+        "inputs": [tensor_spec("x", datatype, shape)],
+        "outputs": [tensor_spec("y", datatype, shape), tensor_spec("z", "INT64", [])],
     }
-    return ModelSpec.model_validate(document | more)
+    return model_spec("m", **fields | more)
 
 
 def tensor(data: object = (1, 2, 3, 4), **changes: Any) -> dict[str, Any]:

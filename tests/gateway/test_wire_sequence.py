@@ -4,27 +4,21 @@ from typing import Any
 
 import orjson
 import pytest
+from loadtests.support.model_specs import model_spec, tensor_spec
 
 from headrace.errors import BadRequest
 from headrace.gateway.wire.infer import Codec, InferBody
 from headrace.inference.request import SequenceStep
-from headrace_models.spec import ModelSpec
 
 
 def codec(*, is_stateful: bool = True) -> Codec:
-    digest = "0" * 64
-    tensors = [{"name": name, "datatype": "FP32", "shape": [2]} for name in ("x", "state", "total")]
-    document: dict[str, Any] = {
-        "name": "m",
-        "version": "1",
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": tensors[:2] if is_stateful else tensors[:1],
-        "outputs": tensors[2:],
-        "state": [{"input": "state", "output": "total"}] if is_stateful else [],
-        "files": {"m.onnx": digest, "g.npz": digest},
-    }
-    return Codec(ModelSpec.model_validate(document))
+    x, state, total = (tensor_spec(name, shape=[2]) for name in ("x", "state", "total"))
+    spec = model_spec(
+        inputs=[x, state] if is_stateful else [x],
+        outputs=[total],
+        state=[{"input": "state", "output": "total"}] if is_stateful else [],
+    )
+    return Codec(spec)
 
 
 def tensor(name: str = "x", rows: int = 1) -> dict[str, Any]:

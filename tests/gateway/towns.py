@@ -4,8 +4,8 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
+from loadtests.support.model_specs import model_spec
 from tests.channel.replicas import TOKEN, Doubler, Running, doubled, running, until
 
 from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
@@ -18,17 +18,7 @@ __all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
 
 
 def spec(version: str = "1", name: str = "tiny") -> ModelSpec:
-    digest = "0" * 64
-    document: dict[str, Any] = {
-        "name": name,
-        "version": version,
-        "weights": {"onnx": "m.onnx"},
-        "golden": "g.npz",
-        "inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}],
-        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1]}],
-        "files": {"m.onnx": digest, "g.npz": digest},
-    }
-    return ModelSpec.model_validate(document)
+    return model_spec(name, version)
 
 
 class Retries(Silent):

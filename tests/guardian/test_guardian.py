@@ -10,7 +10,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
-from tests.processes import has_ended
+from loadtests.support.proc import has_ended
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="there is no /proc here"

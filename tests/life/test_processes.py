@@ -11,7 +11,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
-from tests.processes import has_ended, state
+from loadtests.support.proc import has_ended, state
 
 from headrace.process.tree import Vital, descendants, kill_below
 

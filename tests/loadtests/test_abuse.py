@@ -6,7 +6,7 @@ import pytest
 from loadtests.abuse import Hurt, compare, is_within
 from loadtests.http_servers import FAMILIES, family
 from loadtests.open_loop import Figures
-from tests.bad_inputs.catalogue import CASES
+from loadtests.support.bad_inputs.catalogue import CASES
 
 GOOD = Figures(100, {"right": 100}, 100, 100, (0.001, 0.002, 0.010), 0.001)
 SLOWER = replace(GOOD, percentiles_s=(0.001, 0.002, 0.013))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from loadtests.inputs import MODELS, REPOSITORY, WEIGHTS, Shot, infer_shot, shots_for
+from loadtests.inputs import MODELS, WEIGHTS, Shot, infer_shot, shots_for
+from loadtests.support.checkout import REPOSITORY
 
 from headrace import backends
 from headrace.gateway.api import classify

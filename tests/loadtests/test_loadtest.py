@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loadtests.support.in_process_platform import in_process_platform
 from rich.console import Console
 from tests.keys.certificates import write_pair
-from tests.plain import plain
 from typer.testing import CliRunner
 
 from headrace import backends
@@ -314,7 +314,7 @@ def test_a_model_of_ones_own_is_asked_anywhere_and_its_answers_are_checked(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    with plain(tmp_path) as running:
+    with in_process_platform(tmp_path) as running:
         url = f"http://127.0.0.1:{running.port}"
         found = gate(url, tmp_path, {"doubler": EASY}, needs_all=True)
         made_up = gate(url, elsewhere, {"doubler": EASY}, needs_all=True)
@@ -360,7 +360,7 @@ def test_wrong_answers_of_a_model_that_is_up_miss_the_gate(
         made.append(Wrong(version, name))
         return made[0]
 
-    with plain(tmp_path, load) as running:
+    with in_process_platform(tmp_path, load) as running:
         made[0].wrong = wrong
         found = gate(f"http://127.0.0.1:{running.port}", tmp_path)
     assert len(found.missed) == 1
@@ -372,7 +372,7 @@ def test_a_certificate_of_ones_own_is_named_and_then_trusted(
 ) -> None:
     pair = tmp_path / "tls.crt", tmp_path / "tls.key"
     write_pair(*pair)
-    with plain(tmp_path, tls=pair) as running:
+    with in_process_platform(tmp_path, tls=pair) as running:
         url = f"https://127.0.0.1:{running.port}"
         monkeypatch.delenv("SSL_CERT_FILE", raising=False)
         with pytest.raises(

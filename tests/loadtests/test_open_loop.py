@@ -6,7 +6,6 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from loadtests.http_client import BROKEN, GIVEN_UP, HttpClient, Reply
 from loadtests.inputs import Shot
 from loadtests.open_loop import (
     Figures,
@@ -20,6 +19,7 @@ from loadtests.open_loop import (
     verdict_of,
 )
 from loadtests.support import virtual_time
+from loadtests.support.http_client import BROKEN, GIVEN_UP, HttpClient, Reply
 
 SHOT = Shot("m", "/v2/models/m/infer", {}, b"{}", lambda answer: answer == b"right")
 RIGHT = Reply(200, b"right")

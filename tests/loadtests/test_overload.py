@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loadtests.overload import show, write_report
-from loadtests.overloading.driver import BROKEN, GIVEN_UP, Record
+from loadtests.overloading.driver import Record
 from loadtests.overloading.flood import fairness_marks, overload_marks, phases_of, schedule_of
 from loadtests.overloading.harm import State, Volley, cancel_marks, poison_marks, volley_of
 from loadtests.overloading.marks import (
@@ -21,6 +21,7 @@ from loadtests.overloading.marks import (
     verdicts_of,
 )
 from loadtests.overloading.model import CAPACITY, fixed, is_answer, request
+from loadtests.support.http_connection import BROKEN, GIVEN_UP
 from loadtests.yardstick import WIDTH, answer_to
 from rich.console import Console
 

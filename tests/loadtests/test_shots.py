@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from tests.plain import Plain, make_doubler, plain
+from loadtests.support.doubler import make_doubler
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.inference.tensor import Array, Tensor, from_array
 from headrace.loadtest.own import golden_shots, made_up_shots
@@ -77,10 +78,12 @@ def test_wrong_json_answers_are_found_out(data: list[float | None]) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plain, str, Path]]:
+def served(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[InProcessPlatform, str, Path]]:
     """The doubler, its address, its repository."""
     folder = tmp_path_factory.mktemp("served")
-    with plain(folder) as running:
+    with in_process_platform(folder) as running:
         yield running, f"http://127.0.0.1:{running.port}", folder / "repository"
 
 
@@ -88,7 +91,9 @@ def answered(url: str, shot: Shot) -> bytes:
     return ask(url, shot.path, shot.headers, shot.body).body
 
 
-def test_each_golden_row_has_its_own_right_answer(served: tuple[Plain, str, Path]) -> None:
+def test_each_golden_row_has_its_own_right_answer(
+    served: tuple[InProcessPlatform, str, Path],
+) -> None:
     _, url, repository = served
     shots = golden_shots(url, "doubler", repository)
     answers = [answered(url, shot) for shot in shots]
@@ -99,7 +104,7 @@ def test_each_golden_row_has_its_own_right_answer(served: tuple[Plain, str, Path
 
 
 def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(
-    served: tuple[Plain, str, Path],
+    served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, _ = served
     shots = made_up_shots(url, "doubler")
@@ -110,7 +115,7 @@ def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(
 
 
 def test_a_repository_without_the_model_or_with_another_version_is_said(
-    served: tuple[Plain, str, Path], tmp_path: Path
+    served: tuple[InProcessPlatform, str, Path], tmp_path: Path
 ) -> None:
     _, url, _ = served
     with pytest.raises(ModelError, match="has no sound version of doubler"):
@@ -125,7 +130,9 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
         golden_shots(url, "doubler", tmp_path)
 
 
-def test_a_model_that_bears_no_made_up_input_is_said(served: tuple[Plain, str, Path]) -> None:
+def test_a_model_that_bears_no_made_up_input_is_said(
+    served: tuple[InProcessPlatform, str, Path],
+) -> None:
     _, url, _ = served
     with pytest.raises(ModelError, match="its metadata cannot be read: 404, "):
         made_up_shots(url, "nosuch")

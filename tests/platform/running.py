@@ -1,23 +1,21 @@
 """The whole platform as a user starts it: `headrace serve` in a process of its own, on free ports."""
 
-import http.client
 import os
 import queue
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
+from loadtests.support.http_request import http_request
+from loadtests.support.ports import free_port
 
-REPOSITORY = Path("models/repository")
 START_TIMEOUT_S = 180
 STOP_TIMEOUT_S = 60
 
@@ -40,15 +38,9 @@ class Platform:
         admin: bool = False,
     ) -> tuple[int, bytes]:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.admin_port if admin else self.port, timeout=60
-        )
-        try:
-            connection.request(method, path, body or None, headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
+        port = self.admin_port if admin else self.port
+        answer = http_request(port, method, path, body, headers, timeout_s=60)
+        return answer.status, answer.body
 
     def ask_json(self, path: str, document: object) -> Any:
         status, body = self.ask("POST", path, orjson.dumps(document))
@@ -57,15 +49,6 @@ class Platform:
 
     def health(self) -> Any:
         return orjson.loads(self.ask("GET", "/healthz", admin=True)[1])
-
-
-def free_port() -> int:
-    """A port that nobody has, and that nobody is given by chance: Ray's servers take theirs from the range above."""
-    for port in random.SystemRandom().sample(range(15_000, 30_000), 100):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise OSError("none of 100 ports is free")
 
 
 def command(*arguments: str) -> list[str]:

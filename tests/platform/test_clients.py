@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from tests.platform.running import REPOSITORY, Platform
+from loadtests.support.checkout import REPOSITORY
+from tests.platform.running import Platform
 
 from headrace_models.repository import ModelVersion, scan
 

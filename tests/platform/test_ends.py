@@ -1,6 +1,5 @@
 """How a platform ends: on the operator's word, at once, and when a process of Ray's is lost; each test has its own."""
 
-import http.client
 import os
 import pty
 import re
@@ -16,8 +15,11 @@ from threading import Event, Thread
 
 import orjson
 import pytest
-from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
-from tests.processes import below, has_ended
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.http_request import http_request
+from loadtests.support.ports import free_port
+from loadtests.support.proc import below, has_ended
+from tests.platform.running import Platform, command, platform
 
 pytestmark = [
     pytest.mark.ray,
@@ -59,14 +61,8 @@ def asked_in_part(port: int) -> Iterator[socket.socket]:
 
 
 def ask(port: int, method: str = "POST", path: str = PATH, body: bytes = BODY) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=END_S)
-    try:
-        connection.request(method, path, body if method == "POST" else None)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
-    finally:
-        connection.close()
+    sent = body if method == "POST" else None
+    return http_request(port, method, path, sent, timeout_s=END_S).status
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])

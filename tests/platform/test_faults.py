@@ -11,8 +11,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from tests.platform.running import REPOSITORY, Platform, command, free_port, platform
-from tests.processes import has_ended
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.ports import free_port
+from loadtests.support.proc import has_ended
+from tests.platform.running import Platform, command, platform
 from tests.replica.loops import ENDLESS, make_loop
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]

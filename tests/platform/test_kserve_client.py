@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from tests.platform.running import REPOSITORY, Platform
+from loadtests.support.checkout import REPOSITORY
+from tests.platform.running import Platform
 
 from headrace_models.golden import read_golden
 from headrace_models.repository import scan

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.proc import below
 from tests.platform.listeners import listeners
-from tests.platform.running import REPOSITORY, Platform, platform
-from tests.processes import below
+from tests.platform.running import Platform, platform
 
 from headrace.process.own_folder import own_folder
 

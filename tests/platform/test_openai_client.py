@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from tests.plain import Plain, plain
-from tests.platform.running import REPOSITORY, Platform
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
+from tests.platform.running import Platform
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
@@ -122,16 +123,16 @@ def test_the_models_are_listed(client: openai.OpenAI) -> None:
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plain, str]]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[InProcessPlatform, str]]:
     """A gateway before the doubler with one key, and that key."""
     folder: Path = tmp_path_factory.mktemp("keyed")
     key, text = issue("test", utc_now())
     add_key(folder / "keys.json", key)
-    with plain(folder, keys=folder / "keys.json") as running:
+    with in_process_platform(folder, keys=folder / "keys.json") as running:
         yield running, text
 
 
-def test_a_wrong_key_is_an_authentication_error(keyed: tuple[Plain, str]) -> None:
+def test_a_wrong_key_is_an_authentication_error(keyed: tuple[InProcessPlatform, str]) -> None:
     with (
         client_of(keyed[0].port, "wrong") as client,
         pytest.raises(openai.AuthenticationError) as caught,
@@ -140,7 +141,7 @@ def test_a_wrong_key_is_an_authentication_error(keyed: tuple[Plain, str]) -> Non
     assert caught.value.code == "unauthorized"
 
 
-def test_a_right_key_opens_the_door(keyed: tuple[Plain, str]) -> None:
+def test_a_right_key_opens_the_door(keyed: tuple[InProcessPlatform, str]) -> None:
     with client_of(keyed[0].port, keyed[1]) as client:
         with pytest.raises(openai.BadRequestError, match="a model that embeds text"):
             client.embeddings.create(model="doubler", input="text")

@@ -14,8 +14,9 @@ import numpy as np
 import orjson
 import pytest
 import tritonclient.http as triton
+from loadtests.support.checkout import REPOSITORY
 from tests.conformance.small_models import make_accumulator
-from tests.platform.running import REPOSITORY, Platform, platform
+from tests.platform.running import Platform, platform
 
 from headrace_models.repository import sha256_of
 

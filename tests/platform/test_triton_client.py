@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import tritonclient.http as triton
+from loadtests.support.checkout import REPOSITORY
+from loadtests.support.in_process_platform import in_process_platform
 from tests.keys.certificates import write_pair
-from tests.plain import plain
-from tests.platform.running import REPOSITORY, Platform, platform
+from tests.platform.running import Platform, platform
 from tests.platform.triton_callers import CLIENTS, Call, methods_of
 from tests.platform.triton_methods import METHODS, MODEL, OF_THE_REPOSITORY, domains, refuses
 
@@ -148,7 +149,7 @@ def test_the_clients_speak_tls(tmp_path: Path) -> None:
     write_pair(*pair)
     rows = np.ones((2, 4), np.float32)
     tensor = triton.InferInput("x", [2, 4], "FP32").set_data_from_numpy(rows)
-    with plain(tmp_path, tls=pair) as running:
+    with in_process_platform(tmp_path, tls=pair) as running:
         for name in CLIENTS:
             answer = Call(name, running.port, pair[0])("infer", "doubler", [tensor])
             np.testing.assert_array_equal(answer.as_numpy("y"), 2 * rows)

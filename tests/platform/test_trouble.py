@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.platform.running import REPOSITORY, Platform, command, platform
+from loadtests.support.checkout import REPOSITORY
+from tests.platform.running import Platform, command, platform
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 

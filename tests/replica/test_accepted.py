@@ -1,7 +1,6 @@
 """What a host accepted it answers: beside a stranger's poison, while it drains, in the form the model wants."""
 
 import asyncio
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -10,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from loadtests.support.gated_backend import GateLoader
 from onnx import TensorProto, helper, numpy_helper
 
-from headrace import backends
 from headrace.errors import BadImage, BadRequest, DeadlineExceeded, ImageTooLarge
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
@@ -88,38 +87,10 @@ def lookup(*ids: int, seconds: float = 10.0) -> Request:
     return Request([from_array("ids", np.array(ids)[:, None])], (), monotonic() + seconds)
 
 
-class Gated:
-    """A backend that waits in its batches while it is shut."""
-
-    device = "cpu"
-    lanes = 1
-
-    def __init__(self, version: ModelVersion, name: str) -> None:
-        self._real = backends.load(version, name)
-        self.entered, self.gate = threading.Event(), threading.Event()
-        self.gate.set()
-        self.batches: list[int] = []
-
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        self.batches.append(len(next(iter(inputs.values()))))
-        self.entered.set()
-        assert self.gate.wait(10)
-        return self._real.run(inputs)
-
-
-class Gate:
-    """Loads a Gated backend and holds on to it."""
-
-    backend: Gated
-
-    def __call__(self, version: ModelVersion, name: str) -> Gated:
-        self.backend = Gated(version, name)
-        return self.backend
-
+class Gate(GateLoader):
     async def shut_in(self, host: Host) -> "asyncio.Task[Any]":
         """A request that is inside the model, whose gate is shut."""
-        self.backend.entered.clear()
-        self.backend.gate.clear()
+        self.backend.shut()
         asked = asyncio.create_task(host.infer(lookup(0)))
         assert await asyncio.to_thread(self.backend.entered.wait, 5)
         return asked
@@ -138,7 +109,7 @@ async def test_a_strangers_poison_never_reaches_its_batch_mates(
         first = await gate.shut_in(host)
         asked = [asyncio.create_task(host.infer(lookup(n))) for n in (3, 999, 4, 5)]
         await asyncio.sleep(0)
-        gate.backend.gate.set()
+        gate.backend.open()
         await first
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(outcomes[1], BadRequest)
@@ -177,7 +148,7 @@ async def test_a_drain_waits_until_requests_of_several_batches_are_answered(
 
         draining = asyncio.create_task(drain())
         await asyncio.sleep(0)
-        gate.backend.gate.set()
+        gate.backend.open()
         assert await draining == (True, True)
 
 
@@ -193,7 +164,7 @@ async def test_a_cancelled_request_of_several_batches_frees_its_room(
         await asyncio.gather(asked, return_exceptions=True)
         await asyncio.sleep(0)
         assert host.health().waiting_rows == 0
-        gate.backend.gate.set()
+        gate.backend.open()
         await first
 
 
@@ -205,7 +176,7 @@ async def test_a_request_waits_no_longer_than_its_deadline_though_the_model_is_s
         for rows in (1, 40):
             with pytest.raises(DeadlineExceeded):
                 await host.infer(lookup(*[7] * rows, seconds=0.01))
-        gate.backend.gate.set()
+        gate.backend.open()
         await first
 
 
@@ -278,7 +249,7 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
     order: list[str] = []
     async with Host(looking_up, "onnx", Silent(), gate) as host:
         first = await gate.shut_in(host)
-        gate.backend.batches.clear()
+        gate.backend.sizes.clear()
         suspect = lookup(1)
         suspect.is_suspect = True
         suspect.started, suspect.ended = (
@@ -291,10 +262,10 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
         ]
         asked[0].add_done_callback(lambda _: order.append("answered"))
         await asyncio.sleep(0)
-        gate.backend.gate.set()
+        gate.backend.open()
         await asyncio.gather(first, *asked)
     assert order == ["answered", "started", "ended"]
-    assert sorted(gate.backend.batches) == [1, 2]
+    assert sorted(gate.backend.sizes) == [1, 2]
 
 
 async def test_padded_rows_are_answered_as_they_would_be_alone(
@@ -305,10 +276,10 @@ async def test_padded_rows_are_answered_as_they_would_be_alone(
         return Request([from_array("ids", ids), from_array("mask", mask)], (), monotonic() + 5)
 
     async with Host(summing, "onnx", Silent(), gate) as host:
-        gate.backend.batches.clear()
+        gate.backend.sizes.clear()
         answers = await asyncio.gather(*(host.infer(ask(length)) for length in range(1, 10)))
     assert [to_array(a.outputs[0]).tolist() for a in answers] == [[n * n] for n in range(1, 10)]
-    assert sum(gate.backend.batches) == 9
+    assert sum(gate.backend.sizes) == 9
 
 
 @pytest.fixture
@@ -399,15 +370,14 @@ async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(
     spelling: ModelVersion, gate: Gate
 ) -> None:
     async with Host(spelling, "onnx", Silent(), gate) as host, asyncio.timeout(5):
-        gate.backend.entered.clear()
-        gate.backend.gate.clear()
+        gate.backend.shut()
         first = asyncio.create_task(host.infer(texts(b"a")))
         assert await asyncio.to_thread(gate.backend.entered.wait, 5)
         second = asyncio.create_task(host.infer(texts(b"abc")))
         while not host.health().waiting_rows:  # rows join this line when they are tensors
             await asyncio.sleep(0)
         assert not first.done()
-        gate.backend.gate.set()
+        gate.backend.open()
         assert [to_array((await asked).outputs[0]).tolist() for asked in (first, second)] == [
             [1],
             [6],

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from loadtests.support.doubler import make_doubler
 from tests.conformance.small_models import make_accumulator
-from tests.plain import make_doubler
 
 from headrace import backends
 from headrace.errors import InferenceFailed, ShuttingDown, StartFailed

@@ -1,8 +1,6 @@
 """What a replica says that it did: requests, rows, executions and their times, in the protocol's shape."""
 
 import asyncio
-import threading
-from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,9 +9,9 @@ import msgspec
 import numpy as np
 import orjson
 import pytest
-from tests.plain import make_doubler
+from loadtests.support.doubler import make_doubler
+from loadtests.support.gated_backend import GatedBackend, GateLoader
 
-from headrace import backends
 from headrace.errors import DeadlineExceeded, InferenceFailed, ShuttingDown
 from headrace.inference.request import Request
 from headrace.inference.statistics import (
@@ -24,8 +22,8 @@ from headrace.inference.statistics import (
     merge,
     statistics_document,
 )
-from headrace.inference.tensor import Array, from_array
-from headrace.replica.host import Host, Load
+from headrace.inference.tensor import from_array
+from headrace.replica.host import Host
 from headrace.telemetry.events import Silent
 from headrace_models.repository import ModelVersion, read_version
 
@@ -41,38 +39,9 @@ def ask(rows: int, *, seconds: float = 10) -> Request:
     return Request([from_array("x", np.ones((rows, 4), np.float32))], (), monotonic() + seconds)
 
 
-class Gated:
-    """A backend that waits for its gate, and raises while it is broken."""
-
-    device = "cpu"
-    lanes = 1
-
-    def __init__(self, version: ModelVersion, name: str) -> None:
-        self._real = backends.load(version, name)
-        self.entered, self.gate = threading.Event(), threading.Event()
-        self.gate.set()
-        self.is_broken = False
-
-    def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        self.entered.set()
-        assert self.gate.wait(10)
-        if self.is_broken:
-            raise RuntimeError("broken")
-        return self._real.run(inputs)
-
-
 @pytest.fixture
-def loaded() -> list[Gated]:
-    return []
-
-
-@pytest.fixture
-def load(loaded: list[Gated]) -> Load:
-    def load(version: ModelVersion, name: str) -> Gated:
-        loaded.append(Gated(version, name))
-        return loaded[-1]
-
-    return load
+def load() -> GateLoader:
+    return GateLoader()
 
 
 async def test_a_fresh_replica_has_done_nothing_though_it_proved_itself(
@@ -129,13 +98,13 @@ async def test_the_parts_of_a_requests_time_are_no_more_than_the_whole(
 
 
 async def test_requests_that_share_a_batch_share_its_execution(
-    version: ModelVersion, load: Load, loaded: list[Gated]
+    version: ModelVersion, load: GateLoader
 ) -> None:
     async with Host(version, "onnx", Silent(), load) as host:
-        first = await inside(host, loaded[0])
+        first = await inside(host, load.backend)
         mates = [asyncio.create_task(host.infer(ask(2))) for _ in range(5)]
         await asyncio.sleep(0)
-        loaded[0].gate.set()
+        load.backend.open()
         await asyncio.gather(first, *mates)
         counted = host.statistics()
     assert (
@@ -147,29 +116,28 @@ async def test_requests_that_share_a_batch_share_its_execution(
     assert counted.inference_stats.compute_infer.count == 6
 
 
-async def inside(host: Host, backend: Gated) -> "asyncio.Task[Any]":
+async def inside(host: Host, backend: GatedBackend) -> "asyncio.Task[Any]":
     """A request that is inside the model, whose gate is shut."""
-    backend.entered.clear()
-    backend.gate.clear()
+    backend.shut()
     asked = asyncio.create_task(host.infer(ask(1)))
     assert await asyncio.to_thread(backend.entered.wait, 5)
     return asked
 
 
 async def test_what_failed_counts_as_failed_and_nowhere_else(
-    version: ModelVersion, load: Load, loaded: list[Gated]
+    version: ModelVersion, load: GateLoader
 ) -> None:
     async with Host(version, "onnx", Silent(), load) as host:
-        first = await inside(host, loaded[0])
+        first = await inside(host, load.backend)
         withdrawn = asyncio.create_task(host.infer(ask(3)))
         await asyncio.sleep(0)
         withdrawn.cancel()
         await asyncio.gather(withdrawn, return_exceptions=True)
-        loaded[0].gate.set()
+        load.backend.open()
         await first
         with pytest.raises(DeadlineExceeded):
             await host.infer(ask(3, seconds=-1))
-        loaded[0].is_broken = True
+        load.backend.is_broken = True
         with pytest.raises(InferenceFailed):
             await host.infer(ask(3))
         counted = host.statistics()

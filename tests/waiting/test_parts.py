@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.plain import Plain, plain
+from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
 
@@ -14,23 +14,25 @@ ROW = np.ones((1, 4), np.float32)
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plain]:
-    with plain(tmp_path_factory.mktemp("plain")) as running:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
+    with in_process_platform(tmp_path_factory.mktemp("plain")) as running:
         yield running
 
 
-def tell(running: Plain, entries: tuple[ReplicaEntry, ...], *troubles: Trouble) -> None:
+def tell(running: InProcessPlatform, entries: tuple[ReplicaEntry, ...], *troubles: Trouble) -> None:
     told = threading.Event()
 
     def update() -> None:
         running.gateway.update(Fleet(2, ("doubler",), entries, (), troubles=troubles))
         told.set()
 
-    running.front.call(update)
+    running.gateway_thread.call(update)
     assert told.wait(10)
 
 
-def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(running: Plain) -> None:
+def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(
+    running: InProcessPlatform,
+) -> None:
     tell(running, ())
     assert running.ask("GET", "/v2/models/doubler/ready")[0] == 503
     assert running.ask("GET", "/v2/health/ready")[0] == 503
@@ -50,7 +52,7 @@ def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(running:
 
 
 def test_trouble_is_said_at_once_with_its_reason_and_only_where_it_is(
-    running: Plain, tmp_path: Path
+    running: InProcessPlatform, tmp_path: Path
 ) -> None:
     trouble = Trouble("doubler", "1", "its process ended unexpectedly; 3 times of late")
     tell(running, (), trouble)

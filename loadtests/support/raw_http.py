@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import orjson
-from tests.bad_inputs.catalogue import NO_ANSWER, Then
+from loadtests.support.bad_inputs.catalogue import NO_ANSWER, Then
 
 __all__ = ["Answer", "call", "converse"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from tests.bad_inputs.builders import Node
+from loadtests.support.bad_inputs.builders import Node
 
 __all__ = ["CASES", "NO_ANSWER", "Case"]
 

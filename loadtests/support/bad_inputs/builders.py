@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tests.bad_inputs import photos
-from tests.bad_inputs.lossless_webp import code_tables
+from loadtests.support.bad_inputs import photos
+from loadtests.support.bad_inputs.lossless_webp import code_tables
 
 __all__ = ["Node", "build"]
 

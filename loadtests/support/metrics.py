@@ -1,8 +1,8 @@
-"""What a process says of itself at its /metrics."""
+"""Reads the metrics of a process."""
 
-import http.client
 from collections.abc import Sequence
 
+from loadtests.support.http_request import http_request
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -11,12 +11,7 @@ __all__ = ["samples"]
 _TIMEOUT_S = 10.0
 
 
-def samples(place: str) -> Sequence[Sample]:
+def samples(address: str) -> Sequence[Sample]:
     """Every sample of the process at `host:port`. Raises OSError if it does not answer."""
-    connection = http.client.HTTPConnection(place, timeout=_TIMEOUT_S)
-    try:
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-    finally:
-        connection.close()
+    text = http_request(address, "GET", "/metrics", timeout_s=_TIMEOUT_S).body.decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
