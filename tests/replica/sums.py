@@ -10,7 +10,7 @@ from loadtests.support.virtual_time import run
 
 from headrace.inference.request import SequenceStep
 from headrace.replica.sequences import Sequences
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import SequenceSpec
 
 __all__ = ["FIRST", "LAST", "NEXT", "ONLY", "ZERO", "Sums", "on_virtual_time", "outcomes"]
@@ -29,7 +29,7 @@ def on_virtual_time(test: Test) -> Callable[[], None]:
     return runs
 
 
-class Sums(Silent):
+class Sums(ReplicaEvents):
     """Sequences whose state is a sum, around a model that takes its time or fails."""
 
     def __init__(self, **limits: Any) -> None:
