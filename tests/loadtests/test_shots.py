@@ -10,7 +10,7 @@ from tests.plain import Plain, make_doubler, plain
 
 from headrace.inference.tensor import Array, Tensor, from_array
 from headrace.loadtest.own import golden_shots, made_up_shots
-from headrace.loadtest.server import ask
+from headrace.loadtest.server import request
 from headrace.loadtest.shots import Shot, infer_shot, tensors_shot
 from headrace_models.errors import ModelError
 from headrace_models.repository import read_version
@@ -85,7 +85,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plain, st
 
 
 def answered(url: str, shot: Shot) -> bytes:
-    return ask(url, shot.path, shot.headers, shot.body).body
+    return request(url, shot.path, shot.headers, shot.body).body
 
 
 def test_each_golden_row_has_its_own_right_answer(served: tuple[Plain, str, Path]) -> None:

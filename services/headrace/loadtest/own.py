@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from headrace.inference.tensor import Array
-from headrace.loadtest.server import ask
+from headrace.loadtest.server import request
 from headrace.loadtest.shots import Shot, read_binary, tensors_shot
 from headrace.loadtest.zoo import sound_version
 from headrace_models.errors import ModelError
@@ -72,7 +72,7 @@ def made_up_shots(url: str, model: str) -> Sequence[Shot]:
 
 def _held_to_its_own(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
     shot = tensors_shot(model, inputs, None, _TOLERANCE)
-    reply = ask(url, shot.path, shot.headers, shot.body)
+    reply = request(url, shot.path, shot.headers, shot.body)
     if reply.status != 200:
         raise ModelError(
             f"inputs made from its metadata got {reply.reason}; golden rows need its repository"
@@ -121,7 +121,7 @@ def _row(arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
 
 
 def _described(url: str, model: str, what: str) -> Mapping[str, Any]:
-    reply = ask(url, f"/v2/models/{model}{what}")
+    reply = request(url, f"/v2/models/{model}{what}")
     if reply.status != 200:
         raise ModelError(f"its metadata cannot be read: {reply.reason}")
     return reply.document
