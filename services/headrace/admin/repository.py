@@ -12,10 +12,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
+from headrace.edge.management import IndexBody, changed_logging, logging_document
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
-from headrace.fleet.instructions import IndexBody, IndexEntry, Instruction
-from headrace.fleet.settings import changed_logging, logging_document
+from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import Name
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headrace.edge.bodies import StrictBody
 from headrace.errors import (
     DeadlineExceeded,
     HeadraceError,
@@ -19,11 +18,10 @@ from headrace.errors import (
 
 __all__ = [
     "MAX_WAITING",
-    "IndexBody",
     "IndexEntry",
-    "Lane",
     "Instruction",
     "Instructions",
+    "Lane",
     "Outcome",
 ]
 
@@ -47,12 +45,6 @@ class Instruction:
     def lane(self) -> Lane:
         """Changes wait for each other; a look at the index does not wait for changes."""
         return "look" if self.kind == "index" else "change"
-
-
-class IndexBody(StrictBody):
-    """What is asked of an index: all versions, or with `ready` those that can answer now."""
-
-    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
