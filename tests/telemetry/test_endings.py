@@ -1,4 +1,6 @@
-"""Counters that are there before they count, for the versions that there are and for a bounded number that left."""
+"""Counters that are there before they count, for the versions that there are and for a bounded
+number that left.
+"""
 
 from typing import Any
 

@@ -1,4 +1,6 @@
-"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the platform's health."""
+"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the
+platform's health.
+"""
 
 import asyncio
 import logging
@@ -48,7 +50,9 @@ async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
 
 
 async def health(at: Desk, _: Exchange, __: bytes) -> Response:
-    """Which models are served by which processes, which are missing, and which fail again and again."""
+    """Which models are served by which processes, which are missing, and which fail again and
+    again.
+    """
     fleet = at.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
     replicas = [
@@ -81,7 +85,9 @@ def _labels(process: ProcessEntry) -> dict[str, str]:
 
 
 def _scrape(target: str, token: str) -> str:
-    """A process's page of metrics; empty if there is none in time, because a dead process must not hide the others."""
+    """A process's page of metrics; empty if there is none in time, because a dead process must not
+    hide the others.
+    """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         reply = fetch(f"http://{target}/metrics", _SCRAPE_TIMEOUT_S, headers=headers)

@@ -1,4 +1,5 @@
-"""Documents of Triton's management extensions, which both ports have: log and trace settings, the repository's index.
+"""Documents of Triton's management extensions, which both ports have: log and trace settings, the
+repository's index.
 
 Tracing is not supported: its settings can be read, and set to their only values.
 """

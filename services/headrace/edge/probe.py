@@ -1,4 +1,6 @@
-"""One HTTP request to a server, over the standard library: for health checks, scrapes and the command line."""
+"""One HTTP request to a server, over the standard library: for health checks, scrapes and the
+command line.
+"""
 
 import http.client
 import ssl
@@ -44,7 +46,10 @@ def fetch(
     body: bytes | None = None,
     context: ssl.SSLContext | None = None,
 ) -> Reply:
-    """GET `url`, or POST `body` to it. Raises OSError if no HTTP server answers; no wait is longer than `timeout_s`."""
+    """GET `url`, or POST `body` to it.
+
+    Raises OSError if no HTTP server answers; no wait is longer than `timeout_s`.
+    """
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:

@@ -1,4 +1,6 @@
-"""Requests for any served model: its golden rows where its repository is at hand, else inputs that are made up."""
+"""Requests for any served model: its golden rows where its repository is at hand, else inputs that
+are made up.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +27,8 @@ _TEXTS = (
     "Order today!",
     "Water turns the wheel.",
 )
-# For an axis of any length beside the first, and integers that are small enough to be in most vocabularies.
+# For an axis of any length beside the first, and integers that are small enough to be in most
+# vocabularies.
 _LENGTH, _INTEGERS = 16, 10
 _MOST_ELEMENTS = 1 << 22
 # A row's answer beside others may differ from that alone by this, on a GPU too.
@@ -35,8 +38,8 @@ _TOLERANCE = 1e-3
 def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
     """Each golden row, or all golden inputs at once if the model is served unbatched.
 
-    Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository` does not have the
-    version that is served.
+    Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository`
+    does not have the version that is served.
     """
     version, served = (
         sound_version(repository, model),
@@ -58,9 +61,11 @@ def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
 
 
 def made_up_shots(url: str, model: str) -> Sequence[Shot]:
-    """Random inputs of the datatypes and shapes that its metadata lists; right is what it answers to each alone, now.
+    """Random inputs of the datatypes and shapes that its metadata lists; right is what it answers
+    to each alone, now.
 
-    Raises ModelError if it takes none of them: what its metadata does not list are the values that it can bear.
+    Raises ModelError if it takes none of them: what its metadata does not list are the values that
+    it can bear.
     """
     listed = _described(url, model, "").get("inputs", [])
     try:

@@ -1,4 +1,6 @@
-"""Questions to the server under test before the load: is it there, what does it serve, is a model ready?"""
+"""Questions to the server under test before the load: is it there, what does it serve, is a model
+ready?
+"""
 
 import ssl
 from collections.abc import Mapping
@@ -28,7 +30,10 @@ def request(
 
 
 def served_models(url: str) -> list[str]:
-    """The models at `url` that this user's key may use. Raises StartFailed, with what to do, if they cannot be read."""
+    """The models at `url` that this user's key may use.
+
+    Raises StartFailed, with what to do, if they cannot be read.
+    """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise StartFailed(f"url: expected http://host:port, found {url}")
@@ -63,6 +68,9 @@ def is_served(url: str, model: str) -> bool:
 
 
 def not_ready(url: str, model: str) -> str | None:
-    """The reason why a model cannot answer now; None if it can. Raises OSError if no server answers."""
+    """The reason why a model cannot answer now; None if it can.
+
+    Raises OSError if no server answers.
+    """
     reply = request(url, f"/v2/models/{model}/ready")
     return None if reply.status == 200 else reply.reason

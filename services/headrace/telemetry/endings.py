@@ -1,7 +1,7 @@
 """Counts of how requests end, by status, and their times, by outcome, with and without a model.
 
-Every known ending exists at 0 before the first request ends so: Prometheus only sees an increase of a series that it
-has seen before, and a first burst would be lost.
+Every known ending exists at 0 before the first request ends so: Prometheus only sees an increase of
+a series that it has seen before, and a first burst would be lost.
 """
 
 from collections.abc import Callable, Collection
@@ -16,8 +16,8 @@ from headrace_models.spec import ModelSpec
 
 __all__ = ["Ending", "EndingCounts", "KnownEndings"]
 
-# The last versions that left are still shown, so that their last counts are scraped. The number is bounded because
-# versions come and go for as long as a process lives.
+# The last versions that left are still shown, so that their last counts are scraped. The number is
+# bounded because versions come and go for as long as a process lives.
 _SHOWN_AFTER_LEAVING = 32
 
 Key = tuple[str, str]  # a model's name and version
@@ -50,7 +50,9 @@ class KnownEndings:
 
 
 class EndingCounts:
-    """Metrics by model, version and ending, which all come from specs and fixed tables and so are bounded."""
+    """Metrics by model, version and ending, which all come from specs and fixed tables and so are
+    bounded.
+    """
 
     def __init__(
         self, registry: CollectorRegistry, buckets: tuple[float, ...], known: KnownEndings

@@ -1,7 +1,8 @@
 """The events that the platform's parts report, one method each.
 
-These classes ignore every event, which is all that tests and tools need; the listeners in `prometheus` override their
-methods. A `watch_` method is called once, with a function that any thread may call to read the current value.
+These classes ignore every event, which is all that tests and tools need; the listeners in
+`prometheus` override their methods. A `watch_` method is called once, with a function that any
+thread may call to read the current value.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,9 @@ class Cost(Protocol):
 
 
 class QueueView(Protocol):
-    """A model's queue: the rows that wait and run, and `wait_s`, the predicted wait of a new request."""
+    """A model's queue: the rows that wait and run, and `wait_s`, the predicted wait of a new
+    request.
+    """
 
     @property
     def waiting_rows(self) -> int: ...
@@ -37,10 +40,13 @@ class ReplicaEvents:
     """Events of a replica process."""
 
     def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
-        """`real_cells`: rows times their own lengths; `padding_cells`: added to match the longest row."""
+        """`real_cells`: rows times their own lengths; `padding_cells`: added to match the longest
+        row.
+        """
 
     def batch_repeated(self, runs: int) -> None:
-        """A batch failed, and `runs` more runs of the model were needed to find the faulty request."""
+        """A batch failed, and `runs` more runs of the model were needed to find the faulty request.
+        """
 
     def request_served(self, times: Times) -> None: ...
 

@@ -1,7 +1,10 @@
-"""The Prometheus listeners. Every metric of the project is named here or in `endings`, and nowhere else.
+"""The Prometheus listeners.
 
-Labels come from specs and fixed tables, so strangers cannot make a scrape grow. Counters exist at 0 before their first
-event, because Prometheus only sees an increase of a series that it has seen before.
+Every metric of the project is named here or in `endings`, and nowhere else.
+
+Labels come from specs and fixed tables, so strangers cannot make a scrape grow. Counters exist at 0
+before their first event, because Prometheus only sees an increase of a series that it has seen
+before.
 """
 
 from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from headrace.gateway.routing.router import Version
 
 __all__ = ["index"]
 
-_SILENT = "no replica of it answers now"
+_SILENT = "none of its replicas answers now"
 
 
 async def index(at: Context, exchange: Exchange, body: bytes) -> Response:
