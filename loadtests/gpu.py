@@ -36,7 +36,7 @@ from headrace.errors import HeadraceError
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array
 from headrace.replica.host import Host, Load
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, scan
 from headrace_models.spec import DTYPES
 
@@ -221,7 +221,7 @@ async def measure(case: Case, seconds: float, load: Load = backends.load) -> Mea
     )
     device = backend.device
     del backend  # before the host loads another one beside it
-    async with Host(case.version, case.backend, Silent(), load) as host:
+    async with Host(case.version, case.backend, ReplicaEvents(), load) as host:
         rate, light, busy = await hosted(host, case, seconds)
     best = max(alone, key=lambda found: found.rows_per_s)
     name = case.version.spec.name

@@ -23,7 +23,7 @@ from headrace import backends
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.add import add
 from headrace_models.errors import BadSpec
 from headrace_models.golden import read_golden
@@ -74,7 +74,7 @@ async def wrong_of(version: ModelVersion, rounds: int) -> int:
     """How many answers differ from those to the same request alone."""
     golden, _ = read_golden(version)
     alone, wrong = backends.load(version, "onnx"), 0
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         for seed in range(rounds):
             asked = requests_of(version.spec, golden, seed)
             given = [

@@ -3,7 +3,6 @@
 A model version is an application of its own, so that a new one can start beside the old one.
 """
 
-import http.client
 import logging
 import secrets
 import ssl
@@ -23,6 +22,7 @@ from headrace.admin.deployment import AdminReplica
 from headrace.admin.program import AdminConfig
 from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
 from headrace.edge.names import host_port
+from headrace.edge.probe import fetch
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
@@ -188,18 +188,15 @@ def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
 def _is_ready(gateway: GatewaySettings) -> bool:
     host, port = gateway.host, gateway.port
     own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it listens, not a bind
-    if gateway.tls_certificate is None:
-        connection = http.client.HTTPConnection(own, port, timeout=2)
-    else:  # its own certificate, which need not name this address
-        unchecked = ssl._create_unverified_context()  # noqa: S323
-        connection = http.client.HTTPSConnection(own, port, timeout=2, context=unchecked)
+    url = f"http://{host_port(own, port)}/v2/health/ready"
+    context = None
+    if gateway.tls_certificate:  # our own certificate, which need not name this address
+        url = url.replace("http", "https", 1)
+        context = ssl._create_unverified_context()  # noqa: S323
     try:
-        connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
+        return fetch(url, timeout_s=2, context=context).status == 200
+    except OSError:
         return False
-    finally:
-        connection.close()
 
 
 def stop() -> None:

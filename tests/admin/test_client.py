@@ -74,7 +74,7 @@ def test_what_is_no_place_is_refused_and_what_is_expected_said(admin: str) -> No
 )
 def test_another_port_is_told_from_an_admin_port(status: int, body: bytes) -> None:
     with answering(status, body) as place:
-        assert refusal(place).startswith(f"{place} is not an admin port of headrace")
+        assert refusal(place).startswith(f"{place} is not headrace's admin port")
 
 
 @pytest.mark.parametrize("status", [401, 403])

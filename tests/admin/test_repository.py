@@ -101,7 +101,7 @@ async def test_unload_orders_the_model(desk: Desk, operator: Operator, body: byt
 async def test_what_the_operator_says_is_what_the_caller_hears(
     desk: Desk, operator: Operator
 ) -> None:
-    operator.failure = Conflict("version 1 is loaded with other contents")
+    operator.failure = Conflict("version 1 is loaded with other content")
     with pytest.raises(Conflict):
         await load(desk, exchange(), b"")
 

@@ -14,14 +14,14 @@ from headrace.gateway.routing.router import Version
 from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.tensor import Tensor, from_array, to_array
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 
 VERSION = Version(spec(), (), Codec(spec(), ()), "onnx")
 # What one answer of four bytes takes.
 ONE = 512 + 512 + 4
 
 
-class Told(Silent):
+class Told(GatewayEvents):
     def __init__(self) -> None:
         self.events: list[str] = []
 
@@ -128,7 +128,7 @@ async def test_a_kept_answer_holds_nothing_of_what_was_received_with_it() -> Non
     async def run(_: Version, __: Request) -> Answer:
         return Answer([Tensor("y", "FP32", (1, 1), received[:4])], TIMES)
 
-    cache = ResponseCache(run, {"tiny": CacheLimits(1 << 20)}, Silent(), now_s)
+    cache = ResponseCache(run, {"tiny": CacheLimits(1 << 20)}, GatewayEvents(), now_s)
     await cache.get_or_run(VERSION, request(1))
     kept = await cache.get_or_run(VERSION, request(1))
     assert type(kept.outputs[0].data) is bytes

@@ -1,4 +1,6 @@
-"""The directory as a plain object: who lives, who has heard of it, and settings that reach everybody."""
+"""The directory as a plain object: live processes, followers that know them, and settings that
+reach all.
+"""
 
 import asyncio
 
@@ -11,13 +13,13 @@ from headrace.fleet.directory import (
     as_fleet,
     as_instruction,
     as_logging,
-    as_outcome,
     as_process,
     as_processes,
     as_replica,
+    as_result,
 )
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
-from headrace.fleet.instructions import Instruction, Outcome
+from headrace.fleet.instructions import Instruction, Result
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import ModelSpec
 
@@ -39,7 +41,7 @@ async def report(
         ReplicaEntry(
             process_id, spec("tiny", version), (), Address("here", "/s", "127.0.0.1", 1), "onnx"
         )
-        if (version)
+        if version
         else None
     )
     return as_logging.validate_json(
@@ -54,7 +56,7 @@ async def fleet(directory: Directory, revision: int = 0, process_id: str = "") -
 async def follower(
     directory: Directory, process_id: str, role: str = "gateway"
 ) -> "asyncio.Task[Fleet]":
-    """A process that has applied what is told by now, and waits for more."""
+    """A process that has applied the current revision and waits for the next."""
     await report(directory, process_id, role)
     revision = (await fleet(directory)).revision
     task = asyncio.create_task(fleet(directory, revision, process_id))
@@ -62,7 +64,7 @@ async def follower(
     return task
 
 
-async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(
+async def test_a_follower_learns_of_replicas_that_come_and_leave(
     directory: Directory,
 ) -> None:
     waiting = await follower(directory, "g")
@@ -73,7 +75,7 @@ async def test_who_follows_hears_of_a_replica_that_comes_and_of_one_that_leaves(
 
 
 async def test_a_directory_that_came_back_is_followed_when_all_have_had_time_to_report() -> None:
-    """Else gateways would drop every replica that has not reported yet."""
+    """Otherwise gateways would drop every replica that has not reported yet."""
     directory = Directory(["tiny"])
     following = asyncio.create_task(fleet(directory))
     await asyncio.sleep(1)
@@ -180,27 +182,27 @@ async def test_log_settings_reach_followers_at_once_and_the_others_with_their_ne
     await _end(again)
 
 
-async def test_an_order_goes_to_the_operator_and_its_outcome_comes_back(
+async def test_an_instruction_goes_to_the_operator_and_its_result_comes_back(
     directory: Directory,
 ) -> None:
     taking = asyncio.create_task(directory.take_instruction("change", 60))
     await asyncio.sleep(0)
     asked = asyncio.create_task(
-        directory.order(as_instruction.dump_json(Instruction("unload", "tiny")), 60)
+        directory.give_instruction(as_instruction.dump_json(Instruction("unload", "tiny")), 60)
     )
-    order = as_instruction.validate_json(await taking)
-    assert (order.kind, order.model) == ("unload", "tiny")
+    instruction = as_instruction.validate_json(await taking)
+    assert (instruction.kind, instruction.model) == ("unload", "tiny")
     await directory.resolve_instruction(
-        order.id, as_outcome.dump_json(Outcome(code="conflict", message="no"))
+        instruction.id, as_result.dump_json(Result(code="conflict", message="no"))
     )
-    assert as_outcome.validate_json(await asked).code == "conflict"
+    assert as_result.validate_json(await asked).code == "conflict"
 
 
-async def test_without_an_operator_the_outcome_of_an_order_is_a_refusal(
+async def test_without_an_operator_an_instruction_is_refused(
     directory: Directory,
 ) -> None:
-    answer = await directory.order(as_instruction.dump_json(Instruction("index")), 60)
-    assert as_outcome.validate_json(answer).code == "unavailable"
+    answer = await directory.give_instruction(as_instruction.dump_json(Instruction("index")), 60)
+    assert as_result.validate_json(answer).code == "unavailable"
     assert await directory.take_instruction("look", 0.1) == b""
     await directory.close_instructions()
 
@@ -212,7 +214,7 @@ async def _end(*tasks: "asyncio.Task[Fleet]") -> None:
 
 
 async def start(directory: Directory, process_id: str, pid: int = 1) -> list[str]:
-    """Begin to start a replica; the others whose start is open."""
+    """Begin to start a replica; gives the others that may have died."""
     process = as_process.dump_json(ProcessEntry(process_id, "replica", "", pid, "here"))
     return [
         other.id
@@ -253,7 +255,7 @@ async def test_a_start_waits_after_unexpected_ends_and_an_operator_lets_it_go(
     assert starting.done()
 
 
-async def test_trouble_is_told_to_all_and_so_is_its_end(timed: Directory) -> None:
+async def test_all_learn_of_trouble_and_of_its_end(timed: Directory) -> None:
     await crash(timed, 3)
     (trouble,) = (await fleet(timed)).troubles
     assert trouble.reason.startswith("its process ended unexpectedly")
@@ -267,7 +269,7 @@ async def test_trouble_is_told_to_all_and_so_is_its_end(timed: Directory) -> Non
     assert (await fleet(timed)).troubles == ()
 
 
-async def test_a_replica_that_leaves_as_it_was_asked_to_is_no_trouble_and_one_that_says_why_is(
+async def test_a_replica_that_leaves_is_trouble_only_if_it_gives_a_reason(
     timed: Directory,
 ) -> None:
     for why in ["", "it does not give its golden answer any more"]:
@@ -276,7 +278,7 @@ async def test_a_replica_that_leaves_as_it_was_asked_to_is_no_trouble_and_one_th
             await report(timed, f"r{n}", "replica", "1")
             await timed.leave(f"r{n}", why)
         assert [t.reason for t in (await fleet(timed)).troubles] == [
-            f"{why}; 3 times of late"
+            f"{why}; 3 times recently"
         ] * bool(why)
 
 
@@ -288,10 +290,12 @@ async def test_starts_that_fail_are_trouble_with_the_reason_without_paths(timed:
         await timed.ended(f"r{n}", "said twice")
     assert (await fleet(timed)).troubles[
         0
-    ].reason == "it does not start: model.toml:1: no; 3 times of late"
+    ].reason == "it does not start: model.toml:1: no; 3 times recently"
 
 
-async def test_who_starts_hears_of_the_others_that_may_have_died_unheard(timed: Directory) -> None:
+async def test_a_replica_that_starts_learns_of_others_that_may_have_died_unnoticed(
+    timed: Directory,
+) -> None:
     assert await start(timed, "a") == []
     assert await start(timed, "b") == ["a"]
     await report(timed, "b", "replica", "1")

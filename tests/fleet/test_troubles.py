@@ -1,4 +1,7 @@
-"""Versions that fail again and again: pauses, declared trouble and the way back. On a clock that is set."""
+"""Versions that fail again and again: pauses, declared trouble and the way back.
+
+On a clock that is set.
+"""
 
 import pytest
 from hypothesis import settings
@@ -66,7 +69,7 @@ def test_one_or_two_ends_are_no_trouble_more_are_and_the_reason_is_told(
     assert (trouble.model, trouble.version, trouble.reason) == (
         "m",
         "1",
-        f"{CRASH}; 3 times of late",
+        f"{CRASH}; 3 times recently",
     )
 
 
@@ -75,15 +78,15 @@ def test_trouble_is_over_when_the_version_has_served_soundly_for_minutes_and_not
 ) -> None:
     crash(troubles, clock, 5)
     clock.now_s += 10 * SOUND_S  # nothing serves
-    troubles.settle()
+    troubles.forget_sound()
     assert troubles.declared()
     troubles.serves(KEY)
     clock.now_s += SOUND_S - 1
     troubles.serves(KEY)
-    troubles.settle()
+    troubles.forget_sound()
     assert troubles.declared()
     clock.now_s += 1
-    troubles.settle()
+    troubles.forget_sound()
     assert troubles.declared() == ()
     assert crash(troubles, clock, 1) == [0]
 
@@ -126,9 +129,9 @@ def test_models_that_are_not_expected_any_more_are_forgotten(
     troubles: Troubles, clock: Clock
 ) -> None:
     crash(troubles, clock, 5)
-    troubles.keep(["m"])
+    troubles.retain(["m"])
     assert troubles.declared()
-    troubles.keep(["other"])
+    troubles.retain(["other"])
     assert troubles.declared() == ()
 
 
@@ -187,7 +190,7 @@ class History(RuleBasedStateMachine):
     @invariant()
     def trouble_needs_that_many_ends_and_is_over_once_it_is_sound(self) -> None:
         self._forget_if_sound()
-        self.troubles.settle()
+        self.troubles.forget_sound()
         assert len(self.troubles.declared()) <= (len(self.ends) >= DECLARED_AFTER)
 
 

@@ -13,7 +13,7 @@ from headrace.gateway.admission import Admission, GatewayLimits
 from headrace.gateway.api.endpoints import ROUTES
 from headrace.keys import KeyRing
 from headrace.keys.key import issue
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 
 # Context whose handlers read bodies without another thread.
 SMALL = {"metadata", "settings"}
@@ -114,7 +114,7 @@ def test_the_data_port_counts_the_places_of_each_key() -> None:
     admission = Admission(GatewayLimits(max_in_flight=4))
     issued = [issue(name, datetime(2030, 1, 1, tzinfo=UTC)) for name in ("ann", "ben")]
     policy = DataPolicy(
-        admission, Silent(), KeyRing([key for key, _ in issued]), {}, Changes("http")
+        admission, GatewayEvents(), KeyRing([key for key, _ in issued]), {}, Changes("http")
     )
 
     def admitted(text: str) -> Exchange:
@@ -143,7 +143,7 @@ SMALL_BYTES = 8 << 10
     "own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"]
 )
 def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -> None:
-    policy = DataPolicy(Endpoint().admission, Silent(), None, own, Changes("http"))
+    policy = DataPolicy(Endpoint().admission, GatewayEvents(), None, own, Changes("http"))
     for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
         exchange = Exchange("POST", {}, "peer", limit)
         (exchange.api,) = {r.api for r in ROUTES if (r.method, r.template) == ("POST", template)}
@@ -153,7 +153,9 @@ def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -
 
 
 def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
-    policy = DataPolicy(Endpoint().admission, Silent(), None, {"m": 1 << 20}, Changes("http"))
+    policy = DataPolicy(
+        Endpoint().admission, GatewayEvents(), None, {"m": 1 << 20}, Changes("http")
+    )
     exchange = Exchange("POST", {}, "peer", 1000)
     exchange.api, exchange.params = "infer", {"model": "m"}
     policy.admit(exchange, "/v2/models/{model}/infer")

@@ -8,13 +8,13 @@ from loadtests.support.virtual_time import VirtualTimeLoop
 from prometheus_client import CollectorRegistry
 
 from headrace.gateway.access import watch_loop
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 from headrace.telemetry.prometheus import PrometheusGateway
 
 PERIOD_S = 0.02
 
 
-class Told(Silent):
+class Told(GatewayEvents):
     def __init__(self) -> None:
         self.lags_s: list[float] = []
 
@@ -22,7 +22,7 @@ class Told(Silent):
         self.lags_s.append(seconds)
 
 
-async def lags_s(events: Silent | PrometheusGateway, block_s: float) -> None:
+async def lags_s(events: GatewayEvents, block_s: float) -> None:
     """Watch a loop that is free for half a second, held for `block_s`, and free for another half."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)

@@ -19,7 +19,7 @@ from headrace.errors import (
 )
 from headrace.gateway.routing.quarantine import POISON_S, SUSPECT_S, Quarantine
 from headrace.inference.request import Answer, Request
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 
 SPEC = spec()
 MOST = 10
@@ -27,7 +27,7 @@ LOST, ALONE, BESIDE = (ReplicaLost("lost", 1, blame) for blame in ("possible", "
 STOPPED, STOPPED_ALONE = (RunStopped("stopped", 1, blame) for blame in ("possible", "certain"))
 
 
-class Told(Silent):
+class Told(GatewayEvents):
     def __init__(self) -> None:
         self.refused: list[str] = []
         self.retried: list[str] = []

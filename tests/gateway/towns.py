@@ -11,7 +11,7 @@ from tests.channel.replicas import TOKEN, Doubler, Running, doubled, running, un
 from headrace.fleet.entries import Fleet, ReplicaEntry, Trouble
 from headrace.gateway.routing.router import Router
 from headrace.inference.request import Request
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
@@ -21,7 +21,7 @@ def spec(version: str = "1", name: str = "tiny") -> ModelSpec:
     return model_spec(name, version)
 
 
-class Retries(Silent):
+class Retries(GatewayEvents):
     """Counts what was asked again, and what waits and has waited for a replica."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Retries(Silent):
     def request_retried(self, model: str) -> None:
         self.models.append(model)
 
-    def watch_patience(self, requests: Callable[[], int]) -> None:
+    def watch_waiting(self, requests: Callable[[], int]) -> None:
         self.waiting = requests
 
     def request_waited(self, model: str, seconds: float) -> None:  # noqa: ARG002
@@ -94,7 +94,7 @@ class Town:
 
     async def another_gateway(self) -> Router:
         """A router beside the town's own, which has found all replicas too."""
-        router = Router("here", TOKEN, Silent())
+        router = Router("here", TOKEN, GatewayEvents())
         self._stack.push_async_callback(router.close)
         router.update(Fleet(1, ("tiny",), tuple(self.entries), ()))
         await router.wait_linked()

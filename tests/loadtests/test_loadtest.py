@@ -231,11 +231,11 @@ def test_a_server_that_wants_a_key_is_said(
 ) -> None:
     url = serve(status=401)
     monkeypatch.delenv("HEADRACE_KEY", raising=False)
-    with pytest.raises(StartFailed, match="a key is needed; set it in HEADRACE_KEY"):
+    with pytest.raises(StartFailed, match="expected a key, found none; set HEADRACE_KEY"):
         gate(url, tmp_path)
     monkeypatch.setenv("HEADRACE_KEY", "hr_wrong")
     with pytest.raises(
-        StartFailed, match="its key is not accepted; set another one in HEADRACE_KEY"
+        StartFailed, match="the key in HEADRACE_KEY is not accepted; set another key"
     ):
         gate(url, tmp_path)
 

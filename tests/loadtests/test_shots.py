@@ -11,7 +11,7 @@ from loadtests.support.in_process_platform import InProcessPlatform, in_process_
 
 from headrace.inference.tensor import Array, Tensor, from_array
 from headrace.loadtest.own import golden_shots, made_up_shots
-from headrace.loadtest.server import ask
+from headrace.loadtest.server import request
 from headrace.loadtest.shots import Shot, infer_shot, tensors_shot
 from headrace_models.errors import ModelError
 from headrace_models.repository import read_version
@@ -88,7 +88,7 @@ def served(
 
 
 def answered(url: str, shot: Shot) -> bytes:
-    return ask(url, shot.path, shot.headers, shot.body).body
+    return request(url, shot.path, shot.headers, shot.body).body
 
 
 def test_each_golden_row_has_its_own_right_answer(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from headrace_models.repository import sha256_of
 
-__all__ = ["Shelf"]
+__all__ = ["RepositoryFolder"]
 
 _SPEC = """name = "{name}"
 version = "{version}"
@@ -31,7 +31,7 @@ shape = [1]
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RepositoryFolder:
     root: Path
 
     def add(self, name: str, version: str) -> Path:

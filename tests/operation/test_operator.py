@@ -1,10 +1,10 @@
-"""The operator: what serves is never worse for an order that fails. Over fakes of Serve and of the fleet."""
+"""The operator: a failed change leaves what served before. Over fakes of Serve and of the fleet."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.operation.repository import Shelf
+from tests.operation.repository import RepositoryFolder
 
 from headrace.errors import (
     BadRequest,
@@ -21,7 +21,9 @@ from headrace_models.repository import ModelVersion, scan
 
 
 class Platform:
-    """Serve and the fleet in one: a version serves from the moment that it runs until it is deleted."""
+    """Serve and the fleet in one: a version serves from the moment that it runs until it is
+    deleted.
+    """
 
     def __init__(self) -> None:
         self.running: set[Key] = set()
@@ -79,10 +81,10 @@ def _key(version: ModelVersion) -> Key:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    shelf = Shelf(tmp_path)
-    shelf.add("m", "1")
-    return shelf
+def repository(tmp_path: Path) -> RepositoryFolder:
+    repository = RepositoryFolder(tmp_path)
+    repository.add("m", "1")
+    return repository
 
 
 @pytest.fixture
@@ -91,14 +93,14 @@ def platform() -> Platform:
 
 
 @pytest.fixture
-def operator(shelf: Shelf, platform: Platform) -> Operator:
-    """Of a platform that was started with what is on the shelf."""
-    versions, _ = scan(shelf.root)
+def operator(repository: RepositoryFolder, platform: Platform) -> Operator:
+    """Of a platform that was started with what is on the repository."""
+    versions, _ = scan(repository.root)
     for version in versions:
         platform.deploy(version)
         platform.wait_until_running(version)
     platform.expect([v.spec.name for v in versions])
-    return Operator(shelf.root, platform, platform, versions, {})
+    return Operator(repository.root, platform, platform, versions, {})
 
 
 def states(operator: Operator) -> dict[str, str]:
@@ -106,18 +108,18 @@ def states(operator: Operator) -> dict[str, str]:
 
 
 def test_a_new_version_replaces_the_one_before(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("m", "2")
+    repository.add("m", "2")
     operator.load("m")
     assert platform.deployed == [("m", "2")]
     assert states(operator) == {"1": "UNAVAILABLE", "2": "READY"}
 
 
 def test_the_version_before_serves_until_the_new_one_does(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("m", "2")
+    repository.add("m", "2")
     seen: list[dict[str, str]] = []
     platform.while_loading = lambda: seen.append(states(operator))
     operator.load("m")
@@ -126,9 +128,9 @@ def test_the_version_before_serves_until_the_new_one_does(
 
 @pytest.mark.parametrize("breaks", ["does not run", "is not heard of", "raises"])
 def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(
-    operator: Operator, shelf: Shelf, platform: Platform, breaks: str
+    operator: Operator, repository: RepositoryFolder, platform: Platform, breaks: str
 ) -> None:
-    shelf.add("m", "2")
+    repository.add("m", "2")
     platform.reason = "StartFailed: /srv/m/2/golden.npz: no" if breaks == "does not run" else ""
     platform.is_heard_of = breaks != "is not heard of"
     platform.fault = OSError("internal") if breaks == "raises" else None
@@ -144,9 +146,9 @@ def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_o
 
 
 def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("m", "2")
+    repository.add("m", "2")
     platform.reason = "golden output: found a difference"
     with pytest.raises(StartFailed):
         operator.load("m")
@@ -157,12 +159,12 @@ def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
 
 
 def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("m", "2")
+    repository.add("m", "2")
     platform.reason = "golden output: found a difference"
     platform.while_loading = lambda: platform.in_trouble.update(
-        {("m", "2"): "it does not start; 3 times of late"}
+        {("m", "2"): "it does not start; 3 times recently"}
     )
     with pytest.raises(StartFailed):
         operator.load("m")
@@ -174,12 +176,12 @@ def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
 
 
 def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgiven(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
     def deafen() -> None:
         platform.is_deaf = True
 
-    shelf.add("m", "2")
+    repository.add("m", "2")
     platform.reason, platform.while_loading = "golden output: found a difference", deafen
     with pytest.raises(StartFailed, match="golden output"):
         operator.load("m")
@@ -199,52 +201,52 @@ def test_a_loaded_version_that_does_not_answer_is_not_said_to(
     with pytest.raises(NotReady):
         operator.load("m")
     assert operator.index() == (
-        IndexEntry("m", "1", "UNAVAILABLE", "no replica of it answers now"),
+        IndexEntry("m", "1", "UNAVAILABLE", "none of its replicas answers now"),
     )
 
 
 def test_a_loaded_version_with_other_contents_is_a_conflict(
-    operator: Operator, shelf: Shelf
+    operator: Operator, repository: RepositoryFolder
 ) -> None:
-    with (shelf.root / "m" / "1" / "model.toml").open("a") as spec:
+    with (repository.root / "m" / "1" / "model.toml").open("a") as spec:
         spec.write("\n# changed\n")
     with pytest.raises(Conflict, match="add a new version"):
         operator.load("m")
 
 
 def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add_broken("m", "2")
+    repository.add_broken("m", "2")
     with pytest.raises(BadRequest, match=r"^model\.toml:\d+: files"):
         operator.load("m")
     assert platform.deployed == [("m", "1")]
 
 
 def test_the_newest_sound_version_is_loaded_where_none_is(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("m", "2")
-    shelf.add_broken("m", "3")
+    repository.add("m", "2")
+    repository.add_broken("m", "3")
     operator.unload("m")
     operator.load("m")
     assert platform.deployed == [("m", "2")]
 
 
 def test_a_version_that_was_removed_is_replaced_by_the_newest_there_is(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    (shelf.root / "m" / "1").rename(shelf.root / "gone")
-    assert operator.index()[-1] == IndexEntry("m", "1", "READY", "not in the repository any more")
-    shelf.add("m", "0")
+    (repository.root / "m" / "1").rename(repository.root / "gone")
+    assert operator.index()[-1] == IndexEntry("m", "1", "READY", "no longer in the repository")
+    repository.add("m", "0")
     operator.load("m")
     assert platform.deployed == [("m", "0")]
 
 
 def test_a_model_that_was_added_is_served_and_expected_once_it_runs(
-    operator: Operator, shelf: Shelf, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("new", "1")
+    repository.add("new", "1")
     seen: list[list[str]] = []
     platform.while_loading = lambda: seen.append(platform.expected)
     operator.load("new")
@@ -269,20 +271,20 @@ def test_a_name_that_is_not_in_the_repository_is_unknown(operator: Operator, nam
 
 
 def test_a_model_without_a_version_or_without_a_sound_one_is_refused(
-    operator: Operator, shelf: Shelf
+    operator: Operator, repository: RepositoryFolder
 ) -> None:
-    (shelf.root / "empty").mkdir()
-    shelf.add_broken("bad", "1")
+    (repository.root / "empty").mkdir()
+    repository.add_broken("bad", "1")
     for name in ("empty", "bad"):
         with pytest.raises(BadRequest):
             operator.load(name)
 
 
 def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(
-    shelf: Shelf, platform: Platform
+    repository: RepositoryFolder, platform: Platform
 ) -> None:
     operator = Operator(
-        shelf.root, platform, platform, scan(shelf.root)[0], {"m": "golden output: no"}
+        repository.root, platform, platform, scan(repository.root)[0], {"m": "golden output: no"}
     )
     assert operator.models == []
     assert operator.index() == (IndexEntry("m", "1", "UNAVAILABLE", "golden output: no"),)
@@ -304,20 +306,20 @@ def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forg
 
 
 def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
-    shelf: Shelf, platform: Platform
+    repository: RepositoryFolder, platform: Platform
 ) -> None:
-    shelf.add("other", "1")
-    versions, _ = scan(shelf.root)
+    repository.add("other", "1")
+    versions, _ = scan(repository.root)
     for version in versions:
         platform.deploy(version)
     now_s = [0.0]
-    operator = Operator(shelf.root, platform, platform, versions, {}, clock=lambda: now_s[0])
+    operator = Operator(repository.root, platform, platform, versions, {}, clock=lambda: now_s[0])
     deployed: list[int] = []
     platform.failed = {("m", "1")}
     for _ in range(20):
         platform.deployed.clear()
         platform.deployed += [("m", "1"), ("other", "1")]
-        operator.mend()
+        operator.redeploy()
         deployed.append(platform.deployed.index(("m", "1")))
         now_s[0] += 10
     assert deployed == [
@@ -345,30 +347,32 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
 
 
 def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(
-    shelf: Shelf, platform: Platform
+    repository: RepositoryFolder, platform: Platform
 ) -> None:
-    versions, _ = scan(shelf.root)
+    versions, _ = scan(repository.root)
     platform.deploy(versions[0])
     now_s = 0.0
-    operator = Operator(shelf.root, platform, platform, versions, {}, clock=lambda: now_s)
+    operator = Operator(repository.root, platform, platform, versions, {}, clock=lambda: now_s)
     platform.failed, platform.fault = {("m", "1")}, OSError("Serve does not answer")
     with pytest.raises(OSError, match="Serve"):
-        operator.mend()
+        operator.redeploy()
     assert platform.deployed == []
     platform.failed, platform.fault = set(), None
-    operator.mend()
+    operator.redeploy()
     assert platform.deployed == []  # it is early
     now_s = 60.0
-    operator.mend()
+    operator.redeploy()
     assert platform.deployed == [("m", "1")]
 
 
-def test_all_versions_are_looked_at_at_once(shelf: Shelf, platform: Platform) -> None:
+def test_all_versions_are_looked_at_at_once(
+    repository: RepositoryFolder, platform: Platform
+) -> None:
     for name in ("a", "b", "c"):
-        shelf.add(name, "1")
-    versions, _ = scan(shelf.root)
-    operator = Operator(shelf.root, platform, platform, versions, {})
-    operator.mend()
+        repository.add(name, "1")
+    versions, _ = scan(repository.root)
+    operator = Operator(repository.root, platform, platform, versions, {})
+    operator.redeploy()
     assert (platform.looks, len(platform.deployed)) == (1, 4)
-    operator.mend()
+    operator.redeploy()
     assert platform.looks == 1

@@ -93,7 +93,7 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
         kill()
     (trouble,) = both.health()["troubles"]
     reason = trouble["reason"]
-    assert (trouble["model"], reason) == (SICK, "its process ended unexpectedly; 3 times of late")
+    assert (trouble["model"], reason) == (SICK, "its process ended unexpectedly; 3 times recently")
     answers: list[tuple[str, int]] = []
     with watching(both, answers):
         for _ in range(KILLS - 3):
@@ -103,10 +103,10 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
     assert gaps_s[-1] >= 16  # the pause before the start that followed the sixth end
     assert (
         status,
-        "its process ended unexpectedly; 6 times of late" in orjson.loads(body)["error"],
+        "its process ended unexpectedly; 6 times recently" in orjson.loads(body)["error"],
     ) == (503, True)
     entry = index_entry(both)
-    assert (entry["state"], "6 times of late" in entry["reason"]) == ("UNAVAILABLE", True)
+    assert (entry["state"], "6 times recently" in entry["reason"]) == ("UNAVAILABLE", True)
     shown = subprocess.run(
         command("status", "--admin", f"127.0.0.1:{both.admin_port}"),
         capture_output=True,
@@ -114,7 +114,7 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
         check=False,
     )
     assert shown.returncode == 1
-    assert f"in trouble: {SICK} 1: its process ended unexpectedly; 6 times of late" in shown.stdout
+    assert f"in trouble: {SICK} 1: its process ended unexpectedly; 6 times recently" in shown.stdout
     page = both.ask("GET", "/metrics", admin=True)[1].decode()
     told = [
         line

@@ -11,7 +11,7 @@ from loadtests.support.virtual_time import run
 from headrace.inference.request import SequenceStep
 from headrace.replica.open_sequences import OpenSequences
 from headrace.replica.sequence_state import State
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import SequenceSpec
 
 __all__ = ["FIRST", "LAST", "NEXT", "ONLY", "ZERO", "Sums", "on_virtual_time", "outcomes"]
@@ -30,7 +30,7 @@ def on_virtual_time(test: Test) -> Callable[[], None]:
     return runs
 
 
-class Sums(Silent):
+class Sums(ReplicaEvents):
     """Sequences whose state is a sum, around a model that takes its time or fails."""
 
     def __init__(self, initial: State = ZERO, **limits: Any) -> None:

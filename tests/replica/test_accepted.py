@@ -16,7 +16,7 @@ from headrace.errors import BadImage, BadRequest, DeadlineExceeded, ImageTooLarg
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import ModelVersion, read_version
 
@@ -105,7 +105,7 @@ async def test_a_strangers_poison_never_reaches_its_batch_mates(
     looking_up: ModelVersion, gate: Gate
 ) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
-    async with Host(looking_up, "onnx", Silent(), gate) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
         first = await gate.shut_in(host)
         asked = [asyncio.create_task(host.infer(lookup(n))) for n in (3, 999, 4, 5)]
         await asyncio.sleep(0)
@@ -128,7 +128,7 @@ async def test_a_request_that_can_never_fit_the_line_is_the_callers_mistake(
     looking_up: ModelVersion,
 ) -> None:
     """Told "overloaded, try again" it would try for ever."""
-    async with Host(looking_up, "onnx", Silent()) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents()) as host:
         with pytest.raises(BadRequest):
             await host.infer(lookup(*[0] * 65))
         assert (await host.infer(lookup(*[0] * 64))).outputs[0].shape == (64, 1, 1)
@@ -137,7 +137,7 @@ async def test_a_request_that_can_never_fit_the_line_is_the_callers_mistake(
 async def test_a_drain_waits_until_requests_of_several_batches_are_answered(
     looking_up: ModelVersion, gate: Gate
 ) -> None:
-    async with Host(looking_up, "onnx", Silent(), gate) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
         first = await gate.shut_in(host)
         split = asyncio.create_task(host.infer(lookup(*[7] * 40)))
         await asyncio.sleep(0)
@@ -155,7 +155,7 @@ async def test_a_drain_waits_until_requests_of_several_batches_are_answered(
 async def test_a_cancelled_request_of_several_batches_frees_its_room(
     looking_up: ModelVersion, gate: Gate
 ) -> None:
-    async with Host(looking_up, "onnx", Silent(), gate) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
         first = await gate.shut_in(host)
         asked = asyncio.create_task(host.infer(lookup(*[7] * 64)))
         await asyncio.sleep(0)
@@ -171,7 +171,7 @@ async def test_a_cancelled_request_of_several_batches_frees_its_room(
 async def test_a_request_waits_no_longer_than_its_deadline_though_the_model_is_stuck(
     looking_up: ModelVersion, gate: Gate
 ) -> None:
-    async with Host(looking_up, "onnx", Silent(), gate) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
         first = await gate.shut_in(host)
         for rows in (1, 40):
             with pytest.raises(DeadlineExceeded):
@@ -181,7 +181,7 @@ async def test_a_request_waits_no_longer_than_its_deadline_though_the_model_is_s
 
 
 async def test_outputs_come_as_asked_for(looking_up: ModelVersion) -> None:
-    async with Host(looking_up, "onnx", Silent()) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents()) as host:
         answer = await host.infer(
             Request([from_array("ids", np.array([[1]]))], ("y",), monotonic() + 5, "r")
         )
@@ -191,7 +191,7 @@ async def test_outputs_come_as_asked_for(looking_up: ModelVersion) -> None:
 async def test_bytes_that_do_not_fit_their_shape_are_a_bad_request(
     looking_up: ModelVersion,
 ) -> None:
-    async with Host(looking_up, "onnx", Silent()) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents()) as host:
         with pytest.raises(BadRequest, match="expected 16 bytes for its shape, found 8"):
             await host.infer(
                 Request([Tensor("ids", "INT64", (2, 1), bytes(8))], (), monotonic() + 5)
@@ -212,7 +212,7 @@ async def test_a_state_that_is_left_out_starts_from_zeros(write: Write, datatype
         state=[{"input": "before", "output": "after"}],
     )
     x = from_array("x", np.full((3, 2), 5, dtype))
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         fresh = await host.infer(Request([x], ("after",), monotonic() + 5))
         carried = await host.infer(
             Request(
@@ -247,7 +247,7 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
     looking_up: ModelVersion, gate: Gate
 ) -> None:
     order: list[str] = []
-    async with Host(looking_up, "onnx", Silent(), gate) as host:
+    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
         first = await gate.shut_in(host)
         gate.backend.sizes.clear()
         suspect = lookup(1)
@@ -275,7 +275,7 @@ async def test_padded_rows_are_answered_as_they_would_be_alone(
         ids, mask = np.full((1, length), length), np.ones((1, length), np.int64)
         return Request([from_array("ids", ids), from_array("mask", mask)], (), monotonic() + 5)
 
-    async with Host(summing, "onnx", Silent(), gate) as host:
+    async with Host(summing, "onnx", ReplicaEvents(), gate) as host:
         gate.backend.sizes.clear()
         answers = await asyncio.gather(*(host.infer(ask(length)) for length in range(1, 10)))
     assert [to_array(a.outputs[0]).tolist() for a in answers] == [[n * n] for n in range(1, 10)]
@@ -300,7 +300,7 @@ def texts(*said: bytes) -> Request:
 
 
 async def test_texts_become_tensors_and_each_gets_its_own_answer(spelling: ModelVersion) -> None:
-    async with Host(spelling, "onnx", Silent()) as host:
+    async with Host(spelling, "onnx", ReplicaEvents()) as host:
         answer = await host.infer(texts(b"a", b"cc", b"abc"))
     assert to_array(answer.outputs[0]).tolist() == [1, 6, 6]
     assert answer.times.preprocess_s > 0
@@ -310,7 +310,7 @@ async def test_texts_become_tensors_and_each_gets_its_own_answer(spelling: Model
 async def test_a_text_that_cannot_be_read_is_a_bad_request(
     spelling: ModelVersion, wrong: bytes
 ) -> None:
-    async with Host(spelling, "onnx", Silent()) as host:
+    async with Host(spelling, "onnx", ReplicaEvents()) as host:
         with pytest.raises(BadRequest, match=r"input\[1\]: "):
             await host.infer(texts(b"a", wrong))
 
@@ -351,14 +351,14 @@ async def test_a_photo_that_is_refused_says_which_way(
     looking: ModelVersion, raw: bytes, kind: type[BadRequest], says: str
 ) -> None:
     asked = Request([Tensor("photo", "BYTES", (1,), pack_bytes([raw]))], (), monotonic() + 5)
-    async with Host(looking, "onnx", Silent()) as host:
+    async with Host(looking, "onnx", ReplicaEvents()) as host:
         with pytest.raises(kind, match=f'^input "photo": .*{says}') as refused:
             await host.infer(asked)
     assert type(refused.value) is kind
 
 
 async def test_a_drain_waits_for_what_is_still_preprocessed(spelling: ModelVersion) -> None:
-    async with Host(spelling, "onnx", Silent()) as host:
+    async with Host(spelling, "onnx", ReplicaEvents()) as host:
         accepted = [asyncio.create_task(host.infer(texts(b"abc"))) for _ in range(8)]
         await asyncio.sleep(0)
         await host.drain()
@@ -369,7 +369,7 @@ async def test_a_drain_waits_for_what_is_still_preprocessed(spelling: ModelVersi
 async def test_the_next_batch_is_preprocessed_while_the_model_holds_one(
     spelling: ModelVersion, gate: Gate
 ) -> None:
-    async with Host(spelling, "onnx", Silent(), gate) as host, asyncio.timeout(5):
+    async with Host(spelling, "onnx", ReplicaEvents(), gate) as host, asyncio.timeout(5):
         gate.backend.shut()
         first = asyncio.create_task(host.infer(texts(b"a")))
         assert await asyncio.to_thread(gate.backend.entered.wait, 5)

@@ -21,7 +21,7 @@ from headrace.replica.counters import Execution
 from headrace.replica.host import Host
 from headrace.replica.running import Ran
 from headrace.replica.sequence_state import State, zeros
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.postprocess.speech import MAX_SEGMENTS
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import ModelSpec
@@ -210,7 +210,7 @@ async def test_a_chunk_has_a_minute_of_audio_at_most(spec: ModelSpec, rate_hz: i
 
 
 async def test_the_batches_of_a_host_have_frames_of_many_streams(version: ModelVersion) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
 
         async def take(name: str, *, starts: bool) -> list[float]:
             chunk = chunk_tensors(
@@ -231,7 +231,7 @@ async def test_the_batches_of_a_host_have_frames_of_many_streams(version: ModelV
 async def test_a_sequence_is_either_a_stream_or_of_infer_requests(version: ModelVersion) -> None:
     frame = [from_array("frame", np.ones((1, 6), np.float32))]
     chunk = chunk_tensors("pcm", SOUND[:4].tobytes(), NO_RATE)
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
 
         async def take(inputs: Any, name: str, *, starts: bool = False) -> object:
             return await host.infer(

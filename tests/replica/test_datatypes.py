@@ -12,7 +12,7 @@ from headrace.errors import BadRequest
 from headrace.inference.request import Request
 from headrace.inference.tensor import Tensor, from_array, pack_bytes
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import DTYPES
 
 
@@ -30,7 +30,7 @@ def ask(tensor: Tensor) -> Request:
 @pytest.mark.parametrize("datatype", IN_ONNX)
 async def test_rows_of_every_datatype_come_back_to_their_own(tmp_path: Path, datatype: str) -> None:
     sent = [rows(datatype, count) for count in (1, 2, 3, 70)]
-    async with Host(identity(tmp_path, datatype), "onnx", Silent()) as host:
+    async with Host(identity(tmp_path, datatype), "onnx", ReplicaEvents()) as host:
         answers = await asyncio.gather(*(host.infer(ask(tensor)) for tensor in sent))
     for tensor, answer in zip(sent, answers, strict=True):
         (back,) = answer.outputs
@@ -45,7 +45,7 @@ async def test_a_strangers_broken_text_harms_no_batch_mate(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     broken = Tensor("x", "BYTES", (1, 3), pack_bytes([b"a", b"\xff", b"b"]))
-    async with Host(identity(tmp_path, "BYTES"), "onnx", Silent()) as host:
+    async with Host(identity(tmp_path, "BYTES"), "onnx", ReplicaEvents()) as host:
         sent = [rows("BYTES", 1), broken, rows("BYTES", 2)]
         outcomes = await asyncio.gather(
             *(host.infer(ask(tensor)) for tensor in sent), return_exceptions=True

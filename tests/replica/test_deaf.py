@@ -18,7 +18,7 @@ from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.routing.router import Router
 from headrace.inference.request import Request
 from headrace.inference.tensor import from_array, to_array
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 from headrace_models.repository import read_version
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def fleet(version: Path, unix: Path, replica: str) -> Fleet:
 async def test_its_process_ends_and_what_it_ran_is_known_to_be_at_fault(tmp_path: Path) -> None:
     version = patient_loop(tmp_path, tmp_path / "repository", max_run_s=0.3)
     unix = tmp_path / "deaf.sock"
-    router = Router("here", TOKEN, Silent())
+    router = Router("here", TOKEN, GatewayEvents())
     async with deaf(version, unix) as process:
         router.update(fleet(version, unix, "one"))
         await router.wait_linked()

@@ -17,7 +17,7 @@ from headrace.errors import InferenceFailed, ShuttingDown, StartFailed
 from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array, to_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, read_version
 
 
@@ -31,7 +31,7 @@ def ask(rows: "np.ndarray") -> Request:
 
 
 async def test_rows_of_many_requests_come_back_to_their_own(version: ModelVersion) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         asked = [np.full((1 + n % 5, 4), n, np.float32) for n in range(40)]
         answers = await asyncio.gather(*(host.infer(ask(rows)) for rows in asked))
     for rows, answer in zip(asked, answers, strict=True):
@@ -40,7 +40,7 @@ async def test_rows_of_many_requests_come_back_to_their_own(version: ModelVersio
 
 async def test_a_request_larger_than_a_batch_is_put_together_again(version: ModelVersion) -> None:
     rows = np.arange(1000 * 4, dtype=np.float32).reshape(1000, 4)
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         answer = await host.infer(ask(rows))
     np.testing.assert_array_equal(to_array(answer.outputs[0]), rows * 2)
     assert answer.times.batch_rows <= version.spec.batching.max_rows
@@ -70,7 +70,7 @@ async def test_a_wrong_golden_answer_refuses_to_start(version: ModelVersion) -> 
     with pytest.raises(
         StartFailed, match=r'golden output "y": expected within 0.0001, found a difference of 0.01'
     ):
-        async with Host(version, "onnx", Silent(), OffByABit):
+        async with Host(version, "onnx", ReplicaEvents(), OffByABit):
             pass
 
 
@@ -85,7 +85,7 @@ async def test_an_answer_with_rows_missing_fails_its_batch_and_the_host_lives_on
         return made[0]
 
     rows = np.ones((2, 4), np.float32)
-    async with Host(version, "onnx", Silent(), load) as host:
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
         made[0].is_broken = True
         with pytest.raises(InferenceFailed, match="1 rows"):
             await host.infer(ask(rows))
@@ -120,14 +120,14 @@ async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVe
         return made[0]
 
     full = np.ones((version.spec.batching.max_rows, 4), np.float32)
-    async with Host(version, "onnx", Silent(), load) as host:
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
         made[0].is_armed = True
         answers = await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
     assert [float(to_array(answer.outputs[0])[0, 0]) for answer in answers] == [2, 4]
 
 
 async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         accepted = [
             asyncio.ensure_future(host.infer(ask(np.ones((1, 4), np.float32)))) for _ in range(50)
         ]
@@ -153,7 +153,7 @@ def step(number: float, sequence_id: str, *, starts: bool = False, ends: bool = 
 async def test_steps_of_many_sequences_share_batches_and_each_has_its_own_state(
     accumulator: ModelVersion,
 ) -> None:
-    async with Host(accumulator, "onnx", Silent()) as host:
+    async with Host(accumulator, "onnx", ReplicaEvents()) as host:
         for n in range(4):
             steps = [host.infer(step(10**n * s, str(s), starts=not n)) for s in range(1, 10)]
             answers = await asyncio.gather(*steps)
@@ -172,7 +172,7 @@ async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(
         made[0].is_broken = False
         return made[0]
 
-    async with Host(accumulator, "onnx", Silent(), load) as host:
+    async with Host(accumulator, "onnx", ReplicaEvents(), load) as host:
         await host.infer(step(1, "1", starts=True))
         made[0].is_broken = True
         with pytest.raises(InferenceFailed):
@@ -183,7 +183,7 @@ async def test_a_step_that_the_model_fails_on_leaves_its_sequence_as_it_was(
 
 
 async def test_a_request_outside_of_sequences_starts_from_zeros(accumulator: ModelVersion) -> None:
-    async with Host(accumulator, "onnx", Silent()) as host:
+    async with Host(accumulator, "onnx", ReplicaEvents()) as host:
         for _ in range(2):
             answer = await host.infer(
                 Request([from_array("x", np.ones((3, 2), np.float32))], (), monotonic() + 10)

@@ -11,7 +11,7 @@ from headrace import backends
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, read_version
 
 pytestmark = pytest.mark.zoo
@@ -40,7 +40,7 @@ async def test_a_row_is_answered_as_it_would_be_alone_whatever_its_batch(
     texts = texts_of(version, lengths)
     model = backends.load(version, "onnx")
     output = version.spec.output_names[0]
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         asked = [
             Request([from_array(n, a) for n, a in text.items()], (), monotonic() + 60)
             for text in texts

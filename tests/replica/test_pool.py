@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.errors import BadImage, BadRequest, DeadlineExceeded, Overloaded, ShuttingDown
 from headrace.replica.pool import PreprocessPool, Work, threads_for
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.spec import CharactersSpec, ImageSpec
 
@@ -21,7 +21,7 @@ LONG_S = 10.0
 
 
 def pool(threads: int = 1, max_waiting: int = 8, **more: Any) -> PreprocessPool:
-    return PreprocessPool(threads, max_waiting, Silent(), **more)
+    return PreprocessPool(threads, max_waiting, ReplicaEvents(), **more)
 
 
 def work(one: Callable[[Any], Any], *items: Any, nbytes: int = 1) -> Work[Any, Any]:

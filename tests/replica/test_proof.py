@@ -19,7 +19,7 @@ from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.replica.proof import warm_up
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models import independence
 from headrace_models.publishing import Draft, write_version
 from headrace_models.repository import ModelVersion, read_version
@@ -200,7 +200,7 @@ def test_what_is_written_by_hand_is_not_checked(tmp_path: Path, rows: str) -> No
 
 async def answers(version: ModelVersion, requests: Sequence[Request]) -> list[list[Any]]:
     """The first output of each, of requests that are all there at once."""
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         told = await asyncio.gather(*map(host.infer, requests))
     return [to_array(answer.outputs[0]).tolist() for answer in told]
 
@@ -217,7 +217,7 @@ async def test_requests_of_a_model_whose_rows_interact_never_meet(tmp_path: Path
 
 async def test_what_a_request_is_counted_as_where_there_are_no_rows(tmp_path: Path) -> None:
     version = made(tmp_path, SOFTMAX, NOISE)
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         for rows in (1, 3):
             answer = await host.infer(ask(x=np.ones((rows, 3), np.float32)))
             assert answer.times.batch_rows == 1
@@ -244,7 +244,7 @@ async def test_rows_that_depend_on_the_data_are_answered_again_and_again(tmp_pat
         outputs,
         {"zero": np.float32(0)},
     )
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         for x in (NOISE["x"].ravel(), np.array([-1, -2], np.float32), NOISE["x"].ravel()):
             answer = await host.infer(ask(x=x))
             assert to_array(answer.outputs[0]).tolist() == x[x > 0].tolist()

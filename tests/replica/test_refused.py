@@ -19,7 +19,7 @@ from headrace.inference.request import Answer, Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
 from headrace.replica.running import Ran, Runner
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion, read_version
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
@@ -67,7 +67,7 @@ async def test_what_a_model_does_not_bear_is_refused_by_name_and_harms_no_batch_
     version: ModelVersion, wrong: Array, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         right = np.arange(wrong.shape[1])[np.newaxis] % WORDS
         right = right[:, :POSITIONS]
         told = await asyncio.gather(*(ask(host, wrong if n % 8 == 3 else right) for n in range(24)))
@@ -94,7 +94,7 @@ async def test_what_a_model_does_not_bear_is_refused_by_name_and_harms_no_batch_
 async def test_a_refused_request_counts_as_one_that_failed_and_the_model_goes_on(
     version: ModelVersion,
 ) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         for _ in range(5):
             assert type(await ask(host, np.full((1, 8), WORDS))) is BadRequest
         assert isinstance(await ask(host, np.zeros((1, 8), np.int64)), Answer)

@@ -14,7 +14,7 @@ from headrace.errors import DeadlineExceeded, RunStopped
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, read_version
 
 
@@ -43,7 +43,7 @@ async def test_a_model_that_does_not_end_on_its_golden_row_is_not_ready(tmp_path
         made.append(Sick(version))
         return made[0]
 
-    async with Host(version, "onnx", Silent(), load) as host:
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
         assert host.health().is_ready
         made[0].is_sick = True
         with pytest.raises(RunStopped) as caught:
@@ -61,7 +61,7 @@ async def test_a_model_that_does_not_end_on_its_golden_row_is_not_ready(tmp_path
 
 async def test_a_sound_model_stays_ready_though_an_input_did_not_let_it_end(tmp_path: Path) -> None:
     version = read_version(patient_loop(tmp_path, tmp_path / "repository", max_run_s=0.2))
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         with pytest.raises(RunStopped):
             await host.infer(
                 Request([from_array("x", np.full((1, 4), ENDLESS))], (), monotonic() + 10)
@@ -76,7 +76,7 @@ async def test_a_run_whose_callers_time_is_over_is_stopped_and_blames_nobody(
     tmp_path: Path,
 ) -> None:
     version = read_version(patient_loop(tmp_path, tmp_path / "repository", max_run_s=60.0))
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         with pytest.raises(DeadlineExceeded):
             await host.infer(
                 Request([from_array("x", np.full((1, 4), ENDLESS))], (), monotonic() + 0.1)

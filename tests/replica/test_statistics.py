@@ -24,7 +24,7 @@ from headrace.inference.statistics import (
 )
 from headrace.inference.tensor import from_array
 from headrace.replica.host import Host
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, read_version
 
 STAGES = ("compute_input", "compute_infer", "compute_output")
@@ -47,14 +47,14 @@ def load() -> GateLoader:
 async def test_a_fresh_replica_has_done_nothing_though_it_proved_itself(
     version: ModelVersion,
 ) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         assert host.statistics() == Statistics()
 
 
 async def test_a_request_of_a_whole_batch_counts_once_and_its_rows_all(
     version: ModelVersion,
 ) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         await host.infer(ask(64))
         counted = host.statistics()
     stats = counted.inference_stats
@@ -73,7 +73,7 @@ async def test_a_request_of_a_whole_batch_counts_once_and_its_rows_all(
 
 
 async def test_a_request_of_several_batches_counts_once(version: ModelVersion) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         await host.infer(ask(150))
         counted = host.statistics()
     stats = counted.inference_stats
@@ -90,7 +90,7 @@ async def test_a_request_of_several_batches_counts_once(version: ModelVersion) -
 async def test_the_parts_of_a_requests_time_are_no_more_than_the_whole(
     version: ModelVersion,
 ) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         for rows in (1, 64, 150):
             await host.infer(ask(rows))
         stats = host.statistics().inference_stats
@@ -100,7 +100,7 @@ async def test_the_parts_of_a_requests_time_are_no_more_than_the_whole(
 async def test_requests_that_share_a_batch_share_its_execution(
     version: ModelVersion, load: GateLoader
 ) -> None:
-    async with Host(version, "onnx", Silent(), load) as host:
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
         first = await inside(host, load.backend)
         mates = [asyncio.create_task(host.infer(ask(2))) for _ in range(5)]
         await asyncio.sleep(0)
@@ -127,7 +127,7 @@ async def inside(host: Host, backend: GatedBackend) -> "asyncio.Task[Any]":
 async def test_what_failed_counts_as_failed_and_nowhere_else(
     version: ModelVersion, load: GateLoader
 ) -> None:
-    async with Host(version, "onnx", Silent(), load) as host:
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
         first = await inside(host, load.backend)
         withdrawn = asyncio.create_task(host.infer(ask(3)))
         await asyncio.sleep(0)
@@ -150,7 +150,7 @@ async def test_what_failed_counts_as_failed_and_nowhere_else(
 
 
 async def test_what_a_draining_replica_refuses_is_not_its_failure(version: ModelVersion) -> None:
-    async with Host(version, "onnx", Silent()) as host:
+    async with Host(version, "onnx", ReplicaEvents()) as host:
         await host.drain()
         with pytest.raises(ShuttingDown):
             await host.infer(ask(1))

@@ -20,7 +20,7 @@ from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array, to_array
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace.replica.successors import Successor
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import GatewayEvents
 
 MODEL = "accumulator"
 
@@ -81,7 +81,7 @@ class Village:
         return replica
 
     async def gateway(self) -> Router:
-        router = Router("here", TOKEN, Silent())
+        router = Router("here", TOKEN, GatewayEvents())
         self._stack.push_async_callback(router.close)
         self.routers.append(router)
         await self.tell()

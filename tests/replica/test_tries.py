@@ -18,7 +18,7 @@ from headrace.inference.request import Request
 from headrace.inference.tensor import Array
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.running import Ran, Runner
-from headrace.telemetry.events import Silent
+from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 SPEC = ModelSpec(
@@ -159,7 +159,7 @@ def test_who_fails_alone_is_no_sign_of_it(caplog: pytest.LogCaptureFixture) -> N
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-class Repeats(Silent):
+class Repeats(ReplicaEvents):
     def __init__(self) -> None:
         self.runs: list[int] = []
 

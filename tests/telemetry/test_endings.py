@@ -1,4 +1,6 @@
-"""Counters that are there before they count, for the versions that there are and for a bounded number that left."""
+"""Counters that are there before they count, for the versions that there are and for a bounded
+number that left.
+"""
 
 from typing import Any
 
@@ -7,7 +9,7 @@ from tests.gateway.towns import spec
 
 from headrace.gateway.api.ways import WAYS
 from headrace.inference.request import Times
-from headrace.telemetry.endings import Way
+from headrace.telemetry.endings import Ending
 from headrace.telemetry.prometheus import PrometheusEdge, PrometheusGateway, PrometheusReplica
 from headrace_models.spec import ModelSpec
 
@@ -121,7 +123,7 @@ def test_a_models_own_doors_are_there_and_no_others() -> None:
 
     assert endpoints() == {"infer", "predict", "generate", "metadata"}
     assert endpoints(task="embed") - endpoints() == {"embeddings"}
-    assert Way("infer", 504, "state") in WAYS.of_version(spec())
+    assert Ending("infer", 504, "state") in WAYS.of_version(spec())
 
 
 def test_a_port_has_all_errors_at_0_with_whose_they_are() -> None:

@@ -54,7 +54,7 @@ def test_a_request_is_read_and_waits_while_the_only_replica_is_replaced(
 def test_trouble_is_said_at_once_with_its_reason_and_only_where_it_is(
     running: InProcessPlatform, tmp_path: Path
 ) -> None:
-    trouble = Trouble("doubler", "1", "its process ended unexpectedly; 3 times of late")
+    trouble = Trouble("doubler", "1", "its process ended unexpectedly; 3 times recently")
     tell(running, (), trouble)
     for status, body, headers in (
         running.infer(ROW),

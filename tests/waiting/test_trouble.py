@@ -13,7 +13,7 @@ from tests.waiting.test_waiting import HURT_S, asking, seconds_of, silent, turns
 from headrace.errors import NotReady
 from headrace.fleet.entries import ReplicaEntry, Trouble
 
-WHY = "its process ended unexpectedly; 3 times of late"
+WHY = "its process ended unexpectedly; 3 times recently"
 TROUBLE = Trouble("tiny", "1", WHY)
 
 

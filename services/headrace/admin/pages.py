@@ -1,7 +1,8 @@
-"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the platform's health."""
+"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the
+platform's health.
+"""
 
 import asyncio
-import http.client
 import logging
 from dataclasses import asdict
 
@@ -11,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from headrace import __version__
 from headrace.admin.repository import Desk
 from headrace.edge.exchange import Exchange, Response
+from headrace.edge.probe import fetch
 from headrace.fleet.entries import ProcessEntry
 from headrace.telemetry.exposition import merge
 
@@ -48,7 +50,9 @@ async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
 
 
 async def health(at: Desk, _: Exchange, __: bytes) -> Response:
-    """Which models are served by which processes, which are missing, and which fail again and again."""
+    """Which models are served by which processes, which are missing, and which fail again and
+    again.
+    """
     fleet = at.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
     replicas = [
@@ -81,18 +85,16 @@ def _labels(process: ProcessEntry) -> dict[str, str]:
 
 
 def _scrape(target: str, token: str) -> str:
-    """A process's page; empty if it gives none in time, for one dead process must not hide the others."""
-    connection = http.client.HTTPConnection(target, timeout=_SCRAPE_TIMEOUT_S)
+    """A process's page of metrics; empty if there is none in time, because a dead process must not
+    hide the others.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        connection.request(
-            "GET", "/metrics", headers={"Authorization": f"Bearer {token}"} if token else {}
-        )
-        answer = connection.getresponse()
-        if answer.status == 200:
-            return answer.read().decode()
-    except (OSError, http.client.HTTPException):
-        pass
-    finally:
-        connection.close()
-    log.warning("%s gave no metrics", target)
-    return ""
+        reply = fetch(f"http://{target}/metrics", _SCRAPE_TIMEOUT_S, headers=headers)
+    except OSError as error:
+        log.warning("%s: no metrics: %s", target, error)
+        return ""
+    if reply.status != 200:
+        log.warning("%s: no metrics: it answers %d", target, reply.status)
+        return ""
+    return reply.body.decode()

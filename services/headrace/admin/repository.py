@@ -1,7 +1,8 @@
-"""The model repository and the log settings over HTTP: what is asked becomes an order to the operator.
+"""The model repository and the log settings over HTTP: what is asked becomes an order to the
+operator.
 
-Nothing of a request becomes a path: a model's name is checked against the pattern of names here, and the operator
-compares it with the names that a listing of the repository gives.
+Nothing of a request becomes a path: a model's name is checked against the pattern of names here,
+and the operator compares it with the names that a listing of the repository gives.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,10 +13,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
+from headrace.edge.management import IndexBody, changed_logging, logging_document
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
-from headrace.fleet.instructions import IndexBody, IndexEntry, Instruction
-from headrace.fleet.settings import changed_logging, logging_document
+from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
 from headrace_models.spec import Name
 
@@ -26,7 +27,8 @@ _name = TypeAdapter(Name)
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What these routes work with: the fleet as it is now, and who carries out orders and changes how all log.
+    """What these routes work with: the fleet as it is now, and who carries out orders and changes
+    how all log.
 
     `metrics_token` opens the metrics of all processes.
     """
@@ -50,7 +52,9 @@ class _UnloadBody(StrictBody):
 
 
 async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
-    """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer now."""
+    """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer
+    now.
+    """
     wanted = read_body(IndexBody, body or b"{}")
     entries = await at.give_instruction(Instruction("index"))
     return Response(
@@ -59,7 +63,9 @@ async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa:
 
 
 async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
-    """Serve the newest version in the repository; the one before serves until that answers, and goes on if it fails."""
+    """Serve the newest version in the repository; the one before serves until that answers, and
+    goes on if it fails.
+    """
     name = _model(exchange)
     for parameter in read_body(_LoadBody, body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):

@@ -1,1 +1,1 @@
-"""Who serves what, and where."""
+"""The fleet: its processes, the models they serve, and their addresses."""

@@ -1,19 +1,21 @@
-"""The fleet's directory: one actor that every process reports to and that gateways and the admin port follow.
+"""The fleet's directory: one actor that every process reports to, and that gateways and the admin
+port follow.
 
-Reports double as heartbeats, so the directory may die and come back empty: within a period everyone has reported
-again, and only then is it followed, so that gateways keep what they know; log settings go back to their defaults.
-Values cross as JSON, not as pickled objects of ours.
+Reports double as heartbeats, so the directory may die and restart empty: within a period every
+process has reported again. Only then does it answer followers, so that gateways keep what they
+know; log settings return to their defaults. Values cross as JSON, not as pickled objects of ours.
 """
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from pydantic import TypeAdapter
 
 from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry, Trouble
-from headrace.fleet.instructions import Instruction, Instructions, Lane, Outcome
+from headrace.fleet.instructions import Instruction, Instructions, QueueName, Result
 from headrace.fleet.troubles import Key, Troubles
 from headrace.telemetry.logs import LogSettings
 from headrace_models.reasons import sentence
@@ -24,22 +26,25 @@ __all__ = [
     "as_fleet",
     "as_instruction",
     "as_logging",
-    "as_outcome",
     "as_process",
     "as_processes",
     "as_replica",
+    "as_result",
 ]
 
 REPORT_PERIOD_S = 1.0
-# Who does not report for this long is left out: on a starved machine reports come seconds late. That a replica's
-# process has ended is known at once, from gateways that find nobody at its address.
+# A process that does not report for this long is left out: on a starved machine reports are seconds
+# late. The end of a replica's process is known at once, from gateways that find nobody at its
+# address.
 _LIFE_S = 30.0
-# How long a new directory listens before it says who lives.
+# A new directory collects reports for this long before it answers.
 GATHER_S = 5 * REPORT_PERIOD_S
-# How long a replica that leaves, and log settings that change, wait for those who follow to have heard of it.
+# A replica that leaves, and a change of log settings, wait at most this long until all followers
+# know.
 _LEAVE_S = 2.0
 _SETTINGS_S = 5.0
-# After so long without any report it is the directory that did not run: nobody is called silent for that.
+# Without any report for this long, the directory itself was stopped: then no process counts as
+# silent.
 _STALL_S = 5.0
 _MAX_STARTS = 1000
 # Timers may be early by less than this.
@@ -52,11 +57,34 @@ as_replica = TypeAdapter(ReplicaEntry)
 as_fleet = TypeAdapter(Fleet)
 as_logging = TypeAdapter(LogSettings)
 as_instruction = TypeAdapter(Instruction)
-as_outcome = TypeAdapter(Outcome)
+as_result = TypeAdapter(Result)
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A process that reports, and the replica in it, if it is one."""
+
+    process: ProcessEntry
+    replica: ReplicaEntry | None
+    reported_s: float
+
+    def serves(self, key: Key) -> bool:
+        return self.replica is not None and _key(self.replica) == key
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A replica that is starting and has not reported yet."""
+
+    process: ProcessEntry
+    key: Key
 
 
 class Directory:
-    """Who lives, and the orders to the operator. `models` are the names that should be served."""
+    """The processes that live, and the instructions to the operator.
+
+    `models` are the names that should be served.
+    """
 
     def __init__(
         self, models: list[str], gather_s: float = GATHER_S, clock: Callable[[], float] = monotonic
@@ -64,54 +92,62 @@ class Directory:
         self._clock = clock
         self._gathered_s = clock() + gather_s
         self._models = tuple(models)
-        self._processes: dict[str, tuple[ProcessEntry, ReplicaEntry | None, float]] = {}
-        self._heard_s = self._clock()
-        self._starting: dict[str, tuple[ProcessEntry, Key]] = {}
+        self._members: dict[str, _Member] = {}
+        self._last_report_s = clock()
+        self._starting: dict[str, _Start] = {}
         self._troubles = Troubles(clock)
         self._declared: tuple[Trouble, ...] = ()
         self._logging = LogSettings()
-        self._orders = Instructions()
+        self._instructions = Instructions()
         self._revision = 1
         self._applied: dict[str, int] = {}
         self._changed = asyncio.Condition()
 
     async def expect(self, models: list[str]) -> None:
+        """Set the names of the models that should be served."""
         if self._models != tuple(models):
             self._models = tuple(models)
-            self._troubles.keep(models)
-            await self._tell()
+            self._troubles.retain(models)
+            await self._publish()
 
     async def report(self, process: bytes, replica: bytes) -> bytes:
-        """A process lives, and serves `replica` if that is not empty. Gives the log settings that it should follow."""
+        """Record that a process lives, and serves `replica` if that is not empty.
+
+        Returns the current log settings.
+        """
         entry = as_process.validate_json(process)
-        is_new = entry.id not in self._processes
+        is_new = entry.id not in self._members
         served = as_replica.validate_json(replica) if replica else None
         silent = self._silent()
-        for key in silent:
-            self._lose(key, "a replica was not heard of any more")
-        self._processes[entry.id] = (entry, served, self._clock())
+        for process_id in silent:
+            self._lose(process_id, "a replica stopped reporting")
+        self._members[entry.id] = _Member(entry, served, self._clock())
         self._starting.pop(entry.id, None)
         if served:
             self._troubles.serves(_key(served))
-        self._troubles.settle()
+        self._troubles.forget_sound()
         if is_new or silent or self._troubles.declared() != self._declared:
-            await self._tell()
+            await self._publish()
         return as_logging.dump_json(self._logging)
 
     async def begin(self, process: bytes, model: str, version: str) -> bytes:
-        """A replica begins to start. Gives the others of its version on its node, which may have ended unheard."""
-        entry, key = as_process.validate_json(process), (model, version)
-        members = [
-            p for p, replica, _ in self._processes.values() if replica and _key(replica) == key
-        ]
-        others = [*members, *(p for p, of in self._starting.values() if of == key)]
+        """Record that a replica starts.
+
+        Returns the others of its version on its node: they may have died unnoticed.
+        """
+        entry = as_process.validate_json(process)
+        key = (model, version)
+        others = [member.process for member in self._members.values() if member.serves(key)]
+        others += [start.process for start in self._starting.values() if start.key == key]
         if len(self._starting) >= _MAX_STARTS:
             del self._starting[next(iter(self._starting))]
-        self._starting[entry.id] = (entry, key)
+        self._starting[entry.id] = _Start(entry, key)
         return as_processes.dump_json([other for other in others if other.node == entry.node])
 
     async def may_start(self, model: str, version: str, timeout_s: float) -> bool:
-        """Wait until a version that ended unexpectedly may be started again; False if that is not in time."""
+        """Wait out the pause of a version that ended unexpectedly; False if that is not over in
+        time.
+        """
         until_s = self._clock() + timeout_s
         while (pause_s := self._troubles.pause_s((model, version))) > _NO_PAUSE_S:
             if self._clock() >= until_s:
@@ -123,138 +159,153 @@ class Directory:
         return True
 
     async def forgive(self, model: str) -> None:
-        """Start its replicas at once, and hold nothing against them."""
+        """Forget a model's unexpected ends, so that its replicas start at once."""
         self._troubles.forgive(model)
-        await self._tell()
+        await self._publish()
 
     async def leave(self, process_id: str, trouble: str = "") -> None:
-        """A process ends, because of `trouble` if it was not asked to by an operator.
+        """Remove a process that ends, because of `trouble` if no operator asked it to.
 
-        One that serves is let go when no gateway sends it anything more, or after a moment.
+        For a replica this returns when no gateway sends it anything more, or after a moment.
         """
-        if process_id not in self._processes:
+        if process_id not in self._members:
             return
-        _, replica, _ = self._processes[process_id]
+        replica = self._members[process_id].replica
         if trouble:
             self._lose(process_id, trouble)
         else:
             self._forget(process_id)
-        await self._tell()
+        await self._publish()
         if replica:
             await self.applied(self._revision, _LEAVE_S)
 
     async def ended(self, process_id: str, reason: str) -> None:
-        """A replica that serves or begins to ended unexpectedly: it says so itself, or who found nobody there."""
-        if process_id in self._processes:
+        """Remove a replica that ended unexpectedly; the report is its own, or of whoever found
+        nobody there.
+        """
+        if process_id in self._members:
             self._lose(process_id, reason)
-            await self._tell()
-        elif began := self._starting.pop(process_id, None):
-            self._hold_against(began[1], reason)
+            await self._publish()
+        elif start := self._starting.pop(process_id, None):
+            self._record_end(start.key, reason)
             if self._troubles.declared() != self._declared:
-                await self._tell()
+                await self._publish()
 
     async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
-        """The fleet as JSON, at once if it is not at `revision`, else when it changes or the time is up.
+        """The fleet as JSON: at once if it is not at `revision`, else when it changes or the time
+        is up.
 
-        By asking, the process says that it has applied `revision`.
+        By this call the process says that it has applied `revision`.
         """
         await asyncio.sleep(max(0.0, self._gathered_s - self._clock()))
         if process_id and revision <= self._revision:
             self._applied[process_id] = revision
-            await self._wake()
+            await self._notify()
         await self._until(lambda: self._revision != revision, timeout_s)
-        members = list(self._processes.values())
-        replicas = tuple(replica for _, replica, _ in members if replica)
-        processes = tuple(process for process, _, _ in members)
-        declared = tuple(trouble for trouble in self._declared if trouble.model in self._models)
-        return as_fleet.dump_json(
-            Fleet(self._revision, self._models, replicas, processes, self._logging, declared)
+        members = list(self._members.values())
+        fleet = Fleet(
+            revision=self._revision,
+            models=self._models,
+            replicas=tuple(member.replica for member in members if member.replica),
+            processes=tuple(member.process for member in members),
+            logging=self._logging,
+            troubles=tuple(t for t in self._declared if t.model in self._models),
         )
+        return as_fleet.dump_json(fleet)
 
     async def applied(self, revision: int, timeout_s: float) -> bool:
-        """Wait until every process that follows has applied this revision; False when the time is up first."""
+        """Wait until every follower has applied this revision; False when the time is up first."""
         return await self._until(lambda: self._is_applied(revision), timeout_s)
 
     async def served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
-        """Wait until a replica serves this version, or none does, and every gateway acts on it; False if not in time.
+        """Wait until a replica serves this version, or none does, and every gateway acts on it;
+        False if not in time.
 
-        A gateway that does not say that it acts on it holds this up for a moment, but does not make it False.
+        A gateway that does not confirm delays this for a moment, but does not make it False.
         """
-        is_so = await self._until(lambda: self._serves(model, version) == is_wanted, timeout_s)
-        if is_so:
+        is_reached = await self._until(
+            lambda: self._serves((model, version)) == is_wanted, timeout_s
+        )
+        if is_reached:
             await self.applied(self._revision, _SETTINGS_S)
-        return is_so
+        return is_reached
 
     async def set_logging(self, settings: bytes) -> bytes:
-        """How all processes log from now on: replicas hear of it with their next report."""
+        """Change the log settings of all processes; replicas get them with their next report."""
         self._logging = as_logging.validate_json(settings)
-        await self._tell()
+        await self._publish()
         await self.applied(self._revision, _SETTINGS_S)
         return as_logging.dump_json(self._logging)
 
-    async def order(self, order: bytes, timeout_s: float) -> bytes:
-        """Give the operator an order; the outcome, which may be an error, once it is carried out."""
+    async def give_instruction(self, instruction: bytes, timeout_s: float) -> bytes:
+        """Have the operator carry out an instruction; its result may be an error."""
         try:
-            outcome = await self._orders.give(as_instruction.validate_json(order), timeout_s)
+            result = await self._instructions.give(
+                as_instruction.validate_json(instruction), timeout_s
+            )
         except HeadraceError as error:
-            outcome = Outcome.of(error)
-        return as_outcome.dump_json(outcome)
+            result = Result.of(error)
+        return as_result.dump_json(result)
 
-    async def take_instruction(self, lane: Lane, timeout_s: float) -> bytes:
-        """For the operator: the oldest order of a lane; empty if none came in time."""
-        order = await self._orders.take(lane, timeout_s)
-        return as_instruction.dump_json(order) if order else b""
+    async def take_instruction(self, queue: QueueName, timeout_s: float) -> bytes:
+        """For the operator: a queue's oldest instruction; empty if none came in time."""
+        instruction = await self._instructions.take(queue, timeout_s)
+        return as_instruction.dump_json(instruction) if instruction else b""
 
-    async def resolve_instruction(self, order_id: int, outcome: bytes) -> None:
-        self._orders.settle(order_id, as_outcome.validate_json(outcome))
+    async def resolve_instruction(self, instruction_id: int, result: bytes) -> None:
+        self._instructions.resolve(instruction_id, as_result.validate_json(result))
 
     async def close_instructions(self) -> None:
-        await self._orders.close()
+        await self._instructions.close()
 
     def _silent(self) -> list[str]:
-        """Who has not reported for too long, though others were heard of."""
+        """The processes that have not reported for too long, although others have."""
         now_s = self._clock()
-        is_stalled, self._heard_s = now_s - self._heard_s > _STALL_S, now_s
+        is_stalled = now_s - self._last_report_s > _STALL_S
+        self._last_report_s = now_s
         if is_stalled:
-            self._processes = {key: (p, r, now_s) for key, (p, r, _) in self._processes.items()}
-        return [key for key, (_, _, at) in self._processes.items() if now_s - at > _LIFE_S]
+            for process_id, member in self._members.items():
+                self._members[process_id] = replace(member, reported_s=now_s)
+        return [key for key, member in self._members.items() if now_s - member.reported_s > _LIFE_S]
 
     def _lose(self, process_id: str, reason: str) -> None:
         """Forget a process that ended unexpectedly."""
-        _, replica, _ = self._processes[process_id]
+        replica = self._members[process_id].replica
         self._forget(process_id)
         if replica:
-            self._hold_against(_key(replica), reason)
+            self._record_end(_key(replica), reason)
 
-    def _hold_against(self, key: Key, reason: str) -> None:
-        self._troubles.ended(key, sentence(reason), is_down=not self._serves(*key))
+    def _record_end(self, key: Key, reason: str) -> None:
+        self._troubles.ended(key, sentence(reason), is_down=not self._serves(key))
 
     def _forget(self, process_id: str) -> None:
-        del self._processes[process_id]
+        del self._members[process_id]
         self._applied.pop(process_id, None)
 
-    def _serves(self, model: str, version: str) -> bool:
-        served = (r.spec for _, r, _ in self._processes.values() if r)
-        return any((spec.name, spec.version) == (model, version) for spec in served)
+    def _serves(self, key: Key) -> bool:
+        return any(member.serves(key) for member in self._members.values())
 
     def _is_applied(self, revision: int) -> bool:
-        followers = (p.id for p, _, _ in self._processes.values() if p.role in _FOLLOWERS)
-        return all(self._applied.get(process_id, 0) >= revision for process_id in followers)
+        return all(
+            self._applied.get(process_id, 0) >= revision
+            for process_id, member in self._members.items()
+            if member.process.role in _FOLLOWERS
+        )
 
-    async def _until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+    async def _until(self, is_reached: Callable[[], bool], timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(is_so)
+                await self._changed.wait_for(is_reached)
         except TimeoutError:
             return False
         return True
 
-    async def _tell(self) -> None:
+    async def _publish(self) -> None:
         self._revision += 1
         self._declared = self._troubles.declared()
-        await self._wake()
+        await self._notify()
 
-    async def _wake(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 

@@ -1,4 +1,4 @@
-"""What the fleet knows of its processes: plain values, without Ray."""
+"""The fleet's entries: processes, replicas and troubles, as plain values. No Ray."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ __all__ = ["Fleet", "ProcessEntry", "ReplicaEntry", "Trouble"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessEntry:
-    """A process of the platform and where Prometheus finds its metrics (`host:port`)."""
+    """A process of the platform; `metrics` is the address of its metrics (`host:port`)."""
 
     id: str
     role: str
@@ -33,7 +33,9 @@ class ReplicaEntry:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A version that fails again and again is not waited for; `reason` is one sentence, without paths."""
+    """A version that fails again and again, which nobody waits for; `reason` is one sentence,
+    without paths.
+    """
 
     model: str
     version: str
@@ -42,7 +44,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All that lives now, the names of the models that should, those of them in trouble, and how all log.
+    """The live replicas and processes, the models that should be served, log settings and troubles.
 
     `revision` grows with each change.
     """

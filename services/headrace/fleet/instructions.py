@@ -1,4 +1,7 @@
-"""Instructions to the operator: what is asked, what came of it, and the bounded lines that orders wait in. No Ray."""
+"""Instructions to the operator, their results, and the bounded queues in which they wait.
+
+No Ray.
+"""
 
 import asyncio
 import itertools
@@ -7,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from headrace.edge.bodies import StrictBody
 from headrace.errors import (
     DeadlineExceeded,
     HeadraceError,
@@ -19,45 +21,41 @@ from headrace.errors import (
 
 __all__ = [
     "MAX_WAITING",
-    "IndexBody",
     "IndexEntry",
     "Instruction",
     "Instructions",
-    "Lane",
-    "Outcome",
+    "QueueName",
+    "Result",
 ]
 
 MAX_WAITING = 16
-# An operator that has not asked for orders this long is gone. It asks again after every order and every few seconds.
+# An operator takes an instruction after each one and every few seconds; one that did not for this
+# long is gone.
 OPERATOR_LIFE_S = 15.0
 
-Lane = Literal["look", "change"]
+QueueName = Literal["look", "change"]
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """Load or unload a model, or list all. `id` is the directory's."""
+    """Load or unload a model, or list all. The directory sets `id`."""
 
     kind: Literal["index", "load", "unload"]
     model: str = ""
     id: int = 0
 
     @property
-    def lane(self) -> Lane:
-        """Changes wait for each other; a look at the index does not wait for changes."""
+    def queue(self) -> QueueName:
+        """Changes wait for each other; the index does not wait for changes."""
         return "look" if self.kind == "index" else "change"
-
-
-class IndexBody(StrictBody):
-    """What is asked of an index: all versions, or with `ready` those that can answer now."""
-
-    ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """A version of the repository or of the fleet. `reason` says why it is not ready, without paths."""
+    """A version of the repository or of the fleet; `reason` says why it is not ready, without
+    paths.
+    """
 
     name: str
     version: str
@@ -66,8 +64,8 @@ class IndexEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of an order: the index, if that was asked for, or an error by its code."""
+class Result:
+    """The result of an instruction: the index, if it asked for that, or an error by its code."""
 
     index: tuple[IndexEntry, ...] = ()
     code: str = ""
@@ -75,11 +73,11 @@ class Outcome:
     retry_after_s: float | None = None
 
     @classmethod
-    def of(cls, error: HeadraceError) -> "Outcome":
-        return cls((), error.code, error.message, error.retry_after_s)
+    def of(cls, error: HeadraceError) -> "Result":
+        return cls(code=error.code, message=error.message, retry_after_s=error.retry_after_s)
 
     def entries(self) -> tuple[IndexEntry, ...]:
-        """The index. Raises the error that the order ended with."""
+        """The index. Raises the error that the instruction ended with."""
         if self.code:
             raise error_from(self.code, self.message, self.retry_after_s)
         return self.index
@@ -87,87 +85,100 @@ class Outcome:
 
 @dataclass(eq=False, slots=True)
 class _Queue:
-    """One lane: orders that wait, and when the operator asked for one last."""
+    """Instructions that wait, and the operator's last attempt to take one."""
 
-    waiting: "deque[tuple[Instruction, asyncio.Future[Outcome]]]"
-    asked_s: float = float("-inf")
-    is_asking: int = 0
+    waiting: "deque[tuple[Instruction, asyncio.Future[Result]]]"
+    taken_s: float = float("-inf")
+    takers: int = 0
 
 
 class Instructions:
-    """Where orders wait for the operator, and their senders for the outcome. Every order is settled."""
+    """The queues between those who give instructions and the operator.
+
+    Every instruction gets a result.
+    """
 
     def __init__(self) -> None:
         self._ids = itertools.count(1)
-        self._lines: Mapping[Lane, _Queue] = {"look": _Queue(deque()), "change": _Queue(deque())}
-        self._taken: dict[int, asyncio.Future[Outcome]] = {}
+        self._queues: Mapping[QueueName, _Queue] = {
+            "look": _Queue(deque()),
+            "change": _Queue(deque()),
+        }
+        self._running: dict[int, asyncio.Future[Result]] = {}
         self._changed = asyncio.Condition()
         self._closings = 0
 
-    async def give(self, order: Instruction, timeout_s: float) -> Outcome:
-        """Wait for the outcome. Raises Unavailable without an operator, Overloaded at once, or DeadlineExceeded."""
+    async def give(self, instruction: Instruction, timeout_s: float) -> Result:
+        """Queue an instruction and wait for its result.
+
+        Raises Unavailable without an operator, Overloaded if the queue is full, or
+        DeadlineExceeded.
+        """
         loop = asyncio.get_running_loop()
-        line = self._lines[order.lane]
-        if not line.is_asking and not self._taken and loop.time() - line.asked_s > OPERATOR_LIFE_S:
-            raise Unavailable("nobody carries out orders now", retry_after_s=5)
-        if len(line.waiting) >= MAX_WAITING:
-            raise Overloaded(f"{MAX_WAITING} orders wait already", retry_after_s=5)
-        order = replace(order, id=next(self._ids))
-        outcome: asyncio.Future[Outcome] = loop.create_future()
-        waiting = (order, outcome)
-        line.waiting.append(waiting)
-        await self._tell()
+        queue = self._queues[instruction.queue]
+        if not queue.takers and not self._running and loop.time() - queue.taken_s > OPERATOR_LIFE_S:
+            raise Unavailable("no operator is running; try again later", retry_after_s=5)
+        if len(queue.waiting) >= MAX_WAITING:
+            raise Overloaded(
+                f"{MAX_WAITING} instructions are waiting already; try again later", retry_after_s=5
+            )
+        instruction = replace(instruction, id=next(self._ids))
+        result: asyncio.Future[Result] = loop.create_future()
+        waiting = (instruction, result)
+        queue.waiting.append(waiting)
+        await self._notify()
         try:
             async with asyncio.timeout(timeout_s):
-                return await outcome
+                return await result
         except TimeoutError:
-            begun = "goes on" if order.id in self._taken else "was not begun"
-            raise DeadlineExceeded(f"the order {begun} after {timeout_s:g} s") from None
+            state = "is still running" if instruction.id in self._running else "was not begun"
+            raise DeadlineExceeded(f"the instruction {state} after {timeout_s:g} s") from None
         finally:
-            if waiting in line.waiting:
-                line.waiting.remove(waiting)
+            if waiting in queue.waiting:
+                queue.waiting.remove(waiting)
 
-    async def take(self, lane: Lane, timeout_s: float) -> Instruction | None:
-        """The oldest order of a lane, when there is one; None when the time is up or the lines were closed."""
-        line, closings = self._lines[lane], self._closings
-        line.is_asking += 1
+    async def take(self, name: QueueName, timeout_s: float) -> Instruction | None:
+        """Wait for a queue's oldest instruction; None when the time is up or the queues were
+        closed.
+        """
+        queue = self._queues[name]
+        closings = self._closings
+        queue.takers += 1
         try:
             async with asyncio.timeout(timeout_s), self._changed:
-                await self._changed.wait_for(lambda: line.waiting or self._closings != closings)
+                await self._changed.wait_for(lambda: queue.waiting or self._closings != closings)
         except TimeoutError:
             return None
         finally:
-            line.is_asking -= 1
-            line.asked_s = asyncio.get_running_loop().time()
-        if not line.waiting or self._closings != closings:
+            queue.takers -= 1
+            queue.taken_s = asyncio.get_running_loop().time()
+        if not queue.waiting or self._closings != closings:
             return None
-        order, outcome = line.waiting.popleft()
-        self._taken[order.id] = outcome
-        return order
+        instruction, result = queue.waiting.popleft()
+        self._running[instruction.id] = result
+        return instruction
 
-    def settle(self, order_id: int, outcome: Outcome) -> None:
-        """Tell the sender, if it still waits."""
-        future = self._taken.pop(order_id, None)
+    def resolve(self, instruction_id: int, result: Result) -> None:
+        """Give the result to the sender, if it still waits."""
+        future = self._running.pop(instruction_id, None)
         if future and not future.done():
-            future.set_result(outcome)
+            future.set_result(result)
 
     async def close(self) -> None:
-        """The operator ends: every order is refused now, and whoever waits to take one is let go."""
+        """Refuse every instruction that waits or runs, and release whoever waits to take one."""
         self._closings += 1
-        refused = Outcome.of(ShuttingDown("the platform is shutting down", retry_after_s=5))
-        futures = [
-            *self._taken.values(),
-            *(f for line in self._lines.values() for _, f in line.waiting),
-        ]
-        self._taken.clear()
-        for line in self._lines.values():
-            line.waiting.clear()
-            line.asked_s = float("-inf")
+        refused = Result.of(ShuttingDown("the platform is shutting down", retry_after_s=5))
+        futures = list(self._running.values())
+        self._running.clear()
+        for queue in self._queues.values():
+            futures += [future for _, future in queue.waiting]
+            queue.waiting.clear()
+            queue.taken_s = float("-inf")
         for future in futures:
             if not future.done():
                 future.set_result(refused)
-        await self._tell()
+        await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Keeps on loopback the one server of Ray's that has no setting for where it listens."""
+"""Keeps the one server of Ray on loopback that has no setting for its address."""
 
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import replica
@@ -7,9 +7,11 @@ __all__ = ["keep_calls_local"]
 
 
 def keep_calls_local() -> None:
-    """Have Serve's server for calls between deployments, which nobody makes here, listen on loopback in this process.
+    """Have Serve's server for calls between deployments, which are not used here, listen on
+    loopback in this process.
 
-    For a deployment to call while it is made: Serve starts that server on all interfaces right after.
+    A deployment calls this in its constructor: right after it, Serve starts that server on all
+    interfaces.
     """
     replica.add_port_to_grpc_server = _add_local_port  # type: ignore[attr-defined] # its module exports nothing
 

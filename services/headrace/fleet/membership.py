@@ -1,4 +1,6 @@
-"""A process's membership: it reports to the directory as long as it lives, and may follow the fleet."""
+"""A process's membership of the fleet: it reports to the directory while it lives, and may follow
+the fleet.
+"""
 
 import logging
 import os
@@ -9,7 +11,7 @@ from contextlib import suppress
 import ray
 
 from headrace.errors import HeadraceError
-from headrace.fleet.calls import ask_directory, tell_dead
+from headrace.fleet.calls import call_directory, report_dead
 from headrace.fleet.directory import REPORT_PERIOD_S, as_fleet, as_logging, as_process, as_replica
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry
 from headrace.telemetry import logs
@@ -22,7 +24,7 @@ _FOLLOW_S = 5.0
 
 
 def node_address(is_alone: bool) -> tuple[str, str]:
-    """This node's id and the address for others to reach it: loopback when it is the only one, else its own."""
+    """This node's id, and its address for others: loopback if it is the only node."""
     node = ray.get_runtime_context().get_node_id()
     if is_alone:
         return node, "127.0.0.1"
@@ -37,10 +39,11 @@ def process_entry(process_id: str, role: str, metrics: str) -> ProcessEntry:
 
 
 class Membership:
-    """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every new state.
+    """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every
+    new state.
 
-    When `on_change` returns, the process acts on that state: the directory is told so. Log settings are applied here.
-    Who follows also looks which processes of its node are gone.
+    `on_change` returns when the process acts on that state, which the directory then learns. Log
+    settings are applied here. A follower also reports processes of its node that have died.
     """
 
     def __init__(
@@ -61,22 +64,24 @@ class Membership:
             threading.Thread(target=self._follow, name="fleet", daemon=True).start()
 
     def leave(self, trouble: str = "") -> None:
-        """Leave the fleet, because of `trouble` if there is any. Gateways send a replica nothing more after this."""
+        """Leave the fleet, because of `trouble` if there is any.
+
+        After this, gateways send a replica nothing more.
+        """
         self._ended.set()
-        self._reporter.join(
-            REPORT_PERIOD_S
-        )  # a report after the goodbye would be taken for a new process
+        # A report after the goodbye would be taken for a new process.
+        self._reporter.join(REPORT_PERIOD_S)
         with suppress(HeadraceError):
-            ask_directory("leave", self._process.id, trouble)
+            call_directory("leave", self._process.id, trouble)
 
     def _report(self) -> None:
         process = as_process.dump_json(self._process)
         replica = as_replica.dump_json(self._replica) if self._replica else b""
         while not self._ended.is_set():
             try:
-                logs.apply(as_logging.validate_json(ask_directory("report", process, replica)))
+                logs.apply(as_logging.validate_json(call_directory("report", process, replica)))
             except HeadraceError as error:
-                log.warning("no report: %s", error)
+                log.warning("could not report to the directory: %s", error)
             self._ended.wait(REPORT_PERIOD_S)
 
     def _follow(self) -> None:
@@ -84,17 +89,17 @@ class Membership:
         revision = 0
         while not self._ended.is_set():
             try:
-                answer = ask_directory(
+                document = call_directory(
                     "follow", revision, _FOLLOW_S, self._process.id, wait_s=_FOLLOW_S
                 )
             except HeadraceError as error:
-                log.warning("the fleet is unknown: %s", error)
+                log.warning("could not follow the fleet: %s", error)
                 revision = 0
                 self._ended.wait(REPORT_PERIOD_S)
                 continue
-            fleet = as_fleet.validate_json(answer)
+            fleet = as_fleet.validate_json(document)
             if fleet.revision != revision:
                 revision = fleet.revision
                 logs.apply(fleet.logging)
                 self._on_change(fleet)
-            tell_dead(p for p in fleet.processes if p.node == self._process.node)
+            report_dead(p for p in fleet.processes if p.node == self._process.node)

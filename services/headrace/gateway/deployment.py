@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ray import serve
 
-from headrace.fleet.calls import change_logging, tell_ended
+from headrace.fleet.calls import change_logging, report_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
@@ -35,7 +35,7 @@ class GatewayReplica:
         obituaries = ThreadPoolExecutor(1, thread_name_prefix="obituaries")
 
         def ended(replica: str) -> None:
-            obituaries.submit(tell_ended, replica)
+            obituaries.submit(report_ended, replica)
 
         self._thread: LoopThread[GatewayHandle] = LoopThread(
             "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging, ended)

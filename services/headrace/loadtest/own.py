@@ -1,4 +1,6 @@
-"""Requests for any served model: its golden rows where its repository is at hand, else inputs that are made up."""
+"""Requests for any served model: its golden rows where its repository is at hand, else inputs that
+are made up.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from headrace.inference.tensor import Array
-from headrace.loadtest.server import ask
+from headrace.loadtest.server import request
 from headrace.loadtest.shots import Shot, read_binary, tensors_shot
 from headrace.loadtest.zoo import sound_version
 from headrace_models.errors import ModelError
@@ -25,7 +27,8 @@ _TEXTS = (
     "Order today!",
     "Water turns the wheel.",
 )
-# For an axis of any length beside the first, and integers that are small enough to be in most vocabularies.
+# For an axis of any length beside the first, and integers that are small enough to be in most
+# vocabularies.
 _LENGTH, _INTEGERS = 16, 10
 _MOST_ELEMENTS = 1 << 22
 # A row's answer beside others may differ from that alone by this, on a GPU too.
@@ -35,8 +38,8 @@ _TOLERANCE = 1e-3
 def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
     """Each golden row, or all golden inputs at once if the model is served unbatched.
 
-    Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository` does not have the
-    version that is served.
+    Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository`
+    does not have the version that is served.
     """
     version, served = (
         sound_version(repository, model),
@@ -58,9 +61,11 @@ def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
 
 
 def made_up_shots(url: str, model: str) -> Sequence[Shot]:
-    """Random inputs of the datatypes and shapes that its metadata lists; right is what it answers to each alone, now.
+    """Random inputs of the datatypes and shapes that its metadata lists; right is what it answers
+    to each alone, now.
 
-    Raises ModelError if it takes none of them: what its metadata does not list are the values that it can bear.
+    Raises ModelError if it takes none of them: what its metadata does not list are the values that
+    it can bear.
     """
     listed = _described(url, model, "").get("inputs", [])
     try:
@@ -72,7 +77,7 @@ def made_up_shots(url: str, model: str) -> Sequence[Shot]:
 
 def _held_to_its_own(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
     shot = tensors_shot(model, inputs, None, _TOLERANCE)
-    reply = ask(url, shot.path, shot.headers, shot.body)
+    reply = request(url, shot.path, shot.headers, shot.body)
     if reply.status != 200:
         raise ModelError(
             f"inputs made from its metadata got {reply.reason}; golden rows need its repository"
@@ -121,7 +126,7 @@ def _row(arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
 
 
 def _described(url: str, model: str, what: str) -> Mapping[str, Any]:
-    reply = ask(url, f"/v2/models/{model}{what}")
+    reply = request(url, f"/v2/models/{model}{what}")
     if reply.status != 200:
         raise ModelError(f"its metadata cannot be read: {reply.reason}")
     return reply.document

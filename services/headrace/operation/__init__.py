@@ -1,1 +1,1 @@
-"""What the operator does while the platform runs: list the repository, load and unload models."""
+"""The operator of a running platform: lists the repository, loads and unloads models."""

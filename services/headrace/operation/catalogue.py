@@ -1,6 +1,8 @@
-"""What is in the repository now: every version folder of every model, sound or refused. Nothing follows a link.
+"""The repository's current content: every version folder of every model, sound or refused.
 
-Names come from listings of folders; a name from elsewhere is only ever compared with these.
+Links are not followed.
+
+Names come from listings of folders; a name from elsewhere is only compared with these.
 """
 
 import logging
@@ -28,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version folder: its sound content, or why it is refused (`model.toml:12: ...`)."""
+    """A version folder: its sound content, or the reason why it is refused (`model.toml:12: ...`)."""
 
     name: str
     version: str
@@ -41,23 +43,24 @@ def model_names(repository: Path) -> list[str]:
 
 
 def versions_of(repository: Path, name: str) -> list[Found]:
-    """All versions of a model of the listing, newest first, digests checked."""
-    folders = (
-        folder for model in _folders(repository) if model.name == name for folder in _folders(model)
-    )
-    return [
-        _found(folder)
-        for folder in sorted(folders, key=lambda f: version_order(f.name), reverse=True)
-    ]
+    """All versions of a model that is listed, newest first, digests checked."""
+    found: list[Path] = []
+    for model in _folders(repository):
+        if model.name == name:
+            found += _folders(model)
+    found.sort(key=lambda folder: version_order(folder.name), reverse=True)
+    return [_read(folder) for folder in found]
 
 
 def digest_of(version: ModelVersion) -> str:
-    """What tells contents apart: the spec holds the digest of every other file."""
+    """Identifies the content of a version: its spec holds the digests of all other files."""
     return sha256_of(version.path(SPEC_FILE))
 
 
 def _folders(parent: Path) -> list[Path]:
-    """The folders in it that a model or a version may be called, in order; no links. None if it cannot be read."""
+    """The folders whose names a model or a version may have, sorted, without links; [] if `parent`
+    cannot be read.
+    """
     try:
         return sorted(
             p
@@ -65,12 +68,13 @@ def _folders(parent: Path) -> list[Path]:
             if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
         )
     except OSError as error:
-        log.warning("a folder of the repository cannot be read: %s", error)
+        log.warning("cannot read a folder of the repository: %s", error)
         return []
 
 
-def _found(folder: Path) -> Found:
-    name, version = folder.parent.name, folder.name
+def _read(folder: Path) -> Found:
+    name = folder.parent.name
+    version = folder.name
     try:
         sound = read_version(folder)
         verify(sound)

@@ -1,4 +1,7 @@
-"""Loads and unloads models of a running platform, one change at a time, so that what serves is never worse for it."""
+"""Loads and unloads models of a running platform, one change at a time.
+
+After a failed change, the old version serves.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,7 +12,7 @@ from time import monotonic
 from typing import Literal, Protocol
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
-from headrace.fleet.instructions import IndexEntry, Instruction, Outcome
+from headrace.fleet.instructions import IndexEntry, Instruction, Result
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
 from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
@@ -18,52 +21,57 @@ __all__ = ["Applications", "Members", "Operator"]
 
 log = logging.getLogger(__name__)
 
-# A replica that runs has reported within a second; one that was stopped has left before it ended.
+# A running replica reports within a second; a stopped one left before it ended.
 _MEMBER_S = 20.0
-# How often at most a version is deployed again that was given up. Its replicas' own pauses are the directory's.
-_AGAIN_S = 60.0
+# A version that Serve gave up is deployed again at most this often; the directory paces its
+# replicas' starts.
+_REDEPLOY_PERIOD_S = 60.0
 
 Key = tuple[str, str]  # name and version
 UnderWay = Literal["LOADING", "UNLOADING"]
 
 
 class Applications(Protocol):
-    """Where model versions run."""
+    """Runs model versions."""
 
     def deploy(self, version: ModelVersion) -> None: ...
 
     def wait_until_running(self, version: ModelVersion) -> str:
-        """Empty once it runs, or in one line why it does not; bounded."""
+        """Wait, for a bounded time; returns "" once it runs, or one line with the reason why it
+        does not.
+        """
         ...
 
     def delete(self, version: ModelVersion) -> None:
-        """Let it answer what it accepted, and end it."""
+        """Let it answer the requests that it accepted, and end it."""
         ...
 
     def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
-        """Those that do not run and that nobody but us will start again: they failed too often, or are missing."""
+        """The versions that only we can start again: they failed too often, or are missing."""
         ...
 
 
 class Members(Protocol):
-    """Who knows what is served."""
+    """Knows which versions are served."""
 
     def expect(self, models: Sequence[str]) -> None:
-        """From now on, ready means that these are."""
+        """Set the models that must be served for the platform to be ready."""
         ...
 
     def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
-        """Wait until gateways use a replica of this version, or know that there is none; False if not in time."""
+        """Wait until gateways use a replica of this version, or know that there is none; False if
+        that takes too long.
+        """
         ...
 
     def serving(self) -> set[Key]: ...
 
     def troubles(self) -> Mapping[Key, str]:
-        """Which versions fail again and again, and why."""
+        """The versions that fail again and again, with their reasons."""
         ...
 
     def forgive(self, model: str) -> None:
-        """Hold no failure against a model any more: start its replicas at once."""
+        """Forget a model's failures, so that its replicas start at once."""
         ...
 
 
@@ -74,7 +82,10 @@ class _Loaded:
 
 
 class Operator:
-    """Carries out orders. `load` and `unload` must not run beside each other; `index` may beside either."""
+    """Carries out instructions.
+
+    `load`, `unload` and `redeploy` must not run at the same time; `index` may run any time.
+    """
 
     def __init__(
         self,
@@ -85,7 +96,9 @@ class Operator:
         failed: Mapping[str, str],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`versions` were deployed at the start; `failed` says of which models they did not start, and why."""
+        """`versions` were deployed at the start; `failed` are reasons by the names of models that
+        did not start.
+        """
         self._repository = repository
         self._applications = applications
         self._members = members
@@ -94,50 +107,51 @@ class Operator:
         }
         self._under_way: Mapping[Key, UnderWay] = {}
         self._clock = clock
-        self._mended_s: dict[Key, float] = {}
+        self._redeployed_s: dict[Key, float] = {}
         self._failed = {
             _key(v): without_paths(failed[v.spec.name]) for v in versions if v.spec.name in failed
         }
 
     @property
     def models(self) -> list[str]:
-        """The names of what should be served now."""
+        """The names of the models that should be served now."""
         return sorted(self._loaded)
 
-    def carry_out(self, order: Instruction) -> Outcome:
-        """What came of it. An error of ours is told, any other is logged and only its kind of failure told."""
+    def carry_out(self, instruction: Instruction) -> Result:
+        """Errors of ours are passed on; others are logged, and the result has only a general
+        message.
+        """
         try:
-            if order.kind == "index":
-                return Outcome(self.index())
-            (self.load if order.kind == "load" else self.unload)(order.model)
+            if instruction.kind == "index":
+                return Result(self.index())
+            if instruction.kind == "load":
+                self.load(instruction.model)
+            else:
+                self.unload(instruction.model)
         except HeadraceError as error:
-            log.warning("%s %s: %s", order.kind, order.model, error)
-            return Outcome.of(error)
+            log.warning("%s %s: %s", instruction.kind, instruction.model, error)
+            return Result.of(error)
         except Exception:
-            log.exception("%s %s failed", order.kind, order.model)
-            return Outcome.of(HeadraceError("the order failed"))
-        log.info("%s %s: done", order.kind, order.model)
-        return Outcome()
+            log.exception("%s %s failed", instruction.kind, instruction.model)
+            return Result.of(HeadraceError("the instruction failed; see the operator's log"))
+        log.info("%s %s: done", instruction.kind, instruction.model)
+        return Result()
 
     def index(self) -> tuple[IndexEntry, ...]:
         """Every version of the repository and every one that serves, by name and oldest first."""
-        serving, troubles, under_way = (
-            self._members.serving(),
-            self._members.troubles(),
-            self._under_way,
-        )
-        shelf = {
-            (f.name, f.version): f
-            for n in model_names(self._repository)
-            for f in versions_of(self._repository, n)
-        }
+        serving = self._members.serving()
+        troubles = self._members.troubles()
+        under_way = self._under_way
+        stored: dict[Key, Found] = {}
+        for name in model_names(self._repository):
+            stored |= {(f.name, f.version): f for f in versions_of(self._repository, name)}
         keys = sorted(
-            {*shelf, *serving, *under_way}, key=lambda key: (key[0], version_order(key[1]))
+            {*stored, *serving, *under_way}, key=lambda key: (key[0], version_order(key[1]))
         )
         return tuple(
             self._entry(
                 key,
-                shelf.get(key),
+                stored.get(key),
                 under_way.get(key),
                 is_serving=key in serving,
                 trouble=troubles.get(key),
@@ -146,10 +160,11 @@ class Operator:
         )
 
     def load(self, name: str) -> None:
-        """Serve the newest sound version of a model, and end the one that served before when the new one answers.
+        """Serve the newest sound version of a model, and end the one before when the new one
+        answers.
 
-        Raises UnknownModel, BadRequest if it is refused, Conflict for a loaded version with other contents, or
-        StartFailed; after each of these, what served before still does.
+        Raises UnknownModel, BadRequest if the version is refused, Conflict if it is loaded with
+        other content, or StartFailed; after each of these, the version before still serves.
         """
         found = self._in_repository(name)
         self._members.forgive(name)
@@ -157,7 +172,7 @@ class Operator:
         version = next((f.sound for f in found if f.sound), None)
         if version is None:
             raise BadRequest(
-                found[0].reason if found else "the model has no version in the repository"
+                found[0].reason if found else "the model has no version in the repository; add one"
             )
         if loaded and found[0].reason and _order(version) <= _order(loaded.version):
             raise BadRequest(found[0].reason)
@@ -169,7 +184,10 @@ class Operator:
                 self._end(loaded.version)
 
     def unload(self, name: str) -> None:
-        """End a model. Nothing happens if it is not loaded. Raises UnknownModel for one that is not known either."""
+        """End a model; does nothing if it is not loaded.
+
+        Raises UnknownModel if the repository has no such model either.
+        """
         if name not in self._loaded and name not in model_names(self._repository):
             raise UnknownModel("no such model in the repository")
         if loaded := self._loaded.pop(name, None):
@@ -177,16 +195,21 @@ class Operator:
             self._members.forgive(name)
             self._end(loaded.version)
 
-    def mend(self) -> None:
-        """Deploy again what is loaded and was given up, each version now and then. Not beside `load` or `unload`."""
+    def redeploy(self) -> None:
+        """Deploy loaded versions again that Serve gave up, each at most once in a period."""
         now_s = self._clock()
         versions = [loaded.version for loaded in self._loaded.values()]
         due = [
-            v for v in versions if now_s - self._mended_s.get(_key(v), float("-inf")) >= _AGAIN_S
+            version
+            for version in versions
+            if now_s - self._redeployed_s.get(_key(version), float("-inf")) >= _REDEPLOY_PERIOD_S
         ]
-        for version in self._applications.given_up(due) if due else []:
-            log.warning("%s %s was given up: it is deployed again", *_key(version))
-            self._mended_s[_key(version)] = now_s
+        if not due:
+            return
+        for version in self._applications.given_up(due):
+            name, number = _key(version)
+            log.warning("Serve gave up %s %s: deploying it again", name, number)
+            self._redeployed_s[_key(version)] = now_s
             self._applications.delete(version)
             self._applications.deploy(version)
 
@@ -198,15 +221,21 @@ class Operator:
     def _check_same(self, loaded: _Loaded, version: ModelVersion) -> None:
         number = version.spec.version
         if digest_of(version) != loaded.digest:
-            raise Conflict(f"version {number} is loaded with other contents: add a new version")
+            raise Conflict(
+                f"version {number} is loaded with other content; add a new version instead"
+            )
         if not self._members.is_served(version.spec.name, number, True, _MEMBER_S):
             raise NotReady(
-                f"version {number} is loaded, but no replica of it answers now", retry_after_s=5
+                f"version {number} is loaded, but none of its replicas answers now", retry_after_s=5
             )
 
     def _start(self, version: ModelVersion) -> None:
-        """Run a version and wait until gateways use it. Raises StartFailed, and then nothing of it is left."""
-        name, number = key = _key(version)
+        """Run a version and wait until gateways use it.
+
+        Raises StartFailed, after which nothing of it is left.
+        """
+        key = _key(version)
+        name, number = key
         self._failed.pop(key, None)
         with self._marked(key, "LOADING"):
             digest = digest_of(version)
@@ -214,24 +243,24 @@ class Operator:
                 self._applications.deploy(version)
                 reason = without_paths(self._applications.wait_until_running(version))
                 if not reason and not self._members.is_served(name, number, True, _MEMBER_S):
-                    reason = "it runs, but no gateway hears of it"
+                    reason = "it runs, but no gateway has learned of it"
                 if reason:
                     self._failed[key] = reason
                     raise StartFailed(f"version {number} did not start: {reason}")
             except BaseException:
                 self._applications.delete(version)
                 with suppress(HeadraceError):
-                    self._members.forgive(name)  # what is gone is in no trouble
+                    self._members.forgive(name)  # a deleted version is in no trouble
                 raise
         self._loaded[name] = _Loaded(version, digest)
         self._members.expect(self.models)
 
     def _end(self, version: ModelVersion) -> None:
-        name, number = key = _key(version)
-        with self._marked(key, "UNLOADING"):
+        name, number = _key(version)
+        with self._marked((name, number), "UNLOADING"):
             self._applications.delete(version)
             if not self._members.is_served(name, number, False, _MEMBER_S):
-                log.warning("%s %s still serves", name, number)
+                log.warning("%s %s still serves after its end", name, number)
 
     @contextmanager
     def _marked(self, key: Key, state: UnderWay) -> Iterator[None]:
@@ -251,7 +280,7 @@ class Operator:
         trouble: str | None,
     ) -> IndexEntry:
         name, version = key
-        reason = found.reason if found else "not in the repository any more"
+        reason = found.reason if found else "no longer in the repository"
         if under_way:
             return IndexEntry(name, version, under_way, reason)
         if trouble:
@@ -260,7 +289,7 @@ class Operator:
             return IndexEntry(name, version, "READY", reason)
         loaded = self._loaded.get(name)
         if loaded and loaded.version.spec.version == version:
-            return IndexEntry(name, version, "UNAVAILABLE", "no replica of it answers now")
+            return IndexEntry(name, version, "UNAVAILABLE", "none of its replicas answers now")
         return IndexEntry(
             name, version, "UNAVAILABLE", reason or self._failed.get(key, "not loaded")
         )

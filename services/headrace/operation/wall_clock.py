@@ -1,7 +1,9 @@
-"""Whether the machine's wall clock was set back: Serve goes by it, and waits then until the old time has come again.
+"""Detects that the wall clock was set back.
 
-By Ray 2's `time.time()` a check of a replica's health is due a second after the last one. Set back by an hour, it finds
-no dead replica for an hour.
+Serve measures with it, and would wait until the old time comes again.
+
+Ray 2 schedules a replica's health check by `time.time()`, a second after the last one. After the
+clock was set back by an hour, it finds no dead replica for an hour.
 """
 
 import time
@@ -17,16 +19,15 @@ class WallClock:
 
     def __init__(
         self,
-        wall: Callable[[], float] = time.time,  # noqa: TID251 - it is the one that is looked at
+        wall: Callable[[], float] = time.time,  # noqa: TID251 - the very clock that is watched
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._wall, self._steady = wall, steady
-        self._ahead_s = self._difference_s()
+        self._wall = wall
+        self._steady = steady
+        self._ahead_s = wall() - steady()
 
     def was_set_back(self) -> bool:
-        """Whether it was, by a second or more, since this was asked last."""
-        before_s, self._ahead_s = self._ahead_s, self._difference_s()
+        """True if it was set back by a second or more since the last call."""
+        before_s = self._ahead_s
+        self._ahead_s = self._wall() - self._steady()
         return before_s - self._ahead_s >= MIN_S
-
-    def _difference_s(self) -> float:
-        return self._wall() - self._steady()

@@ -1,4 +1,6 @@
-"""The operator's threads: one takes changes, one looks at the index, each in its lane; one looks at the clock."""
+"""The operator's threads: one carries out changes, one answers the index, one watches the wall
+clock.
+"""
 
 import logging
 import threading
@@ -7,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from headrace.errors import HeadraceError
 from headrace.fleet import calls
-from headrace.fleet.instructions import Lane
+from headrace.fleet.instructions import QueueName
 from headrace.operation.operator import Key, Operator
 from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
@@ -17,12 +19,13 @@ __all__ = ["FleetMembers", "operating"]
 log = logging.getLogger(__name__)
 
 _TAKE_S = 5.0
+_PAUSE_S = 1.0
 _END_S = 5.0
-_LOOK_S = 1.0
+_CLOCK_PERIOD_S = 1.0
 
 
 class FleetMembers:
-    """The fleet, asked through its directory."""
+    """The fleet, as its directory knows it."""
 
     def expect(self, models: Sequence[str]) -> None:
         calls.expect_models(list(models))
@@ -42,11 +45,11 @@ class FleetMembers:
 
 @contextmanager
 def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
-    """Carry out orders until `ended`; at the end those that still wait are refused."""
-    lanes: tuple[Lane, ...] = ("look", "change")
+    """Carry out instructions until `ended`; at the end refuse those that still wait."""
+    queues: tuple[QueueName, ...] = ("look", "change")
     threads = [
-        threading.Thread(target=_work, args=(operator, lane, ended), name=lane, daemon=True)
-        for lane in lanes
+        threading.Thread(target=_work, args=(operator, queue, ended), name=queue, daemon=True)
+        for queue in queues
     ]
     threads.append(threading.Thread(target=_watch_clock, args=(ended,), name="clock", daemon=True))
     for thread in threads:
@@ -61,36 +64,38 @@ def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
             thread.join(_END_S)
 
 
-def _work(operator: Operator, lane: Lane, ended: threading.Event) -> None:
+def _work(operator: Operator, queue: QueueName, ended: threading.Event) -> None:
     while not ended.is_set():
         try:
-            if lane == "change":
-                calls.expect_models(
-                    operator.models
-                )  # said again, for a directory that died has forgotten it
-                logs.apply(calls.read_fleet().logging)
-                operator.mend()
-            order = calls.take_instruction(lane, _TAKE_S)
-            if order:
-                calls.resolve_instruction(order, operator.carry_out(order))
+            if queue == "change":
+                _refresh(operator)
+            instruction = calls.take_instruction(queue, _TAKE_S)
+            if instruction:
+                calls.resolve_instruction(instruction, operator.carry_out(instruction))
         except HeadraceError as error:
-            log.warning("no orders: %s", error)
-            ended.wait(1.0)
-        except (
-            Exception
-        ):  # Ray's errors share no base but Exception, and nobody else takes this lane's orders
-            log.exception("the %s lane failed and goes on", lane)
-            ended.wait(1.0)
+            log.warning("could not take an instruction: %s", error)
+            ended.wait(_PAUSE_S)
+        except Exception:  # Ray's errors share no other base, and no other thread serves this queue
+            log.exception("the %s worker failed; it goes on", queue)
+            ended.wait(_PAUSE_S)
+
+
+def _refresh(operator: Operator) -> None:
+    """Repeat to the directory what it may have lost by a restart, follow its log settings, and
+    redeploy.
+    """
+    calls.expect_models(operator.models)
+    logs.apply(calls.read_fleet().logging)
+    operator.redeploy()
 
 
 def _watch_clock(ended: threading.Event) -> None:
-    """Restart Serve's controller each time that the wall clock was set back, as soon as Ray lets us."""
-    clock, is_due = WallClock(), False
-    while not ended.wait(_LOOK_S):
+    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it."""
+    clock = WallClock()
+    is_due = False
+    while not ended.wait(_CLOCK_PERIOD_S):
         if clock.was_set_back():
-            log.warning(
-                "the wall clock was set back, by which Serve goes: its controller is started anew"
-            )
+            log.warning("the wall clock was set back; restarting Serve's controller, which uses it")
             is_due = True
         if is_due:
             is_due = not calls.restart_controller()

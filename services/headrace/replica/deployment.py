@@ -8,7 +8,7 @@ from ray import serve
 
 from headrace.edge.readers import Readers
 from headrace.errors import HeadraceError
-from headrace.fleet.calls import begin_start, read_fleet, tell_ended
+from headrace.fleet.calls import begin_start, read_fleet, report_ended
 from headrace.fleet.entries import ProcessEntry, ReplicaEntry
 from headrace.fleet.loopback import keep_calls_local
 from headrace.fleet.membership import Membership, node_address, process_entry
@@ -67,7 +67,7 @@ class ModelReplica:
             return self._thread.start(LOAD_TIMEOUT_S)
         except Exception as error:
             is_ours = isinstance(error, HeadraceError | ModelError)
-            tell_ended(
+            report_ended(
                 process.id, f"it does not start: {error}" if is_ours else "it does not start"
             )
             raise

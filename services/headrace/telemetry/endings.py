@@ -1,11 +1,12 @@
-"""How requests end: counted by status and timed by outcome, for every model and for none.
+"""Counts of how requests end, by status, and their times, by outcome, with and without a model.
 
-The ways in which a request may end are there at 0 before the first one takes them: Prometheus sees an increase only of
-what it has seen before, so that a first burst would be lost.
+Every known ending exists at 0 before the first request ends so: Prometheus only sees an increase of
+a series that it has seen before, and a first burst would be lost.
 """
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -13,43 +14,49 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from headrace.errors import Outcome
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Endings", "Way", "Ways"]
+__all__ = ["Ending", "EndingCounts", "KnownEndings"]
 
-# Versions that left are shown until so many others have left after them: what was counted last must be scraped too,
-# but versions come and go for as long as a process lives.
-_KEPT = 32
+# The last versions that left are still shown, so that their last counts are scraped. The number is
+# bounded because versions come and go for as long as a process lives.
+_SHOWN_AFTER_LEAVING = 32
 
 Key = tuple[str, str]  # a model's name and version
 
 
-class Way(NamedTuple):
-    """Where a request came in and how it ended."""
+class Ending(NamedTuple):
+    """A way in which a request of an api may end."""
 
     api: str
     status: int
     outcome: Outcome
 
 
-def _none(_: ModelSpec) -> Collection[Way]:
+def _no_endings(_: ModelSpec) -> Collection[Ending]:
     return ()
 
 
-class Ways(NamedTuple):
-    """What is there at 0: the ways of requests whose model is not known, those of a version, and apis with bodies.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownEndings:
+    """The endings, and apis, whose series exist from the start."""
 
-    `timed_apis` are those whose answers are timed from the start.
-    """
-
-    without_model: Collection[Way] = ()
-    of_version: Callable[[ModelSpec], Collection[Way]] = _none
+    # Of requests whose model is not known.
+    without_model: Collection[Ending] = ()
+    # Of requests for a version.
+    of_version: Callable[[ModelSpec], Collection[Ending]] = _no_endings
+    # Apis whose answers are timed.
     timed_apis: Collection[str] = ()
+    # Apis that receive bodies.
     body_apis: Collection[str] = ()
 
 
-class Endings:
-    """Children by (model, version, way): all from specs and fixed tables, so that they are bounded."""
+class EndingCounts:
+    """Metrics by model, version and ending, which all come from specs and fixed tables and so are
+    bounded.
+    """
 
-    def __init__(self, registry: CollectorRegistry, buckets: tuple[float, ...], ways: Ways) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, buckets: tuple[float, ...], known: KnownEndings
+    ) -> None:
         labels = ["model", "version", "api"]
         self._requests = Counter(
             "headrace_requests",
@@ -64,11 +71,11 @@ class Endings:
             buckets=buckets,
             registry=registry,
         )
-        self._ways = ways
+        self._known = known
         self._children: dict[tuple[str, str, str, int, Outcome], tuple[Counter, Histogram]] = {}
         self._present: dict[Key, ModelSpec] = {}
-        self._left: dict[Key, ModelSpec] = {}  # the last one at the end
-        self._show("", "", ways.without_model)
+        self._left: dict[Key, ModelSpec] = {}  # in the order in which they left
+        self._add_at_zero("", "", known.without_model)
 
     def count(
         self, model: str, version: str, api: str, status: int, outcome: Outcome, seconds: float
@@ -82,24 +89,27 @@ class Endings:
         key = (spec.name, spec.version)
         self._left.pop(key, None)
         self._present[key] = spec
-        self._show(*key, self._ways.of_version(spec))
+        self._add_at_zero(*key, self._known.of_version(spec))
 
     def left(self, spec: ModelSpec) -> Collection[str]:
-        """Keep a version for a while that left; gives the model of which nothing is kept any more for it, if any."""
+        """Go on showing a version that left, and drop the one that left longest ago.
+
+        Returns the dropped version's model if no other version of it is shown.
+        """
         key = (spec.name, spec.version)
         self._present.pop(key, None)
         self._left[key] = spec
-        if len(self._left) <= _KEPT:
+        if len(self._left) <= _SHOWN_AFTER_LEAVING:
             return ()
         oldest = self._left.pop(next(iter(self._left)))
         self._remove(oldest)
         return {oldest.name} - {model for model, _ in (*self._present, *self._left)}
 
-    def _show(self, model: str, version: str, ways: Collection[Way]) -> None:
-        """At 0; of times those of answers, since nobody looks how long a first refusal took."""
-        for api, status, outcome in ways:
+    def _add_at_zero(self, model: str, version: str, endings: Collection[Ending]) -> None:
+        """Times only for answers: nobody looks at how long a first refusal took."""
+        for api, status, outcome in endings:
             self._requests.labels(model, version, api, str(status), outcome)
-            if outcome == "answered" and api in self._ways.timed_apis:
+            if outcome == "answered" and api in self._known.timed_apis:
                 self._seconds.labels(model, version, api, outcome)
 
     def _add(self, key: tuple[str, str, str, int, Outcome]) -> tuple[Counter, Histogram]:
@@ -116,7 +126,7 @@ class Endings:
         for key in taken:
             del self._children[key]
         for api, status, outcome in {
-            *self._ways.of_version(spec),
+            *self._known.of_version(spec),
             *(key[2:] for key in taken),
         }:
             with suppress(KeyError):

@@ -1,4 +1,9 @@
-"""What the parts tell: one method an event. The silent listeners are for tests and for tools."""
+"""The events that the platform's parts report, one method each.
+
+These classes ignore every event, which is all that tests and tools need; the listeners in
+`prometheus` override their methods. A `watch_` method is called once, with a function that any
+thread may call to read the current value.
+"""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,18 +12,20 @@ from headrace.errors import Outcome
 from headrace.inference.request import Times
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Cost", "EdgeEvents", "GatewayEvents", "QueueView", "ReplicaEvents", "Silent"]
+__all__ = ["Cost", "EdgeEvents", "GatewayEvents", "QueueView", "ReplicaEvents"]
 
 
 class Cost(Protocol):
-    """What a batch takes: `base_s + cell_s * cells`."""
+    """A batch takes `base_s + cell_s * cells`."""
 
     base_s: float
     cell_s: float
 
 
 class QueueView(Protocol):
-    """What waits for a model, what runs, and how long a newcomer would wait by what is known."""
+    """A model's queue: the rows that wait and run, and `wait_s`, the predicted wait of a new
+    request.
+    """
 
     @property
     def waiting_rows(self) -> int: ...
@@ -29,128 +36,84 @@ class QueueView(Protocol):
     def wait_s(self) -> float: ...
 
 
-class ReplicaEvents(Protocol):
+class ReplicaEvents:
+    """Events of a replica process."""
+
     def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
-        """`real_cells` are rows times their own lengths, `padding_cells` what the longest row made of them beyond."""
-        ...
+        """`real_cells`: rows times their own lengths; `padding_cells`: added to match the longest
+        row.
+        """
 
     def batch_repeated(self, runs: int) -> None:
-        """A batch failed, and the model ran so many times more to find out whose fault it was."""
-        ...
+        """A batch failed, and `runs` more runs of the model were needed to find the faulty request."""
 
     def request_served(self, times: Times) -> None: ...
 
-    def watch_batcher(self, line: QueueView) -> None:
-        """Told once: where to look when somebody wants to know; may be asked from any thread."""
-        ...
+    def watch_batcher(self, queue: QueueView) -> None: ...
 
     def watch_preprocess(self, waiting: Callable[[], int]) -> None:
-        """Told once, as `watch_batcher` is: the photos and texts that wait to become tensors."""
-        ...
+        """The photos and texts that wait to become tensors."""
 
-    def watch_sequences(self, open_now: Callable[[], int]) -> None:
-        """Told once, as `watch_batcher` is."""
-        ...
+    def watch_sequences(self, open_now: Callable[[], int]) -> None: ...
 
     def sequences_expired(self, number: int) -> None:
-        """So many sequences had no step for too long; their states are gone."""
-        ...
+        """`number` sequences were idle for too long; their states are gone."""
 
     def sequences_moved(self, number: int) -> None:
-        """Another replica took so many sequences over."""
-        ...
+        """Another replica took over `number` sequences."""
 
 
-class EdgeEvents(Protocol):
+class EdgeEvents:
+    """Events of any port."""
+
     def request_failed(self, code: str) -> None:
         """A request ended in the error with this code."""
-        ...
 
 
-class GatewayEvents(EdgeEvents, Protocol):
-    def watch_in_flight(self, requests: Callable[[], int]) -> None:
-        """Told once, as `watch_batcher` is."""
-        ...
+class GatewayEvents(EdgeEvents):
+    """Events of a gateway process."""
+
+    def watch_in_flight(self, requests: Callable[[], int]) -> None: ...
 
     def version_joined(self, spec: ModelSpec) -> None:
-        """Requests may be for this version of a model from now on."""
-        ...
+        """This version of a model can get requests from now on."""
 
     def version_left(self, spec: ModelSpec) -> None:
-        """Nothing new is for it any more, unless it joins again."""
-        ...
+        """This version gets no new requests unless it joins again."""
 
     def body_received(self, api: str, seconds: float) -> None:
-        """A body took so long to arrive, to its last byte or to where it was given up."""
-        ...
+        """A body took `seconds` to arrive in full, or until it was given up."""
 
     def request_ended(
         self, model: str, version: str, api: str, status: int, outcome: Outcome, seconds: float
     ) -> None:
-        """It took `seconds` from its last byte.
+        """A request ended `seconds` after its last byte arrived.
 
         `model` and `version` are those of a spec, or empty; never text from a request.
         """
-        ...
 
     def request_retried(self, model: str) -> None: ...
 
-    def watch_patience(self, requests: Callable[[], int]) -> None:
-        """Told once, as `watch_batcher` is: how many wait for a replica."""
-        ...
+    def watch_waiting(self, requests: Callable[[], int]) -> None:
+        """The requests that wait for a replica."""
 
     def request_waited(self, model: str, seconds: float) -> None:
-        """A request waited for a replica so long, in vain or not."""
-        ...
+        """A request waited for a replica, whether one came or not."""
 
     def model_troubled(self, model: str, *, is_troubled: bool) -> None:
-        """A model that should be served fails again and again, or does not any more."""
-        ...
+        """A model that should be served fails again and again, or has recovered."""
 
     def loop_lagged(self, seconds: float) -> None: ...
 
     def watch_quarantine(self, inputs: Callable[[], int]) -> None:
-        """Told once, as `watch_batcher` is: how many inputs are refused since they end processes or do not end."""
-        ...
+        """The inputs that are refused because they crash processes or never finish."""
 
     def poison_refused(self, model: str) -> None: ...
+
     def cache_hit(self, model: str) -> None: ...
 
     def cache_missed(self, model: str) -> None:
-        """A request whose answer was not kept went to a replica."""
-        ...
+        """A request whose answer was not cached went to a replica."""
 
     def cache_shared(self, model: str) -> None:
-        """A request waits for the answer to an equal one that is under way."""
-        ...
-
-
-class Silent:
-    """Hears everything, tells nobody."""
-
-    def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None: ...
-    def batch_repeated(self, runs: int) -> None: ...
-    def request_served(self, times: Times) -> None: ...
-    def watch_batcher(self, line: QueueView) -> None: ...
-    def watch_preprocess(self, waiting: Callable[[], int]) -> None: ...
-    def watch_sequences(self, open_now: Callable[[], int]) -> None: ...
-    def sequences_expired(self, number: int) -> None: ...
-    def sequences_moved(self, number: int) -> None: ...
-    def watch_in_flight(self, requests: Callable[[], int]) -> None: ...
-    def version_joined(self, spec: ModelSpec) -> None: ...
-    def version_left(self, spec: ModelSpec) -> None: ...
-    def body_received(self, api: str, seconds: float) -> None: ...
-    def request_ended(
-        self, model: str, version: str, api: str, status: int, outcome: Outcome, seconds: float
-    ) -> None: ...
-    def request_failed(self, code: str) -> None: ...
-    def watch_quarantine(self, inputs: Callable[[], int]) -> None: ...
-    def poison_refused(self, model: str) -> None: ...
-    def cache_hit(self, model: str) -> None: ...
-    def cache_missed(self, model: str) -> None: ...
-    def cache_shared(self, model: str) -> None: ...
-    def request_retried(self, model: str) -> None: ...
-    def watch_patience(self, requests: Callable[[], int]) -> None: ...
-    def request_waited(self, model: str, seconds: float) -> None: ...
-    def model_troubled(self, model: str, *, is_troubled: bool) -> None: ...
-    def loop_lagged(self, seconds: float) -> None: ...
+        """A request waits for the answer to an equal request that is already running."""

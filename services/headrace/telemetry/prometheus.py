@@ -1,7 +1,10 @@
-"""Prometheus listens: every metric of the project is named here and in `endings`, and nowhere else.
+"""The Prometheus listeners.
 
-Labels come from specs and from fixed tables: a scrape cannot grow with what strangers send. Counters are there at 0
-before they count, since Prometheus sees an increase only of what it has seen before.
+Every metric of the project is named here or in `endings`, and nowhere else.
+
+Labels come from specs and fixed tables, so strangers cannot make a scrape grow. Counters exist at 0
+before their first event, because Prometheus only sees an increase of a series that it has seen
+before.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +16,8 @@ from prometheus_client.registry import Collector
 
 from headrace.errors import OUTCOMES, Outcome
 from headrace.inference.request import Times
-from headrace.telemetry.endings import Endings, Ways
-from headrace.telemetry.events import QueueView
+from headrace.telemetry.endings import EndingCounts, KnownEndings
+from headrace.telemetry.events import EdgeEvents, GatewayEvents, QueueView, ReplicaEvents
 from headrace.telemetry.logs import dropped_lines
 from headrace_models.spec import ModelSpec
 
@@ -49,13 +52,13 @@ SECONDS = (
 )
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
-# When each child was made: a second series for each counter, of which nobody asks anything.
+# Creation times would be a second series for each counter, which nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library's own lack of types
 
-_NO_WAYS = Ways()
+_NO_ENDINGS = KnownEndings()
 
 
-class PrometheusEdge:
+class PrometheusEdge(EdgeEvents):
     """Metrics of any port."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -71,12 +74,12 @@ class PrometheusEdge:
         self._errors[code].inc()
 
 
-class PrometheusGateway(PrometheusEdge):
-    """Metrics of one gateway process; `ways` are there from the start."""
+class PrometheusGateway(PrometheusEdge, GatewayEvents):
+    """Metrics of one gateway process; `known` endings are counted from 0."""
 
-    def __init__(self, registry: CollectorRegistry, ways: Ways = _NO_WAYS) -> None:
+    def __init__(self, registry: CollectorRegistry, known: KnownEndings = _NO_ENDINGS) -> None:
         super().__init__(registry)
-        self._endings = Endings(registry, SECONDS, ways)
+        self._endings = EndingCounts(registry, SECONDS, known)
         receipts = Histogram(
             "headrace_receipt_seconds",
             "From the end of a request's head to the last byte of its body.",
@@ -85,7 +88,7 @@ class PrometheusGateway(PrometheusEdge):
             registry=registry,
         )
         self._receipts = lru_cache(maxsize=None)(receipts.labels)
-        for api in ways.body_apis:
+        for api in known.body_apis:
             self._receipts(api)
         self._in_flight = Gauge(
             "headrace_requests_in_flight", "Requests in this gateway now.", registry=registry
@@ -166,7 +169,7 @@ class PrometheusGateway(PrometheusEdge):
     def request_retried(self, model: str) -> None:
         self._retries.labels(model).inc()
 
-    def watch_patience(self, requests: Callable[[], int]) -> None:
+    def watch_waiting(self, requests: Callable[[], int]) -> None:
         self._waiting.set_function(requests)
 
     def request_waited(self, model: str, seconds: float) -> None:
@@ -194,10 +197,10 @@ class PrometheusGateway(PrometheusEdge):
         self._lag.observe(seconds)
 
 
-class PrometheusReplica:
+class PrometheusReplica(ReplicaEvents):
     """Metrics of one replica process, which serves one model version.
 
-    One without raw input makes no tensors, and has no figures of that.
+    A model without raw input has no preprocessing times.
     """
 
     def __init__(
@@ -283,12 +286,12 @@ class PrometheusReplica:
         if times.preprocess_s and self._preprocess is not None:
             self._preprocess.observe(times.preprocess_s)
 
-    def watch_batcher(self, line: QueueView) -> None:
-        self._waiting.set_function(lambda: line.waiting_rows)
-        self._running.set_function(lambda: line.running_rows)
-        self._wait.set_function(line.wait_s)
-        self._base.set_function(lambda: line.cost.base_s)
-        self._cell.set_function(lambda: line.cost.cell_s)
+    def watch_batcher(self, queue: QueueView) -> None:
+        self._waiting.set_function(lambda: queue.waiting_rows)
+        self._running.set_function(lambda: queue.running_rows)
+        self._wait.set_function(queue.wait_s)
+        self._base.set_function(lambda: queue.cost.base_s)
+        self._cell.set_function(lambda: queue.cost.cell_s)
 
     def watch_preprocess(self, waiting: Callable[[], int]) -> None:
         self._raw_waiting.set_function(waiting)

@@ -2,7 +2,7 @@
 
 import orjson
 
-from headrace.fleet.settings import tracing_document
+from headrace.edge.management import tracing_document
 from headrace.gateway.api.classify import MAX_TOP_K, ClassifyBody, EmbeddingsBody
 from headrace_models.spec import DTYPES
 

@@ -4,13 +4,14 @@ from dataclasses import asdict
 
 from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Exchange, Response
-from headrace.fleet.instructions import IndexBody, IndexEntry
+from headrace.edge.management import IndexBody
+from headrace.fleet.instructions import IndexEntry
 from headrace.gateway.api.context import Context, json_response, visible
 from headrace.gateway.routing.router import Version
 
 __all__ = ["index"]
 
-_SILENT = "no replica of it answers now"
+_SILENT = "none of its replicas answers now"
 
 
 async def index(at: Context, exchange: Exchange, body: bytes) -> Response:

@@ -3,13 +3,13 @@
 from typing import cast
 
 from headrace.edge.exchange import Exchange, Response
-from headrace.errors import BadRequest, Forbidden
-from headrace.fleet.settings import (
+from headrace.edge.management import (
     changed_logging,
     check_tracing,
     logging_document,
     tracing_document,
 )
+from headrace.errors import BadRequest, Forbidden
 from headrace.gateway.api.context import Context, version_of
 from headrace.keys import Key
 from headrace.telemetry import logs

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from headrace.edge.problems import ENDS
 from headrace.gateway.api.endpoints import ROUTES
-from headrace.telemetry.endings import Way, Ways
+from headrace.telemetry.endings import Ending, KnownEndings
 from headrace_models.spec import ModelSpec
 
 __all__ = ["WAYS"]
@@ -18,8 +18,8 @@ _apis = {route.api for route in ROUTES} | {_NO_API}
 _of_server = {route.api for route in ROUTES if "{model}" not in route.template} - {_NAMED_BY_BODY}
 
 
-def _of_version(spec: ModelSpec) -> frozenset[Way]:
-    return frozenset(Way(api, *end) for api in _apis_of(spec) for end in _WITH_MODEL)
+def _of_version(spec: ModelSpec) -> frozenset[Ending]:
+    return frozenset(Ending(api, *end) for api in _apis_of(spec) for end in _WITH_MODEL)
 
 
 def _apis_of(spec: ModelSpec) -> Iterator[str]:
@@ -33,9 +33,9 @@ def _apis_of(spec: ModelSpec) -> Iterator[str]:
         yield "embeddings"
 
 
-WAYS = Ways(
+WAYS = KnownEndings(
     without_model=frozenset(
-        Way(api, *end) for api in _apis for end in ENDS if end[0] != 200 or api in _of_server
+        Ending(api, *end) for api in _apis for end in ENDS if end[0] != 200 or api in _of_server
     ),
     of_version=_of_version,
     timed_apis=_apis - _of_server,

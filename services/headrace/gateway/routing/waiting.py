@@ -133,7 +133,7 @@ class WaitQueue:
         self._most = most
         self._held = 0
         self._numbers = itertools.count()
-        events.watch_patience(lambda: self._held)
+        events.watch_waiting(lambda: self._held)
 
     def turn(self, line: Line, tried: Sequence[ReplicaClient], deadline_s: float) -> Turn:
         """A place in the line. One that was lost with its replica came before all that have not been asked."""

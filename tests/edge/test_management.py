@@ -3,13 +3,13 @@
 import orjson
 import pytest
 
-from headrace.errors import BadJson, BadRequest
-from headrace.fleet.settings import (
+from headrace.edge.management import (
     changed_logging,
     check_tracing,
     logging_document,
     tracing_document,
 )
+from headrace.errors import BadJson, BadRequest
 from headrace.telemetry.logs import LogSettings
 
 

@@ -1,6 +1,7 @@
-"""Log and trace settings as Triton's clients read and write them. No Ray.
+"""Documents of Triton's management extensions, which both ports have: log and trace settings, the
+repository's index.
 
-Tracing is not done here: its settings can be read, and set to what they are.
+Tracing is not supported: its settings can be read, and set to their only values.
 """
 
 from dataclasses import asdict, replace
@@ -13,11 +14,23 @@ from headrace.edge.bodies import StrictBody, read_body
 from headrace.errors import BadRequest
 from headrace.telemetry.logs import LogSettings
 
-__all__ = ["changed_logging", "check_tracing", "logging_document", "tracing_document"]
+__all__ = [
+    "IndexBody",
+    "changed_logging",
+    "check_tracing",
+    "logging_document",
+    "tracing_document",
+]
+
+
+class IndexBody(StrictBody):
+    """A request for the index: with `ready`, only of versions that can answer now."""
+
+    ready: bool = False
 
 
 class _LogChanges(StrictBody):
-    """What a request may change; null and what is left out stay as they are."""
+    """Changes of log settings; a field that is null or missing changes nothing."""
 
     log_file: str | None = None
     log_info: bool | None = None
@@ -28,7 +41,7 @@ class _LogChanges(StrictBody):
 
 
 class _Tracing(StrictBody):
-    """All that Triton lets one set; null is the default."""
+    """Triton's trace settings; null is the default."""
 
     trace_level: list[str] | None = None
     trace_rate: str | None = None
@@ -43,15 +56,15 @@ _TRACING = _Tracing(
 
 
 def logging_document(settings: LogSettings) -> bytes:
-    """The whole settings; the log is never a file of ours."""
+    """All log settings as JSON. `log_file` is always empty: logs go to stderr."""
     return orjson.dumps({"log_file": "", **asdict(settings)})
 
 
 def changed_logging(current: LogSettings, body: bytes) -> LogSettings:
-    """The settings with a request's changes. Raises BadJson, or BadRequest naming the field."""
+    """The settings after the changes in `body`. Raises BadJson, or BadRequest naming the field."""
     changes = read_body(_LogChanges, body or b"{}").model_dump(exclude_none=True)
     if changes.pop("log_file", ""):
-        raise BadRequest("log_file: cannot be changed: logs go to stderr")
+        raise BadRequest("log_file: expected it to stay empty; logs go to stderr")
     return replace(current, **changes)
 
 
@@ -60,10 +73,10 @@ def tracing_document() -> bytes:
 
 
 def check_tracing(body: bytes) -> None:
-    """Check that a request leaves tracing as it is: off. Raises BadJson, or BadRequest naming the field."""
-    kept = _TRACING.model_dump()
+    """Check that a request leaves tracing off. Raises BadJson, or BadRequest naming the field."""
+    current = _TRACING.model_dump()
     for name, value in read_body(_Tracing, body or b"{}").model_dump(exclude_none=True).items():
-        if value != kept[name]:
+        if value != current[name]:
             raise BadRequest(
-                f"{name}: expected {orjson.dumps(kept[name]).decode()}: tracing is not supported"
+                f"{name}: expected {orjson.dumps(current[name]).decode()}: tracing is not supported"
             )
