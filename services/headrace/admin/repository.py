@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
@@ -17,11 +17,9 @@ from headrace.fleet.entries import Fleet
 from headrace.fleet.instructions import IndexBody, IndexEntry, Instruction
 from headrace.fleet.settings import changed_logging, logging_document
 from headrace.telemetry.logs import LogSettings
-from headrace_models.spec import Name
+from headrace_models.names import is_model_name
 
 __all__ = ["Desk", "get_logging", "index", "load", "set_logging", "unload", "unsupported"]
-
-_name = TypeAdapter(Name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ async def set_logging(at: Desk, exchange: Exchange, body: bytes) -> Response:  #
 
 
 def _model(exchange: Exchange) -> str:
-    try:
-        return _name.validate_python(exchange.params["model"])
-    except ValidationError:
-        raise BadName("not a name that a model can have") from None
+    name = exchange.params["model"]
+    if not is_model_name(name):
+        raise BadName("not a name that a model can have")
+    return name
