@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from headrace_models.candidate import Candidate
 from headrace_models.errors import BadSpec, told_in_a_sentence
+from headrace_models.names import is_model_name, is_version_name
 from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
 from headrace_models.precision import rows_tolerance
 from headrace_models.publishing import GOLDEN_FILE, ONNX_FILE, Draft, write_version
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _MAX_ROWS = 64
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 # The way out for weights that cannot be taken from where they are; torch.onnx.export has such an option.
 _INSIDE = "export it with external_data=False"
 _OURS = (ONNX_FILE, GOLDEN_FILE, SPEC_FILE)
@@ -65,8 +64,11 @@ def add(
     Raises BadSpec if the file cannot be served, saying what was expected and what was found; ModelError if it cannot be
     read, or the repository cannot be written.
     """
-    for value, pattern, what in ((name, _NAME, "name"), (version, _VERSION, "version")):
-        if not pattern.fullmatch(value):
+    for what, value, is_fit in (
+        ("name", name, is_model_name(name)),
+        ("version", version, is_version_name(version)),
+    ):
+        if not is_fit:
             raise BadSpec(
                 str(onnx_file),
                 f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"',

@@ -1,4 +1,8 @@
-"""Runs an ONNX Runtime session on numpy arrays of every datatype, also those that its own `run` does not take."""
+"""Runs an ONNX Runtime session on numpy arrays of every datatype, also of those that its own `run`
+does not take.
+
+Here and not with the backends, because `models add` and the zoo run a model before it is served.
+"""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace_models.errors import BadInput
-from headrace_models.onnx_bound import Bound
 from headrace_models.spec import DTYPES
 
 if TYPE_CHECKING:
@@ -27,31 +30,22 @@ class Run(Protocol):
     def __call__(
         self, inputs: Arrays, options: "RunOptions | None" = None, /
     ) -> dict[str, npt.NDArray[Any]]:
-        """With `options` whose `terminate` is set meanwhile it raises soon."""
+        """Raises soon after `terminate` is set in `options`."""
         ...
 
 
-def runner(
-    session: "InferenceSession", outputs: Sequence[str] = (), device: str | None = None
-) -> Run:
-    """Inputs by name -> `outputs` by name, or all of them. Texts are `bytes` in and `str` out, in arrays of objects.
+def runner(session: "InferenceSession", outputs: Sequence[str] = ()) -> Run:
+    """Inputs by name -> `outputs` by name, or all of them.
 
-    With a `device` ("cuda", "cpu") inputs and outputs are bound to memory of it that is used again: what is given then
-    takes one batch at a time. Texts and BF16 never are. It raises BadInput for a text that is not UTF-8, and else
-    whatever the session raises.
+    Texts are `bytes` in and `str` out, in arrays of objects. It raises BadInput for a text that is
+    not UTF-8, and otherwise whatever the session raises.
     """
-    inputs, names = (
-        session.get_inputs(),
-        list(outputs) or [output.name for output in session.get_outputs()],
-    )
+    inputs = session.get_inputs()
+    names = list(outputs) or [output.name for output in session.get_outputs()]
     if any(value.type == "tensor(bfloat16)" for value in (*inputs, *session.get_outputs())):
         return partial(_run_with_bf16, session, names)
     if texts := [value.name for value in inputs if value.type == "tensor(string)"]:
         return partial(_run_with_texts, session, names, texts)
-    if device is not None and all(
-        output.type != "tensor(string)" for output in session.get_outputs()
-    ):
-        return Bound(session, names, device)
     return partial(_run, session, names)
 
 
@@ -71,16 +65,12 @@ def _run_with_texts(
     inputs: Arrays,
     options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    return _run(
-        session,
-        names,
-        {**inputs, **{name: _decoded(inputs[name], name) for name in texts}},
-        options,
-    )
+    decoded = {name: _decoded(inputs[name], name) for name in texts}
+    return _run(session, names, {**inputs, **decoded}, options)
 
 
 def _decoded(array: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
-    # Given bytes, the runtime would take what Python prints for them: "b'text'".
+    # Of bytes the runtime would take the text that Python prints for them: "b'text'".
     try:
         texts = [element.decode() for element in array.ravel()]
     except UnicodeDecodeError:
@@ -94,13 +84,14 @@ def _run_with_bf16(
     inputs: Arrays,
     options: "RunOptions | None" = None,
 ) -> dict[str, npt.NDArray[Any]]:
-    # numpy's own types end at FP16: the runtime gets and gives BF16 as memory of its own type.
+    # numpy has no BF16 of its own: the runtime takes and gives it as memory of its own type.
     given = {name: _value(array) for name, array in inputs.items()}
     values = session.run_with_ort_values(names, given, options)
     return {name: _array(value) for name, value in zip(names, values, strict=True)}
 
 
 def _value(array: npt.NDArray[Any]) -> "OrtValue":
+    # Not above: who only names this module needs no runtime.
     from onnxruntime import OrtValue
 
     array = np.asarray(array, order="C")  # which leaves a scalar one, as ascontiguousarray does not

@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,6 +17,7 @@ from headrace.errors import StartFailed
 from headrace.gateway.admission import GatewayLimits
 from headrace.keys.private import make_private, replace_private
 from headrace_models.errors import BadSpec
+from headrace_models.spec import BackendName
 from headrace_models.strict_toml import read_toml
 
 __all__ = [
@@ -123,7 +124,7 @@ class ModelSettings(_Frozen):
     """
 
     replicas: int | None = Field(default=None, ge=1)
-    backend: Literal["onnx", "torch"] | None = None
+    backend: BackendName | None = None
     cpus: float | None = Field(default=None, gt=0)
     gpus: float | None = Field(default=None, ge=0)
     labels: dict[str, str] = {}

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper
 from tests.backends.own_models import IN_ONNX, added, identity
 from tests.backends.test_onnx import any_bits
 
+from headrace.backends.onnx_bound import Bound, device_runner
 from headrace.inference.tensor import from_array, to_array
-from headrace_models.onnx_bound import Bound
 from headrace_models.onnx_run import runner
 from headrace_models.repository import ModelVersion
 
@@ -23,7 +23,10 @@ def session(version: ModelVersion) -> ort.InferenceSession:
 def test_every_datatype_comes_back_the_same_bits(tmp_path: Path, datatype: str) -> None:
     sent = any_bits(datatype)
     back = from_array(
-        "y", runner(session(identity(tmp_path, datatype)), ["y"], "cpu")({"x": to_array(sent)})["y"]
+        "y",
+        device_runner(session(identity(tmp_path, datatype)), ["y"], "cpu")({"x": to_array(sent)})[
+            "y"
+        ],
     )
     assert (back.datatype, back.shape, bytes(back.data)) == (datatype, sent.shape, bytes(sent.data))
 
@@ -47,7 +50,7 @@ def test_it_answers_as_the_plain_run_does_whatever_the_shapes(
 
 
 def test_an_answer_is_not_touched_by_the_next_batch(tripling: ort.InferenceSession) -> None:
-    bound = runner(tripling, ["y"], "cpu")
+    bound = device_runner(tripling, ["y"], "cpu")
     first = bound({"x": np.ones((2, 3), np.float32)})["y"]
     bound({"x": np.zeros((2, 3), np.float32)})
     assert first.tolist() == [[3, 3, 3]] * 2
@@ -56,7 +59,7 @@ def test_an_answer_is_not_touched_by_the_next_batch(tripling: ort.InferenceSessi
 def test_a_batch_after_one_that_the_session_refused_is_answered(
     tripling: ort.InferenceSession,
 ) -> None:
-    bound = runner(tripling, ["y"], "cpu")
+    bound = device_runner(tripling, ["y"], "cpu")
     with pytest.raises(Exception, match="Got: 4 Expected: 3"):
         bound({"x": np.ones((2, 4), np.float32)})
     assert bound({"x": np.ones((1, 3), np.float32)})["y"].tolist() == [[3, 3, 3]]
@@ -73,4 +76,4 @@ def test_a_scalar_stays_one() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     scaled = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     inputs = {"x": np.ones(2, np.float32), "s": np.array(3, np.float32)}
-    assert runner(scaled, ["y"], "cpu")(inputs)["y"].tolist() == [3, 3]
+    assert device_runner(scaled, ["y"], "cpu")(inputs)["y"].tolist() == [3, 3]

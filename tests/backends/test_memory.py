@@ -1,6 +1,7 @@
 """Every runtime's way of saying that memory ran out becomes one error, which holds nothing of the failed batch."""
 
 import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,8 +12,9 @@ import torch
 from onnx import TensorProto, helper
 
 from headrace.backends.memory import within_memory
+from headrace.backends.onnx_bound import device_runner
 from headrace.errors import InferenceFailed, OutOfMemory
-from headrace_models.onnx_run import runner
+from headrace_models.onnx_run import Run, runner
 
 # Not to be had by anybody: 4 PB.
 TOO_MANY = 10**15
@@ -69,9 +71,15 @@ def test_torch_itself_is_understood() -> None:
         within_memory(torch.empty, TOO_MANY)
 
 
-@pytest.mark.parametrize("device", [None, "cpu"])
-def test_onnx_runtime_itself_is_understood(device: str | None) -> None:
-    run = runner(expanding(), ["y"], device)
+def on_the_cpu(session: ort.InferenceSession, outputs: Sequence[str]) -> Run:
+    return device_runner(session, outputs, "cpu")
+
+
+@pytest.mark.parametrize("make", [runner, on_the_cpu])
+def test_onnx_runtime_itself_is_understood(
+    make: Callable[[ort.InferenceSession, Sequence[str]], Run],
+) -> None:
+    run = make(expanding(), ["y"])
     with pytest.raises(OutOfMemory):
         within_memory(run, {"x": np.ones(1, np.float32), "shape": np.array([TOO_MANY])})
 

@@ -1,9 +1,10 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from headrace_models.spec import DTYPES, ModelSpec
+from headrace_models.names import is_model_name, is_version_name
+from headrace_models.spec import DTYPES, UPLOAD_TYPES, ModelSpec, RawSpec, TokenInputs
 
 DIGEST = "0" * 64
 STATE = {"input": "x", "output": "y"}
@@ -122,3 +123,59 @@ def test_classes_are_those_of_the_first_output_with_labels(whole: dict[str, Any]
 
 def test_every_datatype_is_little_endian() -> None:
     assert all(dtype == dtype.newbyteorder("<") for dtype in DTYPES.values())
+
+
+def raw(**preprocess: Any) -> RawSpec:
+    return TypeAdapter[RawSpec](RawSpec).validate_python(preprocess)
+
+
+IMAGE = raw(kind="image", output="x", size=2, crop=1.0, mean=0.0, scale=1.0)
+TEXT = raw(kind="text", tokenizer="tokenizer.json", max_tokens=8)
+CHARACTERS = raw(kind="characters", output="x", alphabet="a", max_chars=3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes", "is_binary", "needs_vocabulary", "releases_interpreter"),
+    [
+        (IMAGE, "photo", True, False, True),
+        (TEXT, "text", False, True, False),
+        (CHARACTERS, "text", False, True, False),
+    ],
+)
+def test_a_kind_of_preprocessing_answers_for_itself(
+    kind: RawSpec, takes: str, is_binary: bool, needs_vocabulary: bool, releases_interpreter: bool
+) -> None:
+    assert (kind.takes, kind.is_binary) == (takes, is_binary)
+    assert kind.needs_vocabulary == needs_vocabulary
+    assert kind.releases_interpreter == releases_interpreter
+
+
+def test_a_tokenizer_makes_two_inputs_that_belong_together() -> None:
+    assert TEXT.tokens == TokenInputs("input_ids", "attention_mask", 8)
+    assert (IMAGE.tokens, CHARACTERS.tokens) == (None, None)
+
+
+def test_a_file_that_preprocessing_reads_has_a_digest(whole: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r'files: no SHA-256 for "tokenizer\.json"'):
+        ModelSpec.model_validate(whole | {"preprocess": TEXT.model_dump()})
+
+
+def test_bodies_of_every_kind_of_file_may_be_sent() -> None:
+    assert set(IMAGE.media_types) == set(UPLOAD_TYPES)
+
+
+@pytest.mark.parametrize("name", ["a", "A.b-c_9", "x" * 32])
+def test_a_name_of_letters_and_digits_fits(name: str) -> None:
+    assert is_model_name(name)
+    assert is_version_name(name)
+
+
+@pytest.mark.parametrize("name", ["", ".a", "-a", "a/b", "a b", "é", "a\n", "x" * 129])
+def test_another_name_fits_neither_a_model_nor_a_version(name: str) -> None:
+    assert not is_model_name(name)
+    assert not is_version_name(name)
+
+
+def test_a_version_has_a_shorter_name_than_a_model() -> None:
+    assert is_model_name("x" * 128)
+    assert not is_version_name("x" * 33)

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 import orjson
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Exchange, Response
@@ -18,11 +18,9 @@ from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
 from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
-from headrace_models.spec import Name
+from headrace_models.names import is_model_name
 
 __all__ = ["Desk", "get_logging", "index", "load", "set_logging", "unload", "unsupported"]
-
-_name = TypeAdapter(Name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ async def set_logging(at: Desk, exchange: Exchange, body: bytes) -> Response:  #
 
 
 def _model(exchange: Exchange) -> str:
-    try:
-        return _name.validate_python(exchange.params["model"])
-    except ValidationError:
-        raise BadName("not a name that a model can have") from None
+    name = exchange.params["model"]
+    if not is_model_name(name):
+        raise BadName("not a name that a model can have")
+    return name

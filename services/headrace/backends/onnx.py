@@ -1,22 +1,28 @@
-"""ONNX Runtime: CUDA where its provider is there, else the CPU."""
+"""ONNX Runtime: on CUDA if its provider is installed and works, otherwise on the CPU."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import onnxruntime as ort
 
+from headrace.backends.contract import Backend
 from headrace.backends.lanes import Lanes, lanes_of
 from headrace.backends.memory import within_memory
+from headrace.backends.onnx_bound import device_runner
 from headrace.errors import BadRequest
 from headrace.inference.tensor import Array
 from headrace_models.errors import BadInput
 from headrace_models.onnx_run import Run, runner
 from headrace_models.repository import ModelVersion
 
-__all__ = ["OnnxBackend"]
+__all__ = ["OnnxBackend", "load"]
 
 _FATAL_ONLY, _ERRORS_ONLY = 4, 3
+
+
+def load(version: ModelVersion) -> Backend:
+    return OnnxBackend(version)
 
 
 class _Lane(NamedTuple):
@@ -36,16 +42,12 @@ class OnnxBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         providers = [p for p in wanted if p in ort.get_available_providers()]
-        self._session = ort.InferenceSession(
-            version.path(version.spec.weights["onnx"]), options, providers=providers
-        )
-        self.device = "cuda" if "CUDAExecutionProvider" in self._session.get_providers() else "cpu"
+        weights = version.path(version.spec.weights["onnx"])
+        session = ort.InferenceSession(weights, options, providers=providers)
+        self.device = "cuda" if "CUDAExecutionProvider" in session.get_providers() else "cpu"
         self.lanes = lanes_of(self.device)
-        bound_to = self.device if self.device == "cuda" else None
-        names = version.spec.output_names
-        self._lanes = Lanes(
-            [_Lane(runner(self._session, names, bound_to), _options()) for _ in range(self.lanes)]
-        )
+        outputs = version.spec.output_names
+        self._lanes = Lanes([_lane(session, outputs, self.device) for _ in range(self.lanes)])
         self._running: dict[int, ort.RunOptions] = {}  # by thread
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -55,23 +57,25 @@ class OnnxBackend:
             raise BadRequest(str(error)) from None
 
     def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        thread = threading.get_ident()
         with self._lanes.one() as lane:
             lane.options.terminate = False
-            self._running[thread := threading.get_ident()] = lane.options
+            self._running[thread] = lane.options
             try:
                 return lane.run(inputs, lane.options)
             finally:
                 del self._running[thread]
 
     def stop(self, thread: int) -> None:
-        """The runtime looks for it between two nodes of the graph, in the body of a loop too."""
+        """The runtime checks for this between two nodes of the graph, in the body of a loop too."""
         if options := self._running.get(thread):
             options.terminate = True
 
 
-def _options() -> ort.RunOptions:
+def _lane(session: ort.InferenceSession, outputs: Sequence[str], device: str) -> _Lane:
     options = ort.RunOptions()
-    options.log_severity_level = (
-        _FATAL_ONLY  # what a run fails with is raised, and logged by whoever knows its request
-    )
-    return options
+    # An error of a run is raised, and logged by the caller, who knows its request.
+    options.log_severity_level = _FATAL_ONLY
+    is_bound = device == "cuda"
+    run = device_runner(session, outputs, device) if is_bound else runner(session, outputs)
+    return _Lane(run, options)

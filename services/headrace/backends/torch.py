@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from safetensors.torch import load_file
 
+from headrace.backends.contract import Backend
 from headrace.backends.lanes import Lanes, lanes_of
 from headrace.backends.memory import within_memory
 from headrace.backends.staging import StagedLane
@@ -12,7 +13,11 @@ from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion
 from headrace_models.zoo import architectures
 
-__all__ = ["TorchBackend"]
+__all__ = ["TorchBackend", "load"]
+
+
+def load(version: ModelVersion) -> Backend:
+    return TorchBackend(version)
 
 
 class TorchBackend:

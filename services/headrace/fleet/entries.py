@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from headrace.channel import Address
 from headrace.telemetry.logs import LogSettings
-from headrace_models.spec import ModelSpec
+from headrace_models.spec import BackendName, ModelSpec
 
 __all__ = ["Fleet", "ProcessEntry", "ReplicaEntry", "Trouble"]
 
@@ -28,7 +28,7 @@ class ReplicaEntry:
     spec: ModelSpec
     labels: tuple[str, ...]
     address: Address
-    backend: str
+    backend: BackendName
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,13 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from headrace.errors import StartFailed
+from headrace_models.names import MAX_MODEL_NAME
 
 __all__ = ["Key", "digest_of", "fault", "issue", "utc_now"]
 
 SECRET_BYTES = (
     32  # 256 bits of the system's randomness: nothing to guess, so that a fast hash is enough
 )
-MAX_MODEL_NAME = (
-    128  # as in a model's spec; it also bounds what is remembered of the names that callers made up
-)
-
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9]{4,32}$")]
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]
 # Printable and short: names come back in tables and logs.
@@ -47,6 +44,7 @@ class Key(BaseModel):
 
     def may_use(self, model: str) -> bool:
         """One of the key's patterns fits the model's name; case counts."""
+        # The bound is also one on what is remembered of names that callers made up.
         return len(model) <= MAX_MODEL_NAME and _fits(self.models, model)
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:

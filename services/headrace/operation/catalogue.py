@@ -6,11 +6,11 @@ Names come from listings of folders; a name from elsewhere is only compared with
 """
 
 import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_models.errors import BadSpec
+from headrace_models.names import is_model_name
 from headrace_models.reasons import without_paths
 from headrace_models.repository import (
     SPEC_FILE,
@@ -24,8 +24,6 @@ from headrace_models.repository import (
 __all__ = ["Found", "digest_of", "model_names", "versions_of"]
 
 log = logging.getLogger(__name__)
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +63,7 @@ def _folders(parent: Path) -> list[Path]:
         return sorted(
             p
             for p in parent.iterdir()
-            if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
+            if is_model_name(p.name) and p.is_dir() and not p.is_symlink()
         )
     except OSError as error:
         log.warning("cannot read a folder of the repository: %s", error)

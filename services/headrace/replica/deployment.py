@@ -19,6 +19,7 @@ from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
 from headrace.replica.successors import FIND_S, HAND_OVER_S, Successor
 from headrace.telemetry import logs
 from headrace_models.errors import ModelError
+from headrace_models.spec import BackendName
 
 __all__ = ["ModelReplica"]
 
@@ -30,7 +31,7 @@ class ModelReplica:
     """One replica process of one model version."""
 
     def __init__(
-        self, folder: str, backend: str, token: str, readers: Readers, is_alone: bool
+        self, folder: str, backend: BackendName, token: str, readers: Readers, is_alone: bool
     ) -> None:
         logs.configure("replica")
         keep_calls_local()

@@ -32,7 +32,7 @@ from headrace.replica.sequence_state import State, next_state, zeros
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import OutputSpec, TextSpec
+from headrace_models.spec import OutputSpec
 
 __all__ = ["Host", "Load"]
 
@@ -58,7 +58,11 @@ class Host:
     """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
 
     def __init__(
-        self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load
+        self,
+        version: ModelVersion,
+        backend: str,
+        events: ReplicaEvents,
+        load: Load = backends.load,
     ) -> None:
         self._load = load
         self.version = version
@@ -288,8 +292,8 @@ class Host:
             raise
 
     def _tokens(self, parts: Sequence[Part]) -> int:
-        raw = self.spec.preprocess
-        return sum(int(part[raw.mask].sum()) for part in parts) if isinstance(raw, TextSpec) else 0
+        tokens = self.spec.raw.tokens if self.spec.raw else None
+        return sum(int(part[tokens.mask].sum()) for part in parts) if tokens else 0
 
     def _outputs(self, request: Request, settled: Sequence[Result[Ran]]) -> list[Tensor]:
         names = request.outputs or self._tensors

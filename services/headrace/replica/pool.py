@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from headrace.errors import BadRequest, DeadlineExceeded, InferenceFailed, Overloaded, ShuttingDown
 from headrace.telemetry.events import ReplicaEvents
-from headrace_models.spec import ImageSpec, RawSpec
+from headrace_models.spec import RawSpec
 
 __all__ = ["PreprocessPool", "Work", "threads_for"]
 
@@ -35,7 +35,7 @@ def threads_for(spec: RawSpec | None, cpus: int) -> int:
     390 in one, no more in three or four. The tokenizer does not: 3,200 long texts/s in one thread and in two, and
     30,000 short ones in one, 13,000 to 30,000 in two, which take the interpreter from each other (docs/gpu.md).
     """
-    return min(max(2, cpus), _MOST_THREADS) if isinstance(spec, ImageSpec) else 1
+    return min(max(2, cpus), _MOST_THREADS) if spec and spec.releases_interpreter else 1
 
 
 @dataclass(frozen=True, slots=True)

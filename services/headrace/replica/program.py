@@ -24,6 +24,7 @@ from headrace.replica.successors import (
 from headrace.telemetry.exposition import render_of
 from headrace.telemetry.prometheus import PrometheusReplica
 from headrace_models.repository import ModelVersion, read_version, verify
+from headrace_models.spec import BackendName
 
 __all__ = ["ReplicaConfig", "ReplicaHandle", "serve_replica"]
 
@@ -39,7 +40,7 @@ class ReplicaConfig:
     """
 
     folder: str
-    backend: str
+    backend: BackendName
     node: str
     host: str
     unix: str

@@ -22,12 +22,17 @@ from headrace.gateway.wire.multipart import file_and_field
 from headrace.inference.request import Answer
 from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
 from headrace_models.postprocess.classes import best_classes, softmax
-from headrace_models.spec import ImageSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
+from headrace_models.spec import (
+    UPLOAD_TYPES,
+    ModelSpec,
+    OutputSpec,
+    RawSpec,
+    TokenInputs,
+)
 
 __all__ = [
     "FORM_TYPE",
     "MAX_TOP_K",
-    "PHOTO_TYPES",
     "ClassifyBody",
     "EmbeddingsBody",
     "a_row_each",
@@ -38,7 +43,6 @@ __all__ = [
     "read_json",
 ]
 
-PHOTO_TYPES = ("image/jpeg", "image/jpg", "image/png", "image/webp")
 FORM_TYPE = "multipart/form-data"
 MAX_ITEMS = 1024
 DEFAULT_TOP_K, MAX_TOP_K = 5, 1000
@@ -101,7 +105,7 @@ class EmbeddingsBody(StrictBody):
     dimensions: int | None = None
     user: str | None = None
 
-    def tensors(self, raw: TextSpec) -> dict[str, list[Tensor]]:
+    def tensors(self, raw: RawSpec, tokens: TokenInputs) -> dict[str, list[Tensor]]:
         """What to ask, by its place in the body: all texts at once, or each list of token ids by itself, since their
         lengths differ.
         """
@@ -110,9 +114,9 @@ class EmbeddingsBody(StrictBody):
         if isinstance(self.input[0], str):
             return {"input": [raw_tensor(raw, [str(text).encode() for text in self.input])]}
         if isinstance(self.input[0], int):
-            return {"input": _token_tensors(raw, self.input, "input")}
+            return {"input": _token_tensors(tokens, self.input, "input")}
         return {
-            f"input[{n}]": _token_tensors(raw, ids, f"input[{n}]")
+            f"input[{n}]": _token_tensors(tokens, ids, f"input[{n}]")
             for n, ids in enumerate(self.input)
         }
 
@@ -123,21 +127,22 @@ def classify_body(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[list[b
     `raw` is what the model takes. A photo may be the whole body, or the part of a form that is called `file`; how many
     classes may be said in JSON, in the form or in the query.
     """
-    takes_photos = isinstance(raw, ImageSpec)
     kind = exchange.content_type
-    if kind in PHOTO_TYPES or kind == FORM_TYPE:
-        if not takes_photos:
+    if kind in UPLOAD_TYPES or kind == FORM_TYPE:
+        if not raw.is_binary:
             raise UnsupportedMedia(
-                f"Content-Type: expected application/json, as the model takes text, found {kind}"
+                f"Content-Type: expected application/json, as the model takes {raw.takes}, found {kind}"
             )
         if kind != FORM_TYPE:
             return [body], _top_k(exchange, None)
         photo, top_k = file_and_field(exchange.header(b"content-type") or "", body, "top_k")
         return [photo], _top_k(exchange, top_k)
-    parsed = read_json(ClassifyBody, body, None if takes_photos else MAX_TEXT_BYTES)
-    if parsed.is_binary != takes_photos:
+    parsed = read_json(ClassifyBody, body, None if raw.is_binary else MAX_TEXT_BYTES)
+    if parsed.is_binary != raw.is_binary:
         expected = (
-            '{"b64": ...} with a photo, or several' if takes_photos else "a text or a list of texts"
+            f'{{"b64": ...}} with a {raw.takes}, or several'
+            if raw.is_binary
+            else "a text or a list of texts"
         )
         raise BadRequest(f"input: expected {expected}, as the model takes it")
     return parsed.items(), _top_k(
@@ -183,13 +188,15 @@ def raw_tensor(raw: RawSpec, items: Sequence[bytes]) -> Tensor:
     return Tensor(raw.input, "BYTES", (len(items),), pack_bytes(items))
 
 
-def _token_tensors(raw: TextSpec, ids: list[int], place: str) -> list[Tensor]:
+def _token_tensors(tokens: TokenInputs, ids: list[int], place: str) -> list[Tensor]:
     """One row of token ids that the caller made, all of them to be looked at."""
-    if len(ids) > raw.max_tokens:
-        raise BadRequest(f"{place}: expected at most {raw.max_tokens} token ids, found {len(ids)}")
+    if len(ids) > tokens.max_tokens:
+        raise BadRequest(
+            f"{place}: expected at most {tokens.max_tokens} token ids, found {len(ids)}"
+        )
     return [
-        from_array(raw.ids, np.array([ids], np.int64)),
-        from_array(raw.mask, np.ones((1, len(ids)), np.int64)),
+        from_array(tokens.ids, np.array([ids], np.int64)),
+        from_array(tokens.mask, np.ones((1, len(ids)), np.int64)),
     ]
 
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from re import compile as pattern
 from typing import cast
 
 import orjson
@@ -22,6 +21,7 @@ from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.tensor import Tensor
 from headrace.keys import Key
 from headrace.telemetry.logs import LogSettings
+from headrace_models.names import is_model_name, is_version_name
 from headrace_models.spec import ModelSpec
 
 __all__ = [
@@ -38,9 +38,6 @@ __all__ = [
     "version_of",
     "visible",
 ]
-
-_MODEL_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_VERSION_NAME = pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +85,13 @@ def find(at: Context, exchange: Exchange, model: str, version: str | None) -> Ve
 
     A model that the caller's key may not use is as unknown as one that is not there.
     """
-    if not _MODEL_NAME.fullmatch(model):
+    if not is_model_name(model):
         raise BadName(
             "model: expected a letter or digit, then up to 127 letters, digits, dots, dashes or underscores"
         )
-    if version is not None and not _VERSION_NAME.fullmatch(version):
+    if version is not None and not is_version_name(version):
         raise BadVersion(
-            "version: expected a letter or digit, then up to 31 letters, digits, dots or dashes"
+            "version: expected a letter or digit, then up to 31 letters, digits, dots, dashes or underscores"
         )
     if not may_use(exchange, model):
         raise UnknownModel("no such model")

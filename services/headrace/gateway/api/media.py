@@ -6,9 +6,10 @@ from headrace.edge import changes
 from headrace.edge.exchange import Exchange
 from headrace.edge.kinds import refusal
 from headrace.errors import UnsupportedEncoding, UnsupportedMedia
-from headrace.gateway.api.classify import FORM_TYPE, PHOTO_TYPES
+from headrace.gateway.api.classify import FORM_TYPE
 from headrace.gateway.wire.audio_files import WAV_TYPES
 from headrace.gateway.wire.compression import check_encoding
+from headrace_models.spec import UPLOAD_TYPES
 
 __all__ = ["check_media"]
 
@@ -19,7 +20,7 @@ _APIS = {
     "infer": (*_JSON, "application/octet-stream"),
     "metadata": (*_JSON, "application/octet-stream"),
     "settings": changes.KINDS,
-    "classify": (*_JSON, *PHOTO_TYPES, FORM_TYPE),
+    "classify": (*_JSON, *UPLOAD_TYPES, FORM_TYPE),
     "stream": ("", "application/octet-stream", "audio/pcm", *WAV_TYPES),
 }
 

@@ -18,7 +18,7 @@ from headrace.gateway.routing.router import Version
 from headrace.gateway.wire.compression import deflate, inflate, wanted_encoding
 from headrace.inference.statistics import Statistics, merge, statistics_document
 from headrace_models.repository import version_order
-from headrace_models.spec import CharactersSpec, InputSpec, ModelSpec, OutputSpec, TextSpec
+from headrace_models.spec import BACKENDS, InputSpec, ModelSpec, OutputSpec
 
 __all__ = [
     "alive",
@@ -34,7 +34,6 @@ __all__ = [
     "server_metadata",
 ]
 
-_PLATFORMS = {"onnx": "onnxruntime_onnx", "torch": "pytorch_libtorch"}
 # What this port does; the admin port names its own.
 EXTENSIONS = (
     "binary_tensor_data",
@@ -95,7 +94,7 @@ async def model_metadata(at: Context, exchange: Exchange, _: bytes) -> Response:
     document = {
         "name": spec.name,
         "versions": sorted(at.router.models()[spec.name], key=version_order),
-        "platform": _PLATFORMS[version.backend],
+        "platform": BACKENDS[version.backend].triton_platform,
         "inputs": [_tensor_metadata(i) for i in _listed(spec)],
         "outputs": [_tensor_metadata(o) for o in spec.outputs],
     }
@@ -107,7 +106,7 @@ def _listed(spec: ModelSpec) -> list[InputSpec]:
 
     Triton's clients send all that are listed: never the states, which a sequence's step may not have.
     """
-    if isinstance(spec.raw, TextSpec | CharactersSpec):
+    if spec.raw and spec.raw.needs_vocabulary:
         return [InputSpec(name=spec.raw.input, datatype="BYTES", shape=(1,))]
     return [i for i in spec.inputs if i.name in spec.required_inputs]
 
@@ -126,8 +125,8 @@ async def model_config(at: Context, exchange: Exchange, _: bytes) -> Response:
     spec = version.spec
     document = {
         "name": spec.name,
-        "platform": _PLATFORMS[version.backend],
-        "backend": "onnxruntime" if version.backend == "onnx" else "pytorch",
+        "platform": BACKENDS[version.backend].triton_platform,
+        "backend": BACKENDS[version.backend].triton_backend,
         "version_policy": {"latest": {"num_versions": 1}},
         "max_batch_size": spec.batching.max_rows if spec.is_batched else 0,
         "input": [{**_tensor_config(spec, i), "optional": False} for i in _listed(spec)],

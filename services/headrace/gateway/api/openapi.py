@@ -21,6 +21,7 @@ from headrace.gateway.api.openapi_errors import (
 )
 from headrace.gateway.api.openapi_schemas import TOP_K, Schema, schemas
 from headrace.gateway.api.openapi_stream import STREAM_PARAMETERS, stream_schemas
+from headrace_models.names import MODEL_NAME_PATTERN, VERSION_NAME_PATTERN
 
 __all__ = ["document"]
 
@@ -36,10 +37,10 @@ _TAGS = {
     "settings": "What is logged and traced.",
     "docs": "This document.",
 }
-_NAME: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"}
+_NAME: Schema = {"type": "string", "pattern": MODEL_NAME_PATTERN}
 _PARAMS: dict[str, Schema] = {
     "model": _NAME,
-    "version": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"},
+    "version": {"type": "string", "pattern": VERSION_NAME_PATTERN},
     "label": _NAME,
     "region": _NAME,
     "asset": {"type": "string", "enum": sorted(pages.ASSETS)},

@@ -25,7 +25,7 @@ from headrace.gateway.wire.predict import infer_document, predictions
 from headrace.inference.request import Answer
 from headrace.inference.tensor import Tensor
 from headrace_models.repository import version_order
-from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, RawSpec, TextSpec
+from headrace_models.spec import InputSpec, ModelSpec, OutputSpec, RawSpec, TokenInputs
 
 __all__ = ["classify", "embed", "model_status", "models", "predict", "signatures"]
 
@@ -160,14 +160,15 @@ async def embed(at: Context, exchange: Exchange, body: bytes) -> Response:
     )
     version = find(at, exchange, asked.model, None)
     spec, raw = version.spec, version.spec.raw
-    if spec.task != "embed" or not isinstance(raw, TextSpec):
+    tokens = raw.tokens if raw else None
+    if spec.task != "embed" or raw is None or tokens is None:
         raise BadRequest("model: expected a model that embeds text, found one that does not")
     output = spec.outputs[0]
     if asked.dimensions not in (None, output.shape[-1]):
         raise BadRequest(f"dimensions: expected {output.shape[-1]}, found {asked.dimensions}")
-    requests = await at.offload(len(body), _embed_requests, version, asked, raw)
+    requests = await at.offload(len(body), _embed_requests, version, asked, raw, tokens)
     answers = await ask_all(at, exchange, version, requests, [output.name])
-    tokens = sum(
+    count = sum(
         a.tokens or request[0].shape[-1] for a, request in zip(answers, requests, strict=True)
     )
     return await at.offload(
@@ -177,14 +178,14 @@ async def embed(at: Context, exchange: Exchange, body: bytes) -> Response:
         spec,
         requests,
         answers,
-        tokens,
+        count,
     )
 
 
 def _embed_requests(
-    version: Version, asked: classify_bodies.EmbeddingsBody, raw: TextSpec
+    version: Version, asked: classify_bodies.EmbeddingsBody, raw: RawSpec, tokens: TokenInputs
 ) -> list[list[Tensor]]:
-    requests = asked.tensors(raw)
+    requests = asked.tensors(raw, tokens)
     for place, tensors in requests.items():
         version.codec.check(tensors, place)
     return list(requests.values())

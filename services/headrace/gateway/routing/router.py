@@ -29,7 +29,7 @@ from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.repository import version_order
-from headrace_models.spec import ModelSpec
+from headrace_models.spec import BackendName, ModelSpec
 
 __all__ = ["Busy", "Router", "Version", "least_busy"]
 
@@ -58,7 +58,7 @@ class Version:
     spec: ModelSpec
     labels: tuple[str, ...]
     codec: Codec
-    backend: str
+    backend: BackendName
     members: set[str] = field(default_factory=set)
     replicas: dict[str, ReplicaClient] = field(default_factory=dict)
     trouble: str = ""

@@ -24,7 +24,7 @@ from headrace.gateway.wire.parameters import (
 from headrace.gateway.wire.sequence import check_step, step_of
 from headrace.inference.request import Answer, SequenceStep
 from headrace.inference.tensor import Tensor
-from headrace_models.spec import InputSpec, ModelSpec, TextSpec
+from headrace_models.spec import InputSpec, ModelSpec
 
 __all__ = ["Codec", "InferBody"]
 
@@ -83,8 +83,8 @@ class Codec:
         }
         self._states = frozenset(state.input for state in spec.state)
         self._required = [n for n in spec.input_names if n not in self._states]
-        text = spec.preprocess if isinstance(spec.preprocess, TextSpec) else None
-        self._paired = (text.ids, text.mask) if text else ()
+        tokens = spec.raw.tokens if spec.raw else None
+        self._paired = (tokens.ids, tokens.mask) if tokens else ()
         self._without_rows = frozenset(o.name for o in spec.outputs if not o.has_rows)
         self._outputs = spec.output_names
         self._all_binary = frozenset(spec.output_names)

@@ -1,0 +1,22 @@
+"""The backends that a model's weights may be for, and Triton's names for them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["BACKENDS", "Backend", "BackendName"]
+
+BackendName = Literal["onnx", "torch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    triton_platform: str
+    triton_backend: str
+
+
+# Of every BackendName. `headrace/backends/NAME.py` runs its models.
+BACKENDS: Mapping[BackendName, Backend] = {
+    "onnx": Backend(triton_platform="onnxruntime_onnx", triton_backend="onnxruntime"),
+    "torch": Backend(triton_platform="pytorch_libtorch", triton_backend="pytorch"),
+}
