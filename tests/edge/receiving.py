@@ -1,4 +1,4 @@
-"""A Receiver apart from any connection: small limits, a taker that keeps all that is read, and cuts."""
+"""A Receiver without a connection, with small limits; and streams of bytes cut at random."""
 
 import random
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class _Taker:
 
 
 def outcome(pieces: Sequence[bytes]) -> Outcome:
-    """Read the pieces to the end of the input; what was taken of the budget must have been given back."""
+    """Read the pieces to the end of the input; all of the budget must have been given back."""
     budget = Budget(LIMITS.max_bodies_bytes)
     found = Outcome()
     receiver = Receiver(LIMITS, budget, _Taker(budget, found))

@@ -1,4 +1,4 @@
-"""An Upgrade header before the parser: whatever the head, the body and the cuts, it changes nothing."""
+"""An Upgrade header changes nothing, whatever the head, the body and the cuts."""
 
 import random
 
@@ -81,7 +81,7 @@ FIRST_LINES = st.builds(
     ),
     st.sampled_from([b"1.1", b"1.1", b"1.1", b"1.0", b"2.0", b"0.9"]),
 )
-# A request that is right but for the header or two that are added to it is met more often than chance would have it.
+# Most requests are right but for a header or two.
 MESSAGES = st.tuples(
     FIRST_LINES, st.lists(HEADERS, max_size=9).map(lambda more: [b"Host: here", *more]), BODIES
 )

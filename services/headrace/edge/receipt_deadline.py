@@ -13,10 +13,14 @@ __all__ = ["ReceiptDeadline"]
 class ReceiptDeadline:
     """Calls `due` when a caller has not sent `part` in time; `at_s` is on the loop's clock."""
 
-    __slots__ = ("_clock", "_limits", "_timer", "at_s", "part")
+    __slots__ = ("_clock", "_limits_s", "_timer", "at_s", "part")
 
     def __init__(self, limits: EdgeLimits, due: Callable[[], None]) -> None:
-        self._limits = limits
+        self._limits_s = {
+            REQUEST: limits.keep_alive_s,
+            HEAD: limits.head_timeout_s,
+            BODY: limits.body_timeout_s,
+        }
         self._clock = asyncio.get_running_loop().time
         self._timer = LazyTimer(due, self._clock)
         self.part = NOTHING
@@ -25,13 +29,10 @@ class ReceiptDeadline:
     @property
     def limit_s(self) -> float:
         """The time that the part may take."""
-        kind = self.part[0]
-        if kind == REQUEST:
-            return self._limits.keep_alive_s
-        return self._limits.head_timeout_s if kind == HEAD else self._limits.body_timeout_s
+        return self._limits_s[self.part[0]]
 
     def patience(self, transport: asyncio.Transport) -> tuple[bool, float] | None:
-        """As Peer has it: callers of whom nothing is arriving go first, and then by their deadlines."""
+        """Order callers of whom nothing is arriving first, and then by deadline (see Peer)."""
         if transport.get_write_buffer_size():
             return None
         kind, requests = self.part
@@ -46,7 +47,7 @@ class ReceiptDeadline:
         """Await this part: its time begins once, however it trickles in."""
         if part != self.part:
             self.part = part
-            self.set(self.limit_s)
+            self.set(self._limits_s[part[0]])
 
     def set(self, seconds: float) -> None:
         """Have the time of the part end in so many seconds."""

@@ -21,7 +21,7 @@ class ReceivedRequest(NamedTuple):
 
 
 class Taker(Protocol):
-    """Takes the requests that a Receiver reads, and gives the bytes of their bodies back to the budget."""
+    """Takes the requests that a Receiver reads, and gives their bodies back to the budget."""
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
         """Check a head before any of its body is read. Raises a HeadraceError to refuse it."""

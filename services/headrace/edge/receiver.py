@@ -25,7 +25,7 @@ from headrace.errors import HeadraceError
 
 __all__ = ["BODY", "HEAD", "NOTHING", "REQUEST", "Part", "Receiver"]
 
-# The parts of a request that a caller may have to send next: all of it, or the rest of its head or body.
+# The parts that a caller may have to send next: all of a request, or the rest of its head or body.
 REQUEST, HEAD, BODY = "request", "head", "body"
 # One of them, and the number of the request on its connection.
 Part = tuple[str, int]
@@ -35,14 +35,14 @@ NOTHING: Part = ("", 0)
 _PIECE_BYTES = 2 << 10
 # A refused request's body is read and dropped up to this size, so that its connection can be kept.
 _DISCARD_BYTES = 64 << 10
-# Allowed beside the content of chunks: the size and line ends of each, and all extensions and trailers.
+# Allowed beside the content of chunks: the size and line ends of each; all extensions and trailers.
 _CHUNK_OVERHEAD_BYTES = 24
 _EXTENSIONS_BYTES = 8 << 10
 _HEADER_PUNCTUATION = len(b": \r\n")
 
 
 class Receiver:
-    """Reads the requests of one connection for `taker`; what arrives while that is full is kept for later."""
+    """Reads the requests of one connection for `taker`; while that is full, keeps what arrives."""
 
     def __init__(self, limits: EdgeLimits, budget: Budget, taker: Taker) -> None:
         self._limits = limits
@@ -89,7 +89,7 @@ class Receiver:
         self._later = bytes(rest)
 
     def _piece_bytes(self) -> int:
-        """The rest of a body of known length, else little, so that few requests are read at once."""
+        """The rest of a body of known length, or little, so that few requests are read at once."""
         if self.arriving is None or self._is_chunked:
             return _PIECE_BYTES
         return max(1, declared_length(self._headers) - self._body_bytes)

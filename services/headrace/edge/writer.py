@@ -9,7 +9,7 @@ __all__ = ["Writer"]
 
 
 class Writer:
-    """Writes to the transport of one connection; `timeout_s` bounds each wait for the caller to read."""
+    """Writes to one connection's transport; `timeout_s` bounds each wait for the caller to read."""
 
     __slots__ = ("_close_timer", "_timeout_s", "_write_timer", "resumed", "transport")
 
@@ -37,7 +37,7 @@ class Writer:
             self._write_timer.cancel()
 
     def end(self) -> bool:
-        """Send the end of the stream while the caller may still send; False if that is impossible."""
+        """Send the end of the stream while the caller may still send; False if impossible."""
         if self.transport is None or not self.transport.can_write_eof():
             return False
         with suppress(OSError):
