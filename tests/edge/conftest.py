@@ -21,7 +21,7 @@ IN_TIME_S = 5
 
 @dataclass
 class Echo:
-    """Answers with the body; keeps what it was told. `reply` may be replaced."""
+    """Answers with the body, and records its calls. `reply` may be replaced."""
 
     bodies: list[bytes] = field(default_factory=list)
     heads: list[dict[bytes, bytes]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Caller:
         return await self.answer()
 
     async def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """All that arrives until the server closes."""
         async with asyncio.timeout(IN_TIME_S):
             try:
                 return await self.reader.read()
@@ -80,9 +80,9 @@ class Caller:
                 return b""
 
 
-async def until(is_so: Callable[[], bool]) -> None:
+async def until(is_reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(IN_TIME_S):
-        while not is_so():
+        while not is_reached():
             await asyncio.sleep(0)
 
 
@@ -105,7 +105,7 @@ class Listener:
 async def listening(
     limits: EdgeLimits | None = None, pair: tuple[Path, Path] | None = None
 ) -> AsyncIterator[Listener]:
-    """A listener that must end in time when it is told to; `pair` are its certificate and the key of that."""
+    """A listener that must stop in time; `pair` are its certificate and key."""
     tls, trusted = (
         (make_context(*pair), ssl.create_default_context(cafile=pair[0])) if pair else (None, None)
     )

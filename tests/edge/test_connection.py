@@ -1,4 +1,4 @@
-"""What one connection bears: bounds at themselves and one beyond, deadlines, order, and ends that lose no answer."""
+"""One connection: limits at themselves and one beyond, deadlines, order, and no answer lost."""
 
 import asyncio
 import socket
@@ -46,7 +46,7 @@ async def test_requests_of_one_write_are_answered_in_order(listener: Listener) -
 async def test_an_application_that_breaks_is_answered(
     listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without an answer the caller waits for ever, and the shutdown waits for the caller."""
+    """Without an answer the caller would wait for ever, and the shutdown for the caller."""
 
     def broken(_: bytes) -> Response:
         raise ZeroDivisionError
@@ -60,20 +60,18 @@ async def test_an_application_that_breaks_is_answered(
 
 @pytest.mark.parametrize("body", [b"", b"abc", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"])
 @pytest.mark.parametrize("step", [1, 10, 10_000])
-async def test_a_wish_for_another_protocol_is_ignored(
-    listener: Listener, body: bytes, step: int
-) -> None:
+async def test_an_upgrade_header_is_ignored(listener: Listener, body: bytes, step: int) -> None:
     caller = await listener.call()
-    wish = request(
+    upgrade = request(
         body,
         "Connection: Upgrade, HTTP2-Settings",
         "Upgrade: h2c",
         "HTTP2-Settings: AAMAAABkAAQ",
         "X: y",
     )
-    stream = wish + request(b"next")
-    for start in range(0, len(stream), step):
-        await caller.send(stream[start : start + step])
+    sent = upgrade + request(b"next")
+    for start in range(0, len(sent), step):
+        await caller.send(sent[start : start + step])
     assert await caller.answer() == (200, body)
     assert await caller.answer() == (200, b"next")
     assert listener.app.heads[0][b"x"] == b"y"
@@ -206,7 +204,7 @@ async def _is_served(caller: Caller) -> bool:
 
 
 async def test_a_caller_who_does_not_read_its_last_answer_is_cut_off_too() -> None:
-    """What is left to send is too little for the transport to complain about, and closing would wait for it."""
+    """Too little is left to send for the transport to pause, and closing would wait for it."""
     async with listening(
         EdgeLimits(keep_alive_s=0.02, write_timeout_s=0.02, max_connections=1)
     ) as listener:
@@ -310,7 +308,7 @@ async def test_a_refusal_reaches_a_caller_who_is_still_sending(listener: Listene
 
 
 @pytest.mark.parametrize("is_refused", [False, True])
-async def test_a_caller_who_waits_for_100_is_told_to_go_on_or_is_refused_at_once(
+async def test_a_caller_who_waits_for_100_gets_it_or_is_refused_at_once(
     listener: Listener, is_refused: bool
 ) -> None:
     listener.app.refusal = BadRequest("no") if is_refused else None

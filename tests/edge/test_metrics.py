@@ -1,4 +1,4 @@
-"""A process's metrics port: bounded whatever connects to it, and beyond loopback for those alone who may read it."""
+"""A process's metrics port: bounded, and beyond loopback only for those who may read it."""
 
 import asyncio
 import threading
@@ -143,9 +143,7 @@ async def test_a_page_that_takes_long_holds_nothing_else_up() -> None:
         assert await scraper.answer() == (200, b"1")
 
 
-async def test_scrapers_that_come_meanwhile_share_the_next_page_and_none_is_given_one_that_was_begun_before() -> (
-    None
-):
+async def test_scrapers_that_come_meanwhile_share_the_next_page_and_get_none_begun_before() -> None:
     slow = Slow()
     async with exposing(slow) as place:
         scrapers = [await place.call() for _ in range(6)]

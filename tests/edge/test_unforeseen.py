@@ -1,4 +1,4 @@
-"""What nobody foresaw: it is answered 500, logged once by us, and never reaches the loop's own handler."""
+"""Unforeseen errors are answered 500, logged once by us, and never reach the loop's handler."""
 
 import asyncio
 import logging
@@ -12,11 +12,11 @@ from headrace.edge.limits import EdgeLimits
 from headrace.errors import HeadraceError
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-WISHES = ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"]
+UPGRADES = ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"]
 
 
 class Broken(Exception):
-    """No error of the family."""
+    """An error outside the family."""
 
 
 def breaks(*_: object) -> None:
@@ -25,7 +25,7 @@ def breaks(*_: object) -> None:
 
 @pytest.fixture
 async def stray() -> "list[object]":
-    """What reaches the loop's handler."""
+    """The errors that reach the loop's handler."""
     found: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(context))
     return found
@@ -33,21 +33,21 @@ async def stray() -> "list[object]":
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], int]]:
-    """How often a Broken was logged, by whomever."""
+    """Counts how often a Broken was logged, by any logger."""
     with caplog.at_level(logging.INFO):
         yield lambda: sum(1 for r in caplog.records if r.exc_info and r.exc_info[0] is Broken)
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("upgrade", UPGRADES)
 @pytest.mark.parametrize(
     "sent", [request(), request(b"abc"), request(b"a" * 100_000), CHUNKED + b"0\r\n\r\n", CHUNKED]
 )
 async def test_an_application_that_breaks_over_a_head_is_answered(
-    listener: Listener, stray: list[object], logged: Callable[[], int], sent: bytes, wish: str
+    listener: Listener, stray: list[object], logged: Callable[[], int], sent: bytes, upgrade: str
 ) -> None:
     listener.app.admit = breaks  # type: ignore[assignment, method-assign]
     caller = await listener.call()
-    assert (await caller.ask(sent.replace(b"Host", wish.encode() + b"Host")))[0] == 500
+    assert (await caller.ask(sent.replace(b"Host", upgrade.encode() + b"Host")))[0] == 500
     assert await caller.rest() == b""
     assert (stray, logged()) == ([], 1)
 

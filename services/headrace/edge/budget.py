@@ -1,4 +1,4 @@
-"""How many bytes of bodies may be in a process at once, those that still arrive among them."""
+"""Bounds the bytes of bodies that a process holds at once, those still arriving included."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ class Budget:
         self._used_bytes = 0
 
     def take(self, nbytes: int) -> None:
-        """Raises Overloaded if that would be more than the limit."""
+        """Raises Overloaded beyond the limit."""
         if self._used_bytes + nbytes > self._limit_bytes:
             raise Overloaded(
                 f"bodies of {self._used_bytes} bytes are in flight, about the most allowed", 1

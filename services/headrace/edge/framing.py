@@ -1,4 +1,4 @@
-"""Is a head one that can mean a single thing? Checks beyond those of the parser, as RFC 9112 and 9110 have them."""
+"""Checks that a request head has one meaning only, beyond what the parser checks (RFC 9112)."""
 
 import re
 from collections.abc import Mapping
@@ -22,10 +22,11 @@ __all__ = [
     "declared_length",
     "expects_continue",
     "framing_of",
+    "has_bad_escape",
     "split_target",
 ]
 
-# Headers that something here reads: bytes beyond ASCII in them are refused, in others they are passed over. A key and
+# Bytes beyond ASCII are refused in the headers that are read here, and ignored in others. A key and
 # a request's id have patterns of their own.
 READ_HEADERS = frozenset(
     b"accept-encoding connection content-encoding content-length content-type expect host "
@@ -38,11 +39,11 @@ _HOST = re.compile(
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)", re.IGNORECASE)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-MAX_PORT = 65_535
+_MAX_PORT = 65_535
 
 
 def check_head(version: str, headers: Mapping[bytes, bytes]) -> None:
-    """Raise what is wrong with a head whose header names are lower-case and whose repeated headers are joined."""
+    """Check a head with lower-case header names, repeated ones joined. Raises HeadraceError."""
     if version not in ("1.1", "1.0"):
         raise UnknownProtocol("expected HTTP/1.1 or HTTP/1.0")
     host = headers.get(b"host")
@@ -62,7 +63,7 @@ def check_head(version: str, headers: Mapping[bytes, bytes]) -> None:
 @lru_cache(maxsize=1024)
 def _is_host(host: bytes) -> bool:
     match = _HOST.fullmatch(host)
-    return match is not None and int(match[1] or 0) <= MAX_PORT
+    return match is not None and int(match[1] or 0) <= _MAX_PORT
 
 
 def body_is_expected(headers: Mapping[bytes, bytes]) -> bool:
@@ -70,37 +71,42 @@ def body_is_expected(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def declared_length(headers: Mapping[bytes, bytes]) -> int:
-    """Content-Length, which the parser has found to be one sound number; 0 without it."""
+    """Content-Length, which the parser has checked to be one number; 0 without it."""
     return int(headers.get(b"content-length", b"0"))
 
 
 def framing_of(headers: Mapping[bytes, bytes], *, keep: bool) -> bytes:
-    """A head that says nothing but where its body ends, and whether a request may follow."""
+    """A head that says only where its body ends, and whether a request may follow."""
     lines = [b"%b: %b\r\n" % (name, headers[name]) for name in _FRAMING if name in headers]
     close = b"" if keep else b"connection: close\r\n"
     return b"POST / HTTP/1.1\r\n%b%b\r\n" % (close, b"".join(lines))
 
 
 def expects_continue(headers: Mapping[bytes, bytes]) -> bool:
-    """True if the caller waits for a 100 before it sends its body. Raises ExpectationFailed for any other wish."""
-    wish = headers.get(b"expect")
-    if wish is None:
+    """True if the caller waits for a 100 before it sends its body. Raises ExpectationFailed."""
+    expected = headers.get(b"expect")
+    if expected is None:
         return False
-    if wish.lower() != b"100-continue":
+    if expected.lower() != b"100-continue":
         raise ExpectationFailed("Expect: expected 100-continue")
     return True
 
 
+def has_bad_escape(text: bytes) -> bool:
+    """True if a % is not followed by two hexadecimal digits."""
+    return _BAD_ESCAPE.search(text) is not None
+
+
 def authority(target: bytes) -> bytes:
-    """The `host:port` of an absolute target; nothing for another."""
+    """The `host:port` of an absolute target, or nothing."""
     match = _ABSOLUTE.match(target)
     return match[1] if match else b""
 
 
 def split_target(method: str, target: bytes) -> tuple[str, ...]:
-    """The path's segments, percent-decoded each for itself, so that an encoded slash divides nothing.
+    """The path's segments, each percent-decoded by itself: an encoded slash divides nothing.
 
-    An absolute target counts by its path alone. Raises BadTarget for what is no path.
+    Of an absolute target the path alone counts. Raises BadTarget for an invalid path.
     """
     if match := _ABSOLUTE.match(target):
         if not _is_host(match[1]):
@@ -111,12 +117,8 @@ def split_target(method: str, target: bytes) -> tuple[str, ...]:
     path = target.partition(b"?")[0]
     if path == b"*" and method == "OPTIONS":
         return ("", "*")
-    if (
-        not path.startswith(b"/")
-        or b"#" in target
-        or not target.isascii()
-        or _BAD_ESCAPE.search(path)
-    ):
+    is_path = path.startswith(b"/") and b"#" not in target and target.isascii()
+    if not is_path or has_bad_escape(path):
         raise BadTarget(
             "target: expected a path of printable ASCII, with % before two hexadecimal digits only"
         )

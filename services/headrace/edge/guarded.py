@@ -1,4 +1,4 @@
-"""Callbacks of the loop's that fail into the hands of their own object."""
+"""Callbacks of the event loop whose errors go to their own object."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,7 +11,7 @@ P = ParamSpec("P")
 
 class _Breakable(Protocol):
     def break_off(self, error: Exception) -> None:
-        """Told what nobody foresaw."""
+        """Handle an unforeseen error."""
         ...
 
 
@@ -19,7 +19,7 @@ T = TypeVar("T", bound=_Breakable)
 
 
 def guarded(callback: Callable[Concatenate[T, P], None]) -> Callable[Concatenate[T, P], None]:
-    """A callback of which nothing reaches the loop's own handler, which would drop the connection without an answer."""
+    """Keep errors from the loop's own handler, which would drop the connection unanswered."""
 
     @wraps(callback)
     def call(self: T, /, *args: P.args, **kwargs: P.kwargs) -> None:

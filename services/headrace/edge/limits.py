@@ -1,4 +1,4 @@
-"""What one connection, one request and one listener may take. Each limit is tested at itself and one beyond."""
+"""Limits of a connection, a request and a listener. Each is tested at itself and one beyond."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,10 @@ __all__ = ["EdgeLimits"]
 
 @dataclass(frozen=True, slots=True)
 class EdgeLimits:
-    """Bounds of a listener in one process; the receipt deadlines are absolute, however the bytes trickle.
+    """Limits of a listener in one process; receipt deadlines do not move, however bytes trickle.
 
-    `max_bodies_bytes` is for all bodies in the process. `max_pipelined` requests of one connection wait for their turn
-    before it is read no further. A peer is an address: a proxy in front is one peer.
+    `max_bodies_bytes` bounds all bodies in the process. While `max_pipelined` requests of one
+    connection wait, no more are read. A peer is an address: a proxy in front is one peer.
     """
 
     max_uri_bytes: int = 8 << 10

@@ -1,4 +1,4 @@
-"""A process's metrics over HTTP: on the edge, so that connections, threads and time are bounded as on any port."""
+"""A process's metrics over HTTP, with connections, threads and time bounded as on any port."""
 
 import asyncio
 import hmac
@@ -21,8 +21,8 @@ from headrace.telemetry.exposition import Page, Render, form_of
 
 __all__ = ["LIMITS", "expose"]
 
-# A scraper needs one connection. The rest is for those who hold theirs and ask nothing: they cost no thread, give way
-# to who comes, and end soon; those of one address leave room for others.
+# A scraper needs one connection. The others are for callers who hold one and send nothing: those
+# cost no thread, give way to new ones and end soon, and one address leaves room for others.
 LIMITS = EdgeLimits(
     max_body_bytes=1024,
     max_bodies_bytes=64 << 10,
@@ -39,7 +39,7 @@ _DRAIN_S = 1.0
 
 @asynccontextmanager
 async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[str]:
-    """Serve the page that `render` makes at a free port of `host`; gives `host:port`."""
+    """Serve the page that `render` makes on a free port of `host`; yields `host:port`."""
     sock, stop = listen(host, 0), asyncio.Event()
     is_open = readers.is_open or is_loopback(host)
     async with AsyncExitStack() as stack:
@@ -65,7 +65,7 @@ async def _metrics(page: "_SharedPage", exchange: Exchange, _: bytes) -> Respons
 
 
 class _SharedPage:
-    """Makes pages in one thread, one at a time; who comes while one waits to be made shares it."""
+    """Makes pages in one thread, one at a time; callers share a page that is not begun yet."""
 
     def __init__(self, render: Render) -> None:
         self._render = render
@@ -84,7 +84,7 @@ class _SharedPage:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def get(self, accept: str | None, accept_encoding: str | None) -> Page:
-        """The page as it is from now on, in the form that is wanted: there are few, however many ways to ask."""
+        """A page of now or later, in the wanted form: there are few, whatever the headers say."""
         wanted = form_of(accept, accept_encoding)
         page = self._waiting.get(wanted)
         if page is None:
@@ -93,9 +93,8 @@ class _SharedPage:
         return await asyncio.shield(asyncio.wrap_future(page))
 
     def _make(self, wanted: tuple[str, str], page: Future[Page]) -> None:
-        del self._waiting[
-            wanted
-        ]  # who comes from now on may have been counted too late for this one
+        # Later callers may want what is counted from now on, which this page may not have.
+        del self._waiting[wanted]
         try:
             page.set_result(self._render(*wanted))
         except Exception as error:
@@ -106,7 +105,7 @@ class _ReadersAlone:
     """The policy of a metrics port."""
 
     def __init__(self, readers: Readers, *, is_open: bool) -> None:
-        self.keys = KeyRing(())  # filled, and kept up, by who follows the file
+        self.keys = KeyRing(())  # filled by the task that follows the file
         self._has_keys = readers.keys is not None
         self._own = f"Bearer {readers.token}".encode() if readers.token else b""
         self._is_open = is_open

@@ -14,7 +14,7 @@ class Peer(Hashable, Protocol):
 
     @property
     def patience(self) -> tuple[bool, float] | None:
-        """The less, the sooner it may be cut off for another one's sake; None while its caller is owed something."""
+        """Connections with the least are cut off first; None while the caller is owed something."""
         ...
 
     def abort(self) -> None:
@@ -28,8 +28,8 @@ C = TypeVar("C", bound=Peer)
 class Peers(Generic[C]):
     """At most `limit` connections, and at most `limit_each` of one address.
 
-    Where one more would be too many, that with the least patience gives way: who holds connections and asks nothing
-    keeps nobody out.
+    One more than that makes the connection with the least patience give way: callers who hold
+    connections and send nothing keep nobody out.
     """
 
     def __init__(self, limit: int, limit_each: int) -> None:
@@ -37,9 +37,7 @@ class Peers(Generic[C]):
         self._limit_each = limit_each
         self._open: dict[C, str] = {}
         self._of_each: Counter[str] = Counter()
-        self.is_draining = (
-            False  # said to those who come in late: a handshake may end after the drain began
-        )
+        self.is_draining = False  # for late comers: a handshake may end after the drain began
         self._is_empty = asyncio.Event()
         self._is_empty.set()
 
@@ -50,11 +48,10 @@ class Peers(Generic[C]):
         return len(self._open)
 
     def enter(self, connection: C, address: str) -> bool:
-        """Count a connection in; False if that would be one too many and none gives way."""
+        """Count a connection in; False if there are too many and none gives way."""
         if self._of_each[address] >= self._limit_each:
-            has_room = self._make_room(
-                [one for one, its_address in self._open.items() if its_address == address]
-            )
+            same = [one for one, its_address in self._open.items() if its_address == address]
+            has_room = self._make_room(same)
         else:
             has_room = len(self._open) < self._limit or self._make_room(self)
         if has_room:
@@ -68,12 +65,12 @@ class Peers(Generic[C]):
         if not waiting:
             return False
         _, first = min(waiting, key=itemgetter(0))
-        self.leave(first)  # its own end comes a turn of the loop later
+        self.leave(first)  # its own end comes a tick of the loop later
         first.abort()
         return True
 
     def leave(self, connection: C) -> None:
-        """Count a connection out; one that is not in is passed over."""
+        """Count a connection out, if it is in."""
         if (address := self._open.pop(connection, None)) is not None:
             self._of_each[address] -= 1
             if not self._of_each[address]:
@@ -82,5 +79,5 @@ class Peers(Generic[C]):
                 self._is_empty.set()
 
     async def empty(self) -> None:
-        """Wait until none is open."""
+        """Wait until no connection is open."""
         await self._is_empty.wait()

@@ -1,4 +1,4 @@
-"""Who may read the metrics of a process."""
+"""The callers who may read the metrics of a process."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ __all__ = ["Readers"]
 
 @dataclass(frozen=True, slots=True)
 class Readers:
-    """Who may, beyond loopback: who shows `token`, which is the platform's own, or an admin's key of the file `keys`.
+    """Beyond loopback: callers with the platform's own `token`, or an admin's key from `keys`.
 
     Everybody, if `is_open`.
     """

@@ -1,4 +1,4 @@
-"""A request that has arrived, and who takes it: where reading a connection and answering it meet."""
+"""A request that has arrived, and who takes it: here reading a connection meets answering it."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,9 +9,9 @@ __all__ = ["ReceivedRequest", "Taker"]
 
 
 class ReceivedRequest(NamedTuple):
-    """A request that has arrived: with its body, or with the error that answers it.
+    """A request with its body, or with the error that is its answer.
 
-    `keep` says whether its connection may stay open after the answer.
+    `keep`: its connection may stay open after the answer.
     """
 
     exchange: Exchange
@@ -21,18 +21,18 @@ class ReceivedRequest(NamedTuple):
 
 
 class Taker(Protocol):
-    """Who takes what a Receiver reads. The bytes of a whole body stay in the budget until it gives them back."""
+    """Takes the requests that a Receiver reads, and gives their bodies back to the budget."""
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
-        """Look at a head before any of its body is read. Raises a HeadraceError to refuse the request."""
+        """Check a head before any of its body is read. Raises a HeadraceError to refuse it."""
         ...
 
-    def take(self, whole: ReceivedRequest) -> None: ...
+    def take(self, received: ReceivedRequest) -> None: ...
 
-    def go_on(self) -> None:
-        """A caller waits for a 100 before it sends a body that is welcome."""
+    def invite_body(self) -> None:
+        """Send the 100 that a caller waits for before it sends its body."""
         ...
 
     def is_full(self) -> bool:
-        """No more requests are to be read for now."""
+        """Tell whether to read no more requests for now."""
         ...

@@ -18,12 +18,12 @@ __all__ = ["listen", "serve_http"]
 _BACKLOG = 2048
 # Handshakes count as connections only once they are done, so they are given little time.
 _HANDSHAKE_S = 5.0
-# What is in flight at the end has this long.
+# Time for what is in flight at the end.
 DRAIN_S = 25.0
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that other gateways of this node may share. Raises StartFailed if it cannot be had."""
+    """A listening socket that other gateways of this node may share. Raises StartFailed."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -46,7 +46,7 @@ async def serve_http(
     tls: ssl.SSLContext | None = None,
     drain_s: float = DRAIN_S,
 ) -> None:
-    """Serve until `stop` is set; then answer what is in flight, take nothing new, and return within `drain_s`."""
+    """Serve until `stop` is set, then finish the requests in flight, in at most `drain_s`."""
     peers: Peers[Connection] = Peers(limits.max_connections, limits.max_connections_per_peer)
     server = await asyncio.get_running_loop().create_server(
         partial(Connection, app, limits, Budget(limits.max_bodies_bytes), peers),

@@ -1,11 +1,12 @@
 """The endpoint for streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from headrace.edge.exchange import Exchange, Response
+from headrace.edge.framing import has_bad_escape
+from headrace.edge.remembered import remember_short
 from headrace.errors import BadRequest
 from headrace.gateway.api.context import Context, answer_headers, ask_as, json_response, version_of
 from headrace.gateway.routing.router import Version
@@ -22,11 +23,8 @@ __all__ = ["listen"]
 
 _NAMES = ("sequence_id", "sequence_start", "sequence_end", "sample_rate")
 _FLAGS = {"true": True, "false": False}
-_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 # As JSON has it: what looks so is the sequence that an infer request names by a number. 2^63 has 19 digits.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
-# A longer query is read without being remembered, so that strangers fill no memory with them.
-_MAX_REMEMBERED_BYTES = 256
 
 
 class _Wishes(NamedTuple):
@@ -48,7 +46,7 @@ async def listen(at: Context, exchange: Exchange, body: bytes) -> Response:
     audio = version.spec.audio
     if audio is None:
         raise BadRequest("the model takes no stream of audio; use /v2/models/{model}/infer")
-    asked = _read(exchange.query)
+    asked = _wishes(exchange.query)
     _check_rate(audio, asked.rate_hz)
     pcm, rate_hz = _sound(exchange, audio, asked, body)
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
@@ -73,12 +71,9 @@ def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) ->
     return wav.pcm, wav.rate_hz
 
 
-def _read(query: bytes) -> _Wishes:
-    """Raises BadRequest. A stream's chunks mostly have the same query, so what it says is remembered."""
-    return (_remembered if len(query) <= _MAX_REMEMBERED_BYTES else _wishes)(query)
-
-
+@remember_short  # the chunks of a stream mostly have the same query
 def _wishes(query: bytes) -> _Wishes:
+    """Raises BadRequest."""
     given = _pairs(query)
     text = given.get("sequence_id", "")
     told_id = int(text) if _INTEGER.fullmatch(text) else text
@@ -92,13 +87,10 @@ def _wishes(query: bytes) -> _Wishes:
     return _Wishes(step, told_id, _rate_of(given.get("sample_rate")))
 
 
-_remembered = lru_cache(maxsize=1024)(_wishes)
-
-
 def _pairs(query: bytes) -> dict[str, str]:
     """The query's names and values, each name one that is known and there once."""
     try:
-        if _BAD_ESCAPE.search(query):
+        if has_bad_escape(query):
             raise ValueError
         pairs = parse_qsl(
             query.decode("ascii"),

@@ -1,0 +1,26 @@
+"""Remembers the results for texts that strangers send, within bounds."""
+
+from collections.abc import Callable, Sized
+from functools import lru_cache, wraps
+from typing import ParamSpec, TypeVar, cast
+
+__all__ = ["remember_short"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_MAX_REMEMBERED = 1024
+# A longer text is not remembered, so that strangers fill no memory with them.
+_MAX_BYTES = 256
+
+
+def remember_short(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember the results of a function whose last argument is a text, unless that is long."""
+    remembered = cast(Callable[P, T], lru_cache(maxsize=_MAX_REMEMBERED)(function))
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        is_short = len(cast(Sized, args[-1])) <= _MAX_BYTES
+        return (remembered if is_short else function)(*args, **kwargs)
+
+    return call
