@@ -60,7 +60,7 @@ def resolves(document: str, link: str) -> bool:
 
 
 def named_paths(document: str) -> Iterator[str]:
-    """The paths in backticks that look like files or folders of the tree: `a/b.py`, `a/`, `b.py`."""
+    """The paths in backticks that look like ours: `a/b.py`, `a/`, `b.py`."""
     for code in _CODE.findall(_FENCE.sub("", text(document))):
         if not _PATH.fullmatch(code) or code.startswith(MADE):
             continue
