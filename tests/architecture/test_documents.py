@@ -17,7 +17,15 @@ DOCUMENTS = sorted(
 # A path is written from one of these.
 HOMES = [
     ROOT / home
-    for home in ("", "services", "services/headrace", "models", "tests", "loadtests/support")
+    for home in (
+        "",
+        "services",
+        "services/headrace",
+        "models",
+        "models/headrace_models",
+        "tests",
+        "loadtests/support",
+    )
 ]
 # Written by a run, so not in the tree.
 MADE = ("models/repository", "reports/")
