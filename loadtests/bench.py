@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from headrace.loadtest.percentiles import percentiles
 from headrace_models.add import add
 
 __all__ = ["BenchFailed", "Figures", "Measured", "merge", "read_wrk", "table_rows"]
@@ -225,7 +226,7 @@ def _time_batches(run: Callable[[Rows], object], rows: int, seconds: float) -> F
     while (now_s := time.perf_counter()) < began_s + seconds:
         run(x)
         took_s.append(time.perf_counter() - now_s)
-    p50_s, p99_s = np.percentile(took_s, (50, 99)).tolist()
+    p50_s, p99_s = percentiles(took_s, (50, 99))
     return Figures(rows * len(took_s) / sum(took_s), p50_s, p99_s)
 
 

@@ -35,6 +35,7 @@ from headrace.backends import Backend
 from headrace.errors import HeadraceError
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array
+from headrace.loadtest.percentiles import percentiles
 from headrace.replica.host import Host, Load
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.repository import ModelVersion, scan
@@ -207,9 +208,7 @@ async def _open_loop(ask: Ask, rate: float, seconds: float) -> Latency:
             if (wait_s := started_s + due_s - perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
             group.create_task(one(due_s))
-    p50_s, p99_s = (
-        np.percentile(took_s, (50, 99)).tolist() if took_s else (float("inf"), float("inf"))
-    )
+    p50_s, p99_s = percentiles(took_s or (float("inf"),), (50, 99))
     return Latency(rate, p50_s, p99_s, len(took_s) / len(schedule))
 
 

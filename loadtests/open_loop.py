@@ -23,6 +23,7 @@ from loadtests.inputs import Shot, is_served, shots_for
 from loadtests.support.http_client import GIVEN_UP, HttpClient, Reply
 from rich.console import Console
 
+from headrace.loadtest.percentiles import percentile, percentiles
 from headrace_models.errors import ModelError
 
 __all__ = [
@@ -50,7 +51,7 @@ _LEAD_IN_S = 0.1
 # Connections that are open before the first request; more are made as they are needed.
 _CONNECTIONS = 32
 _DRIVER_LATE_S = 0.005
-_SHARES = (50, 95, 99)
+_PERCENTS = (50, 95, 99)
 
 
 Send = Callable[[Shot], Awaitable[Reply]]
@@ -188,20 +189,15 @@ class Figures:
 def figures(ledger: Ledger, seconds: float) -> Figures:
     """Numbers of a run whose schedule took `seconds`; rates count until the last answer, if that came later."""
     took_s = max(seconds, ledger.last_s)
-    p50_s, p95_s, p99_s = (_percentile(ledger.latencies_s, share) for share in _SHARES)
+    p50_s, p95_s, p99_s = percentiles(ledger.latencies_s, _PERCENTS)
     return Figures(
         scheduled=ledger.counts.total(),
         counts={verdict: ledger.counts[verdict] for verdict in get_args(Verdict)},
         rate=len(ledger.latencies_s) / took_s,
         goodput=ledger.counts["right"] / took_s,
         percentiles_s=(p50_s, p95_s, p99_s),
-        driver_p99_s=_percentile(ledger.lateness_s, 99),
+        driver_p99_s=percentile(ledger.lateness_s, 99),
     )
-
-
-def _percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that `share` percent of all values do not exceed; NaN without any."""
-    return float(np.percentile(values, share, method="inverted_cdf")) if values else float("nan")
 
 
 def show(found: Figures, console: Console) -> None:
@@ -213,7 +209,7 @@ def show(found: Figures, console: Console) -> None:
     )
     times = (
         f"p{share} {value * 1e3:.1f} ms"
-        for share, value in zip(_SHARES, found.percentiles_s, strict=True)
+        for share, value in zip(_PERCENTS, found.percentiles_s, strict=True)
     )
     console.print(f"latency    {', '.join(times)}")
     console.print(

@@ -23,6 +23,9 @@ from loadtests.inputs import Shot, shots_for
 from loadtests.open_loop import fixed_schedule
 from loadtests.support.http_client import HttpClient
 from loadtests.support.http_request import http_request
+from rich.console import Console
+
+from headrace.loadtest.percentiles import percentiles
 
 MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
 
@@ -73,14 +76,13 @@ def main(
     pids = replicas_of(admin, model)
     with busy(loops, seconds + deadline):
         sent = uvloop.run(_ask(url, model, rate, seconds, deadline, (kill_at, pids)))
-    times = sorted(one.took_s for one in sent)
+    console = Console(soft_wrap=True, highlight=False)
+    p50_s, p99_s, most_s = percentiles([one.took_s for one in sent], (50, 99, 100))
     failed = sorted(one.due_s for one in sent if one.status != 200)
-    print(f"{len(sent)} asked, by status: {dict(Counter(one.status for one in sent))}")  # noqa: T201
-    print(
-        f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s"
-    )
+    console.print(f"{len(sent)} sent, by status: {dict(Counter(one.status for one in sent))}")
+    console.print(f"p50 {p50_s:.3f} s, p99 {p99_s:.3f} s, worst {most_s:.3f} s")
     if failed:
-        print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")  # noqa: T201
+        console.print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")
         raise SystemExit(1)
 
 

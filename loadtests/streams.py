@@ -27,6 +27,7 @@ from loadtests.support.process_platform import Replica, process_platform
 from rich.console import Console
 
 from headrace import backends
+from headrace.loadtest.percentiles import percentile, percentiles
 from headrace_models.repository import ModelVersion, scan
 
 __all__ = ["CHUNK_S", "MODEL", "Course", "hum", "probabilities", "run_streams", "tell"]
@@ -58,7 +59,7 @@ class Course:
     faults: list[str] = field(default_factory=list)
 
     def p99_s(self) -> float:
-        return float(np.percentile(self.latencies_s, 99)) if self.latencies_s else float("nan")
+        return percentile(self.latencies_s, 99)
 
 
 def hum(chunks: int) -> Pcm:
@@ -191,8 +192,7 @@ def most(console: Console, seconds: float) -> bool:
 
 
 def tell(console: Console, what: str, found: Course) -> None:
-    latencies_s = found.latencies_s or [float("nan")]
-    p50, p95, p99 = (1e3 * float(np.percentile(latencies_s, q)) for q in (50, 95, 99))
+    p50, p95, p99 = (1e3 * value for value in percentiles(found.latencies_s, (50, 95, 99)))
     console.print(
         f"{what}: {len(found.latencies_s)} chunks in {found.took_s:.1f} s, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
         f"p99 {p99:.1f} ms; {found.lost} streams lost, {found.wrong} chunks wrong"

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from loadtests.overloading.driver import Record, Seconds
 
+from headrace.loadtest.percentiles import percentile
+
 __all__ = [
     "DRIVER_LATE_S",
     "Mark",
@@ -14,7 +16,6 @@ __all__ = [
     "PhaseFigures",
     "at_least",
     "at_most",
-    "p99",
     "phase_figures",
     "recovery_s",
 ]
@@ -80,7 +81,7 @@ def phase_figures(
 ) -> PhaseFigures:
     """`runs` says how often the model ran each of the record's requests."""
     is_due = (record.due_s >= phase.begin_s) & (record.due_s < phase.end_s)
-    driver_p99_s = p99((record.sent_s - record.due_s)[is_due])
+    driver_p99_s = percentile((record.sent_s - record.due_s)[is_due], 99)
     is_from_sending = not driver_p99_s <= DRIVER_LATE_S
     latency_s = record.ended_s - (record.sent_s if is_from_sending else record.due_s)
     verdicts = verdicts_of(record, runs, latency_s, deadline_s)
@@ -91,8 +92,8 @@ def phase_figures(
         load=phase.load,
         counts=dict(Counter(verdicts[is_due].tolist())),
         goodput=float((is_right & in_phase).sum()) / phase.seconds / capacity,
-        admitted_p99_s=p99(latency_s[is_due & (record.status == 200)]),
-        refused_p99_s=p99(latency_s[is_due & np.isin(record.status, _REFUSED)]),
+        admitted_p99_s=percentile(latency_s[is_due & (record.status == 200)], 99),
+        refused_p99_s=percentile(latency_s[is_due & np.isin(record.status, _REFUSED)], 99),
         wasted=float((has_run & ~is_right).sum()) / max(1, int(has_run.sum())),
         driver_p99_s=driver_p99_s,
         is_from_sending=is_from_sending,
@@ -122,11 +123,6 @@ def recovery_s(record: Record, step_s: float, end_s: float, most_s: float) -> fl
     latency_s = record.ended_s - record.due_s
     for begin_s in np.arange(step_s, end_s - _WINDOW_S + _STEP_S / 2, _STEP_S).tolist():
         is_due = (record.due_s >= begin_s) & (record.due_s < begin_s + _WINDOW_S)
-        if record.is_right[is_due].all() and p99(latency_s[is_due]) <= most_s:
+        if record.is_right[is_due].all() and percentile(latency_s[is_due], 99) <= most_s:
             return float(begin_s - step_s)
     return float("inf")
-
-
-def p99(values: Seconds) -> float:
-    """The smallest value that 99 % of all do not exceed; NaN without any."""
-    return float(np.percentile(values, 99, method="inverted_cdf")) if len(values) else float("nan")

@@ -16,6 +16,7 @@ from loadtests.support.virtual_time import run
 
 from headrace.errors import HeadraceError
 from headrace.gateway.routing.router import least_busy
+from headrace.loadtest.percentiles import percentiles
 
 __all__ = ["Machines", "Trial", "play"]
 
@@ -144,9 +145,7 @@ def _counted(
     took_s = np.array([latency_s for _, latency_s in ledger.settled])
     is_in_time = took_s <= np.array([arrival.deadline_s for arrival, _ in ledger.settled])
     answered_s = took_s[np.isfinite(took_s)]
-    p50_s, p99_s = (
-        np.percentile(answered_s, (50, 99)).tolist() if len(answered_s) else (float("nan"),) * 2
-    )
+    p50_s, p99_s = percentiles(answered_s, (50, 99))
     rows, batches = sum(e.rows for e in executors), sum(e.batches for e in executors)
     cells, real_cells = sum(e.cells for e in executors), sum(e.real_cells for e in executors)
     return Trial(

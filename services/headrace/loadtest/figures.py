@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from headrace.config import Objectives
+from headrace.loadtest.percentiles import percentiles
 
 __all__ = ["TOTAL", "Row", "missed", "read_rows"]
 
@@ -78,13 +79,6 @@ def _misses(row: Row, objectives: Objectives) -> Iterable[str]:
 def _row(model: str, times_ms: Sequence[float], reasons: Mapping[str, int], took_s: float) -> Row:
     requests, failures = len(times_ms), sum(reasons.values())
     rate = (requests - failures) / took_s if took_s else 0.0
-    ordered = sorted(times_ms)
-    p50_ms, p95_ms, p99_ms = (_percentile(ordered, percent) for percent in (50, 95, 99))
+    p50_ms, p95_ms, p99_ms = percentiles(times_ms or (0.0,), (50, 95, 99))
     reason = max(reasons, key=lambda reason: reasons[reason], default="")
     return Row(model, requests, failures, rate, p50_ms, p95_ms, p99_ms, reason)
-
-
-def _percentile(ordered: Sequence[float], percent: int) -> float:
-    """The smallest time that `percent` of the requests did not exceed, one that was measured; 0 without any."""
-    rank = -(-len(ordered) * percent // 100)
-    return ordered[rank - 1] if ordered else 0.0
