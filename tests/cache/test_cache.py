@@ -10,7 +10,7 @@ from tests.gateway.towns import spec
 
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed
 from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.tensor import Tensor, from_array, to_array
@@ -88,10 +88,15 @@ async def outcome(asked: "asyncio.Task[Answer]") -> object:
         return type(error)
 
 
-async def test_an_answer_is_kept_and_says_so() -> None:
+async def test_an_answer_is_cached_and_says_so() -> None:
     place = Place()
     first, second = await place.ask(1), await place.ask(1)
-    assert (number_of(second), second.tokens, second.is_kept, first.is_kept) == (2, 4, True, False)
+    assert (number_of(second), second.tokens, second.is_cached, first.is_cached) == (
+        2,
+        4,
+        True,
+        False,
+    )
     assert (sum((second.times.queue_s, second.times.compute_s)), second.times.batch_rows) == (0, 0)
     assert (place.ran, place.told.events) == ([1], ["miss", "hit"])
 
@@ -134,7 +139,7 @@ async def test_a_kept_answer_holds_nothing_of_what_was_received_with_it() -> Non
     assert type(kept.outputs[0].data) is bytes
 
 
-async def test_without_settings_nothing_is_kept_or_shared() -> None:
+async def test_without_settings_nothing_is_cached_or_shared() -> None:
     place = Place(max_bytes=0)
     await asyncio.gather(place.ask(1), place.ask(1))
     assert (place.ran, place.told.events, place.cache.holds("tiny")) == ([1, 1], [], False)

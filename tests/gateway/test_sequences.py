@@ -93,7 +93,7 @@ async def test_the_state_of_a_lost_replica_is_said_to_be_lost_until_the_sequence
     town.tell([entry for n, entry in enumerate(town.entries) if n != lost])
     await asyncio.sleep(0)
     for _ in range(2):
-        with pytest.raises(SequenceLost, match="begin it again, by sequence_start"):
+        with pytest.raises(SequenceLost, match="start it again with sequence_start"):
             await town.ask(step(2))
     assert [await town.ask(step(3, starts=True)), await town.ask(step(4))] == [6, 8]
 

@@ -278,7 +278,7 @@ async def test_after_a_crash_the_state_is_said_to_be_lost(village: Village) -> N
     await village.start("two")
     await one.crash()
     await village.drop("one")
-    with pytest.raises(SequenceLost, match="begin it again, by sequence_start"):
+    with pytest.raises(SequenceLost, match="start it again with sequence_start"):
         await step(router, 2, "a")
     assert await step(router, 3, "a", starts=True) == ("1", 3)
 

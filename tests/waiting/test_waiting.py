@@ -14,7 +14,7 @@ from tests.waiting.conftest import MAX_WAITING
 
 from headrace.channel import Health
 from headrace.errors import DeadlineExceeded, NotReady, SequenceLost, UnknownModel
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.inference.request import Request
 
 UNREADY, READY = Health(is_ready=False, waiting_rows=0), Health(is_ready=True, waiting_rows=0)

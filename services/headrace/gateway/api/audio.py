@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from headrace.edge.exchange import Exchange, Response
 from headrace.errors import BadRequest
 from headrace.gateway.api.context import Context, answer_headers, ask_as, json_response, version_of
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.sequence import step_of

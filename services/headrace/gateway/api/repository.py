@@ -6,7 +6,7 @@ from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Exchange, Response
 from headrace.fleet.instructions import IndexBody, IndexEntry
 from headrace.gateway.api.context import Context, json_response, visible
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 
 __all__ = ["index"]
 
