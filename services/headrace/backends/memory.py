@@ -14,9 +14,9 @@ log = logging.getLogger(__name__)
 
 # torch: "CUDA out of memory. Tried to allocate", "CUDA error: out of memory", "DefaultCPUAllocator:
 # can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED when calling". ONNX Runtime, in
-# RuntimeException, in Fail and, with bound memory, in RuntimeError: "CUDA failure 2: out of memory",
-# "Failed to allocate memory for requested buffer of size", "std::bad_alloc", and where its arena is
-# bounded "Available memory of 1 is smaller than requested bytes of 2".
+# RuntimeException, in Fail and, with bound memory, in RuntimeError: "CUDA failure 2: out of
+# memory", "Failed to allocate memory for requested buffer of size", "std::bad_alloc", and where its
+# arena is bounded "Available memory of 1 is smaller than requested bytes of 2".
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|can't allocate memory|failed to allocate memory"
     r"|is smaller than requested bytes of|bad_alloc|bad allocation|STATUS_ALLOC_FAILED",

@@ -83,7 +83,7 @@ def _wishes(query: bytes) -> _Wishes:
     text = given.get("sequence_id", "")
     told_id = int(text) if _INTEGER.fullmatch(text) else text
     flags = {name: _FLAGS.get(given[name], given[name]) for name in _NAMES[1:3] if name in given}
-    step = step_of({"sequence_id": told_id, **flags}, place="")
+    step = step_of({"sequence_id": told_id, **flags}, where="")
     if step is None:
         raise BadRequest(
             "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true, "

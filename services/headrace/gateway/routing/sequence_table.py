@@ -1,4 +1,4 @@
-"""The replicas that have sequences, as this gateway knows from steps and from what replicas told."""
+"""The replicas that have sequences, as far as this gateway knows."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ MAX_HELD = 100_000
 
 
 class Holder(NamedTuple):
-    """A replica's id in the fleet; `successor_of` is the one that it took the sequence over from."""
+    """A replica's id in the fleet; `successor_of` is the one that it took the sequence from."""
 
     id: str
     successor_of: str = ""
@@ -32,7 +32,7 @@ class SequenceTable:
             self._holders[name] = Holder(replica)
 
     def move(self, name: str, source: str, successor: str) -> None:
-        """Note that a successor took it over, unless it is known to be elsewhere than the source."""
+        """Note a successor, unless the sequence is known to be elsewhere than at the source."""
         holder = self._holders.get(name)
         if holder is None or holder.id == source:
             self._holders[name] = Holder(successor, source)

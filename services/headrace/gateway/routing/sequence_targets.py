@@ -1,4 +1,4 @@
-"""The replica to send a step of a sequence to: its holder, or where it may be, or where it begins."""
+"""The replica to send a step to: the sequence's holder, or a guess where it is or begins."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

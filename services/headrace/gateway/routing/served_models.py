@@ -1,4 +1,4 @@
-"""The models that the gateway serves: their versions, by the fleet and by the replicas that joined."""
+"""The models that the gateway serves, and the versions that replicas joined."""
 
 import logging
 from collections.abc import Callable, Mapping
