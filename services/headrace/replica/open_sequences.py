@@ -27,7 +27,7 @@ MAX_TAKING_OVER = 20_000
 
 
 class Stage(Enum):
-    """Where a sequence is on its way to another replica."""
+    """A sequence's way to another replica."""
 
     OPEN = "not offered yet"
     MOVED = "with another replica"
