@@ -33,8 +33,8 @@ MAX_WAITING = 512
 
 
 @dataclass(eq=False, slots=True)
-class _Dispatch:
-    """One request on its way to a replica.
+class _Attempts:
+    """The attempts to have one request answered.
 
     `tried` are the replicas that it was sent to; `reruns` counts repeats though it may have run.
     """
@@ -122,8 +122,8 @@ class Router:
             )
             return answer
         self._retry_tokens = min(_RETRY_FLOOR, self._retry_tokens + _RETRY_SHARE)
-        way = _Dispatch(version, request.deadline_s)
-        pick = partial(_pick, way)
+        attempts = _Attempts(version, request.deadline_s)
+        pick = partial(_pick, attempts)
         try:
             while True:
                 try:
@@ -131,12 +131,12 @@ class Router:
                 except NotReady as error:
                     if not error.may_pass:
                         raise
-                    await self._wait(way)
+                    await self._wait(attempts)
                 except (ReplicaLost, ShuttingDown) as error:
-                    self._count_repeat(way, error)
+                    self._count_repeat(attempts, error)
         finally:
-            if way.waiter is not None:
-                way.waiter.end()
+            if attempts.waiter is not None:
+                attempts.waiter.end()
 
     def version_of_step(self, version: Version, step: SequenceStep) -> Version:
         """Find the version to read a step by whose path names none: the one of its sequence."""
@@ -148,26 +148,28 @@ class Router:
         """Send a step whose path names no version; return the version that answered, too."""
         return await self._sequences.dispatch(version, request, step, may_change=True)
 
-    def _count_repeat(self, way: _Dispatch, error: ReplicaLost | ShuttingDown) -> None:
+    def _count_repeat(self, attempts: _Attempts, error: ReplicaLost | ShuttingDown) -> None:
         """Count a repeat after `error`, which is raised again if there may be none."""
         may_have_run = isinstance(error, ReplicaLost) and error.blame != "none"
         if may_have_run:
-            way.reruns += 1
-        if way.reruns > 1 or len(way.tried) > _MAX_REPEATS:
+            attempts.reruns += 1
+        if attempts.reruns > 1 or len(attempts.tried) > _MAX_REPEATS:
             raise error
         if may_have_run:
             if self._retry_tokens < 1:
                 raise error
             self._retry_tokens -= 1
-        self._events.request_retried(way.version.spec.name)
+        self._events.request_retried(attempts.version.spec.name)
 
-    async def _wait(self, way: _Dispatch) -> None:
+    async def _wait(self, attempts: _Attempts) -> None:
         """Wait until a replica may be tried, or until the time to wait is over."""
-        if way.waiter is None:
-            way.waiter = self._queues.waiter(way.version.queue, way.tried, way.deadline_s)
+        if attempts.waiter is None:
+            attempts.waiter = self._queues.waiter(
+                attempts.version.queue, attempts.tried, attempts.deadline_s
+            )
         else:
-            way.waiter.end()  # it was admitted, but the replica was not ready any more
-        await self._queues.wait(way.waiter)
+            attempts.waiter.end()  # it was admitted, but the replica was not ready any more
+        await self._queues.wait(attempts.waiter)
 
     def _replicas_changed(self, version: Version) -> None:
         version.queue.advance()
@@ -177,31 +179,31 @@ class Router:
         self._sequences.replicas_changed()
 
 
-def _pick(way: _Dispatch) -> ReplicaClient:
+def _pick(attempts: _Attempts) -> ReplicaClient:
     """Pick a replica that was not tried yet, and record it as tried. Raises NotReady, or
     DeadlineExceeded if no time is left for another one.
     """
-    if way.tried and monotonic() >= way.deadline_s:
+    if attempts.tried and monotonic() >= attempts.deadline_s:
         raise DeadlineExceeded("the replica was lost and no time is left to ask another")
-    replica = _best(way)
-    way.tried.append(replica)
+    replica = _best(attempts)
+    attempts.tried.append(replica)
     return replica
 
 
-def _best(way: _Dispatch) -> ReplicaClient:
+def _best(attempts: _Attempts) -> ReplicaClient:
     """Find the least busy replica that is ready.
 
     When the time to wait is over a silent one will do: it may be late, a refusal is sure.
     """
-    version = way.version
-    waiter = way.waiter
+    version = attempts.version
+    waiter = attempts.waiter
     if waiter is not None or not version.queue.waiters:  # else others came before it
-        ready = [r for r in version.replicas.values() if r.is_ready and r not in way.tried]
+        ready = [r for r in version.replicas.values() if r.is_ready and r not in attempts.tried]
         if ready:
             return least_busy(ready)
     if waiter is None or not waiter.is_last_resort:
         raise version.not_ready(may_pass=True)
-    silent = [r for r in version.replicas.values() if r.is_suspect and r not in way.tried]
+    silent = [r for r in version.replicas.values() if r.is_suspect and r not in attempts.tried]
     if not silent:
         raise version.not_ready()
     return least_busy(silent)
