@@ -47,6 +47,7 @@ CONNECTIONS = (1, 64)
 LIMIT_ROWS = (1, 32)
 JSON, BINARY = "JSON", "binary"
 
+_MODEL = "cnn"
 _PEERS = ROOT / "loadtests" / "peers"
 _ENVIRONMENTS = ROOT / ".cache" / "bench"
 _MOSEC_VERSION = "0.9.8"

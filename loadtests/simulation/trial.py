@@ -15,7 +15,7 @@ from loadtests.simulation.traffic import Arrival
 from loadtests.support.virtual_time import run
 
 from headrace.errors import HeadraceError
-from headrace.gateway.routing.router import least_busy
+from headrace.gateway.routing.version import least_busy
 from headrace.loadtest.percentiles import percentiles
 
 __all__ = ["Machines", "Trial", "play"]

@@ -3,13 +3,13 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
-from tests.gateway.towns import Town
+from tests.gateway.router_harness import RouterHarness
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
+async def harness(tmp_path: Path) -> AsyncIterator[RouterHarness]:
     async with AsyncExitStack() as stack:
-        town = Town(tmp_path, stack)
-        stack.push_async_callback(town.router.close)
-        yield town
-        await town.router.close()
+        harness = RouterHarness(tmp_path, stack)
+        stack.push_async_callback(harness.router.close)
+        yield harness
+        await harness.router.close()

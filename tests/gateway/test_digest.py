@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tests.gateway.towns import spec
+from tests.gateway.router_harness import spec
 
 from headrace.gateway.routing.digest import digest_of
 from headrace.inference.request import Request, SequenceStep

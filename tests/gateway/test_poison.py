@@ -1,4 +1,4 @@
-"""A request that ends the process it runs in, against real processes: what it costs, and what becomes of the others."""
+"""Requests that end the process they run in, with real processes."""
 
 import asyncio
 import sys
@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from tests.channel.replicas import doubled, request, until
-from tests.gateway.mortal import POISON, STATUS
-from tests.gateway.towns import Town, spec
+from tests.gateway.crashing_replica import POISON, STATUS
+from tests.gateway.router_harness import RouterHarness, spec
 
 from headrace.channel import Address
 from headrace.errors import HeadraceError, PoisonInput, RunStopped
@@ -19,21 +19,23 @@ TIMEOUT_S = 30.0
 
 
 @asynccontextmanager
-async def mortal(town: Town, unix: Path, rows: int) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A replica that runs batches of `rows`, in a process; the town has found it."""
+async def crashing_replica(
+    harness: RouterHarness, unix: Path, rows: int
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a replica that takes batches of `rows` in a process, once the router uses it."""
     pipe = asyncio.subprocess.PIPE
-    command = (sys.executable, "-m", "tests.gateway.mortal", str(unix), str(rows))
+    command = (sys.executable, "-m", "tests.gateway.crashing_replica", str(unix), str(rows))
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
     assert process.stdin
     assert process.stdout
     try:
         async with asyncio.timeout(TIMEOUT_S):
             assert await process.stdout.readline() == b"listening\n"
-        town.entries.append(
+        harness.entries.append(
             ReplicaEntry(unix.name, spec(), (), Address("here", str(unix), "127.0.0.1", 0), "onnx")
         )
-        town.tell(town.entries)
-        await until(lambda: town.is_ready("1", unix.name))
+        harness.update(harness.entries)
+        await until(lambda: harness.is_ready("1", unix.name))
         yield process
     finally:
         process.stdin.close()
@@ -51,31 +53,34 @@ async def ended(process: asyncio.subprocess.Process) -> int:
         return await process.wait()
 
 
-async def outcome(town: Town, number: float) -> float | type[HeadraceError]:
+async def outcome(harness: RouterHarness, number: float) -> float | type[HeadraceError]:
     try:
-        return await town.ask(request(number, seconds=TIMEOUT_S))
+        return await harness.dispatch(request(number, seconds=TIMEOUT_S))
     except HeadraceError as error:
         return type(error)
 
 
 async def test_a_poison_costs_two_processes_and_its_nineteen_neighbours_nothing(
-    town: Town, tmp_path: Path
+    harness: RouterHarness, tmp_path: Path
 ) -> None:
-    """Of two replicas with ten requests each one is lost and replaced, then the other, on which the poison is tried."""
+    """Two replicas have ten requests each: one is lost and replaced, then the other, which tries
+    the poison alone.
+    """
     async with AsyncExitStack() as stack:
         first, second = [
-            await stack.enter_async_context(mortal(town, tmp_path / name, 10)) for name in "ab"
+            await stack.enter_async_context(crashing_replica(harness, tmp_path / name, 10))
+            for name in "ab"
         ]
-        asked = [asyncio.create_task(outcome(town, n)) for n in range(20)]
+        asked = [asyncio.create_task(outcome(harness, n)) for n in range(20)]
         lost, other = await first_of(first, second)
-        third = await stack.enter_async_context(mortal(town, tmp_path / "c", 1))
+        third = await stack.enter_async_context(crashing_replica(harness, tmp_path / "c", 1))
         let_try(third)
         let_try(other)
         answers = await asyncio.gather(*asked)
         assert answers == [PoisonInput if n == POISON else 2.0 * n for n in range(20)]
         assert [await ended(process) for process in (lost, other)] == [STATUS] * 2
-        assert await outcome(town, POISON) is PoisonInput
-        assert await outcome(town, 1) == 2
+        assert await outcome(harness, POISON) is PoisonInput
+        assert await outcome(harness, 1) == 2
         assert third.returncode is None
 
 
@@ -93,11 +98,11 @@ async def first_of(
     return waits[done.pop()]
 
 
-async def test_what_one_gateway_learns_of_a_stopped_run_all_know(town: Town) -> None:
-    replica, other = await town.start(), await town.another_gateway()
+async def test_what_one_gateway_learns_of_a_stopped_run_all_know(harness: RouterHarness) -> None:
+    replica, other = await harness.start(), await harness.another_gateway()
     await until(lambda: len(replica.channel.peers) == 2 and other.is_ready)
     replica.service.failure = RunStopped("stopped", 1, "certain")
-    assert await outcome(town, POISON) is PoisonInput
+    assert await outcome(harness, POISON) is PoisonInput
     replica.service.failure = None
     for number, ends in ((1.0, 2.0), (POISON, PoisonInput)):
         try:

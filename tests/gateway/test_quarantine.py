@@ -1,11 +1,11 @@
-"""What becomes of inputs that end replicas: replicas of a few lines, and a clock of the test's own."""
+"""Inputs that end replicas: with replicas of a few lines and a clock of the test's own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 from tests.channel.replicas import TIMES, request
-from tests.gateway.towns import spec
+from tests.gateway.router_harness import spec
 
 from headrace.errors import (
     Blame,
@@ -27,7 +27,7 @@ LOST, ALONE, BESIDE = (ReplicaLost("lost", 1, blame) for blame in ("possible", "
 STOPPED, STOPPED_ALONE = (RunStopped("stopped", 1, blame) for blame in ("possible", "certain"))
 
 
-class Told(GatewayEvents):
+class RecordedEvents(GatewayEvents):
     def __init__(self) -> None:
         self.refused: list[str] = []
         self.retried: list[str] = []
@@ -43,13 +43,13 @@ class Told(GatewayEvents):
         self.inputs = inputs
 
 
-class Ward:
-    """A quarantine, and the one replica that it asks; `fate` is how that ends the next requests, None by an answer."""
+class QuarantineHarness:
+    """A quarantine and its one replica; `fate` is the error of the next requests, if any."""
 
     def __init__(self) -> None:
-        self.told = Told()
+        self.events = RecordedEvents()
         self.now_s = 1000.0
-        self.quarantine = Quarantine(self.told, clock=lambda: self.now_s, most=MOST)
+        self.quarantine = Quarantine(self.events, clock=lambda: self.now_s, most=MOST)
         self.fate: HeadraceError | None = None
         self.fate_alone: HeadraceError | None = None
         self.gate = asyncio.Event()
@@ -69,7 +69,7 @@ class Ward:
     async def ends(
         self, asked: Request, fate: HeadraceError | None = None
     ) -> type[HeadraceError] | None:
-        """How a request ends; None by an answer."""
+        """Send a request; return the kind of its error, None if it is answered."""
         self.fate = fate
         try:
             await self.quarantine.guard(SPEC, asked, lambda: self)
@@ -83,137 +83,147 @@ class Ward:
 
 
 @pytest.fixture
-def ward() -> Ward:
-    return Ward()
+def harness() -> QuarantineHarness:
+    return QuarantineHarness()
 
 
 async def test_an_input_that_ended_a_replica_alone_is_refused_and_no_replica_asked(
-    ward: Ward,
+    harness: QuarantineHarness,
 ) -> None:
-    await ward.poison(1)
-    assert ward.seen == [False, True]
-    assert [await ward.ends(request(1)) for _ in range(3)] == [PoisonInput] * 3
-    assert ward.seen == [False, True]
-    assert (ward.told.inputs(), ward.told.refused) == (1, ["tiny"] * 4)
+    await harness.poison(1)
+    assert harness.seen == [False, True]
+    assert [await harness.ends(request(1)) for _ in range(3)] == [PoisonInput] * 3
+    assert harness.seen == [False, True]
+    assert (harness.events.inputs(), harness.events.refused) == (1, ["tiny"] * 4)
 
 
-async def test_other_inputs_are_asked_as_ever(ward: Ward) -> None:
-    await ward.poison(1)
-    assert await ward.ends(request(2)) is None
-    assert ward.seen[-1] is False
+async def test_other_inputs_are_asked_as_ever(harness: QuarantineHarness) -> None:
+    await harness.poison(1)
+    assert await harness.ends(request(2)) is None
+    assert harness.seen[-1] is False
 
 
-async def test_a_quarantine_ends(ward: Ward) -> None:
-    await ward.poison(1)
-    ward.now_s += POISON_S - 1
-    assert await ward.ends(request(1)) is PoisonInput
-    ward.now_s += 1
-    assert ward.told.inputs() == 0
-    assert await ward.ends(request(1)) is None
-    assert ward.seen[-1] is False
+async def test_a_quarantine_ends(harness: QuarantineHarness) -> None:
+    await harness.poison(1)
+    harness.now_s += POISON_S - 1
+    assert await harness.ends(request(1)) is PoisonInput
+    harness.now_s += 1
+    assert harness.events.inputs() == 0
+    assert await harness.ends(request(1)) is None
+    assert harness.seen[-1] is False
 
 
-async def test_a_suspicion_ends(ward: Ward) -> None:
-    await ward.ends(request(1), LOST)
-    ward.now_s += SUSPECT_S
-    assert await ward.ends(request(1)) is None
-    assert ward.seen == [False, False]
+async def test_a_suspicion_ends(harness: QuarantineHarness) -> None:
+    await harness.ends(request(1), LOST)
+    harness.now_s += SUSPECT_S
+    assert await harness.ends(request(1)) is None
+    assert harness.seen == [False, False]
 
 
 @pytest.mark.parametrize("answer", [None, InferenceFailed("the model failed")])
 async def test_a_suspect_that_is_answered_is_cleared(
-    ward: Ward, answer: HeadraceError | None
+    harness: QuarantineHarness, answer: HeadraceError | None
 ) -> None:
-    await ward.ends(request(1), LOST)
-    await ward.ends(request(1), answer)
-    await ward.ends(request(1))
-    assert ward.seen == [False, True, False]
+    await harness.ends(request(1), LOST)
+    await harness.ends(request(1), answer)
+    await harness.ends(request(1))
+    assert harness.seen == [False, True, False]
 
 
 @pytest.mark.parametrize("fault", [Overloaded("full", 1), DeadlineExceeded("late"), BESIDE])
-async def test_a_suspect_that_was_not_run_stays_one(ward: Ward, fault: HeadraceError) -> None:
-    await ward.ends(request(1), LOST)
-    assert await ward.ends(request(1), fault) is type(fault)
-    await ward.ends(request(1))
-    assert ward.seen == [False, True, True]
+async def test_a_suspect_that_was_not_run_stays_one(
+    harness: QuarantineHarness, fault: HeadraceError
+) -> None:
+    await harness.ends(request(1), LOST)
+    assert await harness.ends(request(1), fault) is type(fault)
+    await harness.ends(request(1))
+    assert harness.seen == [False, True, True]
 
 
-async def test_nothing_is_suspected_where_it_is_known_what_ended_the_replica(ward: Ward) -> None:
-    await ward.ends(request(1), BESIDE)
-    await ward.ends(request(1))
-    assert ward.seen == [False, False]
+async def test_nothing_is_suspected_where_it_is_known_what_ended_the_replica(
+    harness: QuarantineHarness,
+) -> None:
+    await harness.ends(request(1), BESIDE)
+    await harness.ends(request(1))
+    assert harness.seen == [False, False]
 
 
 async def test_equal_suspects_are_tried_one_at_a_time_and_one_verdict_is_all_of_theirs(
-    ward: Ward,
+    harness: QuarantineHarness,
 ) -> None:
-    """Else many equal requests would end many replicas at once."""
-    await ward.ends(request(1), LOST)
-    ward.gate.clear()
-    asked = [asyncio.create_task(ward.ends(request(1), ALONE)) for _ in range(5)]
-    other = asyncio.create_task(ward.ends(request(2), ALONE))
+    """Otherwise many equal requests would end many replicas at once."""
+    await harness.ends(request(1), LOST)
+    harness.gate.clear()
+    asked = [asyncio.create_task(harness.ends(request(1), ALONE)) for _ in range(5)]
+    other = asyncio.create_task(harness.ends(request(2), ALONE))
     await asyncio.sleep(0)
-    assert ward.seen == [False, True, False]
-    ward.gate.set()
+    assert harness.seen == [False, True, False]
+    harness.gate.set()
     assert await asyncio.gather(*asked) == [PoisonInput] * 5
     assert await other is ReplicaLost
-    assert ward.seen == [False, True, False]
+    assert harness.seen == [False, True, False]
 
 
-async def test_equal_suspects_found_innocent_go_together(ward: Ward) -> None:
-    await ward.ends(request(1), LOST)
-    ward.gate.clear()
-    asked = [asyncio.create_task(ward.ends(request(1))) for _ in range(5)]
+async def test_equal_suspects_found_innocent_go_together(harness: QuarantineHarness) -> None:
+    await harness.ends(request(1), LOST)
+    harness.gate.clear()
+    asked = [asyncio.create_task(harness.ends(request(1))) for _ in range(5)]
     await asyncio.sleep(0)
-    ward.gate.set()
+    harness.gate.set()
     assert await asyncio.gather(*asked) == [None] * 5
-    assert ward.seen == [False, True, False, False, False, False]
+    assert harness.seen == [False, True, False, False, False, False]
 
 
-async def test_who_waits_for_a_verdict_does_so_inside_its_deadline(ward: Ward) -> None:
-    await ward.ends(request(1), LOST)
-    ward.gate.clear()
-    tried = asyncio.create_task(ward.ends(request(1)))
+async def test_who_waits_for_a_verdict_does_so_inside_its_deadline(
+    harness: QuarantineHarness,
+) -> None:
+    await harness.ends(request(1), LOST)
+    harness.gate.clear()
+    tried = asyncio.create_task(harness.ends(request(1)))
     await asyncio.sleep(0)
-    assert await ward.ends(request(1, seconds=0.0)) is DeadlineExceeded
-    ward.gate.set()
+    assert await harness.ends(request(1, seconds=0.0)) is DeadlineExceeded
+    harness.gate.set()
     assert await tried is None
 
 
-async def test_a_caller_who_leaves_leaves_the_trial_to_the_next(ward: Ward) -> None:
-    await ward.ends(request(1), LOST)
-    ward.gate.clear()
-    leaving, staying = (asyncio.create_task(ward.ends(request(1))) for _ in range(2))
+async def test_a_caller_who_leaves_leaves_the_trial_to_the_next(harness: QuarantineHarness) -> None:
+    await harness.ends(request(1), LOST)
+    harness.gate.clear()
+    leaving, staying = (asyncio.create_task(harness.ends(request(1))) for _ in range(2))
     await asyncio.sleep(0)
     leaving.cancel()
-    ward.gate.set()
+    harness.gate.set()
     assert await staying is None
-    assert ward.seen == [False, True, True]
+    assert harness.seen == [False, True, True]
 
 
-async def test_what_is_remembered_is_bounded(ward: Ward) -> None:
-    await ward.poison(-1)
+async def test_what_is_remembered_is_bounded(harness: QuarantineHarness) -> None:
+    await harness.poison(-1)
     for n in range(MOST):
-        await ward.ends(request(n), LOST)
-    assert ward.told.inputs() == 0
-    assert await ward.ends(request(MOST - 1)) is None
-    assert ward.seen[-1] is True
+        await harness.ends(request(n), LOST)
+    assert harness.events.inputs() == 0
+    assert await harness.ends(request(MOST - 1)) is None
+    assert harness.seen[-1] is True
 
 
-async def test_what_was_alone_in_a_run_that_was_stopped_is_refused_from_then_on(ward: Ward) -> None:
-    assert await ward.ends(request(1), STOPPED_ALONE) is PoisonInput
-    assert await ward.ends(request(1)) is PoisonInput
-    assert (ward.seen, ward.told.inputs(), ward.told.retried) == ([False], 1, [])
+async def test_what_was_alone_in_a_run_that_was_stopped_is_refused_from_then_on(
+    harness: QuarantineHarness,
+) -> None:
+    assert await harness.ends(request(1), STOPPED_ALONE) is PoisonInput
+    assert await harness.ends(request(1)) is PoisonInput
+    assert (harness.seen, harness.events.inputs(), harness.events.retried) == ([False], 1, [])
 
 
-async def test_what_was_with_others_in_it_is_repeated_alone_and_then_refused(ward: Ward) -> None:
-    ward.fate_alone = STOPPED_ALONE
-    assert await ward.ends(request(1), STOPPED) is PoisonInput
-    assert (ward.seen, ward.told.retried) == ([False, True], ["tiny"])
+async def test_what_was_with_others_in_it_is_repeated_alone_and_then_refused(
+    harness: QuarantineHarness,
+) -> None:
+    harness.fate_alone = STOPPED_ALONE
+    assert await harness.ends(request(1), STOPPED) is PoisonInput
+    assert (harness.seen, harness.events.retried) == ([False, True], ["tiny"])
 
 
-async def test_who_was_innocent_in_it_is_answered(ward: Ward) -> None:
-    class Fair(Ward):
+async def test_who_was_innocent_in_it_is_answered(harness: QuarantineHarness) -> None:
+    class Fair(QuarantineHarness):
         async def _answer(self, asked: Request) -> Answer:
             if asked.is_suspect:
                 return Answer([], TIMES)
@@ -225,18 +235,20 @@ async def test_who_was_innocent_in_it_is_answered(ward: Ward) -> None:
     assert fair.seen == [False, True, False]
 
 
-async def test_what_is_stopped_once_more_is_not_repeated_for_ever(ward: Ward) -> None:
-    assert await ward.ends(request(1), STOPPED) is RunStopped
-    assert ward.seen == [False, True]
+async def test_what_is_stopped_once_more_is_not_repeated_for_ever(
+    harness: QuarantineHarness,
+) -> None:
+    assert await harness.ends(request(1), STOPPED) is RunStopped
+    assert harness.seen == [False, True]
 
 
 @pytest.mark.parametrize(
     ("blame", "outcome"), [("certain", PoisonInput), ("possible", None), ("none", None)]
 )
 async def test_a_verdict_on_what_nobody_waits_for_any_more_counts(
-    ward: Ward, blame: Blame, outcome: type[HeadraceError] | None
+    harness: QuarantineHarness, blame: Blame, outcome: type[HeadraceError] | None
 ) -> None:
-    ward.quarantine.blame(SPEC, request(1), blame)
+    harness.quarantine.blame(SPEC, request(1), blame)
     await asyncio.sleep(0)
-    assert await ward.ends(request(1)) is outcome
-    assert ward.seen == {"certain": [], "possible": [True], "none": [False]}[blame]
+    assert await harness.ends(request(1)) is outcome
+    assert harness.seen == {"certain": [], "possible": [True], "none": [False]}[blame]

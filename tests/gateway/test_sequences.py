@@ -1,4 +1,4 @@
-"""Where the steps of sequences go: over real channels, to replicas that keep no states but can say that they do not."""
+"""The routing of steps: real channels, to replicas without states that can say so."""
 
 import asyncio
 from pathlib import Path
@@ -6,7 +6,7 @@ from time import monotonic
 
 import pytest
 from tests.channel.replicas import Running, doubled, request, until
-from tests.gateway.towns import Town, hang_up
+from tests.gateway.router_harness import RouterHarness, hang_up
 
 from headrace.channel import Health, SequenceKey, home_of
 from headrace.errors import (
@@ -31,7 +31,7 @@ def step(number: float, of: str = "1", *, starts: bool = False, ends: bool = Fal
 
 
 def hurried(asked: Request) -> Request:
-    """One that has next to no time to wait."""
+    """Leave it next to no time to wait."""
     asked.deadline_s = monotonic() + 0.1
     return asked
 
@@ -40,106 +40,112 @@ def steps_of(replica: Running) -> list[str]:
     return [asked.sequence.id for asked in replica.service.requests if asked.sequence]
 
 
-async def holder_of(town: Town, replicas: list[Running], of: str) -> int:
+async def holder_of(harness: RouterHarness, replicas: list[Running], of: str) -> int:
     """Start a sequence, and see which of the replicas has it."""
     before = [len(steps_of(replica)) for replica in replicas]
-    await town.ask(step(1, of, starts=True))
+    await harness.dispatch(step(1, of, starts=True))
     return next(n for n, replica in enumerate(replicas) if len(steps_of(replica)) > before[n])
 
 
-async def test_a_sequence_stays_with_its_replica_however_busy_that_is(town: Town) -> None:
-    replicas = [await town.start() for _ in range(3)]
-    holder = replicas[await holder_of(town, replicas, "1")]
+async def test_a_sequence_stays_with_its_replica_however_busy_that_is(
+    harness: RouterHarness,
+) -> None:
+    replicas = [await harness.start() for _ in range(3)]
+    holder = replicas[await holder_of(harness, replicas, "1")]
     holder.service.gate.clear()
-    asked = [asyncio.create_task(town.ask(step(n))) for n in range(8)]
+    asked = [asyncio.create_task(harness.dispatch(step(n))) for n in range(8)]
     await until(lambda: len(steps_of(holder)) == 9)
     holder.service.gate.set()
     assert await asyncio.gather(*asked) == [0, 2, 4, 6, 8, 10, 12, 14]
 
 
-async def test_sequences_spread_over_the_replicas(town: Town) -> None:
-    replicas = [await town.start() for _ in range(3)]
+async def test_sequences_spread_over_the_replicas(harness: RouterHarness) -> None:
+    replicas = [await harness.start() for _ in range(3)]
     for n in range(60):
-        await town.ask(step(1, str(n), starts=True))
+        await harness.dispatch(step(1, str(n), starts=True))
     assert min(len(steps_of(replica)) for replica in replicas) >= 8
 
 
-async def test_another_gateway_finds_the_replica_without_being_told(town: Town) -> None:
-    replicas = [await town.start() for _ in range(3)]
+async def test_another_gateway_finds_the_replica_by_itself(harness: RouterHarness) -> None:
+    replicas = [await harness.start() for _ in range(3)]
     for n in range(12):
-        await town.ask(step(1, str(n), starts=True))
+        await harness.dispatch(step(1, str(n), starts=True))
     held = [sorted(steps_of(replica)) for replica in replicas]
-    other = await town.another_gateway()
+    other = await harness.another_gateway()
     for n in range(12):
         await other.dispatch(other.find("tiny", None), step(2, str(n)))
     assert [sorted(steps_of(replica)) for replica in replicas] == [sorted(ids * 2) for ids in held]
 
 
-async def test_a_new_replica_takes_no_running_sequence_away(town: Town) -> None:
-    first = await town.start()
+async def test_a_new_replica_takes_no_running_sequence_away(harness: RouterHarness) -> None:
+    first = await harness.start()
     for n in range(12):
-        await town.ask(step(1, str(n), starts=True))
-    second = await town.start()
+        await harness.dispatch(step(1, str(n), starts=True))
+    second = await harness.start()
     for n in range(12):
-        await town.ask(step(2, str(n), starts=n == 3))
+        await harness.dispatch(step(2, str(n), starts=n == 3))
     assert (len(steps_of(first)), len(steps_of(second))) == (24, 0)
 
 
 async def test_the_state_of_a_lost_replica_is_said_to_be_lost_until_the_sequence_starts_again(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    replicas = [await town.start() for _ in range(2)]
-    lost = await holder_of(town, replicas, "1")
-    town.tell([entry for n, entry in enumerate(town.entries) if n != lost])
+    replicas = [await harness.start() for _ in range(2)]
+    lost = await holder_of(harness, replicas, "1")
+    harness.update([entry for n, entry in enumerate(harness.entries) if n != lost])
     await asyncio.sleep(0)
     for _ in range(2):
-        with pytest.raises(SequenceLost, match="begin it again, by sequence_start"):
-            await town.ask(step(2))
-    assert [await town.ask(step(3, starts=True)), await town.ask(step(4))] == [6, 8]
+        with pytest.raises(SequenceLost, match="start it again with sequence_start"):
+            await harness.dispatch(step(2))
+    assert [await harness.dispatch(step(3, starts=True)), await harness.dispatch(step(4))] == [6, 8]
 
 
-async def test_a_step_whose_replica_goes_is_not_asked_elsewhere(town: Town) -> None:
-    replicas = [await town.start() for _ in range(2)]
-    lost = await holder_of(town, replicas, "1")
+async def test_a_step_whose_replica_goes_is_not_asked_elsewhere(harness: RouterHarness) -> None:
+    replicas = [await harness.start() for _ in range(2)]
+    lost = await holder_of(harness, replicas, "1")
     replicas[lost].service.gate.clear()
-    asked = asyncio.create_task(town.ask(step(2)))
+    asked = asyncio.create_task(harness.dispatch(step(2)))
     await until(lambda: len(steps_of(replicas[lost])) == 2)
     hang_up(replicas[lost])
     with pytest.raises(ReplicaLost):
         await asked
     assert steps_of(replicas[1 - lost]) == []
-    assert town.events.models == []
+    assert harness.events.retried == []
 
 
 async def test_a_replica_that_cannot_be_reached_for_a_moment_has_lost_nothing_yet(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    replicas = [await town.start() for _ in range(2)]
-    away = await holder_of(town, replicas, "1")
+    replicas = [await harness.start() for _ in range(2)]
+    away = await holder_of(harness, replicas, "1")
     Path(replicas[away].address.unix).rename(Path(replicas[away].address.unix + ".away"))
     hang_up(replicas[away])
-    version = town.router.find("tiny", None)
+    version = harness.router.find("tiny", None)
     await until(lambda: len(version.replicas) == 1)
     with pytest.raises(NotReady) as refused:
-        await town.ask(hurried(step(2)))
+        await harness.dispatch(hurried(step(2)))
     assert refused.value.retry_after_s
-    patient = asyncio.create_task(town.ask(step(2)))
+    patient = asyncio.create_task(harness.dispatch(step(2)))
     Path(replicas[away].address.unix + ".away").rename(replicas[away].address.unix)
     assert await patient == 4
 
 
-async def test_what_the_replica_says_of_a_sequence_comes_back(town: Town) -> None:
-    replica = await town.start()
+async def test_what_the_replica_says_of_a_sequence_comes_back(harness: RouterHarness) -> None:
+    replica = await harness.start()
     for failure in (SequenceUnknown("no such sequence"), QuotaExceeded("too many", 1)):
         replica.service.failure = failure
         with pytest.raises(type(failure)):
-            await town.ask(step(1))
+            await harness.dispatch(step(1))
 
 
-async def test_a_version_has_its_own_sequences(town: Town) -> None:
-    one, two = await town.start("1"), await town.start("2")
+async def test_a_version_has_its_own_sequences(harness: RouterHarness) -> None:
+    one, two = await harness.start("1"), await harness.start("2")
     for version in ("1", "2", "1"):
-        doubled(await town.router.dispatch(town.router.find("tiny", version), step(1, starts=True)))
+        doubled(
+            await harness.router.dispatch(
+                harness.router.find("tiny", version), step(1, starts=True)
+            )
+        )
     assert (len(steps_of(one)), len(steps_of(two))) == (2, 1)
 
 
@@ -153,19 +159,19 @@ def test_only_the_sequences_of_a_replica_that_leaves_have_another_home() -> None
 
 
 async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_that_is_gone(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    """Else another gateway, which still knows the old place, would go on with the old state."""
-    replicas = [await town.start() for _ in range(2)]
-    away = await holder_of(town, replicas, "1")
+    """Otherwise another gateway, which knows the old replica, would use the old state."""
+    replicas = [await harness.start() for _ in range(2)]
+    away = await holder_of(harness, replicas, "1")
     replicas[away].service.health_now = Health(is_ready=False, waiting_rows=0)
-    client = town.router.find("tiny", None).replicas[str(away)]
+    client = harness.router.find("tiny", None).replicas[str(away)]
     await until(lambda: not client.is_ready)
     with pytest.raises(NotReady):
-        await town.ask(hurried(step(1, starts=True)))
-    town.tell([entry for n, entry in enumerate(town.entries) if n != away])
+        await harness.dispatch(hurried(step(1, starts=True)))
+    harness.update([entry for n, entry in enumerate(harness.entries) if n != away])
     await asyncio.sleep(0)
-    assert await town.ask(step(1, starts=True)) == 2
+    assert await harness.dispatch(step(1, starts=True)) == 2
     assert len(steps_of(replicas[1 - away])) == 1
 
 
@@ -181,7 +187,7 @@ def test_the_longest_unused_sequences_are_forgotten_first() -> None:
     ]
 
 
-def test_a_holder_moves_once_it_is_known_to_be_the_giver_or_not_known_at_all() -> None:
+def test_a_holder_moves_once_it_is_known_to_be_the_source_or_not_known_at_all() -> None:
     holders = SequenceTable()
     holders.hold("1", "one")
     for name in ("1", "2"):
@@ -203,9 +209,11 @@ def test_what_is_forgotten_is_not_known() -> None:
     assert holders.find("1") is None
 
 
-async def moved_from(town: Town, replicas: list[Running], of: str) -> tuple[Running, Running]:
-    """Start a sequence in one of two replicas, and ask for a step whose answer waits: the source and the successor to be."""
-    source = await holder_of(town, replicas, of)
+async def moved_from(
+    harness: RouterHarness, replicas: list[Running], of: str
+) -> tuple[Running, Running]:
+    """Start a sequence in one of two replicas, whose next answers wait: source and successor."""
+    source = await holder_of(harness, replicas, of)
     replicas[source].service.gate.clear()
     return replicas[source], replicas[1 - source]
 
@@ -216,16 +224,16 @@ def says_moved(source: Running, replicas: list[Running]) -> None:
 
 
 async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    replicas = [await town.start() for _ in range(2)]
-    source, successor = await moved_from(town, replicas, "1")
-    early = [asyncio.create_task(town.ask(step(n))) for n in (2, 3)]
+    replicas = [await harness.start() for _ in range(2)]
+    source, successor = await moved_from(harness, replicas, "1")
+    early = [asyncio.create_task(harness.dispatch(step(n))) for n in (2, 3)]
     await until(lambda: len(steps_of(source)) == 3)
     says_moved(source, replicas)
-    holder = town.router.find("tiny", None).replicas[str(replicas.index(source))]
+    holder = harness.router.find("tiny", None).replicas[str(replicas.index(source))]
     await until(lambda: not holder.is_ready)
-    late = asyncio.create_task(town.ask(step(4)))
+    late = asyncio.create_task(harness.dispatch(step(4)))
     for _ in range(20):
         await asyncio.sleep(0)
     assert steps_of(successor) == []
@@ -239,44 +247,44 @@ async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was
     ]
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of_an_heir(
-    town: Town, *, told: bool
+@pytest.mark.parametrize("has_told", [True, False])
+async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of_a_successor(
+    harness: RouterHarness, *, has_told: bool
 ) -> None:
     """All that ran was answered before the replica told."""
-    replicas = [await town.start() for _ in range(2)]
-    source, successor = await moved_from(town, replicas, "1")
-    asked = asyncio.create_task(town.ask(step(2)))
+    replicas = [await harness.start() for _ in range(2)]
+    source, successor = await moved_from(harness, replicas, "1")
+    asked = asyncio.create_task(harness.dispatch(step(2)))
     await until(lambda: len(steps_of(source)) == 2)
-    if told:
+    if has_told:
         says_moved(source, replicas)
-        holder = town.router.find("tiny", None).replicas[str(replicas.index(source))]
+        holder = harness.router.find("tiny", None).replicas[str(replicas.index(source))]
         await until(lambda: not holder.is_ready)
     hang_up(source)
-    if told:
+    if has_told:
         assert await asked == 4
     else:
         with pytest.raises(ReplicaLost):
             await asked
-    assert len(steps_of(successor)) == told
+    assert len(steps_of(successor)) == has_told
 
 
-async def test_a_start_that_crosses_a_farewell_begins_elsewhere(town: Town) -> None:
-    replicas = [await town.start() for _ in range(2)]
+async def test_a_start_that_crosses_a_goodbye_begins_elsewhere(harness: RouterHarness) -> None:
+    replicas = [await harness.start() for _ in range(2)]
     for n in range(8):
         draining = replicas[n % 2]
         draining.service.failure, replicas[1 - n % 2].service.failure = (
             ShuttingDown("it goes away", 1),
             None,
         )
-        assert await town.ask(step(n, str(n), starts=True)) == 2 * n
-        assert await town.ask(step(1, str(n))) == 2
+        assert await harness.dispatch(step(n, str(n), starts=True)) == 2 * n
+        assert await harness.dispatch(step(1, str(n))) == 2
 
 
-async def test_steps_that_follow_for_ever_end(town: Town) -> None:
-    replicas = [await town.start() for _ in range(3)]
+async def test_steps_that_follow_for_ever_end(harness: RouterHarness) -> None:
+    replicas = [await harness.start() for _ in range(3)]
     for replica in replicas:
         replica.service.failure = SequenceMoved("another replica has it")
     with pytest.raises(SequenceLost):
-        await town.ask(step(1))
+        await harness.dispatch(step(1))
     assert [len(steps_of(replica)) for replica in replicas] == [1, 1, 1]

@@ -67,6 +67,6 @@ class Sums(ReplicaEvents):
 
 
 async def outcomes(*steps: Coroutine[Any, Any, float]) -> list[object]:
-    """What each of these became, all asked in one turn of the loop: a sum or the kind of its error."""
+    """The results of steps that begin in one tick of the loop: a sum or the kind of an error."""
     ended = await asyncio.gather(*steps, return_exceptions=True)
     return [type(each) if isinstance(each, BaseException) else each for each in ended]

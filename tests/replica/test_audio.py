@@ -1,4 +1,4 @@
-"""Streams of audio: what is found does not depend on how the audio is cut, and all that is kept can be moved."""
+"""Audio: results do not depend on how it is cut into chunks, and its state can be moved."""
 
 import asyncio
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ def spec(version: ModelVersion) -> ModelSpec:
     return version.spec
 
 
-class Stream:
-    """A stream whose model takes the frame's loudest sample and a little of what came before; `ran` counts frames."""
+class AudioStream:
+    """Audio whose model mixes the frame's loudest sample with earlier ones; `ran` counts frames."""
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
@@ -93,7 +93,7 @@ async def test_what_is_found_is_the_same_whatever_the_size_of_the_chunks(
     spec: ModelSpec, size: int, rate_hz: int
 ) -> None:
     (expected, last), (found, result) = [
-        await Stream(spec).take_all(SOUND, n, rate_hz) for n in (len(SOUND), size)
+        await AudioStream(spec).take_all(SOUND, n, rate_hz) for n in (len(SOUND), size)
     ]
     assert found == expected
     assert len(found) == -(-len(SOUND) // (4 if rate_hz == 16000 else 2))
@@ -103,15 +103,19 @@ async def test_what_is_found_is_the_same_whatever_the_size_of_the_chunks(
 @pytest.mark.parametrize("size", [1, 3, 7, 101])
 async def test_chunks_may_end_in_the_middle_of_a_sample(spec: ModelSpec, size: int) -> None:
     expected, found = [
-        await Stream(spec).take_all(SOUND.tobytes(), n, NO_RATE) for n in (2 * len(SOUND), size)
+        await AudioStream(spec).take_all(SOUND.tobytes(), n, NO_RATE)
+        for n in (2 * len(SOUND), size)
     ]
     assert found[0] == expected[0]
     assert found[1].segments.tolist() == expected[1].segments.tolist()
 
 
 async def test_the_half_of_a_sample_outlasts_empty_and_failed_chunks(spec: ModelSpec) -> None:
-    sound, stream = SOUND[:8].tobytes(), Stream(spec)
-    (expected, _), found = await Stream(spec).take_all(sound, len(sound), NO_RATE), list[float]()
+    sound, stream = SOUND[:8].tobytes(), AudioStream(spec)
+    (expected, _), found = (
+        await AudioStream(spec).take_all(sound, len(sound), NO_RATE),
+        list[float](),
+    )
     found += (await stream.take(sound[:7], starts=True)).probabilities.tolist()
     found += (await stream.take(b"")).probabilities.tolist()
     stream.fails_at = stream.ran
@@ -123,7 +127,7 @@ async def test_the_half_of_a_sample_outlasts_empty_and_failed_chunks(spec: Model
 
 
 async def test_a_stream_cannot_end_in_half_a_sample(spec: ModelSpec) -> None:
-    stream = Stream(spec)
+    stream = AudioStream(spec)
     await stream.take(SOUND[:4].tobytes() + b"\1", starts=True)
     with pytest.raises(
         BadRequest, match="expected whole 16-bit samples when the stream ends, found one byte left"
@@ -133,7 +137,7 @@ async def test_a_stream_cannot_end_in_half_a_sample(spec: ModelSpec) -> None:
 
 
 async def test_a_chunk_that_completes_no_frame_runs_none(spec: ModelSpec) -> None:
-    stream = Stream(spec)
+    stream = AudioStream(spec)
     for n, pcm in enumerate((SOUND[:0], SOUND[:3], SOUND[:0])):
         result = await stream.take(pcm, starts=n == 0)
         assert (result.probabilities.tolist(), result.rate_hz, result.first_frame) == ([], 16000, 0)
@@ -144,7 +148,7 @@ async def test_a_chunk_that_completes_no_frame_runs_none(spec: ModelSpec) -> Non
 async def test_the_end_runs_the_frame_that_is_not_whole_and_closes_the_open_segment(
     spec: ModelSpec,
 ) -> None:
-    stream = Stream(spec)
+    stream = AudioStream(spec)
     assert (await stream.take(np.full(4, 30_000, "<i2"), starts=True)).segments.tolist() == [
         [0, -1]
     ]
@@ -153,7 +157,7 @@ async def test_the_end_runs_the_frame_that_is_not_whole_and_closes_the_open_segm
 
 
 async def test_a_failed_chunk_leaves_the_stream_where_it_was(spec: ModelSpec) -> None:
-    whole, broken = Stream(spec), Stream(spec)
+    whole, broken = AudioStream(spec), AudioStream(spec)
     for stream in (whole, broken):
         await stream.take(SOUND[:50], starts=True)
     before = {name: array.copy() for name, array in broken.state.items()}
@@ -170,7 +174,7 @@ async def test_a_failed_chunk_leaves_the_stream_where_it_was(spec: ModelSpec) ->
 
 @pytest.mark.parametrize("half", [b"", b"\7"])
 async def test_a_stream_goes_on_where_it_is_handed_to(spec: ModelSpec, half: bytes) -> None:
-    first, second = Stream(spec), Stream(spec)
+    first, second = AudioStream(spec), AudioStream(spec)
     await first.take(SOUND[:77].tobytes() + half, starts=True)
     (handed,) = unpack(*pack([SequenceSnapshot(SequenceKey("", "7"), first.state)]))
     second.state = handed.state
@@ -179,14 +183,14 @@ async def test_a_stream_goes_on_where_it_is_handed_to(spec: ModelSpec, half: byt
     assert there.segments.tolist() == here.segments.tolist()
 
 
-async def test_only_the_last_segments_are_told(spec: ModelSpec) -> None:
+async def test_only_the_last_segments_are_returned(spec: ModelSpec) -> None:
     burst = np.concatenate([np.full(4, 30_000, "<i2"), np.zeros(1996, "<i2")])
-    result = await Stream(spec).take(np.tile(burst, MAX_SEGMENTS + 5), starts=True)
+    result = await AudioStream(spec).take(np.tile(burst, MAX_SEGMENTS + 5), starts=True)
     assert (len(result.segments), result.dropped) == (MAX_SEGMENTS, 5)
 
 
 async def test_a_stream_keeps_the_rate_that_it_began_with(spec: ModelSpec) -> None:
-    stream = Stream(spec)
+    stream = AudioStream(spec)
     await stream.take(SOUND[:4], 8000, starts=True)
     assert (await stream.take(SOUND[:4], 8000)).rate_hz == 8000
     with pytest.raises(
@@ -201,7 +205,7 @@ async def test_a_stream_keeps_the_rate_that_it_began_with(spec: ModelSpec) -> No
 
 @pytest.mark.parametrize("rate_hz", [16000, 8000])
 async def test_a_chunk_has_a_minute_of_audio_at_most(spec: ModelSpec, rate_hz: int) -> None:
-    stream = Stream(spec)
+    stream = AudioStream(spec)
     with pytest.raises(
         TooLarge, match=f"at most 60 s of audio, {120 * rate_hz} bytes at {rate_hz} Hz"
     ):
@@ -223,9 +227,9 @@ async def test_the_batches_of_a_host_have_frames_of_many_streams(version: ModelV
         for starts in (True, False):
             found = await asyncio.gather(*(take(str(n), starts=starts) for n in range(8)))
             assert found == [found[0]] * 8
-        told = host.statistics()
-        assert (told.inference_count, told.inference_stats.success.count) == (8 * 6, 16)
-        assert told.execution_count < 8 * 6
+        counted = host.statistics()
+        assert (counted.inference_count, counted.inference_stats.success.count) == (8 * 6, 16)
+        assert counted.execution_count < 8 * 6
 
 
 async def test_a_sequence_is_either_a_stream_or_of_infer_requests(version: ModelVersion) -> None:

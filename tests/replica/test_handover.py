@@ -1,4 +1,4 @@
-"""Sequences that are handed over, on virtual time: none of their steps is lost, repeated or overtaken."""
+"""Handed over sequences, on virtual time: no step is lost, repeated or overtaken."""
 
 import asyncio
 from collections.abc import Sequence

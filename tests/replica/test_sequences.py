@@ -1,4 +1,4 @@
-"""The order, the bounds and the end of sequences, on virtual time; a step adds its number to its sequence's sum."""
+"""The order, the bounds and the end of sequences, on virtual time; each keeps a sum."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Replicas with a real model that go while sequences run: their successors go on, and gateways follow."""
+"""Replicas with a real model that go while sequences run, their successors, and gateways."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -55,7 +55,7 @@ class Replica:
         await asyncio.gather(self._task, return_exceptions=True)
 
 
-class Village:
+class ReplicaCluster:
     """Replicas of the model that sums up, and gateways that know all of them."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
@@ -98,7 +98,7 @@ class Village:
             ]
 
     async def leave(self, name: str) -> None:
-        """As a platform ends a replica: it goes away, and is taken out of the fleet before it drains."""
+        """End it as the platform does: it goes away and leaves the fleet before it drains."""
         served = await self.replicas[name].serving()
         await served.go_away()
         await self.drop(name)
@@ -110,7 +110,7 @@ class Village:
         await asyncio.sleep(0)
 
     async def open_in(self, name: str) -> int:
-        """How many sequences are open in a replica, as its metrics tell."""
+        """Read the number of open sequences from a replica's metrics."""
         reader, writer = await asyncio.open_connection(
             *(await self.replicas[name].serving()).metrics.split(":")
         )
@@ -146,9 +146,9 @@ async def step(
 
 
 @pytest.fixture
-async def village(tmp_path: Path) -> AsyncIterator[Village]:
+async def cluster(tmp_path: Path) -> AsyncIterator[ReplicaCluster]:
     async with AsyncExitStack() as stack:
-        yield Village(tmp_path, stack)
+        yield ReplicaCluster(tmp_path, stack)
 
 
 class Stepping:
@@ -184,7 +184,7 @@ class Stepping:
 
     @property
     def is_uninterrupted(self) -> bool:
-        """The sums are those of a run in which nothing happened: none is lost, repeated or overtaken."""
+        """The sums are those of a run without any handover: none lost, repeated or overtaken."""
         return all(
             [total for _, total in answers] == [n * (n + 1) / 2 for n in range(len(answers))]
             for answers in self.answers.values()
@@ -192,27 +192,27 @@ class Stepping:
 
 
 async def test_no_step_is_lost_repeated_or_overtaken_when_one_of_two_replicas_goes(
-    village: Village,
+    cluster: ReplicaCluster,
 ) -> None:
-    await village.start("one")
-    await village.start("two")
-    stepping = Stepping(await village.gateway())
+    await cluster.start("one")
+    await cluster.start("two")
+    stepping = Stepping(await cluster.gateway())
     await stepping.until_each_has(9)
-    assert 0 < await village.open_in("one") < 20
-    await village.leave("one")
+    assert 0 < await cluster.open_in("one") < 20
+    await cluster.leave("one")
     await stepping.until_each_has(9)
     await stepping.end()
     assert stepping.is_uninterrupted
-    assert await village.open_in("two") == 20
+    assert await cluster.open_in("two") == 20
 
 
-async def test_sequences_go_on_in_a_new_version_which_says_so(village: Village) -> None:
-    await village.start("one")
-    stepping = Stepping(await village.gateway())
+async def test_sequences_go_on_in_a_new_version_which_says_so(cluster: ReplicaCluster) -> None:
+    await cluster.start("one")
+    stepping = Stepping(await cluster.gateway())
     await stepping.until_each_has(6)
-    await village.start("two", "2")
+    await cluster.start("two", "2")
     await stepping.until_each_has(6)
-    await village.leave("one")
+    await cluster.leave("one")
     await stepping.until_each_has(6)
     await stepping.end()
     assert stepping.is_uninterrupted
@@ -221,129 +221,133 @@ async def test_sequences_go_on_in_a_new_version_which_says_so(village: Village) 
         assert (versions, {*versions}) == (sorted(versions), {"1", "2"})
 
 
-async def test_sequences_survive_one_update_after_the_other(village: Village) -> None:
-    await village.start("one")
-    stepping = Stepping(await village.gateway())
+async def test_sequences_survive_one_update_after_the_other(cluster: ReplicaCluster) -> None:
+    await cluster.start("one")
+    stepping = Stepping(await cluster.gateway())
     for n in range(2, 6):
-        await village.start(f"replica-{n}", str(n))
+        await cluster.start(f"replica-{n}", str(n))
         await stepping.until_each_has(3)
-        await village.leave("one" if n == 2 else f"replica-{n - 1}")
+        await cluster.leave("one" if n == 2 else f"replica-{n - 1}")
     await stepping.end()
     assert stepping.is_uninterrupted
 
 
-async def test_heirs_of_the_same_version_come_first_and_share(village: Village) -> None:
+async def test_successors_of_the_same_version_come_first_and_share(cluster: ReplicaCluster) -> None:
     for name, version in (("one", "1"), ("two", "1"), ("three", "1"), ("new", "2")):
-        await village.start(name, version)
-    router = await village.gateway()
+        await cluster.start(name, version)
+    router = await cluster.gateway()
     for n in range(60):
         await step(router, 1, str(n), starts=True, version="1")
-    held = [await village.open_in(name) for name in ("two", "three", "new")]
-    await village.leave("one")
-    two, three, new = [await village.open_in(name) for name in ("two", "three", "new")]
+    held = [await cluster.open_in(name) for name in ("two", "three", "new")]
+    await cluster.leave("one")
+    two, three, new = [await cluster.open_in(name) for name in ("two", "three", "new")]
     assert (two > held[0], three > held[1], two + three, new) == (True, True, 60, 0)
 
 
-async def test_an_heir_that_refuses_or_is_not_there_is_passed_over(village: Village) -> None:
-    one = await village.start("one")
-    await village.start("two", "2", sequence={"max_idle_s": 30})
-    router = await village.gateway()
+async def test_a_successor_that_refuses_or_is_not_there_is_passed_over(
+    cluster: ReplicaCluster,
+) -> None:
+    one = await cluster.start("one")
+    await cluster.start("two", "2", sequence={"max_idle_s": 30})
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True, version="1")
-    leaving = await village.start("leaving", "3")
+    leaving = await cluster.start("leaving", "3")
     await (await leaving.serving()).go_away()
     one.successors.append(
         replace(
             one.successors[0], id="nobody", address=Address("here", "/nowhere", "", 0), version="4"
         )
     )
-    await village.leave("one")
+    await cluster.leave("one")
     assert await step(router, 2, "a") == ("2", 3)
 
 
-async def test_a_sequence_that_nobody_takes_is_said_to_be_lost(village: Village) -> None:
-    await village.start("one")
-    router = await village.gateway()
+async def test_a_sequence_that_nobody_takes_is_said_to_be_lost(cluster: ReplicaCluster) -> None:
+    await cluster.start("one")
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True)
-    leaving = await village.start("leaving", "2")
+    leaving = await cluster.start("leaving", "2")
     await (await leaving.serving()).go_away()
-    await village.leave("one")
+    await cluster.leave("one")
     with pytest.raises(SequenceLost):
         await step(router, 2, "a")
 
 
-async def test_after_a_crash_the_state_is_said_to_be_lost(village: Village) -> None:
-    one = await village.start("one")
-    router = await village.gateway()
+async def test_after_a_crash_the_state_is_said_to_be_lost(cluster: ReplicaCluster) -> None:
+    one = await cluster.start("one")
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True)
-    await village.start("two")
+    await cluster.start("two")
     await one.crash()
-    await village.drop("one")
-    with pytest.raises(SequenceLost, match="begin it again, by sequence_start"):
+    await cluster.drop("one")
+    with pytest.raises(SequenceLost, match="start it again with sequence_start"):
         await step(router, 2, "a")
     assert await step(router, 3, "a", starts=True) == ("1", 3)
 
 
-async def test_a_gateway_that_never_saw_a_sequence_finds_it_where_it_went(village: Village) -> None:
-    await village.start("one")
-    first, second = await village.gateway(), await village.gateway()
+async def test_a_gateway_that_never_saw_a_sequence_finds_it_where_it_went(
+    cluster: ReplicaCluster,
+) -> None:
+    await cluster.start("one")
+    first, second = await cluster.gateway(), await cluster.gateway()
     for n in range(10):
         await step(first, 1, str(n), starts=True)
-    await village.start("two")
-    await village.start("three", "2")
+    await cluster.start("two")
+    await cluster.start("three", "2")
     assert [await step(second, 1, str(n)) for n in range(5)] == [("1", 2)] * 5
-    await village.leave("one")
-    late = await village.gateway()
+    await cluster.leave("one")
+    late = await cluster.gateway()
     assert [await step(late, 1, str(n)) for n in range(5)] == [("1", 3)] * 5
     assert [await step(second, 1, str(n)) for n in range(5, 10)] == [("1", 2)] * 5
     with pytest.raises(SequenceUnknown):
         await step(late, 1, "nobody's")
 
 
-async def test_a_gateway_that_comes_while_a_replica_goes_is_told_where_its_sequences_are(
-    village: Village,
+async def test_a_gateway_that_comes_while_a_replica_goes_learns_where_its_sequences_are(
+    cluster: ReplicaCluster,
 ) -> None:
-    await village.start("one")
-    first = await village.gateway()
+    await cluster.start("one")
+    first = await cluster.gateway()
     await step(first, 1, "a", starts=True)
-    await village.start("two")
-    await (await village.replicas["one"].serving()).go_away()
-    late = await village.gateway()
+    await cluster.start("two")
+    await (await cluster.replicas["one"].serving()).go_away()
+    late = await cluster.gateway()
     assert await step(late, 2, "a") == ("1", 3)
 
 
-async def test_a_path_that_names_a_version_stays_in_it(village: Village) -> None:
-    await village.start("one")
-    router = await village.gateway()
+async def test_a_path_that_names_a_version_stays_in_it(cluster: ReplicaCluster) -> None:
+    await cluster.start("one")
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True, version="1")
-    await village.start("two", "2")
-    await (await village.replicas["one"].serving()).go_away()
+    await cluster.start("two", "2")
+    await (await cluster.replicas["one"].serving()).go_away()
     with pytest.raises(SequenceLost, match="moved to another version"):
         await step(router, 2, "a", version="1")
     assert await step(router, 4, "a", version="2") == ("2", 5)
 
 
 async def test_a_replica_that_goes_starts_nothing_new_but_steps_on_until_then(
-    village: Village,
+    cluster: ReplicaCluster,
 ) -> None:
-    one = await village.start("one")
-    router = await village.gateway()
+    one = await cluster.start("one")
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True)
     one.successors = []
     await (await one.serving()).go_away()
     assert await step(router, 2, "a") == ("1", 3)
-    await village.start("two")
+    await cluster.start("two")
     assert await step(router, 8, "b", starts=True) == ("1", 8)
-    assert (await village.open_in("one"), await village.open_in("two")) == (1, 1)
+    assert (await cluster.open_in("one"), await cluster.open_in("two")) == (1, 1)
 
 
-async def test_between_nodes_sequences_go_over_tcp(village: Village) -> None:
-    one = await village.start("one")
-    router = await village.gateway()
+async def test_between_nodes_sequences_go_over_tcp(cluster: ReplicaCluster) -> None:
+    one = await cluster.start("one")
+    router = await cluster.gateway()
     await step(router, 1, "a", starts=True)
-    await village.start("two")
+    await cluster.start("two")
     one.successors = [
         replace(successor, address=replace(successor.address, node="there"))
         for successor in one.successors
     ]
-    await village.leave("one")
+    await cluster.leave("one")
     assert await step(router, 2, "a") == ("1", 3)

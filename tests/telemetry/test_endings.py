@@ -5,7 +5,7 @@ number that left.
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from tests.gateway.towns import spec
+from tests.gateway.router_harness import spec
 
 from headrace.gateway.api.ways import WAYS
 from headrace.inference.request import Times

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 from loadtests.support.virtual_time import VirtualTimeLoop
-from tests.gateway.towns import Town
+from tests.gateway.router_harness import RouterHarness
 
 MAX_WAITING = 200
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], VirtualTimeLoop]]:
-    """Every test of this folder runs on virtual time; what crosses a socket of the process takes none."""
+    """Run the tests of this folder on virtual time; sockets of the process take none."""
     return {"virtual": VirtualTimeLoop}
 
 
 @pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[Town]:
+async def harness(tmp_path: Path) -> AsyncIterator[RouterHarness]:
     async with AsyncExitStack() as stack:
-        town = Town(tmp_path, stack, MAX_WAITING)
-        stack.push_async_callback(town.router.close)
-        yield town
-        await town.router.close()
+        harness = RouterHarness(tmp_path, stack, MAX_WAITING)
+        stack.push_async_callback(harness.router.close)
+        yield harness
+        await harness.router.close()

@@ -7,22 +7,22 @@ from time import monotonic
 
 import pytest
 from tests.channel.replicas import Doubler, Running, request, until
+from tests.gateway.router_harness import RouterHarness, fall_silent, speak_again, spec
 from tests.gateway.test_routing import outcome
 from tests.gateway.test_sequences import holder_of, step, steps_of
-from tests.gateway.towns import Town, fall_silent, speak_again, spec
 from tests.waiting.conftest import MAX_WAITING
 
 from headrace.channel import Health
 from headrace.errors import DeadlineExceeded, NotReady, SequenceLost, UnknownModel
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.inference.request import Request
 
 UNREADY, READY = Health(is_ready=False, waiting_rows=0), Health(is_ready=True, waiting_rows=0)
 HURT_S = 5.0
 
 
-def asking(town: Town, asked: Request) -> "asyncio.Task[float]":
-    return asyncio.create_task(town.ask(asked))
+def asking(harness: RouterHarness, asked: Request) -> "asyncio.Task[float]":
+    return asyncio.create_task(harness.dispatch(asked))
 
 
 async def turns(number: int = 20) -> None:
@@ -31,78 +31,84 @@ async def turns(number: int = 20) -> None:
 
 
 async def seconds_of(what: Awaitable[object]) -> float:
-    """How long it took on the loop's clock."""
+    """The time that it took on the loop's clock."""
     loop = asyncio.get_running_loop()
     began_s = loop.time()
     await what
     return loop.time() - began_s
 
 
-async def refusal(town: Town, version: Version, asked: Request) -> None:
+async def refusal(harness: RouterHarness, version: Version, asked: Request) -> None:
     with pytest.raises(NotReady):
-        await town.router.dispatch(version, asked)
+        await harness.router.dispatch(version, asked)
 
 
-async def silent(town: Town) -> Running:
+async def silent(harness: RouterHarness) -> Running:
     """The only replica, which is suspect by now."""
-    replica = await town.start()
+    replica = await harness.start()
     fall_silent(replica)
     await asyncio.sleep(HURT_S)
-    assert not town.router.is_ready
+    assert not harness.router.is_ready
     return replica
 
 
-async def test_a_request_waits_for_its_silent_replica_and_goes_when_that_speaks(town: Town) -> None:
-    replica = await silent(town)
-    asked = asking(town, request(1, seconds=30))
+async def test_a_request_waits_for_its_silent_replica_and_goes_when_that_speaks(
+    harness: RouterHarness,
+) -> None:
+    replica = await silent(harness)
+    asked = asking(harness, request(1, seconds=30))
     await turns()
-    assert (replica.service.requests, town.events.waiting()) == ([], 1)
-    assert not town.router.is_ready
+    assert (replica.service.requests, harness.events.waiting()) == ([], 1)
+    assert not harness.router.is_ready
     speak_again(replica)
     assert await seconds_of(asked) == 0
-    assert (asked.result(), town.events.waiting(), len(town.events.waits)) == (2, 0, 1)
+    assert (asked.result(), harness.events.waiting(), len(harness.events.waits)) == (2, 0, 1)
 
 
-async def test_a_request_waits_while_its_replica_does_not_call_itself_ready(town: Town) -> None:
+async def test_a_request_waits_while_its_replica_does_not_call_itself_ready(
+    harness: RouterHarness,
+) -> None:
     service = Doubler()
     service.health_now = UNREADY
-    await town.launch(service=service)
+    await harness.launch(service=service)
     await turns()
-    asked = asking(town, request(1, seconds=30))
+    asked = asking(harness, request(1, seconds=30))
     await asyncio.sleep(1)
     service.health_now = READY
     assert await seconds_of(asked) <= 0.5  # the next ping
 
 
-async def test_who_waits_in_vain_is_refused_with_time_to_spare(town: Town) -> None:
-    town.tell([])
-    replica = await town.start()
+async def test_who_waits_in_vain_is_refused_with_time_to_spare(harness: RouterHarness) -> None:
+    harness.update([])
+    replica = await harness.start()
     replica.service.health_now = UNREADY
     await asyncio.sleep(1)
-    asked = asyncio.create_task(outcome(asking(town, request(1, seconds=30))))
+    asked = asyncio.create_task(outcome(asking(harness, request(1, seconds=30))))
     assert await seconds_of(asked) == pytest.approx(20, abs=0.1)
     assert asked.result() is NotReady
 
 
 async def test_a_silent_replica_is_asked_when_patience_ends_for_a_refusal_would_be_sure(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    await silent(town)
+    await silent(harness)
     assert (
-        await outcome(asking(town, request(1, seconds=3))) is DeadlineExceeded
+        await outcome(asking(harness, request(1, seconds=3))) is DeadlineExceeded
     )  # it was asked, and did not answer
 
 
-async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(town: Town) -> None:
-    replica = await silent(town)
+async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(
+    harness: RouterHarness,
+) -> None:
+    replica = await silent(harness)
     replica.service.gate.clear()
-    asked = [asking(town, request(n, seconds=30)) for n in range(90)]
+    asked = [asking(harness, request(n, seconds=30)) for n in range(90)]
     await turns()
     speak_again(replica)
     await turns(200)
     first = len(replica.service.requests)
     assert 32 <= first < 90  # two of its batches
-    late = asking(town, request(90, seconds=30))
+    late = asking(harness, request(90, seconds=30))
     await turns(200)
     assert len(replica.service.requests) == first  # it does not overtake
     replica.service.gate.set()
@@ -110,11 +116,11 @@ async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(tow
     assert [r.request_id for r in replica.service.requests] == [f"request-{n}" for n in range(91)]
 
 
-async def test_where_a_batch_is_one_request_two_go_at_a_time(town: Town) -> None:
-    town.spec_of = lambda version: spec(version).unbatched()
-    replica = await silent(town)
+async def test_where_a_batch_is_one_request_two_go_at_a_time(harness: RouterHarness) -> None:
+    harness.spec_of = lambda version: spec(version).unbatched()
+    replica = await silent(harness)
     replica.service.gate.clear()
-    asked = [asking(town, request(n, seconds=30)) for n in range(10)]
+    asked = [asking(harness, request(n, seconds=30)) for n in range(10)]
     await turns()
     speak_again(replica)
     await turns(200)
@@ -123,12 +129,14 @@ async def test_where_a_batch_is_one_request_two_go_at_a_time(town: Town) -> None
     assert await asyncio.gather(*asked) == [2 * n for n in range(10)]
 
 
-async def test_those_that_wait_spread_over_all_replicas_that_are_ready(town: Town) -> None:
-    replicas = [await town.start() for _ in range(3)]
+async def test_those_that_wait_spread_over_all_replicas_that_are_ready(
+    harness: RouterHarness,
+) -> None:
+    replicas = [await harness.start() for _ in range(3)]
     for replica in replicas:
         fall_silent(replica)
     await asyncio.sleep(HURT_S)
-    asked = [asking(town, request(n, seconds=30)) for n in range(90)]
+    asked = [asking(harness, request(n, seconds=30)) for n in range(90)]
     await turns()
     for replica in replicas:
         replica.service.gate.clear()
@@ -142,143 +150,151 @@ async def test_those_that_wait_spread_over_all_replicas_that_are_ready(town: Tow
     assert counts[0] >= 10
 
 
-async def test_a_line_ends_though_as_many_come_as_are_answered(town: Town) -> None:
+async def test_a_line_ends_though_as_many_come_as_are_answered(harness: RouterHarness) -> None:
     """Else the replica's own order, by keys and deadlines, would never be in force again."""
-    replica = await silent(town)
-    asked = [asking(town, request(n, seconds=30)) for n in range(80)]
+    replica = await silent(harness)
+    asked = [asking(harness, request(n, seconds=30)) for n in range(80)]
     await turns()
     speak_again(replica)
     for n in range(200):
         await turns(12)
-        asked.append(asking(town, request(n, seconds=30)))
+        asked.append(asking(harness, request(n, seconds=30)))
     await turns(50)
-    assert town.events.waiting() == 0
+    assert harness.events.waiting() == 0
     await asyncio.gather(*asked)
 
 
-async def test_only_so_many_wait_and_the_rest_is_refused_at_once(town: Town) -> None:
-    await silent(town)
-    waiting = [asking(town, request(n, seconds=30)) for n in range(MAX_WAITING // 2)]
+async def test_only_so_many_wait_and_the_rest_is_refused_at_once(harness: RouterHarness) -> None:
+    await silent(harness)
+    waiting = [asking(harness, request(n, seconds=30)) for n in range(MAX_WAITING // 2)]
     await turns()
-    refused = asyncio.create_task(outcome(asking(town, request(1, seconds=30))))
+    refused = asyncio.create_task(outcome(asking(harness, request(1, seconds=30))))
     assert await seconds_of(refused) == 0
     assert refused.result() is NotReady
     for one in waiting:
         one.cancel()
     await asyncio.wait(waiting)
-    assert town.events.waiting() == 0
+    assert harness.events.waiting() == 0
 
 
 async def test_a_caller_who_leaves_while_waiting_leaves_nothing_and_holds_nobody_up(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    replica = await silent(town)
-    asked = [asking(town, request(n, seconds=30)) for n in range(40)]
+    replica = await silent(harness)
+    asked = [asking(harness, request(n, seconds=30)) for n in range(40)]
     await turns()
     speak_again(replica)
     for one in asked[::2]:
         one.cancel()
     await asyncio.wait(asked)
     assert [one.result() for one in asked[1::2]] == [2 * n for n in range(1, 40, 2)]
-    assert town.events.waiting() == 0
+    assert harness.events.waiting() == 0
 
 
-async def test_what_was_lost_with_the_only_replica_waits_for_its_successor(town: Town) -> None:
-    first = await town.start()
+async def test_what_was_lost_with_the_only_replica_waits_for_its_successor(
+    harness: RouterHarness,
+) -> None:
+    first = await harness.start()
     first.service.gate.clear()
-    asked = [asking(town, request(n, seconds=30)) for n in range(3)]
+    asked = [asking(harness, request(n, seconds=30)) for n in range(3)]
     await until(lambda: len(first.service.requests) == 3)
-    await town.kill(first)
-    town.tell([])
-    later = asking(town, request(3, seconds=30))
+    await harness.kill(first)
+    harness.update([])
+    later = asking(harness, request(3, seconds=30))
     await asyncio.sleep(3)
-    town.entries.clear()
-    (await town.launch()).service.gate.set()
+    harness.entries.clear()
+    (await harness.launch()).service.gate.set()
     assert await asyncio.gather(*asked, later) == [0, 2, 4, 6]
 
 
 async def test_a_version_is_known_while_the_fleet_expects_its_model_and_not_longer(
-    town: Town,
+    harness: RouterHarness,
 ) -> None:
-    await town.start()
-    version = town.router.find("tiny", "1")
-    town.tell([])
+    await harness.start()
+    version = harness.router.find("tiny", "1")
+    harness.update([])
     await turns()
-    assert town.router.find("tiny", "1") is version
-    assert not town.router.is_ready
-    asked = asyncio.create_task(outcome(asking(town, request(1, seconds=30))))
+    assert harness.router.find("tiny", "1") is version
+    assert not harness.router.is_ready
+    asked = asyncio.create_task(outcome(asking(harness, request(1, seconds=30))))
     await turns()
-    town.tell([], models=())
+    harness.update([], models=())
     assert await seconds_of(asked) == 0
     assert asked.result() is NotReady
     with pytest.raises(UnknownModel):
-        town.router.find("tiny", None)
+        harness.router.find("tiny", None)
 
 
 @pytest.mark.parametrize("asked", [request(1, seconds=30), step(1, starts=True)])
 async def test_nobody_waits_for_a_version_that_is_not_served_any_more(
-    town: Town, asked: Request
+    harness: RouterHarness, asked: Request
 ) -> None:
-    await town.start()
-    version = town.router.find("tiny", "1")
-    town.tell([])
+    await harness.start()
+    version = harness.router.find("tiny", "1")
+    harness.update([])
     await turns()
     asked.deadline_s = monotonic() + 30
-    before = asyncio.create_task(refusal(town, version, asked))
+    before = asyncio.create_task(refusal(harness, version, asked))
     await turns()
     assert not before.done()
-    town.tell([], models=())
+    harness.update([], models=())
     assert await seconds_of(before) == 0
     assert (
-        await seconds_of(refusal(town, version, asked)) == 0
+        await seconds_of(refusal(harness, version, asked)) == 0
     )  # who has read the request before, and asks now
 
 
-async def test_who_was_read_by_a_spec_that_is_gone_does_not_wait_for_another(town: Town) -> None:
-    await town.start()
-    version = town.router.find("tiny", "1")
-    town.tell([])
+async def test_who_was_read_by_a_spec_that_is_gone_does_not_wait_for_another(
+    harness: RouterHarness,
+) -> None:
+    await harness.start()
+    version = harness.router.find("tiny", "1")
+    harness.update([])
     await turns()
-    town.entries.clear()
-    town.spec_of = lambda version: spec(version).unbatched()
-    before = asyncio.create_task(refusal(town, version, request(1, seconds=30)))
+    harness.entries.clear()
+    harness.spec_of = lambda version: spec(version).unbatched()
+    before = asyncio.create_task(refusal(harness, version, request(1, seconds=30)))
     await turns()
     service = Doubler()
     service.health_now = UNREADY
-    await town.launch(service=service)
+    await harness.launch(service=service)
     assert await seconds_of(before) == 0
-    assert await seconds_of(refusal(town, version, request(1, seconds=30))) == 0
+    assert await seconds_of(refusal(harness, version, request(1, seconds=30))) == 0
 
 
-async def test_a_version_that_another_one_follows_is_forgotten(town: Town) -> None:
-    await town.start("1")
-    await town.start("2")
-    town.tell(town.entries[1:])
+async def test_a_version_that_another_one_follows_is_forgotten(harness: RouterHarness) -> None:
+    await harness.start("1")
+    await harness.start("2")
+    harness.update(harness.entries[1:])
     await turns()
-    assert list(town.router.models()["tiny"]) == ["2"]
+    assert list(harness.router.models()["tiny"]) == ["2"]
 
 
-async def test_a_replica_whose_process_ended_is_told_of_and_not_waited_for(town: Town) -> None:
-    replica = await town.start()
-    assert await town.ask(step(1, starts=True)) == 2
+async def test_a_replica_whose_process_ended_is_reported_and_not_waited_for(
+    harness: RouterHarness,
+) -> None:
+    replica = await harness.start()
+    assert await harness.dispatch(step(1, starts=True)) == 2
     fall_silent(replica)
     await asyncio.sleep(HURT_S)
-    asked = asyncio.create_task(outcome(asking(town, step(2))))
+    asked = asyncio.create_task(outcome(asking(harness, step(2))))
     await turns()
     assert not asked.done()  # its state may still be there
-    await town.kill(replica)
+    await harness.kill(replica)
     assert await seconds_of(asked) == 0
     assert asked.result() is SequenceLost
-    assert town.ended == ["0"]
+    assert harness.ended == ["0"]
 
 
-async def test_a_step_waits_for_its_silent_replica_and_goes_nowhere_else(town: Town) -> None:
-    replicas = [await town.start() for _ in range(2)]
-    home = replicas[await holder_of(town, replicas, "1")]
+async def test_a_step_waits_for_its_silent_replica_and_goes_nowhere_else(
+    harness: RouterHarness,
+) -> None:
+    replicas = [await harness.start() for _ in range(2)]
+    home = replicas[await holder_of(harness, replicas, "1")]
     (other,) = [r for r in replicas if r is not home]
     fall_silent(home)
     await asyncio.sleep(HURT_S)
-    asked = asking(town, step(2))
+    asked = asking(harness, step(2))
     await turns()
     assert not asked.done()
     speak_again(home)
@@ -286,24 +302,28 @@ async def test_a_step_waits_for_its_silent_replica_and_goes_nowhere_else(town: T
     assert (asked.result(), steps_of(other)) == (4, [])
 
 
-async def test_a_gateway_that_did_not_run_for_long_suspects_nobody(town: Town) -> None:
+async def test_a_gateway_that_did_not_run_for_long_suspects_nobody(harness: RouterHarness) -> None:
     """Pings that it did not send are not unanswered."""
-    await town.start()
+    await harness.start()
     asyncio.get_running_loop().now_s += 60  # type: ignore[attr-defined] # virtual
     await turns()
-    assert town.router.is_ready
-    assert await town.ask(request(1)) == 2
+    assert harness.router.is_ready
+    assert await harness.dispatch(request(1)) == 2
 
 
-async def test_a_replica_of_another_node_that_refuses_is_not_taken_for_ended(town: Town) -> None:
-    """What is between the nodes may have refused for it."""
-    replica = await town.launch()
-    there = replace(town.entries[0], id="there", address=replace(replica.address, node="elsewhere"))
-    town.tell([there])
-    await town.router.wait_linked()
+async def test_a_replica_of_another_node_that_refuses_is_not_taken_for_ended(
+    harness: RouterHarness,
+) -> None:
+    """A network between the nodes may have refused for it."""
+    replica = await harness.launch()
+    there = replace(
+        harness.entries[0], id="there", address=replace(replica.address, node="elsewhere")
+    )
+    harness.update([there])
+    await harness.router.wait_linked()
     await turns()
-    assert town.router.is_ready
-    await town.kill(replica)
+    assert harness.router.is_ready
+    await harness.kill(replica)
     await asyncio.sleep(1)
-    assert town.ended == []
-    assert town.router.models()["tiny"]["1"].members == {"there"}
+    assert harness.ended == []
+    assert harness.router.models()["tiny"]["1"].members == {"there"}

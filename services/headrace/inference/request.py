@@ -63,7 +63,7 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """`tokens` is how many tokens a text model read, 0 for others; `is_kept`: no model ran for this, it was kept.
+    """`tokens` is how many tokens a text model read, 0 for others; `is_cached`: no model ran for this.
 
     `truncated` are the places, in the request's own order, of the texts that were cut.
     """
@@ -72,4 +72,4 @@ class Answer(msgspec.Struct):
     times: Times
     tokens: int = 0
     truncated: tuple[int, ...] = ()
-    is_kept: bool = False
+    is_cached: bool = False

@@ -20,7 +20,7 @@ Offer = Callable[[Sequence[SequenceSnapshot], set[SequenceKey]], Awaitable[None]
 
 
 async def hand_over(sequences: OpenSequences, offer: Offer) -> None:
-    """Offer every open sequence, each after the steps that are here; one that nobody takes stays."""
+    """Offer every open sequence after the steps that are here; one that nobody takes stays."""
     sequences.stop_starting()
     async with asyncio.TaskGroup() as busy:
         idle: dict[SequenceKey, OpenSequence] = {}

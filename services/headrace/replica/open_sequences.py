@@ -27,16 +27,16 @@ MAX_TAKING_OVER = 20_000
 
 
 class Stage(Enum):
-    """Where a sequence is on its way to another replica."""
+    """A sequence's way to another replica."""
 
     OPEN = "not offered yet"
     MOVED = "with another replica"
-    STAYS = "with this replica, and ends with it, as no other took it"
+    STAYS = "here until this replica ends, as no other took it"
 
 
 @dataclass(slots=True, eq=False)
 class OpenSequence:
-    """`state` is None until a first step succeeds; `steps` are here, including the one that runs."""
+    """`state` is None until a step succeeds; `steps` are here, including the one that runs."""
 
     state: State | None = None
     steps: int = 0
@@ -46,7 +46,7 @@ class OpenSequence:
 
 @dataclass(slots=True)
 class RunningStep:
-    """`state` is what the model takes. Set it to what the step leaves, to be kept if that succeeds."""
+    """`state` is what the model takes. Set it to what the step leaves, to keep if it succeeds."""
 
     state: State
 

@@ -1,4 +1,4 @@
-"""The successors of a replica that drains: finds them, reaches them, and offers them its sequences."""
+"""The successors of a replica that drains: finds them, and offers them its sequences."""
 
 import asyncio
 import logging

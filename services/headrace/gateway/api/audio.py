@@ -9,7 +9,7 @@ from headrace.edge.framing import has_bad_escape
 from headrace.edge.remembered import remember_short
 from headrace.errors import BadRequest
 from headrace.gateway.api.context import Context, answer_headers, ask_as, json_response, version_of
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.sequence import step_of
@@ -78,7 +78,7 @@ def _wishes(query: bytes) -> _Wishes:
     text = given.get("sequence_id", "")
     told_id = int(text) if _INTEGER.fullmatch(text) else text
     flags = {name: _FLAGS.get(given[name], given[name]) for name in _NAMES[1:3] if name in given}
-    step = step_of({"sequence_id": told_id, **flags}, place="")
+    step = step_of({"sequence_id": told_id, **flags}, where="")
     if step is None:
         raise BadRequest(
             "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true, "

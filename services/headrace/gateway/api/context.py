@@ -15,7 +15,8 @@ from headrace.errors import BadName, BadVersion, UnknownModel, UnknownVersion
 from headrace.gateway.admission import Admission
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing.response_cache import ResponseCache
-from headrace.gateway.routing.router import Router, Version
+from headrace.gateway.routing.router import Router
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.tensor import Tensor
@@ -221,4 +222,4 @@ def _server_timing(answer: Answer) -> tuple[bytes, bytes]:
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
         f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, padding;desc={times.padding:.2f}"
     )
-    return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_kept else text).encode()
+    return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_cached else text).encode()

@@ -22,7 +22,7 @@ from headrace.gateway.api.context import (
 from headrace.gateway.json.document import parameters_of, parse, text
 from headrace.gateway.json.elements import plain
 from headrace.gateway.json.long_arrays import Lifted
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.inference.tensor import Tensor, to_array
 from headrace_models.spec import ModelSpec

@@ -14,7 +14,7 @@ from headrace.gateway.api.context import (
     version_of,
     visible,
 )
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.compression import deflate, inflate, wanted_encoding
 from headrace.inference.statistics import Statistics, merge, statistics_document
 from headrace_models.repository import version_order

@@ -7,7 +7,7 @@ from headrace.edge.exchange import Exchange, Response
 from headrace.edge.management import IndexBody
 from headrace.fleet.instructions import IndexEntry
 from headrace.gateway.api.context import Context, json_response, visible
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 
 __all__ = ["index"]
 

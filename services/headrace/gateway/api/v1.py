@@ -19,7 +19,7 @@ from headrace.gateway.api.context import (
     visible,
 )
 from headrace.gateway.json.document import parse
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.predict import infer_document, predictions
 from headrace.inference.request import Answer

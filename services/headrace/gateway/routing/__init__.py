@@ -1,1 +1,1 @@
-"""Picks the replica that answers a request: by load, by sequence, past suspects, or from the cache."""
+"""Picks the replica for a request: by load, by sequence, past suspects, or a stored answer."""

@@ -1,12 +1,14 @@
-"""Inputs that end the process that runs them, or that a model does not end on: suspected, run alone next, then refused.
+"""The inputs that end a replica's process, or on which a model does not end.
 
-What was under way on a lost replica is suspect. A suspect is run in a batch of its own, and its replica says so before
-it starts; if the replica is lost then, there is no doubt what ended it. So one such input costs a gateway two replicas,
-and nobody's time but for a hash of what was lost, and of a model's requests while something of it is suspect.
+What was under way on a lost replica is suspect. A suspect runs in a batch of its own, and its
+replica reports that before it starts: if the replica is lost then, the suspect is convicted. So
+such an input costs a gateway at most two replicas. The only cost to others is hashing: of lost
+requests, and of all requests to a model while it has suspects.
 
-A run that was stopped costs no replica: what was alone in it is refused at once, what was with others is suspect and
-repeated alone by the same replica. Such repeats are not of the share that repeats may have of all requests: there is
-one at most for each request of the batch, and the machine's load does not cause them.
+A stopped run costs no replica. An input that was alone in it is convicted at once; those that
+shared a batch are suspect, and the same replica runs each of them alone. These repeats do not count
+against the share of repeats: there is at most one for each request of the batch, and load on the
+machine does not cause them.
 """
 
 import asyncio
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 SUSPECT_S = 60.0
 POISON_S = 600.0
-# Of a model; beyond it the oldest are forgotten.
+# The most cases of a model; beyond it the oldest are forgotten.
 MAX_CASES = 4096
 
 
@@ -51,7 +53,7 @@ class Replica(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Case:
-    """An input at fault, or suspect. `trial` is held while it runs alone: equal inputs wait for it."""
+    """An input that is suspect or poison. `trial` is held while it runs alone; equal ones wait."""
 
     until_s: float
     is_poison: bool = False
@@ -59,7 +61,10 @@ class _Case:
 
 
 class Quarantine:
-    """Asks replicas, and remembers what they did not survive. For one event loop."""
+    """Sends requests to replicas, and remembers inputs that these did not survive.
+
+    For one event loop.
+    """
 
     def __init__(
         self, events: GatewayEvents, clock: Callable[[], float] = monotonic, most: int = MAX_CASES
@@ -68,58 +73,56 @@ class Quarantine:
         self._most = most
         self._clock = clock
         self._judging: set[asyncio.Task[None]] = set()
-        self._cases: dict[str, dict[bytes, _Case]] = {}  # model -> digest -> case, the oldest first
+        # Model -> digest -> case, the oldest first. A plain dict, as another thread counts them.
+        self._cases: dict[str, dict[bytes, _Case]] = {}
         events.watch_quarantine(lambda: self.poisons)
 
     @property
     def poisons(self) -> int:
-        """How many inputs are in quarantine now; may be asked from any thread."""
+        """The number of inputs in quarantine now; may be read from any thread."""
         now_s = self._clock()
-        cases = [
-            case for of_model in list(self._cases.values()) for case in list(of_model.values())
-        ]
+        cases = [case for model in list(self._cases.values()) for case in list(model.values())]
         return sum(case.is_poison and case.until_s > now_s for case in cases)
 
     async def guard(self, spec: ModelSpec, request: Request, pick: Callable[[], Replica]) -> Answer:
-        """The answer of the replica that `pick` gives once the request may go.
+        """Send a request to the replica that `pick` returns, once it may go.
 
-        Raises PoisonInput if the input, on its own, ended a replica or did not end, now or lately; ReplicaLost, with
-        who is to blame.
+        Raises PoisonInput if the input, on its own, ended a replica or did not end, now or lately.
+        Raises ReplicaLost with its blame.
         """
-        asked: list[Replica] = []
+        picked: list[Replica] = []
 
         def pick_once() -> Replica:
-            asked.append(replica := pick())
+            picked.append(replica := pick())
             return replica
 
         try:
-            return await self._ask_for(spec, request, pick_once)
+            return await self._guard_once(spec, request, pick_once)
         except RunStopped as stopped:
             if stopped.blame != "possible":
                 raise
             self._events.request_retried(spec.name)
-            return await self._ask_for(spec, request, lambda: asked[-1])
+            return await self._guard_once(spec, request, lambda: picked[-1])
 
-    async def _ask_for(
+    async def _guard_once(
         self, spec: ModelSpec, request: Request, pick: Callable[[], Replica]
     ) -> Answer:
-        if not self._has_cases(spec.name):
-            return await self._ask(spec, request, pick())
+        self._forget_expired(spec.name)
+        if spec.name not in self._cases:
+            return await self._send(spec, request, pick())
         digest = await digest_of(spec, request)
         case = self._find(spec.name, digest)
         if case is None:
-            return await self._ask(spec, request, pick())
-        async with _turn(case, request.deadline_s):
-            if self._find(spec.name, digest) is not case:
-                return await self._ask(
-                    spec, request, pick()
-                )  # found innocent by an equal request meanwhile
+            return await self._send(spec, request, pick())
+        async with _hold_trial(case, request.deadline_s):
+            if self._find(spec.name, digest) is not case:  # an equal request cleared it meanwhile
+                return await self._send(spec, request, pick())
             if case.is_poison:
                 raise self._refusal(spec)
             return await self._try(spec, digest, case, pick(), request)
 
-    async def _ask(self, spec: ModelSpec, request: Request, replica: Replica) -> Answer:
-        """Ask for what nothing is known against, and suspect it if its replica is lost or its run was stopped."""
+    async def _send(self, spec: ModelSpec, request: Request, replica: Replica) -> Answer:
+        """Send a request without a case; suspect it if the replica is lost or its run stopped."""
         try:
             return await replica.send(request)
         except ReplicaLost as lost:
@@ -135,7 +138,7 @@ class Quarantine:
     async def _try(
         self, spec: ModelSpec, digest: bytes, case: _Case, replica: Replica, request: Request
     ) -> Answer:
-        """Ask to run a suspect alone. An answer clears it, right or wrong; what says nothing of it does not."""
+        """Have a suspect run alone. An answer clears it, also an error that the model caused."""
         try:
             answer = await replica.send(replace(request, is_suspect=True))
         except (ReplicaLost, RunStopped) as error:
@@ -152,7 +155,7 @@ class Quarantine:
         return answer
 
     def blame(self, spec: ModelSpec, request: Request, blame: Blame) -> None:
-        """Remember what was to blame, or may have been, though its caller has left."""
+        """Remember an input that is, or may be, to blame, though its caller has left."""
         task = asyncio.create_task(self._judge(spec, request, blame))
         self._judging.add(task)
         task.add_done_callback(self._judging.discard)
@@ -161,49 +164,46 @@ class Quarantine:
         if blame == "none":
             return
         digest = await digest_of(spec, request)
-        if blame == "possible":
-            self._suspect(spec.name, digest)
-        else:
-            self._convict(spec, digest, self._find(spec.name, digest) or _Case(self._clock()))
-
-    def _suspect(self, model: str, digest: bytes) -> None:
-        if self._find(model, digest) is None:
-            self._keep(model, digest, _Case(self._clock() + SUSPECT_S))
+        case = self._find(spec.name, digest)
+        if blame == "certain":
+            self._convict(spec, digest, case or _Case(self._clock()))
+        elif case is None:
+            self._put(spec.name, digest, _Case(self._clock() + SUSPECT_S))
 
     def _convict(self, spec: ModelSpec, digest: bytes, case: _Case) -> None:
         log.warning(
-            "%s %s did not survive or not end on a request: it is refused from now on",
+            "%s %s crashed or did not end on an input, which is refused from now on",
             spec.name,
             spec.version,
         )
         self._clear(spec.name, digest)
-        case.until_s, case.is_poison = self._clock() + POISON_S, True
-        self._keep(spec.name, digest, case)
+        case.until_s = self._clock() + POISON_S
+        case.is_poison = True
+        self._put(spec.name, digest, case)
 
     def _refusal(self, spec: ModelSpec) -> PoisonInput:
         self._events.poison_refused(spec.name)
-        minutes = POISON_S / 60
         return PoisonInput(
-            f"inputs: the model ended its process, or did not end, on them; refused for {minutes:.0f} minutes"
+            "inputs: the model crashed or did not end on them; "
+            f"they are refused for {POISON_S / 60:.0f} minutes"
         )
 
-    def _keep(self, model: str, digest: bytes, case: _Case) -> None:
+    def _put(self, model: str, digest: bytes, case: _Case) -> None:
         cases = self._cases.setdefault(model, {})
         cases[digest] = case
         if len(cases) > self._most:
             del cases[next(iter(cases))]
 
-    def _has_cases(self, model: str) -> bool:
-        """Whether anything is held against the model's inputs. The oldest that are over are forgotten on the way."""
+    def _forget_expired(self, model: str) -> None:
+        """Forget a model's oldest cases that are over."""
         cases = self._cases.get(model)
         if cases is None:
-            return False
+            return
         now_s = self._clock()
         while cases and cases[oldest := next(iter(cases))].until_s <= now_s:
             del cases[oldest]
         if not cases:
             del self._cases[model]
-        return bool(cases)
 
     def _find(self, model: str, digest: bytes) -> _Case | None:
         case = self._cases.get(model, {}).get(digest)
@@ -214,8 +214,8 @@ class Quarantine:
 
 
 @asynccontextmanager
-async def _turn(case: _Case, deadline_s: float) -> AsyncIterator[None]:
-    """Hold the case's trial. Raises DeadlineExceeded if others take too long with it."""
+async def _hold_trial(case: _Case, deadline_s: float) -> AsyncIterator[None]:
+    """Wait for equal requests that run alone. Raises DeadlineExceeded if they take too long."""
     try:
         async with asyncio.timeout(max(0.0, deadline_s - monotonic())):
             await case.trial.acquire()

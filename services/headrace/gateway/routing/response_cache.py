@@ -1,7 +1,7 @@
-"""Answers that are kept, and requests that share one: equal stateless requests of a model run once.
+"""Stored answers, and requests that share one: equal stateless requests of a model run once.
 
-Off unless the model's settings give it bytes. What is kept are tensors, before they are written in any form, so that
-all endpoints share them. Errors go to all who wait for them, and are not kept.
+Off unless the model's settings give it bytes. Tensors are stored, before they are written in any
+form, so that all endpoints share them. Errors go to all that wait for them, and are not stored.
 """
 
 import asyncio
@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
+from cachetools import TTLCache
+
 from headrace.errors import DeadlineExceeded, Overloaded
 from headrace.gateway.routing.digest import digest_of
-from headrace.gateway.routing.router import Version
+from headrace.gateway.routing.version import Version
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.tensor import Tensor
 from headrace.telemetry.events import GatewayEvents
@@ -20,9 +22,10 @@ __all__ = ["CacheLimits", "ResponseCache"]
 
 _NO_TIME = Times(0.0, 0.0, 0.0, 0)
 # What an answer and one of its tensors take besides the bytes, by generous measure.
-_ENTRY_BYTES, _TENSOR_BYTES = 512, 512
+_ENTRY_BYTES = 512
+_TENSOR_BYTES = 512
 
-Ask = Callable[[Version, Request], Awaitable[Answer]]
+Run = Callable[[Version, Request], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +37,40 @@ class CacheLimits:
 
 
 class ResponseCache:
-    """Asks for what it does not know; `limits` are of the models that have it. For one event loop."""
+    """Calls `run` for answers that it does not have; `limits` by model. For one event loop."""
 
     def __init__(
         self,
-        ask: Ask,
+        run: Run,
         limits: Mapping[str, CacheLimits],
         events: GatewayEvents,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._ask = ask
+        self._run = run
         self._events = events
         self._clock = clock
-        self._kept = {model: _Kept(of_model) for model, of_model in limits.items()}
+        # By model: digest -> answer. The one used least lately goes first.
+        self._stored: dict[str, TTLCache[bytes, Answer]] = {
+            model: TTLCache(of_model.max_bytes, of_model.stay_s, clock, _nbytes)
+            for model, of_model in limits.items()
+        }
         self._flights: dict[bytes, _Flight] = {}
 
     def holds(self, model: str) -> bool:
-        """Whether the model's answers are kept."""
-        return model in self._kept
+        """Tell whether the model's answers are stored."""
+        return model in self._stored
 
     async def get_or_run(self, version: Version, request: Request) -> Answer:
-        """The answer kept, the one that an equal request waits for, or a replica's.
+        """Return the stored answer, that of an equal request under way, or run the request.
 
-        Who waits for another's answer does so inside its own deadline.
+        A request that waits for another's answer does so inside its own deadline.
         """
         model = version.spec.name
-        kept = self._kept.get(model)
-        if kept is None or request.sequence is not None:
-            return await self._ask(version, request)
+        stored = self._stored.get(model)
+        if stored is None or request.sequence is not None:
+            return await self._run(version, request)
         digest = await digest_of(version.spec, request)
-        if found := kept.find(digest, self._clock()):
+        if found := stored.get(digest):
             self._events.cache_hit(model)
             return found
         while (flight := self._flights.get(digest)) is not None:
@@ -71,22 +78,24 @@ class ResponseCache:
             try:
                 return await flight.wait(request.deadline_s)
             except (DeadlineExceeded, Overloaded):
-                # The time of whoever leads may be over or too short, not this one's: then one that waits leads.
+                # The leader's deadline may be earlier than ours, or too short; if so, one of the
+                # waiters becomes the leader.
                 if self._clock() >= request.deadline_s or request.deadline_s <= flight.deadline_s:
                     raise
         self._events.cache_missed(model)
-        return await self._lead(kept, digest, version, request)
+        return await self._lead(stored, digest, version, request)
 
     async def _lead(
-        self, kept: "_Kept", digest: bytes, version: Version, request: Request
+        self, stored: TTLCache[bytes, Answer], digest: bytes, version: Version, request: Request
     ) -> Answer:
         def ended(flight: _Flight) -> None:
             if self._flights.get(digest) is flight:
                 del self._flights[digest]
 
         async def run() -> Answer:
-            answer = await self._ask(version, request)
-            kept.keep(digest, answer, self._clock())
+            answer = await self._run(version, request)
+            if _nbytes(answer) <= stored.maxsize:
+                stored[digest] = _copy(answer)
             return answer
 
         flight = self._flights[digest] = _Flight(run(), request.deadline_s, ended, self._clock)
@@ -94,7 +103,7 @@ class ResponseCache:
 
 
 class _Flight:
-    """A request under way and those that wait for it. It is withdrawn when nobody does any more."""
+    """A request under way and those that wait for it. It is withdrawn when none does any more."""
 
     def __init__(
         self,
@@ -108,10 +117,10 @@ class _Flight:
         self._ended = ended
         self._clock = clock
         self._waiting = 0
-        self._run.add_done_callback(self._settle)
+        self._run.add_done_callback(self._on_done)
 
     async def wait(self, deadline_s: float) -> Answer:
-        """Its answer. Raises DeadlineExceeded at the deadline, and what it failed with."""
+        """Wait for the answer. Raises DeadlineExceeded at the deadline, and the run's error."""
         self._waiting += 1
         try:
             await asyncio.wait([self._run], timeout=max(0.0, deadline_s - self._clock()))
@@ -122,50 +131,20 @@ class _Flight:
             self._waiting -= 1
             if not self._waiting:
                 self._run.cancel()
-                self._ended(
-                    self
-                )  # now: who comes before the cancelled run has ended must not wait for it
+                # At once: no request that comes before the cancelled run ends may wait for it.
+                self._ended(self)
 
-    def _settle(self, run: asyncio.Task[Answer]) -> None:
+    def _on_done(self, run: asyncio.Task[Answer]) -> None:
         self._ended(self)
         if not run.cancelled():
-            run.exception()  # looked at here too, since all who waited may have left in this turn
+            run.exception()  # all that waited may have left in this tick, and not looked at it
 
 
-class _Kept:
-    """The answers of one model, the last used at the end."""
+def _nbytes(answer: Answer) -> int:
+    return _ENTRY_BYTES + sum(_TENSOR_BYTES + len(tensor.data) for tensor in answer.outputs)
 
-    def __init__(self, limits: CacheLimits) -> None:
-        self._limits = limits
-        self._answers: dict[
-            bytes, tuple[Answer, int, float]
-        ] = {}  # digest -> answer, its bytes, until when it stays
-        self._nbytes = 0
 
-    def find(self, digest: bytes, now_s: float) -> Answer | None:
-        entry = self._answers.pop(digest, None)
-        if entry is None:
-            return None
-        answer, nbytes, until_s = entry
-        if until_s <= now_s:
-            self._nbytes -= nbytes
-            return None
-        self._answers[digest] = entry
-        return answer
-
-    def keep(self, digest: bytes, answer: Answer, now_s: float) -> None:
-        """Keep a copy: the answer's own tensors are views of all that was received with it."""
-        nbytes = _ENTRY_BYTES + sum(_TENSOR_BYTES + len(tensor.data) for tensor in answer.outputs)
-        if nbytes > self._limits.max_bytes:
-            return
-        self._drop(digest)
-        while self._nbytes + nbytes > self._limits.max_bytes:
-            self._drop(next(iter(self._answers)))
-        outputs = [Tensor(t.name, t.datatype, t.shape, bytes(t.data)) for t in answer.outputs]
-        copy = Answer(outputs, _NO_TIME, answer.tokens, answer.truncated, is_kept=True)
-        self._answers[digest] = (copy, nbytes, now_s + self._limits.stay_s)
-        self._nbytes += nbytes
-
-    def _drop(self, digest: bytes) -> None:
-        if entry := self._answers.pop(digest, None):
-            self._nbytes -= entry[1]
+def _copy(answer: Answer) -> Answer:
+    """Copy the tensors, which are views of all that was received with them."""
+    outputs = [Tensor(t.name, t.datatype, t.shape, bytes(t.data)) for t in answer.outputs]
+    return Answer(outputs, _NO_TIME, answer.tokens, answer.truncated, is_cached=True)

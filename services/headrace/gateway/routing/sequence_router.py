@@ -1,297 +1,190 @@
-"""Where a step of a sequence goes: to the replica that has the state, also when that moves, and to no other."""
+"""Sends the steps of sequences to the replicas that have their states, also while these move."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple
 
-from headrace.channel import ReplicaClient, SequenceKey, home_of, sequence_name
-from headrace.errors import (
-    DeadlineExceeded,
-    HeadraceError,
-    NotReady,
-    QuotaExceeded,
-    ReplicaLost,
-    SequenceLost,
-    SequenceMoved,
-    SequenceUnknown,
-    ShuttingDown,
-)
+from headrace.channel import ReplicaClient, SequenceKey, sequence_name
+from headrace.errors import DeadlineExceeded, HeadraceError, NotReady
 from headrace.gateway.routing.quarantine import Quarantine
 from headrace.gateway.routing.sequence_table import Holder, SequenceTable
-from headrace.gateway.routing.step_order import StepOrder, Turn
-from headrace.gateway.routing.waiting import WaitQueue, until_s
+from headrace.gateway.routing.sequence_targets import (
+    Models,
+    Search,
+    Target,
+    name_of,
+    target_of,
+    usable,
+    version_with,
+)
+from headrace.gateway.routing.step_order import QueuedStep, StepOrder
+from headrace.gateway.routing.step_outcomes import Action, Relation, action_after, outcome_of
+from headrace.gateway.routing.version import Version
+from headrace.gateway.routing.waiting import WaitQueues, wait_until_s
 from headrace.inference.request import Answer, Request, SequenceStep
-
-if TYPE_CHECKING:
-    from headrace.gateway.routing.router import Version
 
 __all__ = ["SequenceRouter"]
 
-# Replicas that are asked for one step, one after the other.
-_MAX_ASKED = 12
-# How long an successor may take until it can be asked.
+# Replicas that one step is sent to, one after the other.
+_MAX_TARGETS = 12
+# How long to wait for a successor of which this gateway does not know yet.
 _SUCCESSOR_S = 1.0
-# A replica that ends with these has not run the steps that are not answered, if it has told of an successor.
-_NOTHING_RAN = (ReplicaLost, ShuttingDown)
-
-
-class _Place(NamedTuple):
-    """A replica to ask. `is_held`: the sequence is known to be there; else it is looked for there, or begins there."""
-
-    id: str
-    version: "Version"
-    client: ReplicaClient
-    is_held: bool
-
-
-@dataclass(slots=True)
-class _Search:
-    """A step on its way: which version read it, and what the replicas that were tried said."""
-
-    version: "Version"
-    step: SequenceStep
-    deadline_s: float
-    patient_until_s: float
-    may_change: bool
-    tried: dict[str, HeadraceError] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return _name(self.version, self.step)
 
 
 class SequenceRouter:
-    """SequenceRouter of sequences of `models` (name -> version, newest first -> its replicas)."""
+    """Sends a step to the holder of its sequence, in the order in which the steps came.
 
-    def __init__(
-        self,
-        models: Mapping[str, Mapping[str, "Version"]],
-        quarantine: Quarantine,
-        patience: WaitQueue,
-    ) -> None:
+    A holder is a replica that this gateway sent a step to, or that took the sequence over.
+    """
+
+    def __init__(self, models: Models, quarantine: Quarantine, queues: WaitQueues) -> None:
         self._models = models
         self._quarantine = quarantine
-        self._patience = patience
-        self._holders = SequenceTable()
-        self._turns = StepOrder()
+        self._queues = queues
+        self._table = SequenceTable()
+        self._order = StepOrder()
 
     def replicas_changed(self) -> None:
-        """A replica can be asked that could not be before, or has gone."""
-        self._turns.changed()
+        """Try again the steps that wait: a replica has become ready, or has gone."""
+        self._order.notify()
 
     def moved(
         self, model: str, source: str, successor: str, sequences: Collection[SequenceKey]
     ) -> None:
-        """A replica of a model said that another one has these sequences now."""
+        """Note that a replica of a model has taken these sequences over."""
         for key in sequences:
-            self._holders.move(sequence_name(model, key), source, successor)
-        self._turns.changed()
+            self._table.move(sequence_name(model, key), source, successor)
+        self._order.notify()
 
-    def version_of(self, version: "Version", step: SequenceStep) -> "Version":
-        """The version in which the sequence is known to be, or where it begins."""
-        holder = self._holders.find(_name(version, step))
-        return (self._version_with(version, holder.id) if holder else None) or version
+    def version_of(self, version: Version, step: SequenceStep) -> Version:
+        """Find the version that has the sequence; `version` if none is known to."""
+        holder = self._table.find(name_of(version, step))
+        if holder is None:
+            return version
+        return version_with(self._models, version.spec.name, holder.id) or version
 
     async def dispatch(
-        self, version: "Version", request: Request, step: SequenceStep, *, may_change: bool
-    ) -> tuple["Version", Answer]:
-        """The version that answered, and the answer; only if it `may_change` the version may be another one."""
-        search = _Search(version, step, request.deadline_s, until_s(request.deadline_s), may_change)
-        with self._turns.join(search.name) as turn:
-            for left in reversed(range(_MAX_ASKED)):
-                place = await self._turn_at_place(search, turn)
-                try:
-                    answer = await self._quarantine.guard(
-                        place.version.spec, request, partial(self._go, turn, place)
-                    )
-                except HeadraceError as error:
-                    if not (self._goes_on(search, place, error) and left):
-                        raise
-                    continue
-                if step.ends:
-                    self._holders.forget(search.name)
-                elif (
-                    self._holders.find(search.name) is None
-                ):  # else it may have been moved since it was answered
-                    self._holders.hold(search.name, place.id)
-                return place.version, answer
-        raise AssertionError("the last one asked has answered or failed")
+        self, version: Version, request: Request, step: SequenceStep, *, may_change: bool
+    ) -> tuple[Version, Answer]:
+        """Return the version that answered, and its answer.
 
-    async def _turn_at_place(self, search: _Search, turn: Turn) -> _Place:
-        """Where to ask next, once all steps that came before are there too, or settled."""
+        Only if it `may_change` another version than the given one may answer.
+        """
+        search = Search(
+            version, step, request.deadline_s, wait_until_s(request.deadline_s), may_change
+        )
+        with self._order.join(search.name) as queued:
+            for left in reversed(range(_MAX_TARGETS)):
+                target = await self._next_target(search, queued)
+                pick = partial(self._go, queued, target)
+                try:
+                    answer = await self._quarantine.guard(target.version.spec, request, pick)
+                except HeadraceError as error:
+                    holder = self._table.find(search.name)
+                    action = _action(search, target, holder, error)
+                    if action.forgets:
+                        self._table.forget(search.name)
+                    if not (action.retries and left):
+                        raise
+                    search.tried[target.id] = error
+                    if holder is not None and holder.id != target.id:
+                        search.tried.pop(holder.id, None)  # the sequence came there since
+                    continue
+                self._answered(search, target)
+                return target.version, answer
+        raise AssertionError("the last target has answered or failed")
+
+    def _go(self, queued: QueuedStep, target: Target) -> ReplicaClient:
+        """Let the steps behind this one go as well, right before it is sent."""
+        self._order.go(queued, target.id)
+        return target.client
+
+    def _answered(self, search: Search, target: Target) -> None:
+        if search.step.ends:
+            self._table.forget(search.name)
+        elif self._table.find(search.name) is None:  # else it may have moved since
+            self._table.hold(search.name, target.id)
+
+    async def _next_target(self, search: Search, queued: QueuedStep) -> Target:
+        """Wait until there is a target, and all earlier steps went there too or have ended."""
         while monotonic() < search.deadline_s:
-            place = await self._place_in_time(search)
-            if not self._turns.may_go(search.name, turn, place.id):
-                await self._turns.change(search.deadline_s)
+            target = await self._wait_for_target(search)
+            if not self._order.may_go(search.name, queued, target.id):
+                await self._order.wait_changed(search.deadline_s)
                 continue
-            _check_alike(search.version, place.version)
-            if place.is_held or search.step.starts:
-                self._holders.hold(search.name, place.id)
-            return place
+            _check_alike(search.version, target.version)
+            if target.is_held or search.step.starts:
+                self._table.hold(search.name, target.id)
+            return target
         raise DeadlineExceeded("the deadline passed while the step waited for its sequence")
 
-    async def _place_in_time(self, search: _Search) -> _Place:
-        """Where to ask next, waiting for a replica that is silent or not connected; one that is gone ends the wait.
+    async def _wait_for_target(self, search: Search) -> Target:
+        """Wait for a target that is silent or not connected; one that is gone ends the wait.
 
-        No silent one is asked in the end: so a step that is refused did not run, and may be repeated.
+        Unlike other requests a step is never sent to a silent replica: so a step that is refused
+        did not run, and may be repeated.
         """
         try:
-            return await self._place(search)
+            return await self._find_target(search)
         except NotReady as error:
             if not error.may_pass:
                 raise
-        with self._patience.holding(search.version.line):
+        with self._queues.counted(search.version.queue):
             while True:
-                is_late = monotonic() >= search.patient_until_s or not self._is_served(
-                    search.version
-                )
+                is_last = monotonic() >= search.wait_until_s or not self._is_served(search.version)
                 try:
-                    return await self._place(search)
+                    return await self._find_target(search)
                 except NotReady as error:
                     if search.version.trouble:
                         raise search.version.not_ready() from None
-                    if is_late or not error.may_pass:
+                    if is_last or not error.may_pass:
                         raise
-                await self._turns.change(search.patient_until_s)
+                await self._order.wait_changed(search.wait_until_s)
 
-    def _go(self, turn: Turn, place: _Place) -> ReplicaClient:
-        """The replica, at the moment of asking it: until then, steps behind this one wait."""
-        self._turns.go(turn, place.id)
-        return place.client
+    async def _find_target(self, search: Search) -> Target:
+        """Find the replica to send the step to next.
 
-    def _goes_on(self, search: _Search, place: _Place, error: HeadraceError) -> bool:
-        """Whether a step that this replica did not run may be asked of another one."""
-        holder = self._holders.find(search.name)
-        search.tried[place.id] = error
-        if holder is not None and holder.id != place.id:
-            search.tried.pop(holder.id, None)
-            # A replica that is lost had told of the successor when all that had run was answered.
-            is_successor = holder.successor_of == place.id
-            return isinstance(error, SequenceMoved | SequenceUnknown) or (
-                is_successor and isinstance(error, _NOTHING_RAN)
-            )
-        if isinstance(error, SequenceMoved | SequenceUnknown | QuotaExceeded):
-            self._holders.forget(search.name)  # the replica holds nothing of it
-        if isinstance(error, ShuttingDown) and search.step.starts:
-            self._holders.forget(search.name)
-            return True
-        return isinstance(error, SequenceMoved) or (
-            isinstance(error, SequenceUnknown | ShuttingDown) and not place.is_held
-        )
-
-    async def _place(self, search: _Search) -> _Place:
-        """The replica to ask next. Raises SequenceLost, NotReady, or what the last one said if there is no other."""
-        holder = self._holders.find(search.name)
-        if holder is not None:
-            holder = await self._arrived(search, holder)
-        if holder is not None and holder.id not in search.tried:
-            return _client(self._scope(search), holder.id, is_held=True)
-        scope = self._scope(search)
-        return _client(scope, _guess(scope, search), is_held=False)
-
-    def _scope(self, search: _Search) -> Collection["Version"]:
-        """The versions that may answer."""
-        return (
-            self._models.get(search.version.spec.name, {}).values()
-            if search.may_change
-            else [search.version]
-        )
-
-    async def _arrived(self, search: _Search, holder: Holder) -> Holder | None:
-        """What to make of a holder: None if it is gone and the step needs none of it. Raises SequenceLost.
-
-        An successor may have to be waited for, since whoever told of it may know more of the fleet than this gateway.
+        Raises SequenceLost, NotReady, or the last error if no other replica is left.
         """
-        until_s = min(search.deadline_s, monotonic() + _SUCCESSOR_S)
-        while holder.successor_of and not self._version_with(
-            search.version, holder.id, can_be_asked=True
-        ):
-            if monotonic() >= until_s:
-                break
-            await self._turns.change(until_s)
-        home = self._version_with(search.version, holder.id)
-        if home in self._scope(search):
-            return holder
-        if search.step.starts or (
-            home is not None and not holder.successor_of
-        ):  # of the same name in another version
-            return None
-        if home is not None:
-            raise SequenceLost(
-                "the sequence has moved to another version: name none in the path, or begin it again"
-            )
-        raise SequenceLost(
-            "the sequence's state was lost with its replica: begin it again, by sequence_start"
-        )
+        holder = self._table.find(search.name)
+        if holder is not None:
+            await self._wait_for_successor(search, holder)
+            if not usable(self._models, search, holder):
+                holder = None
+        return target_of(self._models, search, holder)
 
-    def _is_served(self, version: "Version") -> bool:
+    async def _wait_for_successor(self, search: Search, holder: Holder) -> None:
+        """Give a successor a moment: its source may know more of the fleet than this gateway."""
+        until_s = min(search.deadline_s, monotonic() + _SUCCESSOR_S)
+        while holder.successor_of and not self._takes_steps(search, holder.id):
+            if monotonic() >= until_s:
+                return
+            await self._order.wait_changed(until_s)
+
+    def _takes_steps(self, search: Search, replica: str) -> bool:
+        version = version_with(self._models, search.version.spec.name, replica)
+        client = version.replicas.get(replica) if version else None
+        return client is not None and client.takes_steps
+
+    def _is_served(self, version: Version) -> bool:
         return self._models.get(version.spec.name, {}).get(version.spec.version) is version
 
-    def _version_with(
-        self, version: "Version", replica: str, *, can_be_asked: bool = False
-    ) -> "Version | None":
-        for one in self._models.get(version.spec.name, {}).values():
-            if replica in one.members:
-                client = one.replicas.get(replica)
-                return (
-                    one if not can_be_asked or (client is not None and client.takes_steps) else None
-                )
-        return None
+
+def _action(search: Search, target: Target, holder: Holder | None, error: HeadraceError) -> Action:
+    """Look up what to do after a step failed at a target, given the sequence's holder now."""
+    outcome = outcome_of(error, is_first=search.step.starts)
+    if holder is None or holder.id == target.id:
+        return action_after(outcome, Relation.HOLDER if target.is_held else Relation.GUESS)
+    is_source = holder.successor_of == target.id
+    return action_after(outcome, Relation.SOURCE if is_source else Relation.STRANGER)
 
 
-def _away() -> NotReady:
-    """The replica cannot be asked now: nothing is lost yet, so that one may wait for it."""
-    return NotReady("the sequence's replica cannot be asked now", retry_after_s=1, may_pass=True)
-
-
-def _name(version: "Version", step: SequenceStep) -> str:
-    return sequence_name(version.spec.name, SequenceKey(step.key_id, step.id))
-
-
-def _client(scope: Collection["Version"], replica: str, *, is_held: bool) -> _Place:
-    for version in scope:
-        client = version.replicas.get(replica)
-        if client is not None and client.takes_steps:
-            return _Place(replica, version, client, is_held)
-    raise _away()
-
-
-def _guess(scope: Collection["Version"], search: _Search) -> str:
-    """Where a sequence begins that is not known here, or where it may be: its home, then wherever it may have gone."""
-    homes = [
-        i
-        for i, client in search.version.replicas.items()
-        if client.is_ready and i not in search.tried
-    ]
-    if not homes and not search.step.starts:
-        homes = [
-            i
-            for v in scope
-            for i, client in v.replicas.items()
-            if client.takes_steps and i not in search.tried
-        ]
-    if homes:
-        return home_of(search.name, homes)
-    if not search.tried:
-        raise _away()
-    last = list(search.tried.values())[-1]
-    if isinstance(last, SequenceMoved):
-        raise SequenceLost(
-            "the sequence has moved to where it is not found: begin it again, by sequence_start"
-        )
-    raise last
-
-
-def _check_alike(read_for: "Version", found: "Version") -> None:
-    """A step was read by one version's spec. Raises NotReady where another one would read it differently."""
+def _check_alike(read_for: Version, found: Version) -> None:
+    """Raise NotReady where the version of the target would read the step differently."""
+    if found is read_for:
+        return
     one, other = read_for.spec, found.spec
-    if found is not read_for and (one.inputs, one.outputs, one.preprocess) != (
-        other.inputs,
-        other.outputs,
-        other.preprocess,
-    ):
+    if (one.inputs, one.outputs, one.preprocess) != (other.inputs, other.outputs, other.preprocess):
         raise NotReady(
-            "the sequence has just moved to another version: repeat the step", retry_after_s=1
+            "the sequence has just moved to another version; repeat the step", retry_after_s=1
         )

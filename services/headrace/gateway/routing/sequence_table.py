@@ -1,6 +1,8 @@
-"""Which replica has a sequence, as far as this gateway knows: it remembers where it asked, and what it was told."""
+"""The replicas that have sequences, as far as this gateway knows."""
 
 from typing import NamedTuple
+
+from cachetools import LRUCache
 
 __all__ = ["Holder", "SequenceTable"]
 
@@ -8,38 +10,32 @@ MAX_HELD = 100_000
 
 
 class Holder(NamedTuple):
-    """A replica's id in the fleet; `successor_of`, if it took the sequence over, is the replica that it has it from."""
+    """A replica's id in the fleet; `successor_of` is the one that it took the sequence from."""
 
     id: str
     successor_of: str = ""
 
 
 class SequenceTable:
-    """Sequences by their names in the fleet; beyond `most`, those last used."""
+    """Holders by the sequences' names in the fleet; at most `most`, those used last."""
 
     def __init__(self, most: int = MAX_HELD) -> None:
-        self._most = most
-        self._held: dict[str, Holder] = {}  # the last used at the end
+        self._holders: LRUCache[str, Holder] = LRUCache(most)
 
     def find(self, name: str) -> Holder | None:
-        return self._held.get(name)
+        return self._holders.get(name)
 
     def hold(self, name: str, replica: str) -> None:
-        """A step was sent there: the sequence is used."""
-        holder = self._held.pop(name, None)
-        self._put(name, holder if holder is not None and holder.id == replica else Holder(replica))
+        """Note that a step goes to a replica."""
+        holder = self._holders.get(name)
+        if holder is None or holder.id != replica:
+            self._holders[name] = Holder(replica)
 
     def move(self, name: str, source: str, successor: str) -> None:
-        """An successor has what the source had. What is known to be elsewhere is not the source's to move any more."""
-        holder = self._held.get(name)
+        """Note a successor, unless the sequence is known to be elsewhere than at the source."""
+        holder = self._holders.get(name)
         if holder is None or holder.id == source:
-            self._held.pop(name, None)
-            self._put(name, Holder(successor, source))
+            self._holders[name] = Holder(successor, source)
 
     def forget(self, name: str) -> None:
-        self._held.pop(name, None)
-
-    def _put(self, name: str, holder: Holder) -> None:
-        self._held[name] = holder
-        if len(self._held) > self._most:
-            del self._held[next(iter(self._held))]
+        self._holders.pop(name, None)

@@ -1,7 +1,7 @@
-"""The steps of sequences that are under way in this gateway, in the order of their coming.
+"""The order of each sequence's steps that are under way in this gateway.
 
-A sequence that moves must not have its steps reordered: while one is under way to where it was, none behind it may go
-to where it is now.
+The steps of a sequence that moves must not be reordered: while one is under way to the old replica,
+none behind it may go to the new one.
 """
 
 import asyncio
@@ -9,51 +9,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic
 
-__all__ = ["StepOrder", "Turn"]
+__all__ = ["QueuedStep", "StepOrder"]
 
 
-class Turn:
-    """One step's place in its sequence's line; `at` is the replica that it was sent to, empty before that."""
+class QueuedStep:
+    """A step under way; `replica` is the one that it was sent to, empty before that."""
+
+    __slots__ = ("replica",)
 
     def __init__(self) -> None:
-        self.at = ""
+        self.replica = ""
 
 
 class StepOrder:
-    """The lines of all sequences, by their names in the fleet."""
+    """The queues of all sequences, by their names in the fleet."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, list[Turn]] = {}
+        self._queues: dict[str, list[QueuedStep]] = {}
         self._changed = asyncio.Event()
 
     @contextmanager
-    def join(self, name: str) -> Iterator[Turn]:
-        line, turn = self._lines.setdefault(name, []), Turn()
-        line.append(turn)
+    def join(self, name: str) -> Iterator[QueuedStep]:
+        queue = self._queues.setdefault(name, [])
+        step = QueuedStep()
+        queue.append(step)
         try:
-            yield turn
+            yield step
         finally:
-            line.remove(turn)
-            if not line:
-                del self._lines[name]
-            self.changed()
+            queue.remove(step)
+            if not queue:
+                del self._queues[name]
+            self.notify()
 
-    def may_go(self, name: str, turn: Turn, replica: str) -> bool:
-        """All steps before it that are not settled are at this replica, too."""
-        line = self._lines[name]
-        return all(before.at == replica for before in line[: line.index(turn)])
+    def may_go(self, name: str, step: QueuedStep, replica: str) -> bool:
+        """All earlier steps that are under way went to this replica, too."""
+        queue = self._queues[name]
+        return all(earlier.replica == replica for earlier in queue[: queue.index(step)])
 
-    def go(self, turn: Turn, replica: str) -> None:
-        turn.at = replica
-        self.changed()
+    def go(self, step: QueuedStep, replica: str) -> None:
+        step.replica = replica
+        self.notify()
 
-    def changed(self) -> None:
-        """Somebody who waits may go on now: they are woken in the order in which they began to wait."""
+    def notify(self) -> None:
+        """Wake all who wait for a change, in the order in which they began to wait."""
         self._changed.set()
         self._changed.clear()
 
-    async def change(self, until_s: float) -> None:
-        """Wait until something changes, or the time is up."""
+    async def wait_changed(self, until_s: float) -> None:
+        """Wait for a change, or until the time is up."""
         with suppress(TimeoutError):
             async with asyncio.timeout(until_s - monotonic()):
                 await self._changed.wait()

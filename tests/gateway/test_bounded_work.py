@@ -1,4 +1,4 @@
-"""What holds the interpreter is bounded before it begins: bodies and answers that took everybody's turn."""
+"""Bodies and answers that would hold the interpreter for long are refused before it begins."""
 
 import json
 

@@ -14,18 +14,18 @@ from headrace.inference.request import Request
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Town", "fall_silent", "hang_up", "speak_again", "spec"]
+__all__ = ["RouterHarness", "fall_silent", "hang_up", "speak_again", "spec"]
 
 
 def spec(version: str = "1", name: str = "tiny") -> ModelSpec:
     return model_spec(name, version)
 
 
-class Retries(GatewayEvents):
-    """Counts what was asked again, and what waits and has waited for a replica."""
+class RecordedEvents(GatewayEvents):
+    """Records repeats, waits, troubles and versions."""
 
     def __init__(self) -> None:
-        self.models: list[str] = []
+        self.retried: list[str] = []
         self.waits: list[float] = []
         self.waiting: Callable[[], int] = lambda: 0
         self.troubled: dict[str, bool] = {}
@@ -41,7 +41,7 @@ class Retries(GatewayEvents):
         self.troubled[model] = is_troubled
 
     def request_retried(self, model: str) -> None:
-        self.models.append(model)
+        self.retried.append(model)
 
     def watch_waiting(self, requests: Callable[[], int]) -> None:
         self.waiting = requests
@@ -50,11 +50,11 @@ class Retries(GatewayEvents):
         self.waits.append(seconds)
 
 
-class Town:
+class RouterHarness:
     """A router and the replicas that it may find."""
 
     def __init__(self, folder: Path, stack: AsyncExitStack, max_waiting: int = 512) -> None:
-        self.events = Retries()
+        self.events = RecordedEvents()
         self.ended: list[str] = []
         self.router = Router("here", TOKEN, self.events, max_waiting, self.ended.append)
         self._folder = folder
@@ -65,7 +65,7 @@ class Town:
         self.spec_of: Callable[[str], ModelSpec] = spec
 
     async def start(self, version: str = "1", service: Doubler | None = None) -> Running:
-        """One more replica, which the router has found."""
+        """Start a replica and wait until the router uses it."""
         replica = await self.launch(version, service)
         await until(
             lambda: len(replica.channel.peers) == 1 and self.is_ready(version, self.entries[-1].id)
@@ -73,7 +73,7 @@ class Town:
         return replica
 
     async def launch(self, version: str = "1", service: Doubler | None = None) -> Running:
-        """One more replica, of which the router has heard."""
+        """Start a replica and tell the router of it."""
         home = self._folder / str(len(self._lives))
         home.mkdir()
         life = await self._stack.enter_async_context(AsyncExitStack())
@@ -82,18 +82,18 @@ class Town:
         self.entries.append(
             ReplicaEntry(home.name, self.spec_of(version), (), replica.address, "onnx")
         )
-        self.tell(self.entries)
+        self.update(self.entries)
         return replica
 
     async def kill(self, replica: Running) -> None:
-        """As a process that is killed: channels end, and the socket that is left refuses everybody."""
+        """End it as if killed: channels end, and the socket that is left refuses connections."""
         hang_up(replica)
         await self._lives[replica].aclose()
         with socket.socket(socket.AF_UNIX) as deserted:
             deserted.bind(replica.address.unix)
 
     async def another_gateway(self) -> Router:
-        """A router beside the town's own, which has found all replicas too."""
+        """Start a router beside the harness's own that uses all replicas, too."""
         router = Router("here", TOKEN, GatewayEvents())
         self._stack.push_async_callback(router.close)
         router.update(Fleet(1, ("tiny",), tuple(self.entries), ()))
@@ -106,7 +106,7 @@ class Town:
             found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
         )
 
-    def tell(
+    def update(
         self,
         entries: Sequence[ReplicaEntry],
         models: Sequence[str] = ("tiny",),
@@ -117,12 +117,12 @@ class Town:
             Fleet(self._revision, tuple(models), tuple(entries), (), troubles=tuple(troubles))
         )
 
-    async def ask(self, asked: Request, version: str | None = None) -> float:
+    async def dispatch(self, asked: Request, version: str | None = None) -> float:
         return doubled(await self.router.dispatch(self.router.find("tiny", version), asked))
 
 
 def fall_silent(replica: Running) -> None:
-    """It hears nothing any more, as one whose machine is short of time."""
+    """Let it read nothing, as if its machine were short of time."""
     for peer in replica.channel.peers:
         peer.stream._transport.pause_reading()  # type: ignore[union-attr] # open
 

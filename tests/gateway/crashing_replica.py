@@ -1,7 +1,8 @@
-"""A replica in a process of its own, which some inputs end: python -m tests.gateway.mortal SOCKET ROWS.
+"""A replica in a process of its own, which some inputs end.
 
-It runs a batch once so many rows wait, and a suspect alone. A word on its standard input lets suspects run; its end
-ends the process. It says that it listens by a line.
+Run as: python -m tests.gateway.crashing_replica SOCKET ROWS. It runs a batch once ROWS wait, and a
+suspect alone. A byte on its standard input lets suspects run; its end ends the process. It prints
+a line when it listens.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ POISON = 13.0
 STATUS = 66
 
 
-class Mortal:
-    """Doubles, in batches of `rows`, but for POISON, which ends the process."""
+class CrashingService:
+    """Doubles numbers in batches of `rows`; POISON ends the process."""
 
     def __init__(self, rows: int, may_try: asyncio.Event) -> None:
         self._rows = rows
@@ -67,11 +68,13 @@ class Mortal:
 async def main(unix: str, rows: int) -> None:
     may_try, ended = asyncio.Event(), asyncio.Event()
 
-    def hear() -> None:
+    def read_input() -> None:
         (may_try if os.read(sys.stdin.fileno(), 1) else ended).set()
 
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), hear)
-    async with serve(Mortal(rows, may_try), Welcome("tiny", "1"), TOKEN, unix, "127.0.0.1"):
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), read_input)
+    async with serve(
+        CrashingService(rows, may_try), Welcome("tiny", "1"), TOKEN, unix, "127.0.0.1"
+    ):
         sys.stdout.write("listening\n")
         sys.stdout.flush()
         await ended.wait()
