@@ -22,8 +22,8 @@ from headrace import backends
 from headrace.channel import Address
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import GatewayLimits
 from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
+from headrace.gateway.settings import GatewayLimits, GatewaySettings
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
@@ -107,10 +107,11 @@ def platform(
             pids.append(pid)
             metrics.append(shown_at)
         port = free_port()
-        order = GatewayConfig(
-            HOST, port, _NODE, HOST, _TOKEN, limits or GatewayLimits(), edge or EdgeLimits(), keys
+        settings = GatewaySettings(
+            **(limits or GatewayLimits()).model_dump(), host=HOST, port=port, keys=keys
         )
-        shown_at, gateway = stack.enter_context(process(_run_gateway, order, entries))
+        config = GatewayConfig(settings=settings, token=_TOKEN, node=_NODE, address=HOST, edge=edge)
+        shown_at, gateway = stack.enter_context(process(_run_gateway, config, entries))
         found = Platform(port, shown_at, gateway, pids, metrics)
         _wait_until_ready(port)
         yield found
@@ -130,10 +131,10 @@ def _run_replica(replica: Replica, unix: str, pipe: Connection) -> None:
     )
 
 
-def _run_gateway(order: GatewayConfig, entries: Sequence[ReplicaEntry], pipe: Connection) -> None:
+def _run_gateway(config: GatewayConfig, entries: Sequence[ReplicaEntry], pipe: Connection) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    thread: LoopThread[GatewayHandle] = LoopThread("gateway", partial(serve_gateway, order))
+    thread: LoopThread[GatewayHandle] = LoopThread("gateway", partial(serve_gateway, config))
     names = tuple({entry.spec.name for entry in entries})
 
     def tell(serving: GatewayHandle) -> None:

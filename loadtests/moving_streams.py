@@ -27,7 +27,9 @@ from loadtests.apart import HOST, free_port
 from loadtests.inputs import REPOSITORY
 from loadtests.streams import CHUNK_S, MODEL, hum, probabilities, run_streams, tell
 
-from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
+from headrace.admin.settings import AdminSettings
+from headrace.config import ModelSettings, Settings, prepare_ray
+from headrace.gateway.settings import GatewaySettings
 from headrace.process.own_folder import begin_run
 from headrace_models.repository import scan
 

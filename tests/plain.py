@@ -5,7 +5,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from headrace import backends
 from headrace.backends import Backend
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import GatewayLimits
 from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewayLimits, GatewayModelSettings, GatewaySettings
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
@@ -129,7 +128,7 @@ def plain(
     keys: Path | None = None,
     make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
-    caches: Mapping[str, CacheLimits] | None = None,
+    models: Mapping[str, GatewayModelSettings] | None = None,
     names: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     limits: GatewayLimits = LIMITS,
@@ -144,13 +143,26 @@ def plain(
         "replica", partial(serve_replica, order, load=load)
     )
     port = free_port()
-    front = GatewayConfig("127.0.0.1", port, "here", "127.0.0.1", TOKEN, limits, edge, keys, tls)
-    gateway_order = replace(
-        front, caches=caches or {}, names=names, origins=origins, shutdown_delay_s=shutdown_delay_s
+    certificate, tls_key = tls or (None, None)
+    settings = GatewaySettings(
+        **limits.model_dump(),
+        port=port,
+        keys=keys,
+        tls_certificate=certificate,
+        tls_key=tls_key,
+        names=names,
+        origins=origins,
+        shutdown_delay_s=shutdown_delay_s,
     )
-    gateway: LoopThread[GatewayHandle] = LoopThread(
-        "gateway", partial(serve_gateway, gateway_order)
+    config = GatewayConfig(
+        settings=settings,
+        models=models or {},
+        token=TOKEN,
+        node="here",
+        address="127.0.0.1",
+        edge=edge,
     )
+    gateway: LoopThread[GatewayHandle] = LoopThread("gateway", partial(serve_gateway, config))
     try:
         served = replica.start(60)
         listening = gateway.start(60)

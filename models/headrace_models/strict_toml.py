@@ -6,17 +6,23 @@ import typing
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace_models.errors import BadSpec
 
-__all__ = ["line_of", "read_toml"]
+__all__ = ["Table", "line_of", "read_toml"]
 
-M = TypeVar("M", bound=BaseModel)
+M = TypeVar("M", bound="Table")
 Place = tuple[int | str, ...]
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'))\s*=""")
+
+
+class Table(BaseModel):
+    """A table of a TOML file; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_toml(kind: type[M], path: Path) -> M:

@@ -9,8 +9,9 @@ from tests.channel.replicas import TIMES
 from tests.gateway.towns import spec
 
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed
-from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
+from headrace.gateway.routing.response_cache import ResponseCache
 from headrace.gateway.routing.router import Version
+from headrace.gateway.settings import CacheLimits
 from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.tensor import Tensor, from_array, to_array
@@ -44,7 +45,7 @@ class Place:
         self.failure: HeadraceError | None = None
         self.ran: list[float] = []
         self.cancelled = 0
-        limits = {"tiny": CacheLimits(max_bytes, stay_s)} if max_bytes else {}
+        limits = {"tiny": CacheLimits(cache_bytes=max_bytes, cache_s=stay_s)} if max_bytes else {}
         self.cache = ResponseCache(self._run, limits, self.told, now_s)
 
     async def _run(self, _: Version, request: Request) -> Answer:
@@ -128,7 +129,7 @@ async def test_a_kept_answer_holds_nothing_of_what_was_received_with_it() -> Non
     async def run(_: Version, __: Request) -> Answer:
         return Answer([Tensor("y", "FP32", (1, 1), received[:4])], TIMES)
 
-    cache = ResponseCache(run, {"tiny": CacheLimits(1 << 20)}, Silent(), now_s)
+    cache = ResponseCache(run, {"tiny": CacheLimits(cache_bytes=1 << 20)}, Silent(), now_s)
     await cache.get_or_run(VERSION, request(1))
     kept = await cache.get_or_run(VERSION, request(1))
     assert type(kept.outputs[0].data) is bytes

@@ -16,7 +16,7 @@ from prometheus_client.samples import Sample
 from tests.plain import Gated, Plain, plain
 
 from headrace.backends import Backend
-from headrace.gateway.admission import GatewayLimits
+from headrace.gateway.settings import GatewayLimits
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 from headrace.telemetry.prometheus import SECONDS
@@ -179,7 +179,7 @@ def town(
         made.append(Faulty(version, name))
         return made[0]
 
-    limits = GatewayLimits(PLACES, default_timeout_s=20.0)
+    limits = GatewayLimits(max_in_flight=PLACES, default_timeout_s=20.0)
     with plain(tmp_path_factory.mktemp("plain"), load, keys=keys[0], limits=limits) as served:
         yield served, made[0]
 

@@ -6,31 +6,23 @@ all endpoints share them. Errors go to all who wait for them, and are not kept.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from time import monotonic
 
 from headrace.errors import DeadlineExceeded, Overloaded
 from headrace.gateway.routing.digest import digest_of
 from headrace.gateway.routing.router import Version
+from headrace.gateway.settings import CacheLimits
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.tensor import Tensor
 from headrace.telemetry.events import GatewayEvents
 
-__all__ = ["CacheLimits", "ResponseCache"]
+__all__ = ["ResponseCache"]
 
 _NO_TIME = Times(0.0, 0.0, 0.0, 0)
 # What an answer and one of its tensors take besides the bytes, by generous measure.
 _ENTRY_BYTES, _TENSOR_BYTES = 512, 512
 
 Ask = Callable[[Version, Request], Awaitable[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
-    """Of one model in one gateway process: the most bytes of answers, and how long one stays."""
-
-    max_bytes: int
-    stay_s: float = 60.0
 
 
 class ResponseCache:
@@ -156,14 +148,14 @@ class _Kept:
     def keep(self, digest: bytes, answer: Answer, now_s: float) -> None:
         """Keep a copy: the answer's own tensors are views of all that was received with it."""
         nbytes = _ENTRY_BYTES + sum(_TENSOR_BYTES + len(tensor.data) for tensor in answer.outputs)
-        if nbytes > self._limits.max_bytes:
+        if nbytes > self._limits.cache_bytes:
             return
         self._drop(digest)
-        while self._nbytes + nbytes > self._limits.max_bytes:
+        while self._nbytes + nbytes > self._limits.cache_bytes:
             self._drop(next(iter(self._answers)))
         outputs = [Tensor(t.name, t.datatype, t.shape, bytes(t.data)) for t in answer.outputs]
         copy = Answer(outputs, _NO_TIME, answer.tokens, answer.truncated, is_kept=True)
-        self._answers[digest] = (copy, nbytes, now_s + self._limits.stay_s)
+        self._answers[digest] = (copy, nbytes, now_s + self._limits.cache_s)
         self._nbytes += nbytes
 
     def _drop(self, digest: bytes) -> None:
