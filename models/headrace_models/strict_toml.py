@@ -24,6 +24,13 @@ class Table(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @classmethod
+    def description_of(cls, key: str) -> str:
+        """The sentence that documents a key."""
+        description = cls.model_fields[key].description
+        assert description, f"{cls.__name__}.{key} has no description"
+        return description
+
 
 def read_toml(kind: type[M], path: Path) -> M:
     """Read `path` as a `kind`. Raises BadSpec with `file:line` if it cannot be read, parsed or checked."""
