@@ -127,7 +127,10 @@ class CharactersSpec(_RawInput):
 
 
 class AudioRate(StrictTable):
-    """A sample rate. A frame repeats `context` samples of the one before and adds `hop` new ones."""
+    """A sample rate.
+
+    A frame repeats `context` samples of the one before and adds `hop` new ones.
+    """
 
     rate_hz: int = Field(ge=1)
     context: int = Field(ge=0)

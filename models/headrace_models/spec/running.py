@@ -1,4 +1,4 @@
-"""How a model is to be run: its batches, its state, its processes."""
+"""The running of a model: its batches, its state, its processes."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +17,7 @@ class StateSpec(StrictTable):
 
 
 class SequenceSpec(StrictTable):
-    """Sequences: a key may have `max_open` open ones; a sequence ends when idle for `max_idle_s`."""
+    """Sequences: a key may have `max_open` open ones; idle ones end after `max_idle_s`."""
 
     max_open: int = Field(default=100, ge=1)
     max_idle_s: float = Field(default=60.0, gt=0, strict=False, allow_inf_nan=False)

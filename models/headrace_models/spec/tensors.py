@@ -72,7 +72,10 @@ class StrictTable(Table):
 
 
 class TensorSpec(StrictTable):
-    """An input or an output. `shape` leaves out the row axis; a tensor without rows has all axes."""
+    """An input or an output.
+
+    `shape` leaves out the row axis; a tensor without rows has all axes.
+    """
 
     name: TensorName
     datatype: Datatype
