@@ -22,7 +22,9 @@ from loadtests.support.checkout import REPOSITORY
 from loadtests.support.ports import HOST, free_port
 from rich.console import Console
 
-from headrace.config import AdminSettings, GatewaySettings, ModelSettings, Settings, prepare_ray
+from headrace.admin.settings import AdminSettings
+from headrace.config import ModelSettings, Settings, prepare_ray
+from headrace.gateway.settings import GatewaySettings
 from headrace.process.own_folder import begin_run
 from headrace_models.repository import scan
 

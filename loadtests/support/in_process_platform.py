@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from loadtests.support.ports import HOST, free_port
 from headrace import backends
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import GatewayLimits
 from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewayLimits, GatewayModelSettings, GatewaySettings
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
@@ -76,7 +75,7 @@ def in_process_platform(
     keys: Path | None = None,
     make: Callable[[Path, Path], Path] = make_doubler,
     tls: tuple[Path, Path] | None = None,
-    caches: Mapping[str, CacheLimits] | None = None,
+    models: Mapping[str, GatewayModelSettings] | None = None,
     names: tuple[str, ...] = (),
     origins: tuple[str, ...] = (),
     limits: GatewayLimits = _LIMITS,
@@ -90,12 +89,24 @@ def in_process_platform(
         "replica", partial(serve_replica, config, load=load)
     )
     port = free_port()
-    gateway_config = replace(
-        GatewayConfig(HOST, port, _NODE, HOST, _TOKEN, limits, edge, keys, tls),
-        caches=caches or {},
+    certificate, tls_key = tls or (None, None)
+    settings = GatewaySettings(
+        **limits.model_dump(),
+        port=port,
+        keys=keys,
+        tls_certificate=certificate,
+        tls_key=tls_key,
         names=names,
         origins=origins,
         shutdown_delay_s=shutdown_delay_s,
+    )
+    gateway_config = GatewayConfig(
+        settings=settings,
+        models=models or {},
+        token=_TOKEN,
+        node=_NODE,
+        address=HOST,
+        edge=edge,
     )
     gateway_thread: LoopThread[GatewayHandle] = LoopThread(
         "gateway", partial(serve_gateway, gateway_config)

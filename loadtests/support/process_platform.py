@@ -19,8 +19,8 @@ from headrace import backends
 from headrace.channel import Address
 from headrace.edge.limits import EdgeLimits
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.admission import GatewayLimits
 from headrace.gateway.program import GatewayConfig, GatewayHandle, serve_gateway
+from headrace.gateway.settings import GatewayLimits, GatewaySettings
 from headrace.process.loop_thread import LoopThread
 from headrace.replica.host import Load
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
@@ -91,9 +91,10 @@ def process_platform(
             for number, replica in enumerate(replicas)
         ]
         port = free_port()
-        config = GatewayConfig(
-            HOST, port, _NODE, HOST, _TOKEN, limits or GatewayLimits(), edge or EdgeLimits(), keys
+        settings = GatewaySettings(
+            **(limits or GatewayLimits()).model_dump(), host=HOST, port=port, keys=keys
         )
+        config = GatewayConfig(settings=settings, token=_TOKEN, node=_NODE, address=HOST, edge=edge)
         entries = [replica.entry for replica in running]
         metrics, gateway = stack.enter_context(child_process(_run_gateway, config, entries))
         wait_until(

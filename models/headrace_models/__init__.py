@@ -1,1 +1,4 @@
-"""What is served: model specs, the repository on disk, preprocessing, and the zoo. Imports nothing of headrace."""
+"""Models on disk: their specs, the repository, preprocessing, the zoo.
+
+Imports nothing of headrace.
+"""

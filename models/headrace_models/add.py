@@ -1,4 +1,4 @@
-"""Takes a user's own ONNX file into the repository: its spec is read from the file itself."""
+"""Adds a user's ONNX file to the repository: its spec is read from the file itself."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_models.candidate import Candidate
-from headrace_models.errors import BadSpec, told_in_a_sentence
+from headrace_models.errors import BadSpec, translated_os_errors
 from headrace_models.names import is_model_name, is_version_name
 from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
 from headrace_models.precision import rows_tolerance
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
 __all__ = ["add"]
 
 _MAX_ROWS = 64
-# The way out for weights that cannot be taken from where they are; torch.onnx.export has such an option.
+# The remedy for weights that cannot be copied; torch.onnx.export has this option.
 _INSIDE = "export it with external_data=False"
 _OURS = (ONNX_FILE, GOLDEN_FILE, SPEC_FILE)
 
 
 def _silent(_: str) -> None:
-    """Nobody is told."""
+    """Ignores what it is told."""
 
 
 @dataclass(frozen=True)
 class _Given:
-    """A user's file: its graph, if that can be read, and by name in the repository the files that are to be there."""
+    """A user's file, its graph if that can be read, and the files to copy by their new names."""
 
     file: Path
     graph: "GraphProto | None"
     files: dict[str, Path]
 
     @property
-    def place(self) -> str:
+    def where(self) -> str:
         return str(self.file)
 
 
@@ -57,12 +57,11 @@ def add(
 ) -> Path:
     """Copy `onnx_file` to `root/name/version`, with a spec made from it; returns that folder.
 
-    Weights that it keeps in other files of its folder come along. Of its outputs those of `outputs` are served, or all.
-    Requests share batches if the model's rows are shown to be independent; else they are served one at a time, and
-    `tell` is given the reason in a sentence. The same file may be added again; another one under a version that exists
-    is refused.
-    Raises BadSpec if the file cannot be served, saying what was expected and what was found; ModelError if it cannot be
-    read, or the repository cannot be written.
+    Weights in other files of its folder are copied too. `outputs` are served, or all of them.
+    Requests share batches if the model's rows are shown to be independent; otherwise they are
+    served one at a time, and `tell` gets the reason in a sentence. The same file may be added
+    again; another file under an existing version is refused. Raises BadSpec if the file cannot be
+    served, ModelError if it cannot be read or the repository cannot be written.
     """
     for what, value, is_fit in (
         ("name", name, is_model_name(name)),
@@ -74,7 +73,7 @@ def add(
                 f'{what}: expected letters, digits, ".", "_" or "-", found "{value}"',
             )
     folder = root / name / version
-    with told_in_a_sentence(root):
+    with translated_os_errors(root):
         if not onnx_file.is_file():
             raise BadSpec(str(onnx_file), "expected an ONNX file, found none")
         given = _read(onnx_file)
@@ -92,11 +91,11 @@ def _read(onnx_file: Path) -> _Given:
 
 
 def _beside(onnx_file: Path, name: str) -> Path:
-    """The file of weights that the ONNX file names: one of its folder, or of the one where a link to it leads."""
-    place = "expected weights inside or in a file beside it"
+    """A file of weights that the ONNX file names, in its folder or in that of its link's target."""
+    expected = "expected weights inside or in a file beside it"
     if name in _OURS or not re.fullmatch(FILE_NAME, name):
         called = f'of letters, digits, spaces and "._()+-" and not called {" or ".join(_OURS)}'
-        raise BadSpec(str(onnx_file), f'{place}, {called}, found them in "{name}"; {_INSIDE}')
+        raise BadSpec(str(onnx_file), f'{expected}, {called}, found them in "{name}"; {_INSIDE}')
     folders = onnx_file.parent.resolve(), onnx_file.resolve().parent
     file = next((folder / name for folder in folders if (folder / name).is_file()), None)
     if file is None:
@@ -106,7 +105,7 @@ def _beside(onnx_file: Path, name: str) -> Path:
         )
     if file.resolve().parent not in folders:
         raise BadSpec(
-            str(onnx_file), f'{place}, found "{name}" to be a link to another folder; {_INSIDE}'
+            str(onnx_file), f'{expected}, found "{name}" to be a link to another folder; {_INSIDE}'
         )
     return file
 
@@ -117,11 +116,11 @@ def _already_there(folder: Path, given: _Given, outputs: Sequence[str]) -> Path:
     for name, file in given.files.items():
         expected, held = sha256_of(file), found.spec.files.get(name, "none")
         if held != expected:
-            reason = f"this version exists: expected SHA-256 {expected[:12]}… of {file}, found {held[:12]}…"
-            raise BadSpec(str(folder), f"{reason}; choose another version")
+            reason = f"expected SHA-256 {expected[:12]}… of {file}, found {held[:12]}…"
+            raise BadSpec(str(folder), f"this version exists: {reason}; choose another version")
     if outputs and set(outputs) != set(found.spec.output_names):
-        reason = f"this version exists: expected the outputs {list(outputs)}, found {list(found.spec.output_names)}"
-        raise BadSpec(str(folder), f"{reason}; choose another version")
+        reason = f"expected the outputs {list(outputs)}, found {list(found.spec.output_names)}"
+        raise BadSpec(str(folder), f"this version exists: {reason}; choose another version")
     return folder
 
 
@@ -135,12 +134,12 @@ def _draft(
 ) -> Draft:
     for held, file in given.files.items():
         shutil.copyfile(file, folder / held)
-    # The copy is opened, not the file: weights that were left behind must show here.
-    session = _open(folder / ONNX_FILE, given.place)
-    outputs = _outputs(session, wanted, given.place)
+    # The copy is opened, not the original, so that missing weights show here.
+    session = _open(folder / ONNX_FILE, given.where)
+    outputs = _outputs(session, wanted, given.where)
     _check_inputs(session, given)
-    _check_types(session, outputs, given.place)
-    candidate = Candidate(session, outputs, given.place)
+    _check_types(session, outputs, given.where)
+    candidate = Candidate(session, outputs, given.where)
     found = candidate.find()
     document: dict[str, object] = {
         "name": name,
@@ -167,53 +166,56 @@ def _draft(
     )
 
 
-def _outputs(session: "InferenceSession", wanted: Sequence[str], place: str) -> "list[NodeArg]":
+def _outputs(session: "InferenceSession", wanted: Sequence[str], where: str) -> "list[NodeArg]":
     outputs = {value.name: value for value in session.get_outputs()}
     for name in wanted:
         if name not in outputs:
-            raise BadSpec(place, f'outputs: expected some of {list(outputs)}, found "{name}"')
+            raise BadSpec(where, f'outputs: expected some of {list(outputs)}, found "{name}"')
     return [value for name, value in outputs.items() if not wanted or name in wanted]
 
 
 def _hint(inputs: "Sequence[NodeArg]") -> str:
-    """What only the user can say of integers: which of them the model has something for."""
+    """A hint to bound integers: only the user knows which ones the model can look up."""
     names = [
         v.name for v in inputs if DATATYPES[v.type] in ("INT32", "INT64") and not is_setting(v)
     ]
     if not names:
         return ""
     listed = ", ".join(f'"{name}"' for name in names)
-    return f"if the model looks up {listed} in a table, say `maximum`, and `max_length` of positions, in its {SPEC_FILE}"
+    return (
+        f"if the model looks up {listed} in a table, set `maximum`, "
+        f"and `max_length` for positions, in its {SPEC_FILE}"
+    )
 
 
-def _open(path: Path, place: str) -> "InferenceSession":
-    # Here, not above: naming this module must not need a runtime.
+def _open(path: Path, where: str) -> "InferenceSession":
+    # Not above: importing this module must not need a runtime.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # trials may fail, and say so by raising
+    options.log_severity_level = 4  # a trial that fails raises
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception
         reason = f"expected a model that ONNX Runtime can open, found: {sentence(str(error))}"
         raise BadSpec(
-            place, f"{reason}; {_INSIDE}" if "external data" in reason.lower() else reason
+            where, f"{reason}; {_INSIDE}" if "external data" in reason.lower() else reason
         ) from None
 
 
 def _check_inputs(session: "InferenceSession", given: _Given) -> None:
     if not session.get_inputs():
-        raise BadSpec(given.place, "expected inputs, found none")
+        raise BadSpec(given.where, "expected inputs, found none")
     if given.graph and (shapeless := shapeless_inputs(given.graph)):
         reason = "expected a shape, but the file does not say how many axes it has"
-        raise BadSpec(given.place, f'input "{shapeless[0]}": {reason}')
+        raise BadSpec(given.where, f'input "{shapeless[0]}": {reason}')
 
 
-def _check_types(session: "InferenceSession", outputs: "Sequence[NodeArg]", place: str) -> None:
+def _check_types(session: "InferenceSession", outputs: "Sequence[NodeArg]", where: str) -> None:
     for side, values in (("input", session.get_inputs()), ("output", outputs)):
         for value in values:
             if value.type not in DATATYPES:
-                raise BadSpec(place, f'{side} "{value.name}": {_unfit(value.type)}')
+                raise BadSpec(where, f'{side} "{value.name}": {_unfit(value.type)}')
 
 
 def _unfit(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""A stranger's ONNX model under trial: what sizes and values it bears, what has rows, and whether they may mix."""
+"""An unknown ONNX model under trial: accepted sizes and values, rows, their independence."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -33,21 +33,23 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Found"]
 
 _REPEATS_WITHIN = 1e-6
-# Looking for sizes that a model bears, and proving that its rows are independent, end after this; one try is made.
+# The search for sizes that a model accepts and the proof that its rows are independent end after
+# this; at least one trial is made.
 _SEARCH_S, _PROOF_S = 30.0, 8.0
 _MOST_ELEMENTS = 1 << 22
 _GOLDEN_ROWS, _PROOF_ROWS = 3, 8
-# What a batch may have in the end is tried too, where a row takes no longer than this.
+# The largest batch that serving may form is tried too if a row takes no longer than this.
 _QUICK_S, _LARGE_BATCH = 0.01, 64
-# One that takes longer makes the comparison take so long that this is said.
+# If a row takes longer, the comparison takes so long that the user is told.
 _LONG_S = 0.1
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a model bears: `trial`, filled so; `fixed` are the axes that have to be of just that size.
+    """Inputs that a model accepts: `trial`, with values of `filling`.
 
-    `bound` are those that may have another size only together with the others of their size.
+    `fixed` axes must have just that size. `bound` axes may have another size only together with
+    the other axes of their size.
     """
 
     trial: Trial
@@ -58,21 +60,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An opened model that may or may not be fit to serve; every method raises BadSpec at `place` if it is not.
+    """An opened model. Every method raises BadSpec at `where` if it is not fit to serve.
 
-    `outputs` are those that are wanted.
+    `outputs` are the wanted ones.
     """
 
     session: "InferenceSession"
     outputs: "Sequence[NodeArg]"
-    place: str
+    where: str
 
     @cached_property
     def inputs(self) -> "list[NodeArg]":
         return list(self.session.get_inputs())
 
     def find(self) -> Found:
-        """Sizes and values that it bears, with finite answers that are the same twice."""
+        """Sizes and values that it accepts, with finite answers that are the same twice."""
         trial, filling = self._find_values()
         self._check_repeats(filled(self.inputs, trial, filling))
         alone = {axis for axis in trial.sizes if self._bears_another(trial, filling, [axis])}
@@ -83,7 +85,7 @@ class Candidate:
         return Found(trial, filling, frozenset(fixed), frozenset(bound.keys() - fixed))
 
     def _find_values(self) -> tuple[Trial, Filling]:
-        """The first sizes that it runs with and values that it answers with finite numbers."""
+        """The first sizes that it runs with, and values that it answers with finite numbers."""
         failed, answered, ends_s = None, None, monotonic() + _SEARCH_S
         for trial in trials(self.inputs):
             if (failed or answered) and monotonic() > ends_s:
@@ -99,14 +101,14 @@ class Candidate:
             answered = answered or trial
         if answered is None:
             assert failed is not None
-            reason = f"expected an answer to zeros or noise of some length, found: {sentence(str(failed))}"
-            raise BadSpec(self.place, reason)
+            expected = "expected an answer to zeros or noise of some length"
+            raise BadSpec(self.where, f"{expected}, found: {sentence(str(failed))}")
         answers = self._run(filled(self.inputs, answered, "zeros"))
         name = next(
             (name for name, values in answers.items() if not _finite(values)), next(iter(answers))
         )
         raise BadSpec(
-            self.place, f'output "{name}": expected finite numbers for zeros or noise, found others'
+            self.where, f'output "{name}": expected finite numbers for zeros or noise, found others'
         )
 
     def _fails(self, trial: Trial, filling: Filling) -> Exception | None:
@@ -122,9 +124,7 @@ class Candidate:
     def _is_finite(self, inputs: Arrays) -> bool:
         try:
             return all(map(_finite, self._run(inputs).values()))
-        except (
-            Exception
-        ):  # noise may lie outside what the model takes, which is no fault of the model
+        except Exception:  # noise may lie outside the model's range, which is not its fault
             return False
 
     def _check_repeats(self, inputs: Arrays) -> None:
@@ -132,16 +132,16 @@ class Candidate:
         for name in once:
             if difference(once[name], twice[name], _REPEATS_WITHIN):
                 raise BadSpec(
-                    self.place,
+                    self.where,
                     f'output "{name}": expected the same answer twice, found two answers',
                 )
 
     def _bears_another(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> bool:
-        """Whether it bears another size of these axes; the file says of each that any goes."""
+        """It accepts another size of these axes, as the file claims of each."""
         return next(self._other_sizes(trial, filling, axes), None) is not None
 
     def _other_sizes(self, trial: Trial, filling: Filling, axes: Sequence[str]) -> Iterator[Trial]:
-        """Trials that it bears with another size of these axes, which all have one size."""
+        """Trials that it accepts with another size of these axes, which all have one size."""
         held = trial.sizes[axes[0]]
         sizes = (held + 1, held * 2, *LENGTHS) if held > 2 else (1, 2, 3, *LENGTHS)
         for size in dict.fromkeys(sizes):
@@ -153,12 +153,12 @@ class Candidate:
         return runner(self.session, [value.name for value in self.outputs])(inputs)
 
     def rows_axes(self) -> dict[str, str | None]:
-        """Input -> the axis that may be its rows; None where its first one has a fixed size, or there is none."""
+        """Input -> the axis that may be its rows; None if it has no free first axis."""
         axes = {value.name: axes_of(value) for value in self.inputs}
         return {name: a[0] if a and isinstance(a[0], str) else None for name, a in axes.items()}
 
     def with_rows(self, found: Found, rows: int, seed: int = 0) -> Arrays:
-        """Its inputs with so many rows, as far as they have a free first axis."""
+        """Its inputs with this many rows, as far as they have a free first axis."""
         sizes = found.trial.sizes
         firsts = {axis for axis in self.rows_axes().values() if axis and axis not in found.fixed}
         firsts |= {
@@ -178,16 +178,24 @@ class Candidate:
     def why_unbatched(
         self, found: Found, tolerance: float, tell: Callable[[str], None]
     ) -> str | None:
-        """Why its requests cannot share batches; None if its rows were shown to be independent."""
+        """The reason why its requests cannot share batches; None if its rows are independent."""
         for value, axis in zip(self.inputs, self.rows_axes().values(), strict=True):
             if axis is None and not value.shape:
-                return f'input "{value.name}" is a scalar, or the file does not say how many axes it has'
+                return (
+                    f'input "{value.name}" is a scalar, '
+                    "or the file does not say how many axes it has"
+                )
             if axis is None:
-                return f'input "{value.name}" has a first axis of {value.shape[0]}, not one of any size for rows'
+                return (
+                    f'input "{value.name}" has a first axis of {value.shape[0]}, '
+                    "not one of any size for rows"
+                )
             if axis in found.fixed:
-                return f'input "{value.name}" takes {found.trial.sizes[axis]} on its first axis, nothing else'
+                return (
+                    f'input "{value.name}" accepts only {found.trial.sizes[axis]} on its first axis'
+                )
         if found.filling == "zeros":
-            return "it bears nothing but zeros, so that its rows cannot be compared"
+            return "it accepts nothing but zeros, so that its rows cannot be compared"
         return self._compare_rows(found, tolerance, tell)
 
     def _compare_rows(
@@ -201,7 +209,7 @@ class Candidate:
             row_s = self._time({name: array[:1] for name, array in inputs.items()})
             if not number and row_s > SLOW_S:
                 tell(
-                    f"a row takes {row_s:.1f} s: rows alone are compared with 2 and 3 together only"
+                    f"a row takes {row_s:.1f} s: rows alone are compared only with 2 and 3 together"
                 )
             elif not number and row_s > _LONG_S:
                 tell("comparing rows alone with rows together; this takes some seconds")
@@ -211,14 +219,14 @@ class Candidate:
         return None
 
     def _time(self, inputs: Arrays) -> float:
-        """The seconds of a run, or of its failing, which the comparison will tell of."""
+        """The seconds of a run. A failure is ignored here: the comparison reports it."""
         started_s = monotonic()
         with suppress(Exception):
             self._run(inputs)
         return monotonic() - started_s
 
     def _rounds(self, found: Found) -> Iterator[tuple[Trial, Filling, int]]:
-        """Sizes, values and seeds to compare rows with: first those that were found, then others that it bears."""
+        """Sizes, values and seeds to compare rows with: those found, then others."""
         yield found.trial, found.filling, 1
         firsts = set(self.rows_axes().values())
         for axis in sorted(found.trial.sizes.keys() - firsts - found.fixed):
@@ -244,7 +252,7 @@ class Candidate:
         ]
 
     def describe_outputs(self, found: Found) -> list[dict[str, object]]:
-        """As the file declares them and as they came out: an axis that came out otherwise is of any length."""
+        """The outputs as the file declares them; an axis that came out otherwise has any length."""
         came: list[tuple[int, Arrays]] = []
         if any(axis is not None and axis not in found.fixed for axis in self.rows_axes().values()):
             seen = [(rows, self._answer(found, rows)) for rows in (1, 2, 3)]
@@ -265,7 +273,7 @@ class Candidate:
     def _answer(self, found: Found, rows: int) -> Arrays | None:
         try:
             return self._run(self.with_rows(found, rows, seed=rows))
-        except Exception:  # with so many rows it gives none
+        except Exception:  # it does not answer this many rows
             return None
 
     def _output_axes(
@@ -285,7 +293,7 @@ class Candidate:
 
 
 def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
-    """The axes of one size, this one among them."""
+    """The axes of the same size, this one included."""
     return [
         other
         for other, size in trial.sizes.items()

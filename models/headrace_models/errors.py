@@ -1,10 +1,10 @@
 """The errors of models on disk and of their raw inputs.
 
 ModelError             the family
-├── BadSpec            a `model.toml` or a file it names is wrong; `place` is "file:line"
+├── BadSpec            a `model.toml` or a file it names is wrong; `where` is "file:line"
 └── BadInput           a caller's photo or text cannot become tensors
-    ├── UnreadableImage    no JPEG, PNG or WebP, or a broken one
-    └── OversizedImage     larger than a limit that the message names
+    ├── UnreadableImage    not a JPEG, PNG or WebP, or a broken one
+    └── OversizedImage     larger than a limit, which the message names
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ __all__ = [
     "ModelError",
     "OversizedImage",
     "UnreadableImage",
-    "told_in_a_sentence",
+    "translated_os_errors",
 ]
 
 
@@ -26,19 +26,19 @@ class ModelError(Exception):
 
 
 class BadSpec(ModelError):
-    """A model folder cannot be served; says where (`file:line`), what was expected and what was found."""
+    """A model folder cannot be served: where (`file:line`), what was expected, what was found."""
 
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(place, reason)
-        self.place = place
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(where, reason)
+        self.where = where
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.where}: {self.reason}"
 
 
 class BadInput(ModelError):
-    """A raw input (a photo, a text) that preprocessing refuses; the message is fit for the caller."""
+    """Preprocessing refuses a raw input (a photo, a text); callers may read the message."""
 
 
 class UnreadableImage(BadInput):
@@ -50,14 +50,14 @@ class OversizedImage(BadInput):
 
 
 @contextmanager
-def told_in_a_sentence(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses (no space, no permission, no such disk) into a ModelError.
+def translated_os_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError (no space, no permission, no such disk) into a ModelError.
 
-    It names the file that it is about, and for those that are on their way into `folder`, that.
+    It names the file, or `folder` for a file on its way into that.
     """
     try:
         yield
     except OSError as error:
         file = Path(str(error.filename2 or error.filename or folder))
-        place = folder if file.is_relative_to(folder) else file
-        raise ModelError(f"{place}: {error.strerror or error}") from None
+        path = folder if file.is_relative_to(folder) else file
+        raise ModelError(f"{path}: {error.strerror or error}") from None

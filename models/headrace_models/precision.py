@@ -1,4 +1,4 @@
-"""How exactly rows may be asked to repeat beside others: weights of few bits round to other numbers."""
+"""The tolerance for rows beside others: weights of few bits round to other numbers."""
 
 from typing import TYPE_CHECKING
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 __all__ = ["rows_tolerance"]
 
 _EXACT = Batching().tolerance
-# One step of 8 bits, a few of half precision: what rounding may come to, where rows are otherwise independent.
+# One step of 8 bits, a few of half precision: the effect of rounding on independent rows.
 _COARSE = 1e-2
-# These take their scale from the whole batch: one row changes another's answer by more than rounding.
+# These take their scale from the whole batch: one row changes another's answer beyond rounding.
 _SCALED_BY_THE_BATCH = frozenset(
     {
         "DynamicQuantizeLinear",
@@ -25,9 +25,9 @@ _SCALED_BY_THE_BATCH = frozenset(
 
 
 def rows_tolerance(graph: "GraphProto | None") -> float:
-    """A wider tolerance for a graph of half precision or of fixed quantisation, else the usual one.
+    """A wider tolerance for a graph of half precision or of fixed quantisation, or the usual one.
 
-    Of a graph that could not be read it is the usual one.
+    An unreadable graph (None) gets the usual one.
     """
     if graph is None:
         return _EXACT

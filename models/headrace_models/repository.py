@@ -1,4 +1,4 @@
-"""The model repository: `<model>/<version>/` folders, found, checked against their manifest, and read."""
+"""The model repository: finds `<model>/<version>/` folders, checks their manifests, reads them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -25,7 +25,10 @@ SPEC_FILE = "model.toml"
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A model version on disk whose spec could be read. `folder` holds every file that the spec names."""
+    """A model version on disk with a readable spec.
+
+    `folder` holds every file that the spec names.
+    """
 
     folder: Path
     spec: ModelSpec
@@ -36,17 +39,17 @@ class ModelVersion:
 
 @dataclass(frozen=True)
 class Refused:
-    """A folder that cannot be served, and why (`file:line: reason`)."""
+    """A folder that cannot be served, and the reason (`file:line: reason`)."""
 
     folder: Path
     reason: str
 
 
 def scan(root: Path, names: Iterable[str] = ()) -> tuple[list[ModelVersion], list[Refused]]:
-    """The newest version of each model below `root` (or of those named), digests checked, and what was refused.
+    """The newest sound version of each model below `root` (or of those named), and all refusals.
 
-    Versions compare as numbers when both are, else as text. A refused newest version hides no older one: the
-    newest version that is sound is served, and the refusal is reported beside it.
+    Versions compare as numbers if both are numbers, otherwise as text. Digests are checked. A
+    refused newest version does not hide an older one.
     """
     wanted = set(names)
     found: list[ModelVersion] = []
@@ -68,14 +71,14 @@ def scan(root: Path, names: Iterable[str] = ()) -> tuple[list[ModelVersion], lis
     return found, refused
 
 
-def _folders(place: Path, refused: list[Refused]) -> list[Path]:
-    """The folders in a folder, by name; none if it is not there, or is refused to us."""
+def _folders(parent: Path, refused: list[Refused]) -> list[Path]:
+    """The folders in a folder, by name; empty if it is missing or cannot be read."""
     try:
-        return sorted(path for path in place.iterdir() if path.is_dir())
+        return sorted(path for path in parent.iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:
-        refused.append(Refused(place, f"{place}: {error.strerror}"))
+        refused.append(Refused(parent, f"{parent}: {error.strerror}"))
         return []
 
 
@@ -85,24 +88,27 @@ def version_order(version: str) -> tuple[int, int, str]:
 
 
 def read_version(folder: Path) -> ModelVersion:
-    """Read a version folder's spec. Raises BadSpec if the spec is wrong or not at home in this folder."""
+    """Read a version folder's spec. Raises BadSpec if the spec is wrong or names another folder."""
     path = folder / SPEC_FILE
     spec = read_toml(ModelSpec, path)
-    for key, value, place in (
+    for key, value, folder_name in (
         ("name", spec.name, folder.parent.name),
         ("version", spec.version, folder.name),
     ):
-        if value != place:
+        if value != folder_name:
             line = line_of(path.read_text(encoding="utf-8"), (key,))
             raise BadSpec(
                 f"{path}:{line}",
-                f'{key}: expected "{place}", as the folder is called, found "{value}"',
+                f'{key}: expected "{folder_name}", as the folder is called, found "{value}"',
             )
     return ModelVersion(folder, spec)
 
 
 def verify(version: ModelVersion) -> None:
-    """Check the SHA-256 of every file of the manifest. Raises BadSpec naming the manifest's line."""
+    """Check the SHA-256 of every file of the manifest.
+
+    Raises BadSpec naming the manifest's line.
+    """
     manifest = version.folder / SPEC_FILE
     for file, expected in version.spec.files.items():
         if fault := _fault(version.path(file), expected):
@@ -113,7 +119,7 @@ def verify(version: ModelVersion) -> None:
 
 
 def _fault(path: Path, expected: str) -> str:
-    """In what a file is not as the manifest says; empty if it is."""
+    """The file's difference from the manifest; empty if there is none."""
     try:
         if not path.is_file():
             return "the file is missing"

@@ -1,4 +1,4 @@
-"""TOML read strictly: every refusal names the file, the line, what was expected and what was found."""
+"""TOML read strictly: a refusal names file and line, what was expected, what was found."""
 
 import re
 import tomllib
@@ -6,21 +6,37 @@ import typing
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from headrace_models.errors import BadSpec
 
-__all__ = ["line_of", "read_toml"]
+__all__ = ["Table", "line_of", "read_toml"]
 
-M = TypeVar("M", bound=BaseModel)
-Place = tuple[int | str, ...]
+M = TypeVar("M", bound="Table")
+Where = tuple[int | str, ...]
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'))\s*=""")
 
 
+class Table(BaseModel):
+    """A table of a TOML file; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def description_of(cls, key: str) -> str:
+        """The sentence that documents a key."""
+        description = cls.model_fields[key].description
+        assert description, f"{cls.__name__}.{key} has no description"
+        return description
+
+
 def read_toml(kind: type[M], path: Path) -> M:
-    """Read `path` as a `kind`. Raises BadSpec with `file:line` if it cannot be read, parsed or checked."""
+    """Read `path` as a `kind`.
+
+    Raises BadSpec with `file:line` if it cannot be read, parsed or checked.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -38,15 +54,15 @@ def read_toml(kind: type[M], path: Path) -> M:
         return kind.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = first["loc"]
+        where = first["loc"]
         raise BadSpec(
-            f"{path}:{line_of(text, place)}", _reason(kind, place, first["type"], first["msg"])
+            f"{path}:{line_of(text, where)}", _reason(kind, where, first["type"], first["msg"])
         ) from None
 
 
-def line_of(text: str, place: Place) -> int:
-    """The line (from 1) of the key or table that shares the longest path with `place`."""
-    table: Place = ()
+def line_of(text: str, where: Where) -> int:
+    """The line (from 1) of the key or table that shares the longest path with `where`."""
+    table: Where = ()
     seen: dict[str, int] = {}
     best, best_depth = 1, 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -60,33 +76,33 @@ def line_of(text: str, place: Place) -> int:
         elif key := _KEY.match(line):
             bare = key[1] if key[1][0] in "\"'" else None
             path = table + ((bare.strip("\"'"),) if bare else tuple(key[1].split(".")))
-        depth = _shared(path, place)
+        depth = _shared(path, where)
         if depth > best_depth:
             best, best_depth = number, depth
     return best
 
 
-def _shared(path: Place, place: Place) -> int:
-    """How many leading steps two paths share; 0 where `path` leads elsewhere."""
+def _shared(path: Where, where: Where) -> int:
+    """The number of leading steps that two paths share."""
     depth = 0
-    for mine, theirs in zip(path, place, strict=False):
+    for mine, theirs in zip(path, where, strict=False):
         if mine != theirs:
             break
         depth += 1
     return depth
 
 
-def _reason(kind: type[BaseModel], place: Place, error_type: str, message: str) -> str:
-    name = ".".join(str(step) for step in place)
+def _reason(kind: type[BaseModel], where: Where, error_type: str, message: str) -> str:
+    name = ".".join(str(step) for step in where)
     if error_type == "extra_forbidden":
-        return f'unknown key "{name}"; known here: {", ".join(_known_keys(kind, place[:-1]))}'
+        return f'unknown key "{name}"; known here: {", ".join(_known_keys(kind, where[:-1]))}'
     message = message.removeprefix("Value error, ")
     return f"{name}: {message}" if name else message
 
 
-def _known_keys(kind: object, place: Place) -> list[str]:
-    """The field names of the model that `place` leads to, as far as its type can be followed."""
-    for step in place:
+def _known_keys(kind: object, where: Where) -> list[str]:
+    """The field names of the model that `where` leads to, as far as its type can be followed."""
+    for step in where:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and step in kind.model_fields:
             kind = kind.model_fields[str(step)].annotation
         models = [a for a in _arguments(kind) if isinstance(a, type) and issubclass(a, BaseModel)]

@@ -1,4 +1,4 @@
-"""What to try a stranger's model with: sizes for its variable axes, and values that it bears."""
+"""Trials of an unknown model: sizes for its variable axes, and values for its inputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,16 +42,17 @@ DATATYPES: Mapping[str, str] = {
     "tensor(bfloat16)": "BF16",
     "tensor(string)": "BYTES",
 }
-# A text's, an image's, a window of audio's, and what exporters' examples have; the first that a model bears is kept.
+# Lengths of a text, an image, a window of audio, and those of exporters' examples. The first one
+# that a model accepts is taken.
 LENGTHS = (16, 64, 224, 400, 640, 1, 2, 5, 8, 10, 28, 32, 48, 50, 96, 100, 128, 256, 512, 16_000)
-# So many axes may each be of one element while the others are long.
+# With up to this many axes, each may have one element while the others are long.
 _MOST_APART = 3
 # For a number that stands alone, such as a sample rate.
 _SETTINGS = (0, 1, 16_000)
 _WORDS = np.array([b"0", b"1", b"cat", b"dog", b"win money now", b"meeting report"], object)
 
 Filling = Literal["normal", "positive", "gentle", "zeros"]
-# How inputs are filled, from what shows most to what every model should bear.
+# The ways to fill inputs, from the most telling one to the one that every model should accept.
 FILLINGS: tuple[Filling, ...] = ("normal", "positive", "gentle", "zeros")
 Arrays = dict[str, npt.NDArray[Any]]
 # An axis without a fixed size -> its size. Axes of one name have one size.
@@ -60,14 +61,14 @@ Sizes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Trial:
-    """Sizes of variable axes, and the value of whole numbers that stand alone."""
+    """Sizes of variable axes, and the value of single integers."""
 
     sizes: Sizes
     setting: int
 
 
 def axes_of(value: "NodeArg") -> list[int | str]:
-    """A tensor's axes: a number, or the name of what gives the size; the name is its own where the file has none."""
+    """A tensor's axes: a size, or a name. An axis without a name in the file gets its own."""
     return [
         axis if isinstance(axis, int) and axis > 0 else str(axis or f"{value.name} {n}")
         for n, axis in enumerate(value.shape)
@@ -75,7 +76,7 @@ def axes_of(value: "NodeArg") -> list[int | str]:
 
 
 def trials(inputs: Sequence["NodeArg"]) -> Iterator[Trial]:
-    """Sizes to try a model with, likely ones first; free first axes, which may be of rows, have 2 or 1."""
+    """Sizes to try, likely ones first; free first axes, which may be rows, have 2 or 1."""
     axes = [axes_of(value) for value in inputs]
     firsts = {a[0] for a in axes if a and isinstance(a[0], str)}
     others = sorted({axis for a in axes for axis in a if isinstance(axis, str)} - firsts)
@@ -119,7 +120,10 @@ def _filled(
 def _whole_numbers(
     name: str, filling: Filling, shape: list[int], dtype: np.dtype[Any], random: np.random.Generator
 ) -> npt.NDArray[Any]:
-    """Few, so that they lie in every vocabulary; bytes are a picture's. A mask hides nothing but in "normal"."""
+    """Small integers, which lie in every vocabulary; those of bytes are a picture's.
+
+    A mask is all ones except in "normal".
+    """
     if filling == "zeros":
         return np.zeros(shape, dtype)
     if "mask" in name.lower() and filling != "normal":
@@ -132,7 +136,7 @@ def _whole_numbers(
 def _numbers(filling: Filling, shape: list[int], random: np.random.Generator) -> npt.NDArray[Any]:
     if filling == "zeros":
         return np.zeros(shape)
-    if filling == "normal":  # of several sizes, as rows differ in them
+    if filling == "normal":  # of several sizes, as real rows differ in them
         factors = random.choice((0.3, 1.0, 3.0), shape[:1]).reshape(
             shape[:1] + [1] * len(shape[1:])
         )
@@ -141,5 +145,5 @@ def _numbers(filling: Filling, shape: list[int], random: np.random.Generator) ->
 
 
 def is_setting(value: "NodeArg") -> bool:
-    """Whether it is one number for all, such as a sample rate: a scalar, or one element."""
+    """It is one number for all rows, such as a sample rate: a scalar, or one element."""
     return value.type.startswith(("tensor(int", "tensor(uint")) and value.shape in ([], [1])

@@ -20,7 +20,7 @@ from ray.serve.schema import LoggingConfig
 
 from headrace.admin.deployment import AdminReplica
 from headrace.admin.program import AdminConfig
-from headrace.config import GatewaySettings, ModelSettings, Settings, cluster_address
+from headrace.config import ModelSettings, Settings, cluster_address
 from headrace.edge.names import host_port
 from headrace.edge.probe import fetch
 from headrace.edge.readers import Readers
@@ -28,7 +28,7 @@ from headrace.errors import StartFailed
 from headrace.fleet.calls import start_directory
 from headrace.gateway.deployment import GatewayReplica
 from headrace.gateway.program import GatewayConfig
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewaySettings
 from headrace.replica.deployment import ModelReplica
 from headrace_models.repository import ModelVersion
 
@@ -49,6 +49,7 @@ START_TIMEOUT_S = 600.0
 LOAD_TIMEOUT_S = 300.0
 READY_TIMEOUT_S = 30.0
 _POLL_S = 0.2
+_DRAIN_GRACE_S = 30.0
 _GONE = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
@@ -234,43 +235,22 @@ def _cpus(wanted: float) -> float:
 
 def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | None) -> RunTarget:
     gateway = settings.gateway
-    order = GatewayConfig(
-        host=gateway.host,
-        port=gateway.port,
-        node="",
-        address="",
-        token=token,
-        limits=gateway.limits,
-        edge=gateway.edge,
-        keys=gateway.keys,
-        tls=(gateway.tls_certificate, gateway.tls_key)
-        if gateway.tls_certificate and gateway.tls_key
-        else None,
-        labels={name: model.labels for name, model in settings.model.items()},
-        bodies={name: m.max_body_bytes for name, m in settings.model.items() if m.max_body_bytes},
-        names=gateway.names,
-        origins=gateway.origins,
-        caches={
-            n: CacheLimits(m.cache_bytes, m.cache_s)
-            for n, m in settings.model.items()
-            if m.cache_bytes
-        },
-        readers=readers,
-        shutdown_delay_s=gateway.shutdown_delay_s,
-        lifeline=lifeline,
+    config = GatewayConfig(
+        settings=gateway, models=settings.model, token=token, readers=readers, lifeline=lifeline
     )
-    grace_s = gateway.shutdown_delay_s + 30
-    deployment = _deployment(
-        GatewayReplica, "gateway", gateway.replicas, {"num_cpus": _cpus(1)}, grace_s
-    )
-    return _target(GATEWAY, deployment.bind(order, _is_alone()))
+    cpus = {"num_cpus": _cpus(1)}
+    grace_s = gateway.shutdown_delay_s + _DRAIN_GRACE_S
+    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, cpus, grace_s)
+    return _target(GATEWAY, deployment.bind(config, _is_alone()))
 
 
 def _admin(settings: Settings, readers: Readers) -> RunTarget:
+    gateway = settings.gateway
+    config = AdminConfig(
+        settings=settings.admin, keys=gateway.keys, names=gateway.names, readers=readers
+    )
     deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
-    gateway, admin = settings.gateway, settings.admin
-    order = AdminConfig(admin.host, admin.port, "", gateway.keys, gateway.names, readers)
-    return _target(ADMIN, deployment.bind(order, _is_alone()))
+    return _target(ADMIN, deployment.bind(config, _is_alone()))
 
 
 def _model(settings: Settings, version: ModelVersion, token: str, readers: Readers) -> RunTarget:
@@ -283,7 +263,7 @@ def _model(settings: Settings, version: ModelVersion, token: str, readers: Reade
     gpus = version.spec.replica.gpus if changes.gpus is None else changes.gpus
     options = {"num_cpus": _cpus(changes.cpus or version.spec.replica.cpus), "num_gpus": gpus}
     count = changes.replicas or version.spec.replica.count
-    deployment = _deployment(ModelReplica, "replica", count, options, grace_s=30)
+    deployment = _deployment(ModelReplica, "replica", count, options, _DRAIN_GRACE_S)
     folder = str(Path(version.folder).resolve())
     return _target(_name(version), deployment.bind(folder, backend, token, readers, _is_alone()))
 

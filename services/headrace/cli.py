@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from headrace.admin.settings import AdminSettings
 from headrace.commands import keys as key_commands
 from headrace.commands import models as model_commands
 from headrace.commands import serve as serve_command
 from headrace.commands.terminal import Commands, fail, out
-from headrace.config import own_authorization, read_settings, with_options
+from headrace.config import Settings, own_authorization, read_settings, with_options
+from headrace.gateway.settings import GatewaySettings
 
 __all__ = ["app"]
 
@@ -29,16 +31,20 @@ def serve(
     config: Annotated[
         Path | None, typer.Option(help="Settings; headrace.toml here if it exists.")
     ] = None,
-    models: Annotated[Path | None, typer.Option(help="The model repository's folder.")] = None,
+    models: Annotated[Path | None, typer.Option(help=Settings.description_of("models"))] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="Serve only this model; may be repeated.")
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address of the data port.")] = None,
-    port: Annotated[int | None, typer.Option(help="The data port.")] = None,
-    admin_host: Annotated[str | None, typer.Option(help="Address of the admin port.")] = None,
-    admin_port: Annotated[int | None, typer.Option(help="The admin port.")] = None,
+    host: Annotated[str | None, typer.Option(help=GatewaySettings.description_of("host"))] = None,
+    port: Annotated[int | None, typer.Option(help=GatewaySettings.description_of("port"))] = None,
+    admin_host: Annotated[
+        str | None, typer.Option(help=AdminSettings.description_of("host"))
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help=AdminSettings.description_of("port"))
+    ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Face a network without keys or TLS.")
+        bool, typer.Option("--insecure", help=GatewaySettings.description_of("insecure"))
     ] = False,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C; then answer what is in flight and end.

@@ -13,6 +13,7 @@ from tests.admin.test_repository import Operator
 from headrace.admin.program import AdminConfig, serve_admin
 from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES
+from headrace.admin.settings import AdminSettings
 from headrace.process.loop_thread import LoopThread
 
 CHANGES = sorted(
@@ -31,8 +32,10 @@ class Port:
             self.operator.fleet, self.operator.give_instruction, self.operator.change_logging
         )
         self.number = free_port()
-        order = AdminConfig("127.0.0.1", self.number, "127.0.0.1", None, names)
-        self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, order, desk))
+        config = AdminConfig(
+            settings=AdminSettings(port=self.number), names=names, address="127.0.0.1"
+        )
+        self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, config, desk))
 
     def ask(
         self, method: str, path: str, body: bytes, headers: dict[str, str]

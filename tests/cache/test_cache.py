@@ -9,8 +9,9 @@ from tests.channel.replicas import TIMES
 from tests.gateway.router_harness import spec
 
 from headrace.errors import DeadlineExceeded, HeadraceError, InferenceFailed
-from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
+from headrace.gateway.routing.response_cache import ResponseCache
 from headrace.gateway.routing.version import Version
+from headrace.gateway.settings import CacheLimits
 from headrace.gateway.wire.infer import Codec
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.tensor import Tensor, from_array, to_array
@@ -44,7 +45,7 @@ class CacheHarness:
         self.failure: HeadraceError | None = None
         self.ran: list[float] = []
         self.cancelled = 0
-        limits = {"tiny": CacheLimits(max_bytes, stay_s)} if max_bytes else {}
+        limits = {"tiny": CacheLimits(cache_bytes=max_bytes, cache_s=stay_s)} if max_bytes else {}
         self.cache = ResponseCache(self._run, limits, self.events, now_s)
 
     async def _run(self, _: Version, request: Request) -> Answer:
@@ -133,7 +134,7 @@ async def test_a_stored_answer_holds_nothing_of_what_was_received_with_it() -> N
     async def run(_: Version, __: Request) -> Answer:
         return Answer([Tensor("y", "FP32", (1, 1), received[:4])], TIMES)
 
-    cache = ResponseCache(run, {"tiny": CacheLimits(1 << 20)}, GatewayEvents(), now_s)
+    cache = ResponseCache(run, {"tiny": CacheLimits(cache_bytes=1 << 20)}, GatewayEvents(), now_s)
     await cache.get_or_run(VERSION, request(1))
     stored = await cache.get_or_run(VERSION, request(1))
     assert type(stored.outputs[0].data) is bytes

@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import pytest
 from loadtests.support.ports import free_port
 
+from headrace.admin.settings import AdminSettings
 from headrace.commands.preflight import hold_ports
-from headrace.config import AdminSettings, GatewaySettings, Settings
+from headrace.config import Settings
 from headrace.edge.server import listen
 from headrace.errors import StartFailed
+from headrace.gateway.settings import GatewaySettings
 
 
 def settings(data: tuple[str, int], admin: tuple[str, int]) -> Settings:

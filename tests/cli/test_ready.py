@@ -2,8 +2,10 @@
 
 import pytest
 
+from headrace.admin.settings import AdminSettings
 from headrace.commands.serve import say_ready
-from headrace.config import AdminSettings, GatewaySettings, Settings
+from headrace.config import Settings
+from headrace.gateway.settings import GatewaySettings
 
 
 @pytest.mark.parametrize(

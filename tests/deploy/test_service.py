@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from headrace.commands.life import NODE_LOST
-from headrace.config import GatewaySettings
 from headrace.edge.server import DRAIN_S
+from headrace.gateway.settings import GatewaySettings
 from headrace.process.own_folder import KEPT_RUNS
 
 UNIT = Path(__file__).parents[2] / "deploy" / "headrace.service"

@@ -5,11 +5,11 @@ import socket
 import pytest
 from pydantic import ValidationError
 
-from headrace.config import GatewaySettings
 from headrace.edge.exchange import Exchange
 from headrace.edge.names import Names, host_port, own_names
 from headrace.edge.server import listen
 from headrace.errors import Misdirected, StartFailed
+from headrace.gateway.settings import GatewaySettings
 
 
 def is_served(names: Names, host: str | None, target: bytes = b"/") -> bool:

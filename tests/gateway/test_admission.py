@@ -9,8 +9,9 @@ from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange
 from headrace.errors import Overloaded, ShuttingDown
 from headrace.gateway.access import DataPolicy
-from headrace.gateway.admission import Admission, GatewayLimits
+from headrace.gateway.admission import Admission
 from headrace.gateway.api.endpoints import ROUTES
+from headrace.gateway.settings import GatewayLimits
 from headrace.keys import KeyRing
 from headrace.keys.key import issue
 from headrace.telemetry.events import GatewayEvents
@@ -20,29 +21,29 @@ SMALL = {"metadata", "settings"}
 
 
 class Endpoint:
-    """Admission of `places` requests."""
+    """Admission of `slots` requests."""
 
-    def __init__(self, places: int = 8) -> None:
+    def __init__(self, slots: int = 8) -> None:
         self.now_s = 1000.0
-        self.admission = Admission(GatewayLimits(max_in_flight=places), clock=lambda: self.now_s)
+        self.admission = Admission(GatewayLimits(max_in_flight=slots), clock=lambda: self.now_s)
         self.open: dict[str, list[ExitStack]] = {}
 
-    def enter(self, owner: str = "", count: int = 1) -> None:
+    def enter(self, key_id: str = "", count: int = 1) -> None:
         for _ in range(count):
             stack = ExitStack()
-            stack.enter_context(self.admission.place(owner))
-            self.open.setdefault(owner, []).append(stack)
+            stack.enter_context(self.admission.slot(key_id))
+            self.open.setdefault(key_id, []).append(stack)
 
-    def leave(self, owner: str = "", count: int = 1) -> None:
+    def leave(self, key_id: str = "", count: int = 1) -> None:
         for _ in range(count):
-            self.open[owner].pop(0).close()
+            self.open[key_id].pop(0).close()
 
-    def most(self, owner: str) -> int:
-        """How many more places the owner gets, one after the other."""
+    def most(self, key_id: str) -> int:
+        """How many more slots the key_id gets, one after the other."""
         count = 0
         while True:
             try:
-                self.enter(owner)
+                self.enter(key_id)
             except Overloaded:
                 return count
             count += 1
@@ -50,16 +51,16 @@ class Endpoint:
     def hold(self, seconds: float, times: int = 1) -> None:
         """Requests that each took so long, one after the other."""
         for _ in range(times):
-            with self.admission.place():
+            with self.admission.slot():
                 self.now_s += seconds
 
-    def retry_after_s(self, owner: str = "") -> float | None:
+    def retry_after_s(self, key_id: str = "") -> float | None:
         with pytest.raises(Overloaded) as caught:
-            self.admission.check(owner)
+            self.admission.check(key_id)
         return caught.value.retry_after_s
 
 
-def test_without_keys_all_places_may_be_held() -> None:
+def test_without_keys_all_slots_may_be_held() -> None:
     endpoint = Endpoint()
     assert endpoint.most("") == 8
     with pytest.raises(Overloaded, match=r"^8 requests are in flight, the most allowed$"):
@@ -69,9 +70,9 @@ def test_without_keys_all_places_may_be_held() -> None:
     assert endpoint.admission.in_flight == 7
 
 
-@pytest.mark.parametrize(("places", "alone"), [(1, 1), (2, 2), (4, 3), (8, 6), (1024, 768)])
-def test_a_key_alone_gets_three_quarters(places: int, alone: int) -> None:
-    assert Endpoint(places).most("ann") == alone
+@pytest.mark.parametrize(("slots", "alone"), [(1, 1), (2, 2), (4, 3), (8, 6), (1024, 768)])
+def test_a_key_alone_gets_three_quarters(slots: int, alone: int) -> None:
+    assert Endpoint(slots).most("ann") == alone
 
 
 def test_beside_a_key_that_took_what_it_could_another_finds_room() -> None:
@@ -81,10 +82,12 @@ def test_beside_a_key_that_took_what_it_could_another_finds_room() -> None:
     assert endpoint.most("eve") == 48
 
 
-def test_a_key_that_is_refused_is_told_why_at_the_head_and_at_the_place() -> None:
+def test_a_key_that_is_refused_is_told_why_at_the_head_and_at_the_slot() -> None:
     endpoint = Endpoint()
     endpoint.most("ann")
-    why = r"^6 requests of this key are in flight, and 2 places free: expected fewer than 3 times as many$"
+    why = (
+        r"^this key holds 6 slots and 2 are free; a key may hold fewer than 3 times the free slots$"
+    )
     with pytest.raises(Overloaded, match=why):
         endpoint.admission.check("ann")
     with pytest.raises(Overloaded, match=why):
@@ -92,7 +95,7 @@ def test_a_key_that_is_refused_is_told_why_at_the_head_and_at_the_place() -> Non
     endpoint.admission.check("ben")
 
 
-def test_a_key_that_gives_places_back_may_come_again() -> None:
+def test_a_key_that_gives_slots_back_may_come_again() -> None:
     endpoint = Endpoint()
     endpoint.most("ann")
     endpoint.leave("ann", 2)
@@ -110,7 +113,7 @@ def test_who_holds_a_place_keeps_it_when_others_come() -> None:
     assert endpoint.admission.in_flight == 0
 
 
-def test_the_data_port_counts_the_places_of_each_key() -> None:
+def test_the_data_port_counts_the_slots_of_each_key() -> None:
     admission = Admission(GatewayLimits(max_in_flight=4))
     issued = [issue(name, datetime(2030, 1, 1, tzinfo=UTC)) for name in ("ann", "ben")]
     policy = DataPolicy(
@@ -126,7 +129,7 @@ def test_the_data_port_counts_the_places_of_each_key() -> None:
     with ExitStack() as stack:
         for exchange in [admitted(ann) for _ in range(3)]:
             stack.enter_context(policy.place(exchange))
-        with pytest.raises(Overloaded, match="of this key"):
+        with pytest.raises(Overloaded, match="this key holds"):
             admitted(ann)
         stack.enter_context(policy.place(admitted(ben)))
     assert admission.in_flight == 0
@@ -173,7 +176,7 @@ def test_what_drains_lets_nobody_in_but_those_that_have_begun() -> None:
 @pytest.mark.parametrize(
     ("held_s", "told_s"), [(0.01, 1), (1.0, 1), (1.5, 2), (7.0, 7), (500.0, 30)]
 )
-def test_a_refused_caller_is_told_how_long_places_are_held(held_s: float, told_s: int) -> None:
+def test_a_refused_caller_is_told_how_long_slots_are_held(held_s: float, told_s: int) -> None:
     endpoint = Endpoint()
     endpoint.hold(held_s, 3)
     endpoint.enter(count=8)

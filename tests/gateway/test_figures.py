@@ -17,7 +17,7 @@ from loadtests.support.metrics import samples
 from prometheus_client.samples import Sample
 
 from headrace.backends import Backend
-from headrace.gateway.admission import GatewayLimits
+from headrace.gateway.settings import GatewayLimits
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 from headrace.telemetry.prometheus import SECONDS
@@ -180,7 +180,7 @@ def town(
         made.append(Faulty(version, name))
         return made[0]
 
-    limits = GatewayLimits(PLACES, default_timeout_s=20.0)
+    limits = GatewayLimits(max_in_flight=PLACES, default_timeout_s=20.0)
     with in_process_platform(
         tmp_path_factory.mktemp("plain"), load, keys=keys[0], limits=limits
     ) as served:

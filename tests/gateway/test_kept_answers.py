@@ -8,7 +8,7 @@ import orjson
 import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewayModelSettings
 
 BINARY = {
     "inputs": [
@@ -19,8 +19,8 @@ BINARY = {
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
-    caches = {"doubler": CacheLimits(1 << 20)}
-    with in_process_platform(tmp_path_factory.mktemp("plain"), caches=caches) as running:
+    models = {"doubler": GatewayModelSettings(cache_bytes=1 << 20)}
+    with in_process_platform(tmp_path_factory.mktemp("plain"), models=models) as running:
         yield running
 
 

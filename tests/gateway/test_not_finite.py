@@ -13,7 +13,7 @@ from tests.gateway.test_wire import spec
 
 from headrace.gateway.api.classify import EmbeddingsBody, classify_results, embeddings
 from headrace.gateway.api.context import json_response
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewayModelSettings
 from headrace.gateway.wire.classification import classes_of
 from headrace.inference.request import Answer, Times
 from headrace.inference.tensor import from_array, to_array
@@ -28,8 +28,8 @@ FLOATS = ["FP16", "FP32", "FP64", "BF16"]
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
-    caches = {"doubler": CacheLimits(1 << 20)}
-    with in_process_platform(tmp_path_factory.mktemp("plain"), caches=caches) as running:
+    models = {"doubler": GatewayModelSettings(cache_bytes=1 << 20)}
+    with in_process_platform(tmp_path_factory.mktemp("plain"), models=models) as running:
         yield running
 
 

@@ -8,7 +8,8 @@ from loadtests.support.in_process_platform import in_process_platform
 from loadtests.support.virtual_time import VirtualTimeLoop
 
 from headrace.errors import ShuttingDown
-from headrace.gateway.admission import Admission, GatewayLimits
+from headrace.gateway.admission import Admission
+from headrace.gateway.settings import GatewayLimits
 
 
 def is_open(admission: Admission) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.conformance.small_models import make_reader
 
-from headrace.gateway.routing.response_cache import CacheLimits
+from headrace.gateway.settings import GatewayModelSettings
 
 SHORT, LONG = "one two", "one two one"
 
@@ -17,9 +17,9 @@ SHORT, LONG = "one two", "one two one"
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatform]:
     """A model that reads two words, two texts a batch, and keeps its answers."""
-    caches = {"reader": CacheLimits(1 << 20)}
+    models = {"reader": GatewayModelSettings(cache_bytes=1 << 20)}
     with in_process_platform(
-        tmp_path_factory.mktemp("reader"), make=make_reader, caches=caches
+        tmp_path_factory.mktemp("reader"), make=make_reader, models=models
     ) as running:
         yield running
 

@@ -8,10 +8,12 @@ import pytest
 from pydantic import ValidationError
 from tests.keys.certificates import write_pair
 
+from headrace.admin.settings import AdminSettings
 from headrace.commands.preflight import check_exposure
-from headrace.config import AdminSettings, GatewaySettings, Settings
+from headrace.config import Settings
 from headrace.edge.readers import Readers
 from headrace.errors import StartFailed
+from headrace.gateway.settings import GatewaySettings
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
 

@@ -137,7 +137,7 @@ def test_a_model_that_cannot_be_served_is_refused_and_leaves_nothing(
     file = save(nodes, inputs, outputs)
     with pytest.raises(BadSpec, match=complaint) as caught:
         add(file, "mine", root)
-    assert caught.value.place == str(file)
+    assert caught.value.where == str(file)
     assert list(root.iterdir()) == []
 
 
@@ -261,7 +261,7 @@ def test_weights_beside_it_may_be_called_much(
     (folder / name).write_bytes(bytes(12))
     with pytest.raises(BadSpec, match=r"expected SHA-256") as caught:
         verify(read_version(folder))
-    line = int(caught.value.place.rpartition(":")[2])
+    line = int(caught.value.where.rpartition(":")[2])
     assert name in (folder / "model.toml").read_text(encoding="utf-8").splitlines()[line - 1]
 
 
@@ -417,7 +417,7 @@ def test_integers_that_may_be_looked_up_are_hinted_at(save: Save, root: Path) ->
     )
     add(file, "mine", root, tell=said.append)
     assert said[-1].startswith(
-        'if the model looks up "ids" in a table, say `maximum`, and `max_length`'
+        'if the model looks up "ids" in a table, set `maximum`, and `max_length`'
     )
     add(save([node("Relu")]), "numbers", root, tell=said.append)
     assert len(said) == 1

@@ -32,7 +32,7 @@ def test_a_wrong_digest_is_told_with_its_line(write: Write, document: dict[str, 
         BadSpec, match=r"expected SHA-256 [0-9a-f]{12}…, found [0-9a-f]{12}…"
     ) as caught:
         verify(read_version(folder))
-    assert caught.value.place == _line(folder, '"model.onnx"')
+    assert caught.value.where == _line(folder, '"model.onnx"')
 
 
 def test_a_missing_file_is_told_with_its_line(write: Write, document: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ def test_a_missing_file_is_told_with_its_line(write: Write, document: dict[str, 
     (folder / "model.onnx").unlink()
     with pytest.raises(BadSpec, match="the file is missing") as caught:
         verify(read_version(folder))
-    assert caught.value.place == _line(folder, '"model.onnx"')
+    assert caught.value.where == _line(folder, '"model.onnx"')
 
 
 def test_an_unknown_key_is_told_with_its_line_and_the_known_ones(
@@ -54,7 +54,7 @@ def test_an_unknown_key_is_told_with_its_line_and_the_known_ones(
     expected = r'unknown key "batching\.max_row"; known here: buckets, cost, max_rows'
     with pytest.raises(BadSpec, match=expected) as caught:
         read_version(folder)
-    assert caught.value.place == _line(folder, "max_row")
+    assert caught.value.where == _line(folder, "max_row")
 
 
 def test_text_that_is_not_toml_is_told_with_its_line(
@@ -65,7 +65,7 @@ def test_text_that_is_not_toml_is_told_with_its_line(
     path.write_text("name = tiny\n", encoding="utf-8")
     with pytest.raises(BadSpec, match="not TOML") as caught:
         read_version(folder)
-    assert caught.value.place == f"{path}:1"
+    assert caught.value.where == f"{path}:1"
 
 
 @pytest.mark.parametrize(("move_to", "key"), [("other/1", "name"), ("tiny/2", "version")])
@@ -78,7 +78,7 @@ def test_a_spec_in_a_folder_of_another_name_is_refused(
     folder.rename(target)
     with pytest.raises(BadSpec, match=f"{key}: expected") as caught:
         read_version(target)
-    assert caught.value.place == _line(target, key)
+    assert caught.value.where == _line(target, key)
 
 
 def test_a_broken_model_hides_no_other(write: Write, document: dict[str, Any]) -> None:

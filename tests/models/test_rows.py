@@ -206,7 +206,7 @@ UNBATCHED: dict[str, tuple[Graph, str, list[tuple[int, ...]]]] = {
             [("y", FLOAT, ["n", 3])],
             {"w": WEIGHTS[:1]},
         ),
-        "it bears nothing but zeros, so that its rows cannot be compared",
+        "it accepts nothing but zeros, so that its rows cannot be compared",
         [(-1,), (-1, 3)],
     ),
     "a sample rate": (

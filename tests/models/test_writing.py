@@ -8,8 +8,7 @@ import onnx
 import pytest
 
 from headrace_models.errors import BadSpec
-from headrace_models.publishing import Draft, write_version
-from headrace_models.toml_text import to_toml
+from headrace_models.publishing import Draft, to_toml, write_version
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -28,8 +27,20 @@ def test_what_is_written_as_toml_reads_back_the_same() -> None:
     assert tomllib.loads(to_toml(document)) == document
 
 
+@pytest.mark.parametrize("values", [[1, -1], [0.5, 1e-05], ["a", "b, c"], [True]])
+def test_a_list_of_plain_values_is_on_one_line(values: list[object]) -> None:
+    (line,) = to_toml({"list": values}).splitlines()
+    assert tomllib.loads(line) == {"list": values}
+
+
+@pytest.mark.parametrize("text", ["[\n    1,\n]", "a]", "{b", "[1, 2"])
+def test_a_text_like_a_list_stays_as_it_is(text: str) -> None:
+    document = {"list": [text, "plain"], "table": {"text": text}}
+    assert tomllib.loads(to_toml(document)) == document
+
+
 def test_a_value_toml_cannot_hold_is_refused() -> None:
-    with pytest.raises(TypeError, match="found NoneType"):
+    with pytest.raises(TypeError, match="NoneType"):
         to_toml({"nothing": None})
 
 

@@ -11,7 +11,7 @@ __all__ = ["Prepared", "Preprocessor", "load"]
 
 
 class Prepared(NamedTuple):
-    """What became of a raw input: tensors by input name, each [1, *shape]; `is_cut`: of a text longer than fits."""
+    """Tensors by input name, each [1, *shape]; `is_cut` if the text was too long."""
 
     tensors: dict[str, npt.NDArray[Any]]
     is_cut: bool = False

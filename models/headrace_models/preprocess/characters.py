@@ -1,4 +1,4 @@
-"""A short string -> the place of each character in a model's alphabet."""
+"""A short string -> the index of each character in a model's alphabet."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ class CharactersPreprocessor:
 
     def __init__(self, spec: CharactersSpec) -> None:
         self._spec = spec
-        self._places = {character: place for place, character in enumerate(spec.alphabet)}
+        self._indices = {character: index for index, character in enumerate(spec.alphabet)}
 
     def __call__(self, raw: bytes) -> Prepared:
         text = read_text(raw, self._spec.max_chars).lower()
         check_length(text, self._spec.max_chars)  # a letter may become two
-        places = [self._places.get(character, self._spec.unknown) for character in text]
-        return Prepared({self._spec.output: np.array([places], np.int64)})
+        indices = [self._indices.get(character, self._spec.unknown) for character in text]
+        return Prepared({self._spec.output: np.array([indices], np.int64)})

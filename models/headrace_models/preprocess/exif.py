@@ -1,4 +1,4 @@
-"""How a photo is to be turned, as its camera wrote it down: EXIF's orientation, and nothing else of EXIF."""
+"""EXIF's orientation of a photo, as its camera wrote it; nothing else of EXIF is read."""
 
 import struct
 
@@ -13,9 +13,10 @@ _ENTRY_BYTES = 12
 
 
 def orientation_of(exif: bytes | memoryview) -> int:
-    """1 to 8, as EXIF numbers them; UPRIGHT for whatever says none, since no photo fails for its metadata.
+    """1 to 8, as EXIF numbers them; UPRIGHT if there is none: a photo never fails for its metadata.
 
-    Read here, entry by entry of the first directory: libraries read all values, and those may be one another's bytes.
+    It is read here, entry by entry of the first directory: libraries read all values, even ones
+    that overlap.
     """
     tiff = bytes(exif[:65_536]).removeprefix(_PREFIX)
     order = _ORDERS.get(tiff[:4])
@@ -28,6 +29,6 @@ def orientation_of(exif: bytes | memoryview) -> int:
             tag, kind, values, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
             if tag == _ORIENTATION:
                 return value if (kind, values) == (_SHORT, 1) and 1 <= value <= 8 else UPRIGHT
-    except struct.error:  # it ends before what it says
+    except struct.error:  # it is shorter than it claims
         pass
     return UPRIGHT

@@ -6,7 +6,8 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
-# The plugins by name: Image.open would import them at the first photo, in whichever thread it comes.
+# The plugins by name: Image.open would import them at the first photo, in whichever thread it
+# comes.
 from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from headrace_models.errors import BadInput, UnreadableImage
@@ -24,7 +25,7 @@ _FORMATS = tuple(
         WebPImagePlugin.WebPImageFile,
     )
 )
-# EXIF's orientation -> what turns the stored pixels so that they are seen as they were taken; 1 is upright.
+# EXIF's orientation -> the transposition that puts the stored pixels upright; 1 is upright.
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,15 +35,17 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Those whose left or upper side is stored as the right or lower one: there half a pixel of the middle goes.
+# Orientations that store the left or upper side as the right or lower one. There the middle
+# rounds to the other side.
 _FROM_RIGHT, _FROM_BELOW = (2, 3, 7, 8), (3, 4, 6, 7)
 
 
 class ImagePreprocessor:
-    """JPEG, PNG or WebP bytes -> `output` FP32 [1, 3, size, size], channels in the order red, green, blue.
+    """JPEG, PNG or WebP bytes -> `output` FP32 [1, 3, size, size]; channels are red, green, blue.
 
-    The photo is seen as people see it: turned as its EXIF says, and on white where it is transparent. Colour profiles
-    and gamma are ignored. Samples of 16 bits lose their lower eight; palettes, greys and CMYK become RGB.
+    The photo is turned as its EXIF says, and lies on white where it is transparent. Colour profiles
+    and gamma are ignored. Samples of 16 bits lose their lower eight; palettes, greys and CMYK
+    become RGB.
     """
 
     def __init__(self, spec: ImageSpec) -> None:
@@ -53,7 +56,7 @@ class ImagePreprocessor:
             pixels = self._pixels(raw)
         except BadInput:
             raise
-        except Exception:  # a decoder meeting a stranger's bytes raises whatever its parser hits
+        except Exception:  # on a stranger's bytes a decoder raises anything
             raise UnreadableImage(CORRUPT) from None
         scaled = (pixels - np.float32(self._spec.mean)) / np.float32(self._spec.scale)
         return Prepared(
@@ -65,8 +68,8 @@ class ImagePreprocessor:
         spec = self._spec
         image, orientation = _pixels_only(raw, spec.max_pixels)
         with Image.open(BytesIO(image), formats=_FORMATS) as photo:
-            # A JPEG decodes at 1/2, 1/4 or 1/8 for a fraction of the time. Twice the wanted side is left, from where
-            # the bicubic filter gives what it would have given from the whole photo, to about a grey level.
+            # A JPEG decodes at 1/2, 1/4 or 1/8 in a fraction of the time. At twice the wanted side
+            # the bicubic filter gives the same as from the whole photo, to about a grey level.
             enough = math.ceil(2 * spec.size / spec.crop)
             photo.draft(None, (enough, enough))
             square = _in_colour(_centre_square(photo, spec.crop, orientation))
@@ -78,9 +81,9 @@ class ImagePreprocessor:
 
 
 def _pixels_only(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
-    """The image without all that makes no pixels, so that the decoder never meets it; its orientation, 1 to 8.
+    """The image reduced to the parts that make its pixels, for the decoder; and its orientation.
 
-    Its size is checked.
+    The orientation is 1 to 8; the size is checked.
     """
     if raw.startswith(png_file.SIGNATURE):
         return png_file.png_pixels(raw, max_pixels)
@@ -92,7 +95,7 @@ def _pixels_only(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
 
 
 def _centre_square(photo: Image.Image, share: float, orientation: int) -> Image.Image:
-    """The square in the middle whose side is `share` of the photo's shorter side, as the photo is seen."""
+    """The square in the middle of the upright photo; its side is `share` of the shorter side."""
     side = max(1, int(min(photo.size) * share))
     left = (photo.width - side + (orientation in _FROM_RIGHT)) // 2
     top = (photo.height - side + (orientation in _FROM_BELOW)) // 2
@@ -100,7 +103,7 @@ def _centre_square(photo: Image.Image, share: float, orientation: int) -> Image.
 
 
 def _in_colour(photo: Image.Image) -> Image.Image:
-    """As RGB; what is transparent lies on white, as people and browsers see it."""
+    """The photo in RGB, transparent parts on white, as people and browsers see it."""
     if photo.mode.startswith("I;16"):
         photo = _of_8_bits(photo)
     if not photo.has_transparency_data:

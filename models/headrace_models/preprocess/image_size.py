@@ -1,4 +1,4 @@
-"""How large an image may be, asked of its header before anything is decoded."""
+"""Limits of an image's size, checked by its header before anything is decoded."""
 
 from headrace_models.errors import OversizedImage, UnreadableImage
 
@@ -7,12 +7,15 @@ __all__ = ["CORRUPT", "check_size"]
 CORRUPT = "the image is corrupt"
 
 _MAX_SIDE = 8192
-# A PNG of so much takes up to half a second of a shared core, if its filters are those that take longest.
+# A PNG of this size takes up to half a second of a shared core with the slowest filters.
 _MAX_DECODED_BYTES = 48 << 20
 
 
 def check_size(width: int, height: int, pixel_bytes: int, max_pixels: int) -> None:
-    """`pixel_bytes` is what a pixel takes as the file stores it. Raises OversizedImage, or UnreadableImage for none."""
+    """Raises OversizedImage, or UnreadableImage for an empty image.
+
+    `pixel_bytes` is the size of a pixel as the file stores it.
+    """
     found = f"found {width}x{height}"
     if width <= 0 or height <= 0:
         raise UnreadableImage(f"{CORRUPT}: expected at least one pixel, {found}")

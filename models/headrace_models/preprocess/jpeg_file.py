@@ -14,24 +14,27 @@ SIGNATURE = b"\xff\xd8\xff"
 _SOF_BASELINE, _SOF_EXTENDED, _SOF_PROGRESSIVE, _DHT = 0xC0, 0xC1, 0xC2, 0xC4
 _EOI, _SOS, _APP0, _APP1, _APP14, _APP15, _COM = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 _EXIF = b"Exif\0\0"
-# C3 to CF but for the Huffman tables: lossless, hierarchical and arithmetic-coded images.
+# C3 to CF except the Huffman tables: lossless, hierarchical and arithmetic-coded images.
 _OTHER_PROCESSES = frozenset(range(0xC3, 0xD0)) - {_DHT}
-# What ends a scan: any marker but a stuffed zero byte, a restart, and fill bytes.
+# A scan ends at any marker except a stuffed zero byte, a restart and fill bytes.
 _SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _NO_FILL = re.compile(rb"[^\xff]")
 _MAX_SEGMENTS = 1024
-# A progressive photo has about ten scans. Each is a pass over all pixels, of which a hostile file says little.
+# A progressive photo has about ten scans. Each is a pass over all pixels, which costs a hostile
+# file few bytes.
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 200_000_000
 
 
 def jpeg_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
-    """The same image, of nothing but the segments that make its pixels, and its orientation.
+    """The image reduced to the segments that make its pixels, and its orientation.
 
-    What follows the image's end is left out, as is metadata: cameras append previews and films to photos.
-    Raises OversizedImage from the header alone, and UnreadableImage for what is no whole and sound JPEG.
+    Metadata is left out, and everything behind the image's end: cameras append previews and films.
+    Raises OversizedImage from the header alone, and UnreadableImage for a broken JPEG.
     """
-    kept, pixels, scans, exif = [raw[:2]], 0, 0, b""
+    kept = [raw[:2]]
+    pixels = scans = 0
+    exif = b""
     for marker, start, end in _segments(raw):
         if marker in (_SOF_BASELINE, _SOF_EXTENDED, _SOF_PROGRESSIVE):
             if pixels:
@@ -54,26 +57,26 @@ def jpeg_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
 
 
 def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the image's end; a scan's holds its coded pixels."""
-    place = 2
+    """Marker, start and end of each segment up to the image's end. A scan includes its pixels."""
+    offset = 2
     for _ in range(_MAX_SEGMENTS):
-        after_fill = _NO_FILL.search(raw, place)
-        if after_fill is None or after_fill.start() == place:
-            raise UnreadableImage(f"{CORRUPT}: expected a marker at byte {place}")
+        after_fill = _NO_FILL.search(raw, offset)
+        if after_fill is None or after_fill.start() == offset:
+            raise UnreadableImage(f"{CORRUPT}: expected a marker at byte {offset}")
         start, marker = after_fill.start() - 1, raw[after_fill.start()]
         if marker == _EOI:
             yield marker, start, start + 2
             return
         length = int.from_bytes(raw[start + 2 : start + 4], "big")
-        place = start + 2 + length
-        if length < 2 or place > len(raw):
+        offset = start + 2 + length
+        if length < 2 or offset > len(raw):
             raise UnreadableImage(f"{CORRUPT}: it ends too early")
         if marker == _SOS:
-            scan_end = _SCAN_END.search(raw, place)
+            scan_end = _SCAN_END.search(raw, offset)
             if scan_end is None:
                 raise UnreadableImage(f"{CORRUPT}: it ends too early")
-            place = scan_end.start()
-        yield marker, start, place
+            offset = scan_end.start()
+        yield marker, start, offset
     raise UnreadableImage(f"the image has too many segments (limit {_MAX_SEGMENTS})")
 
 
@@ -85,27 +88,28 @@ def _check_scans(scans: int, pixels: int) -> None:
 
 
 def _read_header(segment: bytes, max_pixels: int) -> int:
-    """The number of pixels. The segment: marker, length, bits a sample, height, width, components."""
+    """The number of pixels.
+
+    A segment has marker, length, bits a sample, height, width, components.
+    """
     if len(segment) < 10:
         raise UnreadableImage(f"{CORRUPT}: its header is too short")
     if segment[4] != 8:
         raise UnreadableImage(
             f"unsupported image format: expected a JPEG of 8 bits a sample, found {segment[4]}"
         )
-    height, width, components = (
-        int.from_bytes(segment[5:7], "big"),
-        int.from_bytes(segment[7:9], "big"),
-        segment[9],
-    )
+    height = int.from_bytes(segment[5:7], "big")
+    width = int.from_bytes(segment[7:9], "big")
+    components = segment[9]
     check_size(width, height, components, max_pixels)
     return width * height
 
 
 def _exif_of(segment: bytes) -> bytes:
-    """What an APP1 segment says behind its marker and length, if it is EXIF; XMP is one too."""
+    """The content of an APP1 segment if it is EXIF; XMP is an APP1 segment too."""
     return segment[4:] if segment[4:].startswith(_EXIF) else b""
 
 
 def _is_metadata(marker: int) -> bool:
-    """Comments and application segments, but for those of JFIF and Adobe, which say what the colours mean."""
+    """A comment or application segment; not those of JFIF and Adobe, which define the colours."""
     return marker == _COM or (_APP0 < marker <= _APP15 and marker != _APP14)

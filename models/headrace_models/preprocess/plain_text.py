@@ -1,4 +1,4 @@
-"""Raw bytes of a caller -> a text that holds something and is not too long."""
+"""A caller's bytes -> a text that is neither empty nor too long."""
 
 import re
 
@@ -14,7 +14,11 @@ _VISIBLE = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]")
 
 
 def read_text(raw: bytes, max_chars: int) -> str:
-    """Raises BadInput for what is not UTF-8, has more than `max_chars` characters, or only spaces and controls."""
+    """The text.
+
+    Raises BadInput if it is not UTF-8, is longer than `max_chars`, or has only spaces and control
+    characters.
+    """
     if len(raw) > max_chars * _MAX_UTF8_BYTES:
         raise BadInput(f"text too long (limit {max_chars} characters): found {len(raw)} bytes")
     try:

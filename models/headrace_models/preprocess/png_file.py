@@ -1,4 +1,7 @@
-"""A PNG's chunks, checked one by one before a decoder sees them (PNG specification, third edition, section 5)."""
+"""A PNG's chunks, checked one by one before a decoder sees them.
+
+Source: PNG specification, third edition, section 5.
+"""
 
 import struct
 import zlib
@@ -36,8 +39,8 @@ _PALETTE, _HAVE_ALPHA, _RGBA_BYTES = 3, (4, 6), 4
 _MAKES_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # A 16 MiB file in libpng's usual pieces of 8 KiB has 2,048.
 _MAX_CHUNKS = 8192
-# Inflating an image's data twice costs about half as much again as decoding it: for small images that is nothing,
-# and for large ones more than it is worth, since a decoder stops at the last pixel anyway.
+# Inflating an image's data twice adds about half to the time of decoding it: nothing for small
+# images, and not worth it for large ones, since a decoder stops at the last pixel anyway.
 _INFLATE_UP_TO_BYTES = 256 << 10
 
 
@@ -52,7 +55,10 @@ class _Header:
 
     @property
     def data_bytes(self) -> int:
-        """The length of the inflated image data: each row is filled up to bytes and begins with its filter's."""
+        """Length of the inflated image data.
+
+        Each row begins with its filter and is filled up to bytes.
+        """
         if not self.is_interlaced:
             return self._rows_bytes(self.width, self.height)
         return sum(
@@ -65,14 +71,15 @@ class _Header:
 
 
 def png_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
-    """The same image, of nothing but the chunks that make its pixels, and its orientation.
+    """The image reduced to the chunks that make its pixels, and its orientation.
 
-    Metadata and what follows the image's end are left out unread, as they are of a JPEG. Raises OversizedImage from the
-    header alone, and UnreadableImage for what is no whole and sound PNG or is animated.
+    Metadata and everything behind the image's end are left out unread. Raises OversizedImage from
+    the header alone, and UnreadableImage for a PNG that is broken or animated.
     """
     chunks = _chunks(memoryview(raw))
     header = _header(*next(chunks), max_pixels)
-    kept, data = [raw[: len(SIGNATURE) + _HEADER.size + 12]], list[memoryview]()
+    kept = [raw[: len(SIGNATURE) + _HEADER.size + 12]]
+    data: list[memoryview] = []
     orientation = UPRIGHT
     for kind, chunk in chunks:
         if kind == b"acTL":
@@ -83,7 +90,8 @@ def png_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
             orientation = orientation_of(chunk[8:-4])
         elif kind in _MAKES_PIXELS:
             kept.append(bytes(chunk))
-            data += [chunk[8:-4]] if kind == b"IDAT" else []
+            if kind == b"IDAT":
+                data.append(chunk[8:-4])
         elif not kind[0] & 0x20:  # an upper-case letter: a decoder must know it
             raise UnreadableImage(f"{CORRUPT}: it has a chunk that PNG does not have")
     _check_data(data, header)
@@ -92,16 +100,16 @@ def png_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """The kind of each chunk, and all its bytes: length, kind, data and checksum."""
-    place = len(SIGNATURE)
+    offset = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
-        end = place + 12 + int.from_bytes(view[place : place + 4], "big")
-        kind = bytes(view[place + 4 : place + 8])
+        end = offset + 12 + int.from_bytes(view[offset : offset + 4], "big")
+        kind = bytes(view[offset + 4 : offset + 8])
         if end > len(view):
             raise UnreadableImage(f"{CORRUPT}: it ends too early")
-        if zlib.crc32(view[place + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+        if zlib.crc32(view[offset + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             raise UnreadableImage(f"{CORRUPT}: a checksum is wrong")
-        yield kind, view[place:end]
-        place = end
+        yield kind, view[offset:end]
+        offset = end
         if kind == b"IEND":
             return
     raise UnreadableImage(f"the image has too many chunks (limit {_MAX_CHUNKS})")
@@ -120,9 +128,10 @@ def _header(kind: bytes, chunk: memoryview, max_pixels: int) -> _Header:
 
 
 def _transparency(data: memoryview, header: _Header) -> bytes:
-    """The chunk as it is for a palette; else the one transparent colour in eight bits a sample, as pixels become.
+    """A palette's chunk as it is; otherwise the transparent colour in eight bits a sample.
 
-    Pillow compares it with its own pixels, but reads it as the file has it. One of another length says nothing.
+    Pillow compares the colour with its own pixels, of eight bits, but reads it as the file has it.
+    A chunk of another length is ignored.
     """
     if header.colour == _PALETTE:
         return _chunk(b"tRNS", bytes(data))

@@ -12,21 +12,23 @@ from headrace_models.spec import TextSpec
 
 __all__ = ["TextPreprocessor"]
 
-# The tokenizer keeps the interpreter while it reads one text, 2 us a character at worst, but not while it reads a list.
-# For short texts that is better so: whoever lets go of the interpreter waits to have it back.
+# The tokenizer holds the interpreter while it reads one text, 2 us a character at worst, but not
+# while it reads a list. For short texts that is better: a thread that releases the interpreter
+# waits to get it back.
 _LONG_CHARS = 2_000
 
 
 class TextPreprocessor:
     """UTF-8 text -> `ids` and `mask` INT64 [1, tokens], never padded, never without a token.
 
-    Longer than `max_tokens` it is cut or refused, as the spec's `truncate` says.
+    A text of more than `max_tokens` is cut or refused, as the spec's `truncate` says.
     """
 
     def __init__(self, spec: TextSpec, folder: Path) -> None:
         self._spec = spec
         self._tokenizer = _read_tokenizer(folder / spec.tokenizer)
-        # Set once, before any thread encodes: a tokenizer's settings must not change under a running encode.
+        # Set once, before any thread encodes: a tokenizer's settings must not change under a
+        # running encode.
         self._tokenizer.no_padding()
         if spec.truncate == "error":
             self._tokenizer.no_truncation()
@@ -35,9 +37,8 @@ class TextPreprocessor:
 
     def __call__(self, raw: bytes) -> Prepared:
         encoding = self._encode(read_text(raw, self._spec.max_chars))
-        if all(
-            encoding.special_tokens_mask
-        ):  # marks of no width, say, of which the tokenizer leaves nothing
+        # The tokenizer drops some texts altogether, such as marks of no width.
+        if all(encoding.special_tokens_mask):
             raise BadInput(EMPTY)
         if len(encoding.ids) > self._spec.max_tokens:
             raise BadInput(

@@ -14,10 +14,11 @@ _HEAD = struct.Struct("<4sI")
 _ANIMATED, _HAS_ALPHA = 0x02, 0x10
 _LOSSY_START, _LOSSLESS_START = b"\x9d\x01\x2a", b"\x2f"
 _MAX_CHUNKS = 1024
-# A decoder makes four bytes of each pixel, whatever the file holds. What is coded without loss, transparency too, may
-# describe up to 65,536 sets of code tables, of 5 KiB and more, which take as long to make as some megapixels.
+# A decoder makes four bytes of each pixel, whatever the file holds. Lossless data, transparency
+# included, may describe up to 65,536 sets of code tables of 5 KiB and more, which take as long to
+# make as some megapixels.
 _LOSSY_BYTES, _LOSSLESS_BYTES = 4, 8
-# A photo of 12 megapixels has one to three MiB, and each takes a decoder up to a tenth of a second.
+# A photo of 12 megapixels has one to three MiB; each MiB takes a decoder up to a tenth of a second.
 _MAX_CODED_BYTES = 4 << 20
 
 
@@ -26,10 +27,10 @@ def is_webp(raw: bytes) -> bool:
 
 
 def webp_pixels(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
-    """The same image, of nothing but the chunks that make its pixels, and its orientation.
+    """The image reduced to the chunks that make its pixels, and its orientation.
 
-    What follows the image's end is left out. Raises OversizedImage from the header alone, and UnreadableImage for what
-    is no whole and sound WebP or is animated.
+    Everything behind the image's end is left out. Raises OversizedImage from the header alone, and
+    UnreadableImage for a WebP that is broken or animated.
     """
     found: dict[bytes, memoryview] = {}
     for kind, data in _chunks(raw):
@@ -57,18 +58,18 @@ def _check_coded(nbytes: int) -> None:
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """The kind and the content of each chunk up to the image's end."""
     _, length, _ = _FORM.unpack_from(raw)
-    place, end, view = _FORM.size, 8 + length, memoryview(raw)
+    offset, end, view = _FORM.size, 8 + length, memoryview(raw)
     if end > len(raw):
         raise UnreadableImage(f"{CORRUPT}: it ends too early")
     for _ in range(_MAX_CHUNKS):
-        if place + _HEAD.size > end:
+        if offset + _HEAD.size > end:
             return
-        kind, size = _HEAD.unpack_from(raw, place)
-        place += _HEAD.size
-        if place + size > end:
+        kind, size = _HEAD.unpack_from(raw, offset)
+        offset += _HEAD.size
+        if offset + size > end:
             raise UnreadableImage(f"{CORRUPT}: it ends too early")
-        yield kind, view[place : place + size]
-        place += size + size % 2
+        yield kind, view[offset : offset + size]
+        offset += size + size % 2
     raise UnreadableImage(f"the image has too many chunks (limit {_MAX_CHUNKS})")
 
 
@@ -77,7 +78,7 @@ def _chunk(kind: bytes, data: bytes | memoryview) -> bytes:
 
 
 def _extended(data: memoryview, size: tuple[int, int]) -> bytes:
-    """The header of an extended file, which says of what is kept alone that it is there."""
+    """The header of an extended file, reduced to the parts that are kept."""
     if len(data) < 10:
         raise UnreadableImage(f"{CORRUPT}: its header is too short")
     if data[0] & _ANIMATED:

@@ -8,12 +8,12 @@ from headrace_models.names import MODEL_NAME_PATTERN, VERSION_NAME_PATTERN
 from headrace_models.spec.backends import BackendName
 from headrace_models.spec.preprocess import AudioSpec, PreprocessSpec, RawSpec
 from headrace_models.spec.running import Batching, ReplicaSpec, SequenceSpec, StateSpec
-from headrace_models.spec.tensors import FileName, Frozen, InputSpec, OutputSpec, TensorSpec
+from headrace_models.spec.tensors import FileName, InputSpec, OutputSpec, StrictTable, TensorSpec
 
 __all__ = ["ModelSpec"]
 
 
-class ModelSpec(Frozen):
+class ModelSpec(StrictTable):
     """A model version. `weights` maps a backend to its file; `files` maps a file to its SHA-256.
 
     `recipe` is the edition of the zoo's recipe that made it; a build replaces any other edition.

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from headrace_models.spec.tensors import FileName, Frozen, TensorName
+from headrace_models.spec.tensors import FileName, StrictTable, TensorName
 
 __all__ = [
     "UPLOAD_TYPES",
@@ -31,7 +31,7 @@ class TokenInputs(NamedTuple):
     max_tokens: int
 
 
-class _RawInput(Frozen):
+class _RawInput(StrictTable):
     """An input `input`, each of whose elements becomes the tensors of one row."""
 
     # The noun in messages: "the model takes text".
@@ -126,15 +126,18 @@ class CharactersSpec(_RawInput):
     unknown: int = Field(default=0, ge=0)
 
 
-class AudioRate(Frozen):
-    """A sample rate. A frame repeats `context` samples of the one before and adds `hop` new ones."""
+class AudioRate(StrictTable):
+    """A sample rate.
+
+    A frame repeats `context` samples of the one before and adds `hop` new ones.
+    """
 
     rate_hz: int = Field(ge=1)
     context: int = Field(ge=0)
     hop: int = Field(ge=1)
 
 
-class AudioSpec(Frozen):
+class AudioSpec(StrictTable):
     """A stream of 16-bit mono PCM -> `output` FP32 [1, context + hop], one frame after the other.
 
     `score` is the output that says how likely a frame is speech. The first of `rates` is the

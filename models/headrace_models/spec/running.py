@@ -1,29 +1,29 @@
-"""How a model is to be run: its batches, its state, its processes."""
+"""The running of a model: its batches, its state, its processes."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headrace_models.spec.tensors import Frozen, TensorName
+from headrace_models.spec.tensors import StrictTable, TensorName
 
 __all__ = ["Batching", "ReplicaSpec", "SequenceSpec", "StateSpec"]
 
 
-class StateSpec(Frozen):
+class StateSpec(StrictTable):
     """A recurrent state: `input` takes it, `output` gives the next one. It begins as zeros."""
 
     input: TensorName
     output: TensorName
 
 
-class SequenceSpec(Frozen):
-    """Sequences: a key may have `max_open` open ones; a sequence ends when idle for `max_idle_s`."""
+class SequenceSpec(StrictTable):
+    """Sequences: a key may have `max_open` open ones; idle ones end after `max_idle_s`."""
 
     max_open: int = Field(default=100, ge=1)
     max_idle_s: float = Field(default=60.0, gt=0, strict=False, allow_inf_nan=False)
 
 
-class Batching(Frozen):
+class Batching(StrictTable):
     """Batches of at most `max_rows`; at most `max_waiting_rows` wait.
 
     `rows` says whether requests may share a batch. They may if a row's answer is "independent" of
@@ -60,7 +60,7 @@ class Batching(Frozen):
         return self
 
 
-class ReplicaSpec(Frozen):
+class ReplicaSpec(StrictTable):
     """The number of processes, and the cores and GPUs of each; a batch may use `cpus` threads."""
 
     count: int = Field(default=1, ge=1, le=1000)

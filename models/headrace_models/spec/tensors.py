@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import ml_dtypes
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from headrace_models.strict_toml import Table
 
 __all__ = [
     "DTYPES",
@@ -13,9 +15,9 @@ __all__ = [
     "Activation",
     "Datatype",
     "FileName",
-    "Frozen",
     "InputSpec",
     "OutputSpec",
+    "StrictTable",
     "TensorName",
     "TensorSpec",
 ]
@@ -63,12 +65,17 @@ FileName = Annotated[str, Field(pattern=FILE_NAME)]
 Axis = Annotated[int, Field(ge=-1)]
 
 
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class StrictTable(Table):
+    """A table whose values have just the types of its fields: no number for a string."""
+
+    model_config = ConfigDict(strict=True)
 
 
-class TensorSpec(Frozen):
-    """An input or an output. `shape` leaves out the row axis; a tensor without rows has all axes."""
+class TensorSpec(StrictTable):
+    """An input or an output.
+
+    `shape` leaves out the row axis; a tensor without rows has all axes.
+    """
 
     name: TensorName
     datatype: Datatype

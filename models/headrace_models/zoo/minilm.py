@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2: text -> embedding. The network, and how it is made from the published weights."""
+"""all-MiniLM-L6-v2: text -> embedding. The network, and its recipe from the published weights."""
 
 import math
 from pathlib import Path
@@ -16,6 +16,7 @@ from headrace_models.spec import TextSpec
 from headrace_models.zoo.export import WEIGHTS, export
 
 __all__ = [
+    "EDITION",
     "PACKAGE",
     "PACKAGES",
     "TOKENIZER_FILE",
@@ -39,6 +40,8 @@ PACKAGE = Package(
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
 PACKAGES = (PACKAGE,)
+# Raise it when the recipe makes something else: older builds are then replaced.
+EDITION = 2
 TOKENIZER_FILE = "tokenizer.json"
 WIDTH = 384
 
@@ -46,7 +49,7 @@ _VOCABULARY, _POSITIONS = 30522, 512
 _LAYERS, _HEADS, _INNER = 6, 12, 1536
 _NORM_EPSILON = 1e-12
 _MAX_TOKENS = 256
-# Added to the scores of padding; what softmax makes of it is exactly zero.
+# Added to the scores of padding; softmax turns it into exactly zero.
 _MASKED = -10000.0
 _GOLDEN = (
     "A cat sits on the mat.",
@@ -56,7 +59,10 @@ _GOLDEN = (
 
 
 class _Layer(nn.Module):
-    """One BERT layer: x FP32 [n, length, 384], mask FP32 [n, 1, 1, length] (0 or _MASKED) -> [n, length, 384]."""
+    """One BERT layer: x FP32 [n, length, 384], mask FP32 [n, 1, 1, length] -> [n, length, 384].
+
+    The mask is 0 or _MASKED.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +79,7 @@ class _Layer(nn.Module):
         def by_head(y: Tensor) -> Tensor:
             return y.view(rows, length, _HEADS, WIDTH // _HEADS).permute(0, 2, 1, 3)
 
-        # Spelled out: torch's own attention exports to a longer graph, with a branch for every option.
+        # Not torch's attention: it exports to a longer graph, with a branch for every option.
         query, key, value = by_head(self.query(x)), by_head(self.key(x)), by_head(self.value(x))
         scores = torch.matmul(query, key.transpose(-1, -2)) / math.sqrt(WIDTH // _HEADS)
         mixed = torch.matmul(functional.softmax(scores + mask, dim=-1), value)
@@ -84,9 +90,9 @@ class _Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """ids, mask INT64 [n, length <= 512] -> FP32 [n, 384] of length 1: the mean over the unmasked tokens.
+    """ids, mask INT64 [n, length <= 512] -> FP32 [n, 384] of norm 1: the mean of unmasked tokens.
 
-    Of a row whose mask is all zeros it is zeros.
+    A row whose mask is all zeros gives zeros.
     """
 
     def __init__(self) -> None:
@@ -211,9 +217,11 @@ def _document() -> dict[str, object]:
     return {
         "name": "minilm-l6",
         "version": "1",
+        "recipe": EDITION,
         "family": "transformer",
         "task": "embed",
-        "description": "all-MiniLM-L6-v2: turns a text into 384 numbers; texts of like meaning point the same way.",
+        "description": "all-MiniLM-L6-v2: turns a text into 384 numbers; texts of like meaning "
+        "point the same way.",
         "licence": "Apache-2.0",
         "source": str(PACKAGE),
         "backend": "onnx",

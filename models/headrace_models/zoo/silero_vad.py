@@ -1,4 +1,7 @@
-"""silero-vad: is somebody speaking? The published ONNX file with its inputs rearranged for serving many streams."""
+"""silero-vad: step of audio -> probability of speech.
+
+The published ONNX file, rearranged for many streams.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +16,7 @@ from headrace_models.publishing import ONNX_FILE, Arrays, Draft
 if TYPE_CHECKING:
     from onnx import GraphProto
 
-__all__ = ["PACKAGES", "recipe"]
+__all__ = ["EDITION", "PACKAGES", "recipe"]
 
 PACKAGE = Package(
     "PyPI",
@@ -23,10 +26,13 @@ PACKAGE = Package(
     "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
 )
 PACKAGES = (PACKAGE,)
-# Not its neighbour silero_vad_op18_ifless.onnx, whose graph is simpler: at 8 kHz that one answers differently.
+# Raise it when the recipe makes something else: older builds are then replaced.
+EDITION = 3
+# Not the neighbouring silero_vad_op18_ifless.onnx with its simpler graph: that one answers
+# differently at 8 kHz.
 _MEMBER = "silero_vad/data/silero_vad.onnx"
 
-# Samples a step: what is remembered of the step before, and what is new.
+# Samples a step: those of the step before, and new ones.
 _CONTEXT_8_KHZ, _HOP_8_KHZ = 32, 256
 _CONTEXT_16_KHZ, _HOP_16_KHZ = 64, 512
 _WIDTH_8_KHZ = _CONTEXT_8_KHZ + _HOP_8_KHZ
@@ -48,9 +54,9 @@ def recipe(folder: Path, cache: Path) -> Draft:
 
 
 def _derive_rate_from_width(graph: "GraphProto") -> None:
-    """Replace the input `sr` by what it must be: 8000 where `input` is 288 wide, else 16000.
+    """Replace the input `sr` by its only right value: 8000 if `input` is 288 wide, otherwise 16000.
 
-    A batch then has one rate because its rows have one width, and no caller can give a rate that is not his.
+    A batch then has one rate because its rows have one width, and no caller can give a wrong rate.
     """
     from onnx import helper, numpy_helper
 
@@ -73,12 +79,12 @@ def _derive_rate_from_width(graph: "GraphProto") -> None:
             "Where", ["headrace.is_8_khz", "headrace.rate_8_khz", "headrace.rate_16_khz"], ["sr"]
         ),
     ]
-    for place, node in enumerate(nodes):
-        graph.node.insert(place, node)
+    for index, node in enumerate(nodes):
+        graph.node.insert(index, node)
 
 
 def _put_rows_first(graph: "GraphProto") -> None:
-    """Make `state` and `stateN` [rows, 2, 128] outside; the network inside keeps its [2, rows, 128]."""
+    """Make `state` and `stateN` [rows, 2, 128] outside; the inner network keeps [2, rows, 128]."""
     from onnx import helper
 
     inner = {"state": "headrace.state", "stateN": "headrace.stateN"}
@@ -88,7 +94,10 @@ def _put_rows_first(graph: "GraphProto") -> None:
 
 
 def _declare_shapes(graph: "GraphProto") -> None:
-    """Name the shapes outside. Those inside branches go: the file gives 0 for what it does not know."""
+    """Declare the outer shapes.
+
+    Those inside branches go: there the file has 0 for unknown sizes.
+    """
     from onnx import TensorProto, helper
 
     shapes: dict[str, tuple[str | int, ...]] = {
@@ -125,7 +134,7 @@ def _rename(graph: "GraphProto", names: dict[str, str]) -> None:
 
 
 def _golden_inputs() -> Arrays:
-    """Two rows in mid-stream at 16 kHz: the vowel-like hum of a voice at 120 and at 210 Hz, and any state."""
+    """Two rows in mid-stream at 16 kHz: a voice's hum at 120 and at 210 Hz, and any state."""
     time_s = np.arange(_WIDTH_16_KHZ) / 16000
     rows = [_hum(pitch_hz, time_s) for pitch_hz in (120, 210)]
     state = np.random.default_rng(0).normal(0, 0.1, (len(rows), *_STATE))
@@ -141,9 +150,11 @@ def _document() -> dict[str, object]:
     return {
         "name": "silero-vad",
         "version": "1",
+        "recipe": EDITION,
         "family": "lstm",
         "task": "none",
-        "description": "Silero VAD: how likely it is that somebody speaks in this step of an audio stream.",
+        "description": "Silero VAD: how likely it is that somebody speaks in this step of an audio "
+        "stream.",
         "licence": "MIT",
         "source": str(PACKAGE),
         "backend": "onnx",

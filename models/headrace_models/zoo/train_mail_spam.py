@@ -1,4 +1,6 @@
-"""Trains mail-spam's head: `python -m headrace_models.zoo.train_mail_spam`. Needs minilm-l6 in the repository.
+"""Trains mail-spam's head: `python -m headrace_models.zoo.train_mail_spam`.
+
+Needs minilm-l6 in the repository.
 
 Nothing here is random: the split is by checksum and the fit, of a convex loss, starts from zeros.
 """
@@ -25,13 +27,13 @@ from headrace_models.zoo.minilm import preprocess_document
 __all__ = ["Embedder", "fit", "main"]
 
 _BATCH = 32
-# How strongly the fit is pulled to zero: the inverse of the weight of the squared coefficients.
+# The inverse of the weight of the squared coefficients, which pull the fit to zero.
 _INVERSE_PENALTY = 10.0
 _DIGITS = 7
 
 
 class Embedder:
-    """Texts -> FP32 [texts, 384], by the minilm-l6 in `root`, as the served model cuts and reads them."""
+    """Texts -> FP32 [texts, 384], by the minilm-l6 in `root`, cut as the served model cuts them."""
 
     def __init__(self, root: Path) -> None:
         import onnxruntime
@@ -51,19 +53,19 @@ class Embedder:
         self, texts: Sequence[str], advance: Callable[[int], None]
     ) -> npt.NDArray[np.float32]:
         rows = [self._prepare(text.encode()).tensors["input_ids"][0] for text in texts]
-        # Rows of like length together: padding is most of the work otherwise.
-        order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
+        # Rows of like length together: otherwise padding is most of the work.
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         result: npt.NDArray[np.float32] = np.zeros((len(rows), 384), np.float32)
         for start in range(0, len(order), _BATCH):
-            places = order[start : start + _BATCH]
-            longest = len(rows[places[-1]])
+            indices = order[start : start + _BATCH]
+            longest = len(rows[indices[-1]])
             ids = np.stack(
-                [np.pad(rows[place], (0, longest - len(rows[place]))) for place in places]
+                [np.pad(rows[index], (0, longest - len(rows[index]))) for index in indices]
             )
-            result[places] = self._session.run(
+            result[indices] = self._session.run(
                 None, {"input_ids": ids, "attention_mask": (ids != 0).astype(np.int64)}
             )[0]
-            advance(len(places))
+            advance(len(indices))
         return result
 
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from headrace.admin.repository import Desk
 from headrace.admin.routes import ROUTES, AdminPolicy
+from headrace.admin.settings import AdminSettings
 from headrace.edge.application import RoutedApplication
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.metrics import expose
@@ -26,36 +27,40 @@ __all__ = ["AdminConfig", "serve_admin"]
 LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AdminConfig:
-    """Where to listen; `address` is this node's, for metrics, which `readers` may read; `keys` is the key file.
+    """The admin process: its settings, and the key file and the names that it shares with the data port.
 
-    `names` are the port's own beside its host.
+    `readers` may read its metrics beyond loopback; `address` is this node's.
     """
 
-    host: str
-    port: int
-    address: str
+    settings: AdminSettings
     keys: Path | None = None
     names: tuple[str, ...] = ()
     readers: Readers = field(default_factory=Readers)
+    address: str = ""
 
 
 async def serve_admin(
-    order: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
+    config: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Listen and serve until `stop`; `ready` is told where the metrics are. Raises StartFailed if it cannot listen."""
-    sock = listen(order.host, order.port)
+    """Listen and serve until `stop`; `ready` gets the address of the metrics.
+
+    Raises StartFailed if it cannot listen.
+    """
+    sock = listen(config.settings.host, config.settings.port)
     registry = CollectorRegistry()
     async with AsyncExitStack() as stack:
-        keys = KeyRing(read_keys(order.keys)) if order.keys else None
-        if order.keys and keys:
-            background(stack, follow(keys, order.keys))
-        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(order.host))
+        keys = KeyRing(read_keys(config.keys)) if config.keys else None
+        if config.keys and keys:
+            background(stack, follow(keys, config.keys))
+        policy = AdminPolicy(
+            PrometheusEdge(registry), keys, is_loopback=is_loopback(config.settings.host)
+        )
         ready(
             await stack.enter_async_context(
-                expose(render_of(registry), order.address, order.readers)
+                expose(render_of(registry), config.address, config.readers)
             )
         )
-        names = Names(own_names(order.host, order.names))
+        names = Names(own_names(config.settings.host, config.names))
         await serve_http(RoutedApplication(ROUTES, desk, policy, names), sock, stop, LIMITS)

@@ -34,20 +34,20 @@ class StagedLane:
         """Inputs of the module, in order -> its outputs, in order, in memory of their own."""
         with torch.inference_mode(), torch.cuda.stream(self._stream):
             try:
-                tensors = [self._to_device(place, array) for place, array in enumerate(inputs)]
-                copies = [self._to_host(place, t) for place, t in enumerate(self._module(*tensors))]
+                tensors = [self._to_device(index, array) for index, array in enumerate(inputs)]
+                copies = [self._to_host(index, t) for index, t in enumerate(self._module(*tensors))]
             finally:
                 self._wait()
         # Copied once more: an answer may wait to be sent for longer than the next batch takes.
         return [copy.numpy().copy() for copy in copies]
 
-    def _to_device(self, place: int, array: Array) -> torch.Tensor:
-        staged = self._inputs.take(place, array.shape, _dtype_of(array))
+    def _to_device(self, index: int, array: Array) -> torch.Tensor:
+        staged = self._inputs.take(index, array.shape, _dtype_of(array))
         np.copyto(staged.numpy(), array)
         return staged.to(self._device, non_blocking=True)
 
-    def _to_host(self, place: int, output: torch.Tensor) -> torch.Tensor:
-        return self._outputs.take(place, tuple(output.shape), output.dtype).copy_(
+    def _to_host(self, index: int, output: torch.Tensor) -> torch.Tensor:
+        return self._outputs.take(index, tuple(output.shape), output.dtype).copy_(
             output, non_blocking=True
         )
 
@@ -60,22 +60,22 @@ class StagedLane:
 
 
 class _Staging:
-    """Memory by place, used again for every shape: each piece grows to the next power of two of bytes, to a bound."""
+    """Memory by index, used again for every shape: each piece grows to the next power of two of bytes, to a bound."""
 
     def __init__(self, is_pinned: bool, max_bytes: int) -> None:
         self._is_pinned = is_pinned
         self._max_bytes = max_bytes
         self._pieces: dict[int, torch.Tensor] = {}
 
-    def take(self, place: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """An uninitialised tensor in host memory; the one taken before at this place is gone."""
+    def take(self, index: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised tensor in host memory; the one taken before at this index is gone."""
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if nbytes > self._max_bytes:
             return torch.empty(tuple(shape), dtype=dtype)
-        piece = self._pieces.get(place)
+        piece = self._pieces.get(index)
         if piece is None or len(piece) < nbytes:
             room = 1 << max(nbytes - 1, 1).bit_length()
-            piece = self._pieces[place] = torch.empty(
+            piece = self._pieces[index] = torch.empty(
                 room, dtype=torch.uint8, pin_memory=self._is_pinned
             )
         return piece[:nbytes].view(dtype).view(tuple(shape))

@@ -70,7 +70,7 @@ class DataPolicy:
             exchange.max_body_bytes = self._bodies[model]
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:
-        return _FREE if exchange.api in ALWAYS_ANSWERED else self._admission.place(_owner(exchange))
+        return _FREE if exchange.api in ALWAYS_ANSWERED else self._admission.slot(_owner(exchange))
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None:
         if self._keys is not None and exchange.key is not None:

@@ -25,20 +25,20 @@ APPLY_TIMEOUT_S = 3.0
 class GatewayReplica:
     """One gateway process; its node and address are found where it runs."""
 
-    def __init__(self, order: GatewayConfig, is_alone: bool) -> None:
+    def __init__(self, config: GatewayConfig, is_alone: bool) -> None:
         logs.configure("gateway")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         node, address = node_address(is_alone)
-        order = replace(order, node=node, address=address)
-        self._shutdown_delay_s = order.shutdown_delay_s
+        config = replace(config, node=node, address=address)
+        self._shutdown_delay_s = config.settings.shutdown_delay_s
         obituaries = ThreadPoolExecutor(1, thread_name_prefix="obituaries")
 
         def ended(replica: str) -> None:
             obituaries.submit(report_ended, replica)
 
         self._thread: LoopThread[GatewayHandle] = LoopThread(
-            "gateway", lambda ready, stop: serve_gateway(order, ready, stop, change_logging, ended)
+            "gateway", lambda ready, stop: serve_gateway(config, ready, stop, change_logging, ended)
         )
         self._serving = self._thread.start(START_TIMEOUT_S)
         entry = process_entry(process_id, "gateway", self._serving.metrics)

@@ -20,13 +20,14 @@ from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
 from headrace.gateway.access import DataPolicy, watch_loop
-from headrace.gateway.admission import Admission, GatewayLimits
+from headrace.gateway.admission import Admission
 from headrace.gateway.api.context import Context
 from headrace.gateway.api.endpoints import ROUTES
 from headrace.gateway.api.ways import WAYS
 from headrace.gateway.offload import Offload
-from headrace.gateway.routing.response_cache import CacheLimits, ResponseCache
+from headrace.gateway.routing.response_cache import ResponseCache
 from headrace.gateway.routing.router import Router
+from headrace.gateway.settings import GatewayModelSettings, GatewaySettings
 from headrace.keys import KeyRing, follow, follow_certificate, make_context, read_keys
 from headrace.process.background import background
 from headrace.process.lifeline import hold
@@ -38,35 +39,23 @@ from headrace.telemetry.prometheus import PrometheusGateway
 __all__ = ["GatewayConfig", "GatewayHandle", "serve_gateway"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayConfig:
-    """Where to listen, and for whom. `node` and `address` are this node's id and address; `token` opens the channels.
+    """A gateway process: its settings, and what its platform and its node tell it.
 
-    `keys` is the key file; `tls` the certificate's and its key's. `labels` are names for versions (model -> label ->
-    version), `bodies` the most bytes of a body for models that differ from `edge`, `caches` those of models whose
-    answers are kept. `names` are the port's own beside its host; pages of `origins` may ask and read answers.
-    `readers` of its metrics are asked who they are where `address` is no loopback. For `shutdown_delay_s` the gateway
-    goes on answering when it has said that it is not ready. `lifeline` is the socket of the process that started the
-    platform, where that is on this machine.
+    `token` opens the channels; `readers` may read metrics beyond loopback. `node` and `address` are
+    this node's id and address. `lifeline` is the socket of the process that started the platform, if
+    that runs on this machine. `edge`, if given, replaces the limits that follow from `settings`.
     """
 
-    host: str
-    port: int
-    node: str
-    address: str
+    settings: GatewaySettings
+    models: Mapping[str, GatewayModelSettings] = field(default_factory=dict)
     token: str
-    limits: GatewayLimits = field(default_factory=GatewayLimits)
-    edge: EdgeLimits = field(default_factory=EdgeLimits)
-    keys: Path | None = None
-    tls: tuple[Path, Path] | None = None
-    labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    bodies: Mapping[str, int] = field(default_factory=dict)
-    caches: Mapping[str, CacheLimits] = field(default_factory=dict)
-    names: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
     readers: Readers = field(default_factory=Readers)
-    shutdown_delay_s: float = 0.0
+    node: str = ""
+    address: str = ""
     lifeline: Path | None = None
+    edge: EdgeLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +78,7 @@ async def _log_here(settings: LogSettings) -> LogSettings:
 
 
 async def serve_gateway(
-    order: GatewayConfig,
+    config: GatewayConfig,
     ready: Callable[[GatewayHandle], None],
     stop: asyncio.Event,
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
@@ -101,60 +90,63 @@ async def serve_gateway(
 
     Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
-    sock = listen(order.host, order.port)
+    settings = config.settings
+    edge = config.edge or EdgeLimits.of(settings)
+    sock = listen(settings.host, settings.port)
     registry = CollectorRegistry()
     events = PrometheusGateway(registry, WAYS)
     router = Router(
-        order.node, order.token, events, max(1, order.limits.max_in_flight // 2), tell_ended
+        config.node, config.token, events, max(1, settings.max_in_flight // 2), tell_ended
     )
-    admission = Admission(order.limits)
+    admission = Admission(settings)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(router.close)
         offload = stack.enter_context(Offload())
         background(stack, watch_loop(events))
         close = asyncio.Event()
-        background(stack, _end_on(stop, admission, order.shutdown_delay_s, close))
-        if order.lifeline:
-            background(stack, hold(order.lifeline, stop))
-        keys = KeyRing(read_keys(order.keys)) if order.keys else None
-        if order.keys and keys:
-            background(stack, follow(keys, order.keys))
-        tls = make_context(*order.tls) if order.tls else None
-        if order.tls and tls:
-            background(stack, follow_certificate(tls, *order.tls))
+        background(stack, _end_on(stop, admission, settings.shutdown_delay_s, close))
+        if config.lifeline:
+            background(stack, hold(config.lifeline, stop))
+        keys = KeyRing(read_keys(settings.keys)) if settings.keys else None
+        if settings.keys and keys:
+            background(stack, follow(keys, settings.keys))
+        tls = make_context(*settings.tls) if settings.tls else None
+        if settings.tls and tls:
+            background(stack, follow_certificate(tls, *settings.tls))
         metrics = await stack.enter_async_context(
-            expose(render_of(registry), order.address, order.readers)
+            expose(render_of(registry), config.address, config.readers)
         )
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
-        inflated = Budget(order.edge.max_bodies_bytes)
-        cache = ResponseCache(router.dispatch, order.caches, events)
-        most_inflated = order.edge.max_inflated_bytes
-        changes = Changes("https" if tls else "http", order.origins)
+        inflated = Budget(edge.max_bodies_bytes)
+        cached = {name: model for name, model in config.models.items() if model.cache_bytes}
+        cache = ResponseCache(router.dispatch, cached, events)
+        changes = Changes("https" if tls else "http", settings.origins)
         context = Context(
             router,
             cache,
             admission,
             offload,
-            order.labels,
-            most_inflated,
+            {name: model.labels for name, model in config.models.items()},
+            edge.max_inflated_bytes,
             inflated,
             changes,
             change_logging,
         )
-        policy = DataPolicy(admission, events, keys, order.bodies, changes)
-        await serve_http(_application(order, context, policy), sock, close, order.edge, tls)
+        bodies = {n: m.max_body_bytes for n, m in config.models.items() if m.max_body_bytes}
+        policy = DataPolicy(admission, events, keys, bodies, changes)
+        await serve_http(_application(settings, context, policy), sock, close, edge, tls)
 
 
 def _application(
-    order: GatewayConfig, context: Context, policy: DataPolicy
+    settings: GatewaySettings, context: Context, policy: DataPolicy
 ) -> RoutedApplication[Context]:
-    names = Names(own_names(order.host, order.names))
-    if not order.origins:
+    names = Names(own_names(settings.host, settings.names))
+    if not settings.origins:
         return RoutedApplication(ROUTES, context, policy, names)
     return RoutedApplication(
-        [*ROUTES, *preflights(ROUTES)], context, policy, names, Cors(order.origins)
+        [*ROUTES, *preflights(ROUTES)], context, policy, names, Cors(settings.origins)
     )
 
 

@@ -6,7 +6,6 @@ form, so that all endpoints share them. Errors go to all that wait for them, and
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from time import monotonic
 
 from cachetools import TTLCache
@@ -14,11 +13,12 @@ from cachetools import TTLCache
 from headrace.errors import DeadlineExceeded, Overloaded
 from headrace.gateway.routing.digest import digest_of
 from headrace.gateway.routing.version import Version
+from headrace.gateway.settings import CacheLimits
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.tensor import Tensor
 from headrace.telemetry.events import GatewayEvents
 
-__all__ = ["CacheLimits", "ResponseCache"]
+__all__ = ["ResponseCache"]
 
 _NO_TIME = Times(0.0, 0.0, 0.0, 0)
 # What an answer and one of its tensors take besides the bytes, by generous measure.
@@ -26,14 +26,6 @@ _ENTRY_BYTES = 512
 _TENSOR_BYTES = 512
 
 Run = Callable[[Version, Request], Awaitable[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class CacheLimits:
-    """Of one model in one gateway process: the most bytes of answers, and how long one stays."""
-
-    max_bytes: int
-    stay_s: float = 60.0
 
 
 class ResponseCache:
@@ -51,7 +43,7 @@ class ResponseCache:
         self._clock = clock
         # By model: digest -> answer. The one used least lately goes first.
         self._stored: dict[str, TTLCache[bytes, Answer]] = {
-            model: TTLCache(of_model.max_bytes, of_model.stay_s, clock, _nbytes)
+            model: TTLCache(of_model.cache_bytes, of_model.cache_s, clock, _nbytes)
             for model, of_model in limits.items()
         }
         self._flights: dict[bytes, _Flight] = {}
