@@ -40,7 +40,8 @@ async def serving(context: ssl.SSLContext) -> AsyncIterator[int]:
 
 
 async def shake_hands(port: int, trusted: Path) -> tuple[int, str | None]:
-    """The serial number of the certificate that the server shows, and the protocol that it picks."""
+    """The serial number of the certificate that the server shows, and the protocol that it picks.
+    """
     client = ssl.create_default_context(cafile=trusted)
     client.set_alpn_protocols(["h2", "http/1.1"])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
@@ -77,7 +78,8 @@ async def test_half_a_new_pair_leaves_the_old_one_in_place(pair: Pair, tmp_path:
     async with serving(context) as port:
         write_pair(pair.certificate, tmp_path / "not yet there.key")
         with pytest.raises(
-            StartFailed, match=r"tls\.key: expected the private key of .*tls\.crt, found another's"
+            StartFailed,
+            match=r"tls\.key: expected the private key of .*tls\.crt, found the key of another",
         ):
             renew(context, *pair)
         assert (await shake_hands(port, trusted))[0] == serial
@@ -117,7 +119,7 @@ def test_a_key_that_others_can_read_is_refused(pair: Pair) -> None:
     write_pair(*pair)
     pair.key.chmod(0o640)
     with pytest.raises(
-        StartFailed, match=r"tls\.key: expected mode 0600, or 0440 of a mounted secret, found 0640"
+        StartFailed, match=r"tls\.key: expected mode 0600, or 0440 for a mounted secret, found 0640"
     ):
         make_context(*pair)
 
