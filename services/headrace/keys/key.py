@@ -13,10 +13,12 @@ from headrace.errors import StartFailed
 
 __all__ = ["Key", "digest_of", "fault", "issue", "utc_now"]
 
-# 256 random bits cannot be guessed, so a fast hash is enough.
-SECRET_BYTES = 32
-# As in a model's spec; also bounds what is remembered of names that callers made up.
-MAX_MODEL_NAME = 128
+SECRET_BYTES = (
+    32  # 256 bits of the system's randomness: nothing to guess, so that a fast hash is enough
+)
+MAX_MODEL_NAME = (
+    128  # as in a model's spec; it also bounds what is remembered of the names that callers made up
+)
 
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9]{4,32}$")]
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]
@@ -47,7 +49,7 @@ class Key(BaseModel):
     revoked: bool = False
 
     def may_use(self, model: str) -> bool:
-        """True if one of the key's patterns matches the model's name; case counts."""
+        """One of the key's patterns fits the model's name; case counts."""
         return len(model) <= MAX_MODEL_NAME and _fits(self.models, model)
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:
