@@ -90,11 +90,11 @@ def loadtest(
     # A file that is named means every model in it; the default may have objectives for more than is
     # served.
     needs_all = config is not None
-    outcome = run(
+    verdict = run(
         url, users, duration, settings.objectives, settings.models, report_dir, needs_all=needs_all
     )
-    show(outcome, out)
-    if not outcome.ok:
+    show(verdict, out)
+    if not verdict.ok:
         raise SystemExit(1)
 
 
