@@ -21,17 +21,17 @@ START_TIMEOUT_S = 30.0
 
 
 class AdminReplica:
-    """The admin process; its address is found where it runs."""
+    """The admin process, which learns its address from its node."""
 
-    def __init__(self, order: AdminConfig, is_alone: bool) -> None:
+    def __init__(self, config: AdminConfig, is_alone: bool) -> None:
         logs.configure("admin")
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
-        order = replace(order, address=node_address(is_alone)[1])
+        config = replace(config, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())
-        desk = Desk(lambda: self._fleet, give_instruction, change_logging, order.readers.token)
+        desk = Desk(lambda: self._fleet, give_instruction, change_logging, config.readers.token)
         self._thread: LoopThread[str] = LoopThread(
-            "admin", lambda ready, stop: serve_admin(order, desk, ready, stop)
+            "admin", lambda ready, stop: serve_admin(config, desk, ready, stop)
         )
         metrics = self._thread.start(START_TIMEOUT_S)
         self._membership = Membership(

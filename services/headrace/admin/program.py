@@ -1,4 +1,4 @@
-"""The admin port as an asyncio program, from listening to drained. No Ray."""
+"""The admin port as an asyncio program, from its start to its drained end. No Ray."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,34 +28,39 @@ LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 @dataclass(frozen=True, slots=True)
 class AdminConfig:
-    """Where to listen; `address` is this node's, for metrics, which `readers` may read; `keys` is the key file.
+    """Settings of the admin process."""
 
-    `names` are the port's own beside its host.
-    """
-
+    # The admin port's address.
     host: str
     port: int
+    # This node's address, for metrics.
     address: str
+    # The key file.
     keys: Path | None = None
+    # Names of the port beside its host.
     names: tuple[str, ...] = ()
+    # Who may read metrics.
     readers: Readers = field(default_factory=Readers)
 
 
 async def serve_admin(
-    order: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
+    config: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
 ) -> None:
-    """Listen and serve until `stop`; `ready` is told where the metrics are. Raises StartFailed if it cannot listen."""
-    sock = listen(order.host, order.port)
+    """Listen and serve until `stop`. Calls `ready` with the address of the metrics.
+
+    Raises StartFailed if it cannot listen.
+    """
+    sock = listen(config.host, config.port)
     registry = CollectorRegistry()
     async with AsyncExitStack() as stack:
-        keys = KeyRing(read_keys(order.keys)) if order.keys else None
-        if order.keys and keys:
-            background(stack, follow(keys, order.keys))
-        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(order.host))
+        keys = KeyRing(read_keys(config.keys)) if config.keys else None
+        if config.keys and keys:
+            background(stack, follow(keys, config.keys))
+        policy = AdminPolicy(PrometheusEdge(registry), keys, is_loopback=is_loopback(config.host))
         ready(
             await stack.enter_async_context(
-                expose(render_of(registry), order.address, order.readers)
+                expose(render_of(registry), config.address, config.readers)
             )
         )
-        names = Names(own_names(order.host, order.names))
+        names = Names(own_names(config.host, config.names))
         await serve_http(RoutedApplication(ROUTES, desk, policy, names), sock, stop, LIMITS)
