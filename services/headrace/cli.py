@@ -1,4 +1,4 @@
-"""The commands. Each says what it does, shows an example, and ends with one clear line when it cannot."""
+"""The commands. Each has a help text with an example, and fails with one clear line."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,10 @@ app.add_typer(key_commands.app, name="keys")
 @app.command()
 def serve(
     config: Annotated[
-        Path | None, typer.Option(help="Settings; headrace.toml here if it exists.")
+        Path | None,
+        typer.Option(
+            help="The settings file; default: headrace.toml in this folder, if it exists."
+        ),
     ] = None,
     models: Annotated[Path | None, typer.Option(help=Settings.description_of("models"))] = None,
     model: Annotated[
@@ -47,9 +50,11 @@ def serve(
         bool, typer.Option("--insecure", help=GatewaySettings.description_of("insecure"))
     ] = False,
 ) -> None:
-    """Serve the models of a repository until SIGTERM or Ctrl-C; then answer what is in flight and end.
+    """Serve the models of a repository until SIGTERM or Ctrl-C; then finish requests in flight and
+    exit.
 
-    A second one, a second later or more, ends at once. Exit code 75: Ray's node was lost, start it again.
+    A second signal, a second later or more, exits at once. Exit code 75: Ray's node was lost; start
+    again.
 
     Example: headrace serve --model efficientnet-lite0 --port 8000
     """
@@ -68,34 +73,42 @@ def serve(
 
 @app.command()
 def loadtest(
-    users: Annotated[int, typer.Option(min=1, help="How many users at a time.")] = 32,
-    duration: Annotated[float, typer.Option(min=1, help="For how many seconds.")] = 30.0,
-    url: Annotated[str, typer.Option(help="The data port.")] = "http://127.0.0.1:8000",
+    users: Annotated[int, typer.Option(min=1, help="Number of concurrent users.")] = 32,
+    duration: Annotated[float, typer.Option(min=1, help="Seconds to run.")] = 30.0,
+    url: Annotated[str, typer.Option(help="URL of the data port.")] = "http://127.0.0.1:8000",
     config: Annotated[
-        Path | None, typer.Option(help="Settings with [objectives]; headrace.toml here if any.")
+        Path | None,
+        typer.Option(
+            help="The settings file with [objectives]; default: headrace.toml in this folder."
+        ),
     ] = None,
-    report_dir: Annotated[Path, typer.Option(help="Where the report goes.")] = Path("reports"),
+    report_dir: Annotated[Path, typer.Option(help="The report's folder.")] = Path("reports"),
 ) -> None:
-    """Run the release gate: users against a running platform; exit 1 if an objective is missed. A report either way.
+    """Run the release gate: users against a running platform.
+
+    Always writes a report; exit 1 if an objective is missed.
 
     Example: headrace loadtest --users 32 --duration 30
     """
     from headrace.loadtest.gate import run, show
 
     settings = read_settings(config)
-    # Who names a file means every model in it; headrace.toml here may have objectives for more than is served today.
+    # A file that is named means every model in it; the default may have objectives for more than is
+    # served.
     needs_all = config is not None
-    outcome = run(
+    verdict = run(
         url, users, duration, settings.objectives, settings.models, report_dir, needs_all=needs_all
     )
-    show(outcome, out)
-    if not outcome.ok:
+    show(verdict, out)
+    if not verdict.ok:
         raise SystemExit(1)
 
 
 @app.command()
-def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.0.1:8001") -> None:
-    """Show which models are served, by which processes, and what is missing or in trouble; exit 1 if anything is.
+def status(
+    admin: Annotated[str, typer.Option(help="Address of the admin port.")] = "127.0.0.1:8001",
+) -> None:
+    """Show the served models and their processes; exit 1 if a model is missing or in trouble.
 
     Example: headrace status
     """
@@ -113,6 +126,6 @@ def status(admin: Annotated[str, typer.Option(help="The admin port.")] = "127.0.
             markup=False,
         )
     if health["missing"]:
-        fail(f"no replica serves: {', '.join(health['missing'])}")
+        fail(f"models without a replica: {', '.join(health['missing'])}")
     if health["troubles"]:
         raise SystemExit(1)

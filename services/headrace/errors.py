@@ -1,59 +1,61 @@
-"""One error family; no HTTP in it and no Ray. `code` is stable and crosses processes with the message.
+"""The family of errors, without HTTP and without Ray.
+
+`code` is stable and crosses processes with the message.
 
 HeadraceError
-├── BadRequest                 the request itself is wrong; the message names the field, expected and found
-│   ├── BadFraming             not the one HTTP message that it should be
-│   │   ├── AmbiguousLength    its body's length is said in two ways, or in none that counts
-│   │   ├── BadChunk           its chunks are not what HTTP says chunks are
-│   │   └── BodyTruncated      the caller ended before its body did
-│   ├── BadHost
-│   ├── BadTarget              a path that is none
-│   ├── BadName                a name that no model can have
-│   ├── BadVersion             a name that no version can have
-│   ├── BadEncoding            a compressed body that does not inflate
-│   ├── BadJson                not JSON, or not what this server reads of it
+├── BadRequest                 the request is wrong; the message names the field, expected and found
+│   ├── BadFraming             not a well-formed HTTP message
+│   │   ├── AmbiguousLength    the length of its body is ambiguous
+│   │   ├── BadChunk           its chunks are not valid
+│   │   └── BodyTruncated      the caller closed before the end of its body
+│   ├── BadHost                not a valid Host header
+│   ├── BadTarget              not a valid request target
+│   ├── BadName                not a valid model name
+│   ├── BadVersion             not a valid version name
+│   ├── BadEncoding            a compressed body that cannot be decompressed
+│   ├── BadJson                not JSON, or not the JSON that this server reads
 │   ├── BadImage               a photo that cannot be read
 │   ├── SequenceUnknown        a step of a sequence that is not open
 │   ├── NonFiniteInput         NaN or infinity for a model that takes neither
-│   ├── HeadersTooLarge
-│   ├── UriTooLong
-│   ├── ExpectationFailed      an Expect header that asks for what is not done here
-│   └── TooLarge               larger than a limit that the message names
+│   ├── HeadersTooLarge        a head beyond the limit
+│   ├── UriTooLong             a request target beyond the limit
+│   ├── ExpectationFailed      an Expect header that is not supported
+│   └── TooLarge               larger than a limit, which the message names
 │       ├── BodyTooLarge
 │       ├── DecompressedTooLarge
 │       ├── TooManyChunks
 │       └── ImageTooLarge
-├── Misdirected                for a name that is not this server's
-├── ReceiptTimeout             the request did not arrive in the time it is given
-├── Unauthorized               no key, or none of ours
-├── Forbidden                  a caller of ours who may not do this
-│   └── ForeignOrigin          a page of another site that would change something
+├── Misdirected                for a host name that is not this server's
+├── ReceiptTimeout             the request did not arrive in time
+├── Unauthorized               no key, or an unknown one
+├── Forbidden                  the caller has no right to do this
+│   └── ForeignOrigin          a web page of another site tried to make a change
 ├── QuotaExceeded              the key's own rate or concurrency is used up
-├── Unknown                    no such thing here
+├── Unknown                    the server does not have it
 │   ├── UnknownModel
 │   ├── UnknownVersion
 │   └── UnknownRoute
-├── WrongMethod                the route exists, not for this verb
-├── UnknownMethod              a verb that HTTP does not have
-├── UnknownProtocol            a version of HTTP that is not spoken here
-├── UnsupportedMedia           a content type that nothing here reads
-│   └── UnsupportedEncoding    a content encoding that nothing here reads
-├── Conflict                   right by itself, but not beside what else goes on
-│   ├── SequenceLost           the replica that held the sequence's state is gone
-│   └── SequenceMoved          another replica holds it now; between our processes alone, a gateway follows it
-├── Unavailable                right request, wrong moment; may be repeated
+├── WrongMethod                the path exists, but not with this method
+├── UnknownMethod              not an HTTP method
+├── UnknownProtocol            a version of HTTP that is not supported
+├── UnsupportedMedia           a content type that is not supported
+│   └── UnsupportedEncoding    a content encoding that is not supported
+├── Conflict                   the request is valid, but conflicts with the current state
+│   ├── SequenceLost           the replica with the sequence's state is gone
+│   └── SequenceMoved          another replica has it now; internal, because gateways follow it
+├── Unavailable                the request is valid and may be repeated later
 │   ├── NotReady               the model has no replica that can answer now
-│   ├── Overloaded             a bounded line is full
+│   ├── Overloaded             a bounded queue is full
 │   ├── ReplicaLost            the replica went away before it answered
-│   ├── RunStopped             the model did not end on its batch and was stopped
-│   └── ShuttingDown
-├── DeadlineExceeded           not answered inside the caller's time
+│   ├── RunStopped             the run of the batch did not finish and was stopped
+│   └── ShuttingDown           the server is draining
+├── DeadlineExceeded           not answered within the caller's time limit
 ├── ClientGone                 the caller left before the answer
-├── InferenceFailed            the model raised, or gave something that is no answer
-│   ├── AnswerTooLarge         it gave more than an answer may have
-│   ├── OutOfMemory            its device has too little memory for the batch
-│   └── PoisonInput            the input ended the process that ran it, or its run did not end; refused for a while
-└── StartFailed                the platform or a part of it cannot start; for the operator
+├── InferenceFailed            the model raised, or its output is not valid
+│   ├── AnswerTooLarge         the answer is beyond the limit
+│   ├── OutOfMemory            the device has too little memory for the batch
+│   └── PoisonInput            the input crashed its process, or never finished; refused for a while
+└── StartFailed                the platform, or a part of it, cannot start
 """
 
 from collections.abc import Mapping
@@ -123,7 +125,8 @@ __all__ = [
 
 
 Blame = Literal["none", "possible", "certain"]
-# How a request ends, as metrics tell it: answered, or in an error of this one's, or its caller left.
+# The `outcome` label of metrics: answered, an error caused by the caller, the fleet's state or us,
+# or the caller left.
 Outcome = Literal["answered", "caller", "state", "ours", "left"]
 
 
@@ -270,7 +273,7 @@ class UnknownRoute(Unknown):
 
 
 class WrongMethod(HeadraceError):
-    """`allowed` are the verbs that the path has, as HTTP lists them."""
+    """`allowed` are the methods of the path, as the Allow header lists them."""
 
     code = "method_not_allowed"
 
@@ -313,7 +316,7 @@ class Unavailable(HeadraceError):
 
 
 class NotReady(Unavailable):
-    """`may_pass`: whoever has time may wait for a replica to become ready. It does not cross processes."""
+    """`may_pass`: a caller with time may wait for a replica. It does not cross processes."""
 
     code = "model_not_ready"
 
@@ -329,7 +332,9 @@ class Overloaded(Unavailable):
 
 
 class ReplicaLost(Unavailable):
-    """`blame`: may the request have ended the replica? "none" if it did not run there, "certain" if it ran alone."""
+    """`blame`: the request may have crashed the replica: "none" if it did not run, "certain" if it
+    ran alone.
+    """
 
     code = "replica_unavailable"
 
@@ -342,7 +347,7 @@ class ReplicaLost(Unavailable):
 
 
 class RunStopped(Unavailable):
-    """`blame`: "certain" if the request was alone in the run, else "possible"."""
+    """`blame`: "certain" if the request was alone in the run, otherwise "possible"."""
 
     code = "run_stopped"
 
@@ -393,9 +398,10 @@ def _family(root: type[HeadraceError]) -> list[type[HeadraceError]]:
 KINDS = tuple(_family(HeadraceError))
 _BY_CODE = {kind.code: kind for kind in KINDS}
 
-# Whose an error is; a subclass's is that of the nearest class above it that is listed. The caller's: it must ask for
-# something else, or less often by its own key's limits. The state of the fleet: the same request may be answered in a
-# moment, elsewhere, or with more time. Ours is all else: what a sound server and a sound model do not do.
+# The cause of each error; a subclass has that of its nearest listed base. "caller": it must send
+# another request, or fewer by its key's limits. "state": the same request may be answered a moment
+# later, elsewhere, or with more time. "ours": all others, which a sound server with a sound model
+# does not have.
 _OUTCOMES: dict[type[HeadraceError], Outcome] = {
     HeadraceError: "ours",
     BadRequest: "caller",
@@ -417,15 +423,14 @@ _OUTCOMES: dict[type[HeadraceError], Outcome] = {
     ClientGone: "left",
 }
 OUTCOMES: Mapping[str, Outcome] = {
-    kind.code: next(_OUTCOMES[above] for above in kind.__mro__ if above in _OUTCOMES)
-    for kind in KINDS
+    kind.code: next(_OUTCOMES[base] for base in kind.__mro__ if base in _OUTCOMES) for kind in KINDS
 }
 
 
 def error_from(
     code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none"
 ) -> HeadraceError:
-    """The error that another process named by its code; an unknown code is an InferenceFailed."""
+    """Rebuild an error from another process by its code; an unknown code gives an InferenceFailed."""
     kind = _BY_CODE.get(code, InferenceFailed)
     if issubclass(kind, ReplicaLost | RunStopped):
         return kind(message, retry_after_s, blame)

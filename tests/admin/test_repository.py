@@ -109,11 +109,11 @@ async def test_what_the_operator_says_is_what_the_caller_hears(
 @pytest.mark.parametrize(
     ("handler", "body", "said"),
     [
-        (load, b'{"parameters":{"config":"{}"}}', "put the version into the repository"),
+        (load, b'{"parameters":{"config":"{}"}}', "add the version to the repository"),
         (
             load,
             b'{"parameters":{"file:1/model.onnx":"AAAA"}}',
-            "put the version into the repository",
+            "add the version to the repository",
         ),
         (load, b'{"parameters":{"odd\\n":1}}', r'"odd\?"'),
         (load, b'{"url":"http://x"}', '"url"'),
@@ -121,7 +121,7 @@ async def test_what_the_operator_says_is_what_the_caller_hears(
         (unload, b'{"parameters":{"config":"{}"}}', "config"),
         (index, b'{"ready":"true"}', "ready"),
         (index, b"[]", "body"),
-        (unsupported, b"", "not supported"),
+        (unsupported, b"", "only one repository"),
     ],
 )
 async def test_what_is_not_done_is_refused_by_its_name_and_nothing_is_ordered(

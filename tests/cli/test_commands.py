@@ -1,4 +1,6 @@
-"""The commands as they are typed, where they end without a platform: one sentence each, and exit code 1."""
+"""The commands as they are typed, where they end without a platform: one sentence each, and exit
+code 1.
+"""
 
 import subprocess
 import sys
@@ -50,8 +52,8 @@ def test_an_option_is_held_to_the_bounds_of_the_file_and_named(
 
 def test_an_option_wins_over_the_file_and_leaves_the_rest_of_it(elsewhere: Path) -> None:
     (elsewhere / "headrace.toml").write_text('models = "there"\n[gateway]\nport = 8500\n')
-    assert "no model to serve in there" in sentence(typed("serve"))
-    assert "no model to serve in here" in sentence(typed("serve", "--models", "here"))
+    assert "there: expected a model to serve" in sentence(typed("serve"))
+    assert "here: expected a model to serve" in sentence(typed("serve", "--models", "here"))
     assert sentence(typed("serve", "--admin-port", "8500")).startswith(
         "expected two ports, found 127.0.0.1:8500"
     )
@@ -59,9 +61,9 @@ def test_an_option_wins_over_the_file_and_leaves_the_rest_of_it(elsewhere: Path)
 
 def test_a_list_of_no_models_says_so_and_how_to_get_some() -> None:
     assert sentence(typed("models", "list")) == (
-        "no model in models/repository; build the zoo with: headrace models build"
+        "models/repository: expected models, found none; build the zoo with: headrace models build"
     )
-    assert "no model in nowhere" in sentence(typed("models", "list", "--models", "nowhere"))
+    assert "nowhere: expected models" in sentence(typed("models", "list", "--models", "nowhere"))
 
 
 def test_a_list_of_refused_models_says_where_to_look(elsewhere: Path) -> None:
@@ -86,9 +88,7 @@ def test_a_file_of_settings_that_is_wrong_is_one_sentence(
     assert sentence(typed(*command)).startswith("headrace.toml:2: gateway.port:")
 
 
-def test_what_nobody_foresaw_is_one_line_with_the_place_of_the_traceback_and_so_is_an_interrupt() -> (
-    None
-):
+def test_an_unexpected_error_is_one_line_with_its_log_and_so_is_an_interrupt() -> None:
     other = typer.Typer(cls=Commands)
 
     @other.command()

@@ -89,7 +89,7 @@ def test_a_folder_that_another_user_made_first_is_refused(squatted: int) -> None
 def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"headrace-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(StartFailed, match="found no folder, but something of user"):
+    with pytest.raises(StartFailed, match="found something else of user"):
         own_folder(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_a_folder_that_others_may_rename_or_one_above_it_is_refused(
     for each in (base, tmp_path / "link"):
         with pytest.raises(
             StartFailed,
-            match=f"^{tmp_path}: .*found mode {open_mode:04o}, where others .*; set TMPDIR",
+            match=f"^{tmp_path}: .*only owners can .*, found mode {open_mode:04o}; set TMPDIR",
         ):
             own_folder(each)
     assert not list(base.glob("headrace-*"))
@@ -133,7 +133,7 @@ def test_a_folder_in_one_of_another_user_is_refused(
     belong_to_another(tmp_path, monkeypatch)
     with pytest.raises(
         StartFailed,
-        match=r"expected a folder of root or of user .* found one of user \d+, where others",
+        match=r"expected a folder of root or of user .*, found one of user \d+; set TMPDIR",
     ):
         own_folder(base)
 
@@ -202,7 +202,8 @@ def test_old_sockets_that_nobody_listens_on_go_and_no_others(tmp_path: Path) -> 
 
 def test_a_run_that_was_killed_is_not_held_any_more(tmp_path: Path) -> None:
     command = (
-        "import os, sys; from pathlib import Path; from headrace.process.own_folder import begin_run\n"
+        "import os, sys; from pathlib import Path\n"
+        "from headrace.process.own_folder import begin_run\n"
         "begin_run(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     for _ in range(KEPT_RUNS + 2):

@@ -77,7 +77,8 @@ async def test_half_a_new_pair_leaves_the_old_one_in_place(pair: Pair, tmp_path:
     async with serving(context) as port:
         write_pair(pair.certificate, tmp_path / "not yet there.key")
         with pytest.raises(
-            StartFailed, match=r"tls\.key: expected the private key of .*tls\.crt, found another's"
+            StartFailed,
+            match=r"tls\.key: expected the private key of .*tls\.crt, found the key of another",
         ):
             renew(context, *pair)
         assert (await shake_hands(port, trusted))[0] == serial
@@ -117,7 +118,7 @@ def test_a_key_that_others_can_read_is_refused(pair: Pair) -> None:
     write_pair(*pair)
     pair.key.chmod(0o640)
     with pytest.raises(
-        StartFailed, match=r"tls\.key: expected mode 0600, or 0440 of a mounted secret, found 0640"
+        StartFailed, match=r"tls\.key: expected mode 0600, or 0440 for a mounted secret, found 0640"
     ):
         make_context(*pair)
 

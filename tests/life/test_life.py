@@ -1,4 +1,6 @@
-"""A life of `headrace serve`, in a process of its own that gets real signals; a file says that Ray's node is lost."""
+"""A life of `headrace serve`, in a process of its own that gets real signals; a file says that
+Ray's node is lost.
+"""
 
 import os
 import signal
@@ -15,9 +17,10 @@ import pytest
 from tests.life.deaf import DEAF, WAYS
 
 SOON_S = 60.0
-LOST = "headrace: Ray's node is lost: the head is gone; draining, to end with exit code 75"
+LOST = "headrace: Ray's node is lost: the head is gone; draining, then exiting with code 75"
 
-# A platform with a child. It reads its orders: "serve", or "gateway" to start a holder of its lifeline.
+# A platform with a child. It reads its orders: "serve", or "gateway" to start a holder of its
+# lifeline.
 PLATFORM = """
 import os, resource, subprocess, sys, threading, time
 from pathlib import Path

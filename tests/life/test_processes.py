@@ -13,7 +13,7 @@ from time import monotonic
 import pytest
 from loadtests.support.proc import has_ended, state
 
-from headrace.process.tree import Vital, descendants, kill_below
+from headrace.process.tree import VitalChildren, descendants, kill_below
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/stat").exists(), reason="there is no /proc here"
@@ -23,8 +23,10 @@ SOON_S = 30.0
 # A child with a child of its own, in a session of its own, which both say when they are there.
 PARENT = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", "print('here', flush=True); input()"], stdin=subprocess.PIPE,
-                         start_new_session=True)
+script = "print('here', flush=True); input()"
+child = subprocess.Popen(
+    [sys.executable, "-c", script], stdin=subprocess.PIPE, start_new_session=True
+)
 child.wait()
 """
 
@@ -47,9 +49,9 @@ def parent() -> Iterator[Process]:
 
 
 @pytest.fixture
-def vital(parent: Process) -> Vital:
+def vital(parent: Process) -> VitalChildren:
     name = Path(f"/proc/{parent.pid}/comm").read_text(encoding="utf-8").strip()
-    return Vital([name])
+    return VitalChildren([name])
 
 
 def until_state(pid: int, wanted: str) -> None:
@@ -73,25 +75,25 @@ def test_where_nobody_is_left_there_is_no_trouble(parent: Process) -> None:
     kill_below(parent.pid)
 
 
-def test_one_that_lives_is_not_lost(vital: Vital) -> None:
+def test_one_that_lives_is_not_lost(vital: VitalChildren) -> None:
     assert {vital.lost() for _ in range(50)} == {""}
 
 
-def test_one_that_has_ended_is_lost_at_once(vital: Vital, parent: Process) -> None:
+def test_one_that_has_ended_is_lost_at_once(vital: VitalChildren, parent: Process) -> None:
     assert not vital.lost()
     parent.kill()
     until_state(parent.pid, "Z")
     assert vital.lost().endswith(f"(process {parent.pid}) has ended")
 
 
-def test_one_that_has_ended_and_was_reaped_is_lost(vital: Vital, parent: Process) -> None:
+def test_one_that_has_ended_and_was_reaped_is_lost(vital: VitalChildren, parent: Process) -> None:
     assert not vital.lost()
     parent.kill()
     parent.wait(SOON_S)
     assert vital.lost().endswith(f"(process {parent.pid}) has ended")
 
 
-def test_one_that_stays_stopped_is_lost(vital: Vital, parent: Process) -> None:
+def test_one_that_stays_stopped_is_lost(vital: VitalChildren, parent: Process) -> None:
     assert not vital.lost()
     os.kill(parent.pid, signal.SIGSTOP)
     until_state(parent.pid, "T")
@@ -100,7 +102,9 @@ def test_one_that_stays_stopped_is_lost(vital: Vital, parent: Process) -> None:
     assert looks[6].endswith(f"(process {parent.pid}) is stopped")
 
 
-def test_one_that_is_continued_again_and_again_is_not_lost(vital: Vital, parent: Process) -> None:
+def test_one_that_is_continued_again_and_again_is_not_lost(
+    vital: VitalChildren, parent: Process
+) -> None:
     assert not vital.lost()
     for _ in range(3):
         os.kill(parent.pid, signal.SIGSTOP)
@@ -111,7 +115,7 @@ def test_one_that_is_continued_again_and_again_is_not_lost(vital: Vital, parent:
         assert not vital.lost()
 
 
-def test_one_that_there_is_no_seeing_is_not_lost(vital: Vital) -> None:
+def test_one_that_there_is_no_seeing_is_not_lost(vital: VitalChildren) -> None:
     assert not vital.lost()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # no descriptor is free
@@ -122,4 +126,4 @@ def test_one_that_there_is_no_seeing_is_not_lost(vital: Vital) -> None:
 
 
 def test_one_that_has_not_started_yet_is_not_lost() -> None:
-    assert not Vital(["nobody"]).lost()
+    assert not VitalChildren(["nobody"]).lost()

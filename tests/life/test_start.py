@@ -32,7 +32,7 @@ def test_ray_that_starts_in_time_or_at_the_second_try_is_used(
     ray = Ray(failures)
     start_ray(ray.start, ray.tidy, is_ours=True)
     assert (ray.starts, ray.tidied) == (failures + 1, failures)
-    assert capfd.readouterr().err.count("once more") == failures
+    assert capfd.readouterr().err.count("trying once more") == failures
 
 
 @pytest.mark.parametrize("is_ours", [False, True])

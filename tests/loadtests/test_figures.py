@@ -92,7 +92,7 @@ def test_each_missed_objective_is_one_sentence(objectives: Objectives, sentence:
 
 def test_a_model_without_objectives_must_show_no_failure() -> None:
     assert missed([FAST, FAILING], {}) == [
-        "efficientnet-lite0: expected failures to be at most 0.00% of the requests, found 10 of 200, "
+        "efficientnet-lite0: expected failures of at most 0.00% of the requests, found 10 of 200, "
         "most often: wrong answer",
     ]
 

@@ -102,7 +102,7 @@ def test_nonsense_is_no_right_answer(answer: bytes) -> None:
 
 
 def test_a_model_that_is_not_built_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no sound version of silero-vad"):
+    with pytest.raises(ModelError, match="expected a sound version of silero-vad"):
         shots_for("silero-vad", tmp_path)
 
 

@@ -23,7 +23,7 @@ from headrace.cli import app
 from headrace.config import Objectives
 from headrace.errors import StartFailed
 from headrace.loadtest.figures import Row
-from headrace.loadtest.gate import Outcome, run, show
+from headrace.loadtest.gate import Verdict, run, show
 from headrace_models.repository import ModelVersion
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def gate(
     objectives: Mapping[str, Objectives] | None = None,
     duration_s: float = 1,
     **more: Any,
-) -> Outcome:
+) -> Verdict:
     """A short run; the report goes to, and the repository is in, `folder`."""
     quiet = Console(file=StringIO())
     return run(
@@ -53,10 +53,10 @@ def gate(
     )
 
 
-def outcome(*sentences: str) -> Outcome:
+def outcome(*sentences: str) -> Verdict:
     total = Row("all", 600, 10, 29.5, 7.0, 90.0, 160.0)
     notes = ("left out minilm-l6: not ready (503)",)
-    return Outcome((FAST, FAILING), total, sentences, notes, Path("r.html"), Path("r.json"))
+    return Verdict((FAST, FAILING), total, sentences, notes, Path("r.html"), Path("r.json"))
 
 
 def test_an_outcome_is_good_when_nothing_was_missed() -> None:
@@ -168,7 +168,7 @@ def test_a_run_counts_wrong_answers_and_says_what_it_left_out(serve: Serve, tmp_
     assert found.total.requests >= 8
     assert 0 < found.total.failures < found.total.requests
     assert len(found.missed) == 1
-    assert "expected failures to be at most" in found.missed[0]
+    assert "expected failures of at most" in found.missed[0]
     assert found.notes == ("left out mail-spam: not ready (503, it is being loaded)",)
     assert "<html" in found.report.read_text(encoding="utf-8")[:200]
     summary = json.loads(found.summary.read_bytes())
@@ -218,11 +218,9 @@ def test_nothing_that_can_be_asked_is_said_with_the_reason(serve: Serve, tmp_pat
         StartFailed, match=r"left out mail-spam: not ready \(503, it is being loaded\)"
     ):
         gate(serve(models=("mail-spam",)), tmp_path)
-    with pytest.raises(
-        StartFailed, match="left out odd: its metadata is none that inputs can be made of"
-    ):
+    with pytest.raises(StartFailed, match="left out odd: cannot make inputs from its metadata"):
         gate(serve(models=("odd",)), tmp_path)
-    with pytest.raises(StartFailed, match="serves no model that you may ask"):
+    with pytest.raises(StartFailed, match="expected a model that this key may use"):
         gate(serve(models=()), tmp_path)
 
 

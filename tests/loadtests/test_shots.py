@@ -118,7 +118,7 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
     served: tuple[InProcessPlatform, str, Path], tmp_path: Path
 ) -> None:
     _, url, _ = served
-    with pytest.raises(ModelError, match="has no sound version of doubler"):
+    with pytest.raises(ModelError, match="expected a sound version of doubler"):
         golden_shots(url, "doubler", tmp_path)
     made = read_version(make_doubler(tmp_path, tmp_path))
     manifest = made.path("model.toml")
@@ -126,7 +126,7 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
         manifest.read_text(encoding="utf-8").replace('version = "1"', 'version = "2"'), "utf-8"
     )
     made.folder.rename(made.folder.with_name("2"))
-    with pytest.raises(ModelError, match="has version 2 of doubler, the server 1"):
+    with pytest.raises(ModelError, match="expected version 1 of doubler, as served, found 2"):
         golden_shots(url, "doubler", tmp_path)
 
 
@@ -134,5 +134,5 @@ def test_a_model_that_bears_no_made_up_input_is_said(
     served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, _ = served
-    with pytest.raises(ModelError, match="its metadata cannot be read: 404, "):
+    with pytest.raises(ModelError, match="cannot read its metadata: 404, "):
         made_up_shots(url, "nosuch")

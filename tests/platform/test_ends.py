@@ -269,4 +269,4 @@ def test_ray_that_cannot_start_is_tried_twice_and_said_in_one_line(tmp_path: Pat
     said = ended.stderr.strip().splitlines()
     assert [line for line in said if not line.startswith("headrace: ")] == []
     assert said[-1].startswith("headrace: Ray did not start: ")
-    assert "once more" in ended.stderr
+    assert "trying once more" in ended.stderr

@@ -124,11 +124,11 @@ def repository_index(call: Call) -> None:
 
 def load(call: Call) -> None:
     call("load_model", MODEL)
-    refuses(call, "put the version into the repository", "400", "load_model", MODEL, config="{}")
+    refuses(call, "add the version to the repository", "400", "load_model", MODEL, config="{}")
     files = {"file:1/model.onnx": b"x"}
     refuses(
         call,
-        "put the version into the repository",
+        "add the version to the repository",
         "400",
         "load_model",
         MODEL,

@@ -1,1 +1,1 @@
-"""The admin port: the platform's metrics, its processes for Prometheus, and its own health."""
+"""The admin port: the platform's metrics, processes and health, and the model repository."""

@@ -48,6 +48,7 @@ def _checked(admin: str, reply: Reply) -> dict[str, Any]:
         raise StartFailed(f"{admin}: {reason}; set HEADRACE_KEY to an admin's key")
     if reply.status in (200, 404):
         raise StartFailed(
-            f"{admin} is not headrace's admin port; expected port 8001, or the one that --admin-port set"
+            f"{admin} is not headrace's admin port; "
+            "expected port 8001, or the one that --admin-port set"
         )
     raise StartFailed(f"{admin}: {document.get('error', f'it answers {reply.status}')}")

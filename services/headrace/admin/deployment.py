@@ -21,7 +21,7 @@ START_TIMEOUT_S = 30.0
 
 
 class AdminReplica:
-    """The admin process; its address is found where it runs."""
+    """The admin process, which learns its address from its node."""
 
     def __init__(self, config: AdminConfig, is_alone: bool) -> None:
         logs.configure("admin")

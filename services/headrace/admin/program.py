@@ -1,4 +1,4 @@
-"""The admin port as an asyncio program, from listening to drained. No Ray."""
+"""The admin port as an asyncio program, from its start to its drained end. No Ray."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,7 +36,9 @@ class AdminConfig:
 
     settings: AdminSettings
     keys: Path | None = None
+    # Names of the port beside its host.
     names: tuple[str, ...] = ()
+    # Who may read metrics.
     readers: Readers = field(default_factory=Readers)
     address: str = ""
 

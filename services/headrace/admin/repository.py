@@ -1,8 +1,8 @@
-"""The model repository and the log settings over HTTP: what is asked becomes an order to the
+"""The model repository and the log settings over HTTP; requests become instructions to the
 operator.
 
-Nothing of a request becomes a path: a model's name is checked against the pattern of names here,
-and the operator compares it with the names that a listing of the repository gives.
+No text of a request becomes a path: a model's name is checked against the pattern of names here,
+and the operator compares it with the names in the repository.
 """
 
 from collections.abc import Awaitable, Callable
@@ -25,8 +25,7 @@ __all__ = ["Desk", "get_logging", "index", "load", "set_logging", "unload", "uns
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What these routes work with: the fleet as it is now, and who carries out orders and changes
-    how all log.
+    """The context of the handlers: the current fleet, and functions that change it.
 
     `metrics_token` opens the metrics of all processes.
     """
@@ -68,7 +67,7 @@ async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
     for parameter in read_body(_LoadBody, body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
             raise BadRequest(
-                "config and files are not accepted: put the version into the repository"
+                "parameters: expected no config and no files; add the version to the repository instead"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
     await at.give_instruction(Instruction("load", name))
@@ -85,7 +84,7 @@ async def unload(at: Desk, exchange: Exchange, body: bytes) -> Response:
 
 async def unsupported(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
     """Paths with a repository's name in them: there is one repository, and it has none."""
-    raise BadRequest("a repository name in the path is not supported: there is one repository")
+    raise BadRequest("path: expected no repository name; there is only one repository")
 
 
 async def get_logging(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature

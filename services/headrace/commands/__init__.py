@@ -1,1 +1,1 @@
-"""The commands of `headrace`, one module each."""
+"""The commands of `headrace`, one module each, and the terminal that they share."""

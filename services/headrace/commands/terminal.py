@@ -1,4 +1,4 @@
-"""The commands' terminal: where they print, how they show progress, and how they end when they cannot."""
+"""The commands' terminal: output, progress, and how commands fail."""
 
 import io
 import os
@@ -18,11 +18,21 @@ from headrace.errors import HeadraceError
 from headrace.telemetry.lines import LineWriter
 from headrace_models.errors import ModelError
 
-__all__ = ["Commands", "divert", "err", "fail", "log_traceback", "out", "progress_bar", "warn"]
+__all__ = [
+    "Commands",
+    "divert",
+    "err",
+    "fail",
+    "first_line",
+    "log_traceback",
+    "out",
+    "progress_bar",
+    "warn",
+]
 
 
-class _Words(Console):
-    """Says what it can: that nobody hears it changes neither what a command does nor its exit code."""
+class _Messages(Console):
+    """Prints if it can: without a reader, a command still does its work, with its exit code."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -32,15 +42,15 @@ class _Words(Console):
             super().print(*objects, **options)
 
 
-# Until it is diverted, what a command is asked for is not lost without an exit code that says so.
+# Unlike messages, output that cannot be written fails the command, until `divert`.
 out = Console(soft_wrap=True, highlight=False)
-err = _Words(stderr=True, soft_wrap=True, highlight=False)
+err = _Messages(stderr=True, soft_wrap=True, highlight=False)
 
 _log: Path | None = None
 
 
 class Commands(TyperGroup):
-    """All commands: each that cannot do what it should ends with one line and exit code 1."""
+    """The group of all commands. A command that fails ends with one line and exit code 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - Typer does not export its own type
         try:
@@ -48,7 +58,7 @@ class Commands(TyperGroup):
         except (HeadraceError, ModelError) as error:
             fail(error)
         except (typer.TyperException, typer.Exit, typer.Abort, BrokenPipeError):
-            raise  # Typer's own ways to end, and a reader who has seen enough
+            raise  # Typer's own ends, and a reader who has read enough
         except KeyboardInterrupt:
             err.print("headrace: interrupted")
             raise SystemExit(130) from None
@@ -62,18 +72,23 @@ def fail(error: Exception | str) -> NoReturn:
 
 
 def warn(message: str) -> None:
-    """Tell the user of something that does not stop the command."""
+    """Print a message that does not stop the command."""
     err.print(f"headrace: {message}", markup=False)
 
 
 def fail_unexpectedly(error: Exception) -> NoReturn:
-    place = log_traceback(error)
-    first = str(error).strip().partition("\n")[0] or "without a word"
-    fail(f"unexpected {type(error).__name__}: {first} (the traceback is in {place})")
+    log = log_traceback(error)
+    reason = first_line(error) or "no message"
+    fail(f"unexpected {type(error).__name__}: {reason} (the traceback is in {log})")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; libraries write many."""
+    return str(error).strip().partition("\n")[0]
 
 
 def log_traceback(error: BaseException) -> Path:
-    """Add the traceback to the log, or to a new file where there is none; where it is."""
+    """Append the traceback to the log, or to a new file without a log; returns the path."""
     with _open_log() as file:
         traceback.print_exception(error, file=file)
         return Path(file.name)
@@ -89,15 +104,16 @@ def _open_log() -> IO[str]:
 
 
 def divert(log: Path) -> None:
-    """From now on, what is not printed by `out` or `err` goes to a file: Ray's core writes to descriptors 1 and 2.
+    """Send everything to a file that `out` and `err` do not print: Ray's core writes to descriptors
+    1 and 2.
 
-    Processes that are started later inherit the file in the terminal's place. Neither console waits for its reader
-    any more, or fails without one: a platform goes on and ends in any case.
+    Processes started later inherit the file instead of the terminal. From now on neither console
+    waits for its reader or fails without one, so that a platform goes on and ends in any case.
     """
     global _log
     _log = log
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    while target <= 2:  # a standard one that was closed: from now on it is the file's, too
+    while target <= 2:  # a standard descriptor that was closed also gets the file
         target = os.dup(target)
     for console, descriptor in ((out, 1), (err, 2)):
         writer = _Writer(os.dup(descriptor))
@@ -109,7 +125,7 @@ def divert(log: Path) -> None:
 
 
 class _Writer(io.BufferedIOBase):
-    """What a terminal, a pipe or a file is written by: a thread, for which `flush` waits a moment."""
+    """Writes to a terminal, pipe or file from a thread; `flush` waits for it a moment."""
 
     name = "terminal"
 

@@ -20,6 +20,8 @@ _BACKLOG = 2048
 _HANDSHAKE_S = 5.0
 # Time for what is in flight at the end.
 DRAIN_S = 25.0
+# After this a server that was told to stop has ended.
+ENDED_S = DRAIN_S + 3.0
 
 
 def listen(host: str, port: int) -> socket.socket:

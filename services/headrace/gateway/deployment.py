@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ray import serve
 
+from headrace.edge.server import ENDED_S
 from headrace.fleet.calls import change_logging, report_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
@@ -18,7 +19,6 @@ from headrace.telemetry import logs
 __all__ = ["GatewayReplica"]
 
 START_TIMEOUT_S = 30.0
-DRAIN_TIMEOUT_S = 28.0
 APPLY_TIMEOUT_S = 3.0
 
 
@@ -66,5 +66,5 @@ class GatewayReplica:
         if not hasattr(self, "_membership"):
             return
         self._thread.stop()
-        await asyncio.to_thread(self._thread.wait, self._shutdown_delay_s + DRAIN_TIMEOUT_S)
+        await asyncio.to_thread(self._thread.wait, self._shutdown_delay_s + ENDED_S)
         await asyncio.to_thread(self._membership.leave)

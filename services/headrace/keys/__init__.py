@@ -1,4 +1,4 @@
-"""Who may ask: keys and their limits, the file that holds them, and the certificate of the data port."""
+"""Access: keys and their limits, the file that holds them, and the data port's certificate."""
 
 from headrace.keys.file import read_keys
 from headrace.keys.key import Key

@@ -1,4 +1,6 @@
-"""The key file: JSON, its owner's alone, changed by one command at a time and seen whole by everybody."""
+"""The key file: JSON, private to its owner, changed by one command at a time and replaced
+atomically.
+"""
 
 import fcntl
 import os
@@ -14,7 +16,7 @@ from headrace.keys.private import read_private, replace_private
 
 __all__ = ["add_key", "read_keys", "revoke_key"]
 
-MAX_KEYS = 2000  # they are read on the gateway's loop: in under 20 ms
+MAX_KEYS = 2000  # read on the gateway's loop, in under 20 ms
 
 
 class _KeyFile(BaseModel):
@@ -24,44 +26,48 @@ class _KeyFile(BaseModel):
 
     @field_validator("keys")
     @classmethod
-    def _ids_differ(cls, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    def _check_ids(cls, keys: tuple[Key, ...]) -> tuple[Key, ...]:
         if len({key.id for key in keys}) < len(keys):
             raise ValueError("two keys have the same id")
         return keys
 
 
 def read_keys(path: Path) -> tuple[Key, ...]:
-    """Every key of a file, also those that are revoked or expired. Raises StartFailed with the path and the reason."""
+    """All keys of a file, revoked and expired ones too. Raises StartFailed with path and reason."""
     data = read_private(path)
-    with _faults_named(path):
+    with _naming(path):
         return _KeyFile.model_validate_json(data).keys
 
 
 def add_key(path: Path, key: Key) -> None:
-    """Put a key into the file, which is made if there is none. Raises StartFailed."""
-    with _held(path):
+    """Add a key to the file, which is created if missing. Raises StartFailed."""
+    with _locked(path):
         _write(path, (*(read_keys(path) if path.exists() else ()), key))
 
 
 def revoke_key(path: Path, key_id: str) -> Key:
-    """Revoke a key, for ever; it stays in the file. Gives it as it is now. Raises StartFailed if there is none."""
-    with _held(path):
+    """Revoke a key for ever and return it; it stays in the file.
+
+    Raises StartFailed if it is missing.
+    """
+    with _locked(path):
         keys = {key.id: key for key in read_keys(path)}
         if key_id not in keys:
-            raise StartFailed(f'{path}: expected the id of a key in it, found "{key_id}"')
+            raise StartFailed(f'{path}: expected the id of one of its keys, found "{key_id}"')
         keys[key_id] = keys[key_id].model_copy(update={"revoked": True})
         _write(path, tuple(keys.values()))
     return keys[key_id]
 
 
 def _write(path: Path, keys: tuple[Key, ...]) -> None:
-    with _faults_named(path):
+    with _naming(path):
         text = _KeyFile(keys=keys).model_dump_json(indent=2)
     replace_private(path, text.encode() + b"\n")
 
 
 @contextmanager
-def _faults_named(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in the faults of its content."""
     try:
         yield
     except ValidationError as error:
@@ -69,10 +75,10 @@ def _faults_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Keep other commands from changing the file meanwhile: one of two changes would be lost.
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other commands from changing the file meanwhile; one of the two changes would be lost.
 
-    The folder is locked, not the file, which is another one after each change.
+    The lock is on the folder, because each change replaces the file.
     """
     try:
         folder = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)

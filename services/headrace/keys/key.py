@@ -1,4 +1,4 @@
-"""A key: what a caller shows, and what the server keeps of it."""
+"""A key: the text that a caller presents, and the record that the server keeps."""
 
 import fnmatch
 import hashlib
@@ -19,14 +19,17 @@ SECRET_BYTES = (
 )
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9]{4,32}$")]
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]
-# Printable and short: names come back in tables and logs.
+# Printable and short: names appear in tables and logs.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 @._-]{0,63}$")]
 
 
 class Key(BaseModel):
-    """One key as the file keeps it: its secret only as a SHA-256. `id` is public, and what logs and metrics may name.
+    """One key of the file, with its secret only as a SHA-256.
 
-    `rate` is in requests a second, with bursts up to max(1, rate); None is without a limit, as it is for `concurrency`.
+    `id` is public: logs and metrics may name it.
+
+    `rate` is in requests a second, with bursts up to max(1, rate). None means no limit, also for
+    `concurrency`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -72,7 +75,10 @@ def issue(
     admin: bool = False,
     expires: datetime | None = None,
 ) -> tuple[Key, str]:
-    """A new key and its text, `hr_<id>.<secret>`, which is nowhere else. Raises StartFailed if a value is wrong."""
+    """A new key and its text, `hr_<id>.<secret>`, which is stored nowhere.
+
+    Raises StartFailed if a value is wrong.
+    """
     secret = secrets.token_urlsafe(SECRET_BYTES)
     try:
         key = Key(
@@ -96,10 +102,10 @@ def digest_of(secret: str) -> str:
 
 
 def fault(error: ValidationError) -> str:
-    """The first fault as `place: reason`, without the value that was found."""
+    """The first fault as `where: reason`, without the value that was found."""
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(step) for step in first["loc"])
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    where = ".".join(str(step) for step in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def utc_now() -> datetime:

@@ -1,4 +1,4 @@
-"""Files that are their owner's alone: read, looked at and replaced whole."""
+"""Private files, which only their owner can access: checked, read and replaced atomically."""
 
 import os
 import stat
@@ -13,9 +13,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def check_private(path: Path) -> None:
-    """Raises StartFailed unless `path` is a file that others can neither read nor write.
+    """Raise StartFailed unless `path` is a file that others can neither read nor write.
 
-    Its group may read it if it is not this user's to write, by its owner or its mode: so secrets are mounted.
+    Its group may read a file that this user cannot write, as mounted secrets are.
     """
     status = _status(path)
     if not _is_private(status):
@@ -24,9 +24,9 @@ def check_private(path: Path) -> None:
 
 
 def make_private(path: Path) -> bool:
-    """Take from group and others what they may do with a file that `check_private` refuses; False if it does not.
+    """Make a file private that `check_private` refuses; False if it is private already.
 
-    Raises StartFailed if it cannot be changed.
+    Raises StartFailed if its mode cannot be changed.
     """
     status = _status(path)
     if _is_private(status):
@@ -35,8 +35,8 @@ def make_private(path: Path) -> bool:
         path.chmod(stat.S_IMODE(status.st_mode) & ~_OTHERS)
     except OSError as error:
         raise StartFailed(
-            f"{path}: {_expected(status)}, which cannot be changed here: {os.strerror(error.errno or 0)}; "
-            "chmod 440 it where it comes from"
+            f"{path}: {_expected(status)}; "
+            f"cannot change it here ({os.strerror(error.errno or 0)}), chmod 440 its source"
         ) from None
     return True
 
@@ -47,9 +47,8 @@ def _is_private(status: os.stat_result) -> bool:
 
 
 def _expected(status: os.stat_result) -> str:
-    return (
-        f"expected mode 0600, or 0440 of a mounted secret, found {stat.S_IMODE(status.st_mode):04o}"
-    )
+    found = stat.S_IMODE(status.st_mode)
+    return f"expected mode 0600, or 0440 for a mounted secret, found {found:04o}"
 
 
 def _status(path: Path) -> os.stat_result:
@@ -58,12 +57,12 @@ def _status(path: Path) -> os.stat_result:
     except OSError as error:
         raise _cannot("read", path, error) from None
     if not stat.S_ISREG(status.st_mode):
-        raise StartFailed(f"{path}: expected a file, found something else")
+        raise StartFailed(f"{path}: expected a regular file, found something else")
     return status
 
 
 def read_private(path: Path) -> bytes:
-    """The bytes of a file that is its owner's alone. Raises StartFailed with the path and the reason."""
+    """The bytes of a private file. Raises StartFailed with path and reason."""
     check_private(path)
     try:
         return path.read_bytes()
@@ -72,25 +71,25 @@ def read_private(path: Path) -> bytes:
 
 
 def replace_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600 whole or not at all: a reader sees the old one or the new one, never a part.
+    """Replace a file atomically by one of mode 0600: a reader sees the old or the new content.
 
-    Its owner stays who it was, and so does a group that may read it: root may change a service's file. Raises
-    StartFailed.
+    The owner stays, and so does a group that may read it: root may change a service's file.
+    Raises StartFailed.
     """
-    path = path.resolve()  # through a link, to the file that it names
+    path = path.resolve()  # a link stays, and its target is replaced
     try:
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as making:
+        ) as temporary:
             try:
-                making.write(data)
-                making.flush()
-                os.fsync(making.fileno())
+                temporary.write(data)
+                temporary.flush()
+                os.fsync(temporary.fileno())
                 if path.exists():
-                    _keep_readers(making.fileno(), path.stat())
-                Path(making.name).replace(path)
+                    _keep_readers(temporary.fileno(), path.stat())
+                Path(temporary.name).replace(path)
             except BaseException:
-                Path(making.name).unlink()
+                Path(temporary.name).unlink()
                 raise
     except OSError as error:
         raise _cannot("write", path, error) from None

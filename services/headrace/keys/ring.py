@@ -1,4 +1,4 @@
-"""The keys that open this gateway process, and how much of its own limits each has used."""
+"""The keys that this gateway process accepts, and how much of its limits each has used."""
 
 import hmac
 import re
@@ -13,12 +13,13 @@ from headrace.keys.key import Key, digest_of, utc_now
 
 __all__ = ["KeyRing"]
 
-# Bounded, and ASCII alone: whatever else a header holds is no key.
-_SHOWN = re.compile(r"(?i:Bearer) hr_([a-z0-9]{4,32})\.([A-Za-z0-9_-]{1,200})")
+# Bounded and ASCII; any other header is not a key.
+_PRESENTED = re.compile(r"(?i:Bearer) hr_([a-z0-9]{4,32})\.([A-Za-z0-9_-]{1,200})")
 _REFUSAL = 'Authorization: expected "Bearer" and a valid key'
 _BUSY_RETRY_S = 1.0
 
-# Compared against where no key has the id that was shown, so that this takes the same steps and time. Nothing fits it.
+# Stands in for an unknown id, so that the comparison takes the same steps and time. No secret
+# matches it.
 _NOBODY = Key(
     id="nobody",
     name="nobody",
@@ -30,7 +31,9 @@ _NOBODY = Key(
 
 @dataclass(slots=True)
 class _Use:
-    """What a key has used: `tokens` were left in its bucket at `at_s`, and `running` requests are not yet answered."""
+    """A key's use: `tokens` were left in its bucket at `at_s`, and `running` requests are
+    unanswered.
+    """
 
     tokens: float
     at_s: float
@@ -38,9 +41,12 @@ class _Use:
 
 
 class KeyRing:
-    """Authenticates callers and holds each key to its rate and concurrency. For one event loop, without waits.
+    """Authenticates callers and enforces each key's rate and concurrency.
 
-    The limits hold in each gateway process by itself: with two of them a key may use up to twice its limits.
+    For one event loop; never waits.
+
+    Each gateway process enforces the limits by itself: with two of them a key can use twice its
+    limits.
     """
 
     def __init__(
@@ -56,19 +62,19 @@ class KeyRing:
         self.load(keys)
 
     def load(self, keys: Iterable[Key]) -> None:
-        """Hold these keys from now on. What a key that stays has used, and what still runs, is kept."""
+        """Replace the keys. Uses of keys that stay, or whose requests still run, are kept."""
         self._keys = {key.id: key for key in keys}
         self._uses = {
             key_id: use for key_id, use in self._uses.items() if key_id in self._keys or use.running
         }
 
     def authenticate(self, authorization: str | None) -> Key:
-        """The key that an Authorization header shows.
+        """The key that an Authorization header presents.
 
-        Raises Unauthorized with the same sentence, after the same steps, whatever is wrong with it.
+        Raises Unauthorized with the same sentence, after the same steps, for every fault.
         """
-        shown = _SHOWN.fullmatch(authorization or "")
-        key_id, secret = shown.groups() if shown else ("", "")
+        presented = _PRESENTED.fullmatch(authorization or "")
+        key_id, secret = presented.groups() if presented else ("", "")
         key = self._keys.get(key_id, _NOBODY)
         is_its_secret = hmac.compare_digest(digest_of(secret), key.sha256)
         is_valid = key.state(self._now()) == "valid"
@@ -77,31 +83,35 @@ class KeyRing:
         return key
 
     def take(self, key: Key) -> None:
-        """Use one request of the key's limits; `give_back` must follow once it is answered. Raises QuotaExceeded."""
+        """Count a request against the key's limits; call `give_back` once it is answered.
+
+        Raises QuotaExceeded.
+        """
         use = self._use_of(key)
         if key.concurrency is not None and use.running >= key.concurrency:
             raise QuotaExceeded(
-                f"expected at most {key.concurrency} requests of this key at a time, found one more",
+                f"expected at most {key.concurrency} requests of this key at a time, "
+                "found one more",
                 _BUSY_RETRY_S,
             )
         if key.rate is not None:
             if use.tokens < 1:
                 raise QuotaExceeded(
                     f"expected at most {key.rate:g} requests a second of this key, found more",
-                    retry_after_s=(1 - use.tokens) / key.rate,
+                    (1 - use.tokens) / key.rate,
                 )
             use.tokens -= 1
         use.running += 1
 
     def give_back(self, key: Key) -> None:
-        """End what `take` began."""
+        """Release what `take` counted."""
         use = self._uses[key.id]
         use.running -= 1
         if not use.running and key.id not in self._keys:
             del self._uses[key.id]
 
     def _use_of(self, key: Key) -> _Use:
-        """The key's use, its bucket filled up to now."""
+        """The key's use, with its bucket filled up to now."""
         now_s = self._clock_s()
         use = self._uses.setdefault(key.id, _Use(key.burst, now_s))
         use.tokens = min(key.burst, use.tokens + (now_s - use.at_s) * (key.rate or 0.0))

@@ -1,4 +1,4 @@
-"""TLS of the data port: its context, and its certificate renewed while it serves."""
+"""TLS of the data port: its context, and the renewal of its certificate while it serves."""
 
 import os
 import ssl
@@ -12,10 +12,12 @@ __all__ = ["follow_certificate", "make_context", "renew"]
 
 
 def make_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A server's context: TLS 1.2 or later, HTTP/1.1 alone. Both files are PEM, the key without a password.
+    """A server's context: TLS 1.2 or later, HTTP/1.1 only.
 
-    Raises StartFailed with path and reason if one cannot be read, they do not belong together, or others can read the
-    key.
+    Both files are PEM, the key without a password.
+
+    Raises StartFailed with path and reason if a file cannot be read, others can read the key, or
+    the two do not match.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -26,18 +28,17 @@ def make_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def renew(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Give a context that is in use the certificate that the files hold now; its next handshakes show it.
+    """Load the files' current certificate into a context in use; its next handshakes present it.
 
-    Raises StartFailed, and the context stays as it was, if they are no pair.
+    Raises StartFailed, and leaves the context as it was, if the files do not match.
     """
-    make_context(
-        certificate, key
-    )  # on one of its own first: half a pair would leave the one in use without a key
+    # On a new context first: half a pair would leave the context in use without a key.
+    make_context(certificate, key)
     _load(context, certificate, key)
 
 
 async def follow_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Renew the context whenever the files change, within two seconds, until cancelled."""
+    """Renew the context within two seconds of each change of the files, until cancelled."""
     await when_changed([certificate, key], lambda: renew(context, certificate, key))
 
 
@@ -48,10 +49,11 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise StartFailed(
-                f"{key}: expected the private key of {certificate}, found another's"
+                f"{key}: expected the private key of {certificate}, found the key of another"
             ) from None
         raise StartFailed(
-            f"{certificate}, {key}: expected a PEM certificate and its private key without a password"
+            f"{certificate}, {key}: "
+            "expected a PEM certificate and its private key without a password"
         ) from None
     except OSError as error:
         raise StartFailed(

@@ -1,4 +1,4 @@
-"""Files that are followed while the server runs: the key file, and whatever else is read again when it changes."""
+"""Files that the server reloads when they change: the key file, the certificate."""
 
 import asyncio
 import logging
@@ -17,29 +17,36 @@ PERIOD_S = 1.0
 
 
 async def follow(ring: KeyRing, path: Path) -> None:
-    """Keep a ring as its file says, within two seconds, until cancelled. While the file is broken the old keys stay."""
+    """Load a ring's file within two seconds of each change, until cancelled.
+
+    A broken file leaves the old keys.
+    """
     await when_changed([path], lambda: ring.load(read_keys(path)))
 
 
 async def when_changed(paths: Sequence[Path], reload: Callable[[], None]) -> None:
-    """Call `reload` once, and again each time one of the files has become another, until cancelled.
+    """Call `reload` once, and again each time one of the files changes, until cancelled.
 
-    A StartFailed of `reload` is logged, once a change. A look is one `stat` a second of each file, on the loop.
+    A StartFailed of `reload` is logged, once per change. Each file costs one `stat` a second, on
+    the loop.
     """
     seen = None
     while True:
-        # First look, then read: a change in between is seen at the next look.
-        if (found := [_look(path) for path in paths]) != seen:
+        # First stat, then read: a change in between is found by the next stat.
+        found = [_identity(path) for path in paths]
+        if found != seen:
             seen = found
             try:
                 reload()
             except StartFailed as error:
-                log.warning("kept as it was: %s", error)
+                log.warning("not reloaded, the old content stays in use: %s", error)
         await asyncio.sleep(PERIOD_S)
 
 
-def _look(path: Path) -> tuple[int, ...] | None:
-    """What differs between a file and its successor; the time of its status tells of a mode put right, too."""
+def _identity(path: Path) -> tuple[int, ...] | None:
+    """Values that differ between a file and its successor; `st_ctime_ns` also shows a corrected
+    mode.
+    """
     try:
         status = path.stat()
     except OSError:

@@ -1,1 +1,1 @@
-"""The release gate: users by Locust against a running server, exact figures, and objectives that they must meet."""
+"""The load test: users, their requests, figures and the release gate."""

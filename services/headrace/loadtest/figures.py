@@ -1,4 +1,4 @@
-"""What users saw, in figures, and what objectives make of them."""
+"""The figures of a load test, and the objectives that they miss."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +17,10 @@ TOTAL = "all"
 
 @dataclass(frozen=True)
 class Row:
-    """What users saw of a model, or of all together. `rate` counts answers that were no failure.
+    """The figures of a model, or of all models together. `rate` counts answers without failures.
 
-    Percentiles are by nearest rank over all requests, failed ones too. `failure` is the most frequent reason.
+    Percentiles are by nearest rank over all requests, failed ones too. `failure` is the most
+    frequent reason.
     """
 
     model: str
@@ -37,9 +38,12 @@ class Row:
 
 
 def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
-    """Of a file as `Record` writes it: a row for each model, by name, that of all together, and how long users ran."""
+    """Read a file that `Record` wrote: a row for each model, by name, one for all, and the time
+    that users ran.
+    """
     document = orjson.loads(record.read_bytes())
-    models, took_s = document["models"], document["took_s"]
+    models = document["models"]
+    took_s = document["took_s"]
     rows = [
         _row(name, models[name]["times_ms"], models[name]["failures"], took_s)
         for name in sorted(models)
@@ -53,9 +57,8 @@ def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
 
 def missed(rows: Sequence[Row], objectives: Mapping[str, Objectives]) -> list[str]:
     """One sentence for each objective that these figures do not meet."""
-    silent = {*objectives, *(row.model for row in rows)} - {
-        row.model for row in rows if row.requests
-    }
+    judged = {*objectives, *(row.model for row in rows)}
+    silent = judged - {row.model for row in rows if row.requests}
     sentences = [f"{model}: expected requests, found none" for model in sorted(silent)]
     if not rows and not silent:
         sentences.append("expected requests, found none")
@@ -66,19 +69,34 @@ def missed(rows: Sequence[Row], objectives: Mapping[str, Objectives]) -> list[st
 
 def _misses(row: Row, objectives: Objectives) -> Iterable[str]:
     if objectives.p99_ms is not None and row.p99_ms > objectives.p99_ms:
-        yield f"{row.model}: expected a p99 of at most {objectives.p99_ms:g} ms, found {row.p99_ms:.10g} ms"
+        yield (
+            f"{row.model}: expected a p99 of at most {objectives.p99_ms:g} ms, "
+            f"found {row.p99_ms:.10g} ms"
+        )
     if objectives.min_rate is not None and row.rate < objectives.min_rate:
-        yield f"{row.model}: expected at least {objectives.min_rate:g} answers/s, found {row.rate:.4g}"
+        yield (
+            f"{row.model}: expected at least {objectives.min_rate:g} answers/s, "
+            f"found {row.rate:.4g}"
+        )
     if row.failure_ratio > objectives.max_failure_ratio:
         yield (
-            f"{row.model}: expected failures to be at most {objectives.max_failure_ratio:.2%} of the requests, "
-            f"found {row.failures} of {row.requests}, most often: {row.failure}"
+            f"{row.model}: expected failures of at most {objectives.max_failure_ratio:.2%} "
+            f"of the requests, found {row.failures} of {row.requests}, "
+            f"most often: {row.failure}"
         )
 
 
 def _row(model: str, times_ms: Sequence[float], reasons: Mapping[str, int], took_s: float) -> Row:
-    requests, failures = len(times_ms), sum(reasons.values())
-    rate = (requests - failures) / took_s if took_s else 0.0
+    requests = len(times_ms)
+    failures = sum(reasons.values())
     p50_ms, p95_ms, p99_ms = percentiles(times_ms or (0.0,), (50, 95, 99))
-    reason = max(reasons, key=lambda reason: reasons[reason], default="")
-    return Row(model, requests, failures, rate, p50_ms, p95_ms, p99_ms, reason)
+    return Row(
+        model=model,
+        requests=requests,
+        failures=failures,
+        rate=(requests - failures) / took_s if took_s else 0.0,
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        p99_ms=p99_ms,
+        failure=max(reasons, key=lambda reason: reasons[reason], default=""),
+    )

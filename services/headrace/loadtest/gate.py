@@ -1,4 +1,6 @@
-"""The release gate: Locust against a running server, its figures against the objectives, a report either way."""
+"""The release gate: runs Locust against a server, compares figures with objectives, and writes a
+report.
+"""
 
 import importlib.util
 import subprocess
@@ -18,27 +20,31 @@ from headrace.errors import StartFailed
 from headrace.loadtest.figures import Row, missed, read_rows
 from headrace.loadtest.server import served_models
 
-__all__ = ["MEASURED", "Outcome", "run", "show"]
+__all__ = ["MEASURED", "Verdict", "run", "show"]
 
-# What a reader of the figures has to know of them.
+# A note for readers of the figures.
 MEASURED = (
-    "closed loop: users wait for an answer before they ask again, so a server that stalls is asked less; "
+    "closed loop: users wait for an answer before they send again, "
+    "so a server that stalls gets fewer requests; "
     "times are from sending to the answer, percentiles exact, by nearest rank, over all requests"
 )
 _LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 _NAME = "loadtest"
 _NOTES = ("left out ", "made up ")
-# Requests in flight at the end may still be answered; imports, inputs and the report take Locust their time.
+# Requests in flight at the end may still be answered.
 _STOP_TIMEOUT_S = 10
-_APART_TIMEOUT_S = 120.0
+# Locust also needs time for imports, inputs and its report.
+_OVERHEAD_TIMEOUT_S = 120.0
 _TICK_S = 0.2
 # Clocks are read a moment after what they time.
 _SLACK_S = 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a load test showed: a sentence in `missed` for each objective not met, `notes` of models left out."""
+class Verdict:
+    """The result of a load test: a sentence in `missed` for each objective not met, `notes` of
+    models left out.
+    """
 
     rows: tuple[Row, ...]
     total: Row
@@ -61,19 +67,22 @@ def run(
     report_dir: Path,
     needs_all: bool = False,
     console: Console | None = None,
-) -> Outcome:
-    """Let `users` use the server for `duration_s`; writes loadtest.html, .json and _times.json into `report_dir`.
+) -> Verdict:
+    """Let `users` use the server for `duration_s`; writes loadtest.html, .json and _times.json into
+    `report_dir`.
 
-    `objectives` are by model; a model without any must show no failure. Those of a model that is not served are left
-    out, and missed if the run `needs_all`. `models` is the repository that golden rows are taken from. Raises
-    StartFailed if there is no Locust, no server, or no model to ask.
+    `objectives` are by model; a model without objectives must show no failure. Objectives of a
+    model that is not served are left out, or missed if the run `needs_all`. Golden rows come from
+    the repository `models`. Raises StartFailed without Locust, without a server, or without a model
+    to use.
     """
     if importlib.util.find_spec("locust") is None:
         raise StartFailed(
             "Locust is not installed; install it with: pip install 'headrace[loadtest]'"
         )
-    if not (served := served_models(url)):
-        raise StartFailed(f"{url} serves no model that you may ask")
+    served = served_models(url)
+    if not served:
+        raise StartFailed(f"{url}: expected a model that this key may use, found none")
     report_dir.mkdir(parents=True, exist_ok=True)
     # Figures of an earlier run must not be taken for this one's.
     for old in report_dir.glob(f"{_NAME}*"):
@@ -82,80 +91,71 @@ def run(
     record = report_dir / f"{_NAME}_times.json"
     command = _command(url, users, duration_s, models, record)
     with log.open("wb") as output:
-        code = _watched(command, output.fileno(), duration_s, console or Console(stderr=True))
+        code = _run_locust(command, output.fileno(), duration_s, console or Console(stderr=True))
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if code != 0 or not record.is_file():
-        raise StartFailed(_why(code, lines, log))
+        raise StartFailed(_why_it_failed(code, lines, log))
     rows, total, ran_s = read_rows(record)
     unserved = sorted(objectives.keys() - set(served))
     judged = {model: o for model, o in objectives.items() if needs_all or model not in unserved}
-    found = missed(rows, judged)
+    sentences = missed(rows, judged)
     if ran_s < duration_s - _SLACK_S:
-        found.append(f"expected users to run for {duration_s:g} s, found {ran_s:.1f} s")
+        sentences.append(f"expected users to run for {duration_s:g} s, found {ran_s:.1f} s")
     notes = [line for line in lines if line.startswith(_NOTES)]
     notes += [
         f"left out {model}: it has objectives, but is not served at {url}" for model in unserved
     ]
-    report, summary = report_dir / f"{_NAME}.html", report_dir / f"{_NAME}.json"
-    outcome = Outcome(rows, total, tuple(found), tuple(notes), report, summary)
-    summary.write_bytes(_summary(outcome, url, users, duration_s))
-    return outcome
+    verdict = Verdict(
+        rows=rows,
+        total=total,
+        missed=tuple(sentences),
+        notes=tuple(notes),
+        report=report_dir / f"{_NAME}.html",
+        summary=report_dir / f"{_NAME}.json",
+    )
+    verdict.summary.write_bytes(_summary(verdict, url, users, duration_s))
+    return verdict
 
 
-def show(outcome: Outcome, console: Console) -> None:
-    """Print the figures, what was left out, what was missed, and where the report is."""
+def show(verdict: Verdict, console: Console) -> None:
+    """Print the figures, notes, missed objectives, and the path of the report."""
     percentiles = (f"p{percent} ms" for percent in (50, 95, 99))
     table = Table(
         Column("model", no_wrap=True), *percentiles, "answers/s", "requests", "failures", box=None
     )
-    for row in (*outcome.rows, outcome.total):
+    for row in (*verdict.rows, verdict.total):
         times = (f"{value:.1f}" for value in (row.p50_ms, row.p95_ms, row.p99_ms))
         table.add_row(row.model, *times, f"{row.rate:.1f}", str(row.requests), str(row.failures))
     console.print(table)
-    for line in (MEASURED, *outcome.notes, *(f"missed: {sentence}" for sentence in outcome.missed)):
+    for line in (MEASURED, *verdict.notes, *(f"missed: {sentence}" for sentence in verdict.missed)):
         console.print(line, markup=False)
-    console.print(f"report: {outcome.report}", markup=False)
+    console.print(f"report: {verdict.report}", markup=False)
 
 
 def _command(url: str, users: int, duration_s: float, models: Path, record: Path) -> list[str]:
-    load = [
-        "--headless",
-        "--host",
-        url.rstrip("/"),
-        "--users",
-        str(users),
-        "--spawn-rate",
-        str(users),
-    ]
-    length = ["--seconds", str(duration_s), "--stop-timeout", str(_STOP_TIMEOUT_S)]
-    html = str(record.with_name(f"{_NAME}.html"))
-    reports = [
-        "--record",
-        str(record),
-        "--html",
-        html,
-        "--only-summary",
-        "--exit-code-on-error",
-        "0",
-    ]
-    return [
-        sys.executable,
-        "-m",
-        "locust",
-        "-f",
-        str(_LOCUSTFILE),
-        "--models",
-        str(models),
-        *load,
-        *length,
-        *reports,
-    ]
+    options = {
+        "-f": _LOCUSTFILE,
+        "--models": models,
+        "--host": url.rstrip("/"),
+        "--users": users,
+        "--spawn-rate": users,
+        "--seconds": duration_s,
+        "--stop-timeout": _STOP_TIMEOUT_S,
+        "--record": record,
+        "--html": record.with_name(f"{_NAME}.html"),
+        "--exit-code-on-error": 0,
+    }
+    command = [sys.executable, "-m", "locust", "--headless", "--only-summary"]
+    for option, value in options.items():
+        command += [option, str(value)]
+    return command
 
 
-def _watched(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
-    """Run Locust under a progress bar and give its exit status; it is ended if it goes on for too long."""
+def _run_locust(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
+    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long."""
     columns = (TextColumn("load test"), BarColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
+    timeout_s = duration_s + _STOP_TIMEOUT_S + _OVERHEAD_TIMEOUT_S
     with (
         Progress(*columns, console=console, transient=True) as bar,
         subprocess.Popen(
@@ -164,38 +164,35 @@ def _watched(command: Sequence[str], output: int, duration_s: float, console: Co
     ):
         task = bar.add_task("load test", total=duration_s)
         try:
-            while (
-                took_s := time.monotonic() - began_s
-            ) < duration_s + _STOP_TIMEOUT_S + _APART_TIMEOUT_S:
+            while (took_s := time.monotonic() - began_s) < timeout_s:
                 bar.update(task, completed=min(took_s, duration_s))
                 try:
                     return locust.wait(_TICK_S)
                 except subprocess.TimeoutExpired:
                     continue
-            raise StartFailed("Locust did not end in time")
+            raise StartFailed(f"Locust did not end within {timeout_s:g} s")
         finally:
             if locust.poll() is None:
                 locust.kill()
 
 
-def _why(code: int, lines: Sequence[str], log: Path) -> str:
-    """Why Locust gave no figures: what was left out if that was everything, else its own last words."""
-    said = [line for line in lines if line.strip()]
-    left_out = [line for line in said if line.startswith("left out ")]
-    reason = "; ".join(left_out) if left_out else said[-1] if said else "it said nothing"
-    return f"Locust exited {code}: {reason} (all of it: {log})"
+def _why_it_failed(code: int, lines: Sequence[str], log: Path) -> str:
+    """The models that were left out if there was nothing to run, otherwise Locust's last line."""
+    left_out = [line for line in lines if line.startswith("left out ")]
+    last = [line for line in lines if line.strip()][-1:] or ["it printed nothing"]
+    return f"Locust exited with code {code}: {'; '.join(left_out or last)} (see {log})"
 
 
-def _summary(outcome: Outcome, url: str, users: int, duration_s: float) -> bytes:
+def _summary(verdict: Verdict, url: str, users: int, duration_s: float) -> bytes:
     document = {
         "url": url,
         "users": users,
         "duration_s": duration_s,
         "measured": MEASURED,
-        "ok": outcome.ok,
-        "missed": outcome.missed,
-        "notes": outcome.notes,
-        "total": asdict(outcome.total),
-        "models": [asdict(row) for row in outcome.rows],
+        "ok": verdict.ok,
+        "missed": verdict.missed,
+        "notes": verdict.notes,
+        "total": asdict(verdict.total),
+        "models": [asdict(row) for row in verdict.rows],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

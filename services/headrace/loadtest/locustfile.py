@@ -1,6 +1,8 @@
-"""Users of whatever the server serves: of the zoo's models with real requests, of others with their golden rows.
+"""Users of all models that the server serves: real requests for the zoo's models, golden rows for
+others.
 
-Models are looked up when the test starts; one that cannot be asked is left out, and a line says so and why.
+Models are looked up when the test starts. A model that cannot be used is left out, and a line gives
+the reason.
 """
 
 import sys
@@ -26,14 +28,14 @@ from headrace_models.errors import ModelError
 __all__ = ["Caller"]
 
 _REQUESTS_A_SECOND = 2.0
-_NOTHING_TO_ASK = 2
+_NO_MODEL = 2
 
 Task = TaskSet | Callable[..., Any]  # as Locust has it
 Say = Callable[[str], None]
 
 
 class Caller(FastHttpUser):
-    """One caller: at most two requests a second, the next when the one before is answered."""
+    """One caller: at most two requests a second, each after the answer to the one before."""
 
     wait_time = constant_throughput(_REQUESTS_A_SECOND)
     insecure = False
@@ -41,9 +43,10 @@ class Caller(FastHttpUser):
     record = Record()  # of this run; a new one when the test starts
 
     def send(self, shot: Shot) -> None:
-        """Send one request, counted under its model's name; a wrong answer is a failure, and so is none at the end."""
-        # Locust may kill a user right after its pause at the end, and then the server had no time to answer.
-        has_time, began_s = not self.record.has_ended, perf_counter()
+        """Send one request, counted under its model's name; a wrong or missing answer is a failure."""
+        # At the end Locust may kill a user right after its pause, which left no time to answer.
+        has_time = not self.record.has_ended
+        began_s = perf_counter()
         try:
             with self.client.post(
                 shot.path,
@@ -52,7 +55,8 @@ class Caller(FastHttpUser):
                 name=shot.model,
                 catch_response=True,
             ) as response:
-                # Of others (none is 0) Locust says itself what failed; for it all of these are well.
+                # Locust itself reports other statuses (0 is no answer); it takes all of these for
+                # success.
                 status = response.status_code
                 if 0 < status < 400 and not (
                     status == 200 and shot.accepts(response.content or b"")
@@ -67,19 +71,19 @@ class Caller(FastHttpUser):
 
 
 def task_for(shots: Sequence[Shot]) -> Task:
-    """A task that sends these requests one after the other, each user where the last one left off."""
-    line: Iterator[Shot] = cycle(shots)
+    """A task that sends these requests in turn; each user continues where the last one stopped."""
+    next_shots: Iterator[Shot] = cycle(shots)
 
     def task(user: Caller) -> None:
-        user.send(next(line))
+        user.send(next(next_shots))
 
     return task
 
 
 def tasks_for(url: str, repository: Path, say: Say) -> dict[str, Task]:
-    """The task of each model that is served; says which are left out, and why.
+    """The task of each served model; says which models are left out, and why.
 
-    Raises StartFailed if the server does not say what it serves.
+    Raises StartFailed if the server does not list its models.
     """
     tasks: dict[str, Task] = {}
     for model in served_models(url):
@@ -102,25 +106,25 @@ def _shots_for(url: str, model: str, repository: Path, say: Say) -> Sequence[Sho
         )
     except ModelError as error:
         shots = own.made_up_shots(url, model)
-        say(f"made up inputs for {model}, right is what it answers to each alone: {error}")
+        say(f"made up inputs for {model}, its own answers to each alone count as right: {error}")
         return shots
 
 
 def _add_arguments(parser: LocustArgumentParser) -> None:
     default = str(Settings().models)
     parser.add_argument(
-        "--models", default=default, help="The model repository that inputs are taken from"
+        "--models", default=default, help="The model repository, the source of inputs"
     )
     parser.add_argument(
         "--seconds",
         type=float,
-        help="End so long after users start; --run-time is less by what finding their inputs takes",
+        help="Seconds to run after users start; --run-time also counts the time to find inputs",
     )
-    parser.add_argument("--record", help="The file that gets the exact time of every request")
+    parser.add_argument("--record", help="Write the exact time of every request to this file")
 
 
 def _set_clock(**_: object) -> None:
-    """Before --run-time starts: the loop's clock stood still during the imports, which would be taken off that time."""
+    """Update the loop's clock, which stood still during imports; --run-time would lose that time."""
     gevent.get_hub().loop.update_now()
 
 
@@ -136,7 +140,7 @@ def _begin(environment: Environment, **_: object) -> None:
     Caller.record = Record(found)
     seconds = environment.parsed_options.seconds
     if not Caller.tasks:
-        environment.process_exit_code, seconds = _NOTHING_TO_ASK, 0
+        environment.process_exit_code, seconds = _NO_MODEL, 0
     if seconds is not None:
         gevent.spawn_later(seconds, environment.runner.quit)
 

@@ -20,7 +20,8 @@ from headrace_models.spec import DTYPES
 
 __all__ = ["golden_shots", "made_up_shots"]
 
-_MADE_UP, _SEED = 4, 1
+_MADE_UP = 4
+_SEED = 1
 _TEXTS = (
     "The train to the coast leaves at nine.",
     "wikipedia.org",
@@ -31,58 +32,57 @@ _TEXTS = (
 # vocabularies.
 _LENGTH, _INTEGERS = 16, 10
 _MOST_ELEMENTS = 1 << 22
-# A row's answer beside others may differ from that alone by this, on a GPU too.
+# A row's answer in a batch may differ by this from its answer alone, on a GPU too.
 _TOLERANCE = 1e-3
 
 
 def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
-    """Each golden row, or all golden inputs at once if the model is served unbatched.
+    """A request for each golden row, or one with all of them if the model is served unbatched.
 
-    Right is the golden answer, within the spec's own tolerances. Raises ModelError if `repository`
-    does not have the version that is served.
+    The golden answer is right, within the spec's own tolerances. Raises ModelError if `repository`
+    lacks the served version.
     """
-    version, served = (
-        sound_version(repository, model),
-        _described(url, model, "").get("versions", []),
-    )
+    version = sound_version(repository, model)
+    served = _metadata(url, model, "").get("versions", [])
     if version.spec.version not in served[-1:]:
         raise ModelError(
-            f"{repository} has version {version.spec.version} of {model}, the server {', '.join(served)}"
+            f"{repository}: expected version {', '.join(served)} of {model}, as served, "
+            f"found {version.spec.version}"
         )
     try:
         inputs, expected = read_golden(version)
     except (OSError, ValueError, LookupError, BadZipFile) as error:
-        raise ModelError(f"{version.path(version.spec.golden)}: cannot be read: {error}") from None
+        raise ModelError(f"cannot read {version.path(version.spec.golden)}: {error}") from None
     tolerance = max(version.spec.golden_tolerance, version.spec.batching.tolerance)
-    if not _described(url, model, "/config").get("max_batch_size"):
+    if not _metadata(url, model, "/config").get("max_batch_size"):
         return [tensors_shot(model, inputs, expected, tolerance)]
     rows = range(min(map(len, inputs.values())))
     return [tensors_shot(model, _row(inputs, n), _row(expected, n), tolerance) for n in rows]
 
 
 def made_up_shots(url: str, model: str) -> Sequence[Shot]:
-    """Random inputs of the datatypes and shapes that its metadata lists; right is what it answers
-    to each alone, now.
+    """Random inputs of the datatypes and shapes in a model's metadata; its current answer to each
+    alone is right.
 
-    Raises ModelError if it takes none of them: what its metadata does not list are the values that
-    it can bear.
+    Raises ModelError if the model refuses them: metadata does not tell which values it accepts.
     """
-    listed = _described(url, model, "").get("inputs", [])
+    listed = _metadata(url, model, "").get("inputs", [])
     try:
         made_up = list(_made_up(listed))
     except (LookupError, TypeError, ValueError) as error:
-        raise ModelError(f"its metadata is none that inputs can be made of: {error!r}") from None
-    return [_held_to_its_own(url, model, inputs) for inputs in made_up]
+        raise ModelError(f"cannot make inputs from its metadata: {error!r}") from None
+    return [_checked_by_itself(url, model, inputs) for inputs in made_up]
 
 
-def _held_to_its_own(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
+def _checked_by_itself(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
     shot = tensors_shot(model, inputs, None, _TOLERANCE)
     reply = request(url, shot.path, shot.headers, shot.body)
     if reply.status != 200:
         raise ModelError(
-            f"inputs made from its metadata got {reply.reason}; golden rows need its repository"
+            f"expected answers to inputs made from its metadata, found {reply.reason}; "
+            "golden rows need its repository"
         )
-    # An answer that cannot be read now is asked for again under load, and counts as wrong there.
+    # An answer that cannot be read now counts as wrong under load.
     return (
         tensors_shot(model, inputs, read_binary(reply.body)[1], _TOLERANCE)
         if shot.accepts(reply.body)
@@ -99,11 +99,12 @@ def _made_up(listed: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Array]]:
 
 
 def _shape(axes: Sequence[int]) -> tuple[int, ...]:
-    """One row, and other open axes of one length."""
+    """One row; other open axes get a fixed length."""
     shape = tuple(size if size >= 0 else _LENGTH if axis else 1 for axis, size in enumerate(axes))
     if math.prod(shape) > _MOST_ELEMENTS:
         raise ModelError(
-            f"inputs of the shape {list(shape)} are too large to make up; golden rows need its repository"
+            f"inputs of shape {list(shape)} are too large to make up; "
+            "golden rows need its repository"
         )
     return shape
 
@@ -125,8 +126,8 @@ def _row(arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
     return {name: array[n : n + 1] for name, array in arrays.items()}
 
 
-def _described(url: str, model: str, what: str) -> Mapping[str, Any]:
+def _metadata(url: str, model: str, what: str) -> Mapping[str, Any]:
     reply = request(url, f"/v2/models/{model}{what}")
     if reply.status != 200:
-        raise ModelError(f"its metadata cannot be read: {reply.reason}")
+        raise ModelError(f"cannot read its metadata: {reply.reason}")
     return reply.document

@@ -1,4 +1,6 @@
-"""What became of each request, exactly: Locust's own table keeps times above 100 ms to two digits."""
+"""The exact time and failure of each request; Locust's own table rounds times above 100 ms to two
+digits.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -11,16 +13,19 @@ __all__ = ["Record"]
 
 
 class Record:
-    """Times and failures by model, since it was made: the moment that the users start. `models` are those to be asked.
+    """Times and failures by model, since its creation, when the users start.
 
-    Written as `{"ran_s", "took_s", "models": {name: {"times_ms": [...], "failures": {reason: count}}}}`: the users ran
-    for `ran_s`, the last answer came after `took_s`, and `times_ms` has one time a request, failed ones too, in
-    milliseconds with three decimals.
+    `models` are listed even if unused.
+
+    Written as `{"ran_s", "took_s", "models": {name: {"times_ms": [...], "failures": {reason:
+    count}}}}`: the users ran for `ran_s`, the last answer came after `took_s`, and `times_ms` has
+    one time per request, failed ones too, in milliseconds with three decimals.
     """
 
     def __init__(self, models: Iterable[str] = ()) -> None:
         self.began_s = perf_counter()
-        self.ran_s = self.took_s = 0.0
+        self.ran_s = 0.0
+        self.took_s = 0.0
         self.times_ms: dict[str, list[float]] = defaultdict(list, {model: [] for model in models})
         self.failures: dict[str, Counter[str]] = defaultdict(Counter)
 
@@ -31,7 +36,7 @@ class Record:
             self.failures[model][failure] += 1
 
     def end(self) -> None:
-        """What users send from now on may be cut off."""
+        """Mark the end of the run; later requests may be cut off."""
         self.ran_s = self._now_s()
 
     @property

@@ -1,4 +1,4 @@
-"""A request that is ready to be sent, with the means to tell a right answer by its content."""
+"""A request that is ready to be sent, with a check of its answer's content."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,9 +19,10 @@ _INFER_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Shot:
-    """One POST. `is_right` reads the body of a 200.
+    """One POST. `is_right` checks the body of a 200.
 
-    On nonsense it may raise ValueError, LookupError, TypeError, AttributeError or BadRequest.
+    For malformed bodies it may raise ValueError, LookupError, TypeError, AttributeError or
+    BadRequest.
     """
 
     model: str
@@ -31,7 +32,7 @@ class Shot:
     is_right: Callable[[bytes], bool]
 
     def accepts(self, answer: bytes) -> bool:
-        """Whether this is the right answer to this request."""
+        """True if this is the right answer to this request."""
         try:
             return self.is_right(answer)
         except (ValueError, LookupError, TypeError, AttributeError, BadRequest):
@@ -44,7 +45,7 @@ def infer_shot(
     output: str,
     expected: npt.NDArray[np.float32],
 ) -> Shot:
-    """Binary tensors in, one output as JSON out; right is `expected` in it, within a thousandth."""
+    """Binary tensors in, one output as JSON out, which must be `expected` within a thousandth."""
 
     def is_right(answer: bytes) -> bool:
         found = orjson.loads(answer)["outputs"][0]
@@ -57,9 +58,11 @@ def infer_shot(
 def tensors_shot(
     model: str, inputs: Mapping[str, Array], expected: Mapping[str, Array] | None, tolerance: float
 ) -> Shot:
-    """Binary tensors in and out, of any datatype; right are all of `expected`, names, datatypes and shapes too.
+    """Binary tensors in and out, of any datatype, which must be `expected`: names, datatypes,
+    shapes and values.
 
-    Values may differ by `tolerance`, relative or absolute. Without `expected` any answer in this form is right.
+    Values may differ by `tolerance`, relative or absolute. Without `expected` any answer in this
+    form is right.
     """
 
     def is_right(answer: bytes) -> bool:
@@ -72,21 +75,21 @@ def tensors_shot(
 def read_binary(answer: bytes) -> tuple[str, dict[str, Array]]:
     """The model's name and the outputs of an infer answer whose outputs are all binary.
 
-    Raises ValueError, LookupError, TypeError, AttributeError or BadRequest if it is no such answer.
+    Raises ValueError, LookupError, TypeError, AttributeError or BadRequest for any other answer.
     """
-    # One character a byte, so that the header's end is its length, which only the HTTP header says otherwise.
-    _, place = JSONDecoder().raw_decode(answer.decode("latin-1"))
-    header = orjson.loads(answer[:place])
+    # One character per byte, so that the end of the JSON is its length in bytes.
+    _, offset = JSONDecoder().raw_decode(answer.decode("latin-1"))
+    header = orjson.loads(answer[:offset])
     found: dict[str, Array] = {}
     for output in header["outputs"]:
-        end = place + output["parameters"]["binary_data_size"]
+        end = offset + output["parameters"]["binary_data_size"]
         tensor = Tensor(
-            output["name"], output["datatype"], tuple(output["shape"]), answer[place:end]
+            output["name"], output["datatype"], tuple(output["shape"]), answer[offset:end]
         )
         found[tensor.name] = to_array(tensor)
-        place = end
-    if place != len(answer):
-        raise ValueError(f"expected {place} bytes, found {len(answer)}")
+        offset = end
+    if offset != len(answer):
+        raise ValueError(f"expected {offset} bytes, found {len(answer)}")
     return header["model_name"], found
 
 
@@ -100,7 +103,7 @@ def _agree(found: Mapping[str, Array], expected: Mapping[str, Array], tolerance:
 def _infer(
     model: str,
     inputs: Mapping[str, Array],
-    wishes: Mapping[str, object],
+    options: Mapping[str, object],
     is_right: Callable[[bytes], bool],
 ) -> Shot:
     tensors = [from_array(name, array) for name, array in inputs.items()]
@@ -113,7 +116,7 @@ def _infer(
         }
         for t in tensors
     ]
-    header = orjson.dumps({"inputs": listed, **wishes})
+    header = orjson.dumps({"inputs": listed, **options})
     headers = {
         "Content-Type": "application/octet-stream",
         "Inference-Header-Content-Length": str(len(header)),

@@ -1,7 +1,7 @@
-"""Real requests for every model of the zoo, ready to be sent, each with the means to tell a right answer.
+"""Real requests for every model of the zoo, each with a check of its answer.
 
-All of it works without a network: texts of our own, and what the built models brought along. A right answer is told
-by its content, so an answer that belongs to another request of the same batch is found out.
+They need no network: texts are our own, other inputs come with the built models. Answers are
+checked by content, which reveals an answer that belongs to another request of the same batch.
 """
 
 import base64
@@ -26,7 +26,7 @@ __all__ = ["MODELS", "WEIGHTS", "shots_for", "sound_version"]
 _JPEG_QUALITY = 90
 _JSON = {"Content-Type": "application/json"}
 
-# Domains that people visit, and domains as malware makes them up.
+# Domains that people visit, and domains like those that malware generates.
 _DOMAINS: Mapping[str, tuple[str, ...]] = {
     "benign": (
         "wikipedia.org",
@@ -53,27 +53,28 @@ _DOMAINS: Mapping[str, tuple[str, ...]] = {
 }
 _MAILS: Mapping[str, tuple[str, ...]] = {
     "ham": (
-        "Minutes of yesterday's call. Thanks all for joining. The notes are attached; please correct what I got "
-        "wrong before Friday.",
-        "Re: patch for the parser. I applied it to my tree and the failing test passes now, but the second hunk no "
-        "longer fits the current branch. Could you rebase it?",
-        "Re: question about the mailing list archive. The old messages were moved last month. The search page still "
-        "points at the old place; I will fix it tonight.",
-        "Build broken since this morning. The nightly run stops in the compiler step. It looks as if somebody "
-        "upgraded the library without changing the version in the lock file.",
+        "Minutes of yesterday's call. Thanks all for joining. The notes are attached; please "
+        "correct what I got wrong before Friday.",
+        "Re: patch for the parser. I applied it to my tree and the failing test passes now, "
+        "but the second hunk no longer fits the current branch. Could you rebase it?",
+        "Re: question about the mailing list archive. The old messages were moved last month."
+        " The search page still points at the old place; I will fix it tonight.",
+        "Build broken since this morning. The nightly run stops in the compiler step. It "
+        "looks as if somebody upgraded the library without changing the version in the lock "
+        "file.",
     ),
     "spam": (
-        "Lose weight while you sleep! Our amazing new pill melts the pounds away, 100% guaranteed. Order today and "
-        "get a second bottle FREE. Click here to unsubscribe.",
-        "Lowest mortgage rates in 40 years! Bad credit? No problem! Save thousands of dollars, fill in our free form "
-        "and lenders will compete for your loan.",
-        "Make money from home. Earn $5,000 a week with no experience. This is not a scam, thousands of people have "
-        "become rich already. Reply now!",
-        "Cheap meds online, no prescription needed. Best prices guaranteed, discreet shipping worldwide. Visit our "
-        "site now for a special discount!!!",
+        "Lose weight while you sleep! Our amazing new pill melts the pounds away, 100% "
+        "guaranteed. Order today and get a second bottle FREE. Click here to unsubscribe.",
+        "Lowest mortgage rates in 40 years! Bad credit? No problem! Save thousands of "
+        "dollars, fill in our free form and lenders will compete for your loan.",
+        "Make money from home. Earn $5,000 a week with no experience. This is not a scam, "
+        "thousands of people have become rich already. Reply now!",
+        "Cheap meds online, no prescription needed. Best prices guaranteed, discreet shipping"
+        " worldwide. Visit our site now for a special discount!!!",
     ),
 }
-# Two ways of saying one thing: their embeddings are close, and close to no other pair's.
+# Pairs with one meaning: their embeddings are close to each other, and to no other pair's.
 _PARAPHRASES = (
     ("The train to the coast leaves at nine.", "Our train to the seaside departs at nine o'clock."),
     ("How do I reset my password?", "I forgot my password and need a new one."),
@@ -88,13 +89,16 @@ _PARAPHRASES = (
     ("Water turns the wheel of the mill.", "The mill wheel is driven by water."),
 )
 _CLOSE = 0.45
-# The photos that the golden rows of efficientnet-lite0 were made of, in their order.
+# The photos of the golden rows of efficientnet-lite0, in the same order.
 _PHOTOS = ("skimage/data/coffee.png", "skimage/data/chelsea.png")
 _PHOTOS_WHEEL = "scikit_image-*.whl"
 
 
 def shots_for(model: str, repository: Path) -> Sequence[Shot]:
-    """Requests for one model of MODELS. Raises ModelError if they need a version that `repository` does not have."""
+    """Requests for one model of MODELS.
+
+    Raises ModelError if they need a version that `repository` lacks.
+    """
     return MODELS[model](repository)
 
 
@@ -102,12 +106,12 @@ def sound_version(repository: Path, model: str) -> ModelVersion:
     """The newest sound version. Raises ModelError if `repository` has none."""
     found, _ = scan(repository, [model])
     if not found:
-        raise ModelError(f"{repository} has no sound version of {model}")
+        raise ModelError(f"{repository}: expected a sound version of {model}, found none")
     return found[0]
 
 
 def _vad(repository: Path) -> list[Shot]:
-    """Single steps of two voices, in mid-stream, with their states."""
+    """Single steps from the middle of two voice recordings, with their states."""
     inputs, outputs = read_golden(sound_version(repository, "silero-vad"))
     rows = range(len(inputs["input"]))
     return [
@@ -158,7 +162,7 @@ def _embeddings(_: Path) -> list[Shot]:
 
 
 def _are_close(answer: bytes) -> bool:
-    """Two unit vectors that point the same way."""
+    """True for two unit vectors of nearly one direction."""
     first, second = (
         np.frombuffer(base64.b64decode(item["embedding"]), "<f4")
         for item in orjson.loads(answer)["data"]
@@ -167,10 +171,12 @@ def _are_close(answer: bytes) -> bool:
 
 
 def _photos(repository: Path) -> list[Shot]:
-    """The photos of the golden rows: whole, where the package they are from is in the cache here, else those rows."""
+    """The photos of the golden rows: the originals if their package is in the cache, otherwise made
+    from the rows.
+    """
     version = sound_version(repository, "efficientnet-lite0")
     inputs, outputs = read_golden(version)
-    photos = _whole_photos() or _photos_of_rows(version, inputs["image"])
+    photos = _original_photos() or _photos_of_rows(version, inputs["image"])
     labels = version.path("labels.txt").read_text(encoding="utf-8").splitlines()
     likely = np.argsort(-outputs["logits"], axis=1)[:, :3]
     return [
@@ -193,13 +199,13 @@ def _photo_shot(photo: Image.Image, labels: set[str]) -> Shot:
     )
 
 
-def _whole_photos() -> list[Image.Image]:
+def _original_photos() -> list[Image.Image]:
     wheel = next(DEFAULT_CACHE.glob(_PHOTOS_WHEEL), None)
     return [Image.open(BytesIO(read_member(wheel, name))) for name in _PHOTOS] if wheel else []
 
 
 def _photos_of_rows(version: ModelVersion, rows: npt.NDArray[np.float32]) -> list[Image.Image]:
-    """Rows FP32 [n, 3, size, size] back into pixels."""
+    """Pixels from rows FP32 [n, 3, size, size]."""
     spec = version.spec.preprocess
     assert isinstance(spec, ImageSpec)
     pixels = np.clip(np.rint(rows * spec.scale + spec.mean), 0, 255).astype(np.uint8)
@@ -207,7 +213,10 @@ def _photos_of_rows(version: ModelVersion, rows: npt.NDArray[np.float32]) -> lis
 
 
 def _best_label(answer: bytes) -> str:
-    """Raises ValueError if its score is none: a model gone wrong still has a class that comes first."""
+    """The first label.
+
+    Raises ValueError for an invalid score: even a broken model ranks some class first.
+    """
     best = orjson.loads(answer)["results"][0][0]
     if not 0 <= best["score"] <= 1:
         raise ValueError(f"score: expected 0 to 1, found {best['score']}")
@@ -215,7 +224,7 @@ def _best_label(answer: bytes) -> str:
     return label
 
 
-# Every model that requests are known for, in the order of the families.
+# Every model with known requests, in the order of the families.
 MODELS: Mapping[str, Callable[[Path], Sequence[Shot]]] = {
     "efficientnet-lite0": _photos,
     "silero-vad": _vad,
@@ -223,5 +232,5 @@ MODELS: Mapping[str, Callable[[Path], Sequence[Shot]]] = {
     "minilm-l6": _embeddings,
     "mail-spam": _mails,
 }
-# How often users ask each model, relative to the others.
+# Relative rates at which users call the models.
 WEIGHTS = {"efficientnet-lite0": 2, "silero-vad": 3, "dga-lstm": 3, "minilm-l6": 2, "mail-spam": 1}

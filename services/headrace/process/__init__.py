@@ -1,1 +1,1 @@
-"""This process and those below it: what ends them, their threads, their folder."""
+"""This process and its descendants: their ends, threads, timers and folder."""

@@ -1,4 +1,4 @@
-"""Work beside what a program does, which ends with it."""
+"""Background work of a program, which ends with the program."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -8,7 +8,7 @@ __all__ = ["background"]
 
 
 def background(stack: AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    """Run `work` beside what follows; it is cancelled and awaited when the stack ends."""
+    """Run `work` in the background; it is cancelled and awaited when the stack ends."""
     task = asyncio.create_task(work)
 
     async def end() -> None:

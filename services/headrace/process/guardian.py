@@ -1,4 +1,4 @@
-"""A guardian for this process: a tiny one beside it, which ends it if it stays stopped or orphaned."""
+"""A guardian for this process: a tiny process that kills it if it stays stopped or orphaned."""
 
 import logging
 import os
@@ -14,23 +14,24 @@ log = logging.getLogger(__name__)
 
 
 class Guardian:
-    """Call `keep` now and then: it starts the guardian, and another one if that has died."""
+    """Call `keep` now and then: it starts the guardian, and a new one if the guardian has died."""
 
     def __init__(self) -> None:
         self._parent = os.getppid()
         self._process: subprocess.Popen[bytes] | None = None
 
     def keep(self) -> None:
-        """Does nothing where there is no /proc to look at."""
+        """Start the guardian if none runs; does nothing without /proc."""
         if self._process is not None and self._process.poll() is None:
             return
         if not Path("/proc/self/stat").exists():
             return
         if self._process is not None:
-            log.warning("the guardian ended with %s: another one starts", self._process.returncode)
-        nothing = subprocess.DEVNULL
+            log.warning(
+                "the guardian ended with code %s; starting a new one", self._process.returncode
+            )
         try:
-            # In a session of its own, so that whatever stops or ends this process's group leaves it alone.
+            # In a session of its own, so that signals to this process's group do not reach it.
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -40,11 +41,11 @@ class Guardian:
                     str(os.getpid()),
                     str(self._parent),
                 ],
-                stdin=nothing,
-                stdout=nothing,
-                stderr=nothing,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
             )
         except OSError as error:
-            log.warning("no guardian: %s", error)
+            log.warning("could not start a guardian: %s", error)

@@ -1,9 +1,11 @@
-"""Ends its parent once that was stopped (SIGSTOP) or orphaned for some seconds: `guardian_process.py PID ITS_PARENT`.
+"""Kills its parent after some seconds of being stopped (SIGSTOP) or orphaned: `guardian_process.py
+PID ITS_PARENT`.
 
-A stopped process cannot help itself, and its sockets go on accepting. The state T in /proc is exact: a process that
-gets no turn on a busy machine is R, one that waits is S, one in a debugger t. One whose own parent, Ray's raylet, has
-gone belongs to no platform any more: Ray ends it too, but after a minute if the node's head has gone as well.
-Ends when its parent has.
+A stopped process cannot help itself, and its sockets go on accepting. The state T in /proc is
+exact: a process without CPU time on a busy machine is R, one that waits is S, one in a debugger t.
+A process whose own parent, Ray's raylet, is gone belongs to no platform any more; Ray ends it too,
+but only after a minute if the node's head is gone as well. The guardian ends when its parent has
+ended.
 """
 
 import os
@@ -12,7 +14,7 @@ import sys
 import time
 
 PERIOD_S = 0.5
-# So many looks in a row must find it so: it is ended after 3 to 3.5 s.
+# Consecutive looks that must find it stopped or orphaned: it is killed after 3 to 3.5 s.
 LOOKS = 7
 
 

@@ -13,8 +13,8 @@ _EARLY_S = 0.001
 class LazyTimer:
     """Calls `due` once when the deadline that was set last has come.
 
-    A deadline that moves away costs an assignment: the loop's timer stays where it is, and finds out
-    when it fires that it is too early. So `due` comes on time, and never after `cancel`.
+    To move the deadline away costs one assignment: the loop's timer stays, and is set again if it
+    fires too early. `due` is called on time, and never after `cancel`.
     """
 
     __slots__ = ("_clock", "_deadline_s", "_due", "_fires_s", "_handle")

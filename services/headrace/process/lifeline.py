@@ -1,7 +1,8 @@
-"""A line from the process that started the platform to its gateways: when it ends, so do they, whatever Ray does.
+"""A lifeline from the process that started the platform to its gateways, which drain when it ends.
 
-Serve ends them in any ordinary case. But it needs Ray's head process, and when that is lost nobody is asked any more.
-Nothing is sent over the line: the platform's end of it is closed, and a gateway closes its own when it has drained.
+Usually Serve ends the gateways. But Serve needs Ray's head process, and without that nobody would
+tell them to end. Nothing is sent over the lifeline: the platform closes its end, and a gateway
+closes its own when it has drained.
 """
 
 import asyncio
@@ -19,10 +20,10 @@ _BACKLOG = 128
 
 
 class Lifeline:
-    """The platform's end. `keep` must be called now and then, since gateways come and go."""
+    """The platform's end. Call `keep` now and then, since gateways come and go."""
 
     def __init__(self, path: Path) -> None:
-        """Listen at `path`, which must lie in a folder of this user's alone."""
+        """Listen at `path`, which must lie in a private folder of this user."""
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(path))
         self._listener.listen(_BACKLOG)
@@ -30,16 +31,18 @@ class Lifeline:
         self._held: list[socket.socket] = []
 
     def keep(self) -> None:
-        """Take up those who came, forget those who went."""
-        with suppress(
-            OSError
-        ):  # nobody is left, or no descriptor is free, and they wait in the backlog
+        """Accept gateways that connected, and forget those that have gone."""
+        # OSError: no gateway is left to accept, or no descriptor is free and they stay in the
+        # backlog.
+        with suppress(OSError):
             while True:
                 self._held.append(self._listener.accept()[0])
         self._held = [held for held in self._held if not _has_gone(held, 0.0)]
 
     def end(self, timeout_s: float) -> int:
-        """Have every gateway drain, and wait for that; how many had not in time."""
+        """Have every gateway drain and wait for that; returns the number that did not drain in
+        time.
+        """
         deadline_s = monotonic() + timeout_s
         self.keep()
         self._listener.close()
@@ -50,7 +53,7 @@ class Lifeline:
 
 
 def _has_gone(held: socket.socket, timeout_s: float) -> bool:
-    """Wait until the other end is closed: a gateway sends nothing before. Then this end is closed, too."""
+    """Wait until a gateway closes its end, before which it sends nothing; then close this end too."""
     held.settimeout(timeout_s)
     try:
         held.recv(1)
@@ -63,14 +66,14 @@ def _has_gone(held: socket.socket, timeout_s: float) -> bool:
 
 
 async def hold(path: Path, stop: asyncio.Event) -> None:
-    """A gateway's end: set `stop` when the platform ends, and stay until this is cancelled."""
+    """The gateway's end: set `stop` when the platform ends, and hold on until cancelled."""
     try:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError as error:
-        log.warning("no lifeline to the platform: %s", error)
+        log.warning("could not connect to the platform's lifeline: %s", error)
         return
     try:
-        with suppress(OSError):  # reset, where it had not been taken up yet
+        with suppress(OSError):  # reset, if it was not accepted yet
             await reader.read(1)
         stop.set()
         await asyncio.Event().wait()

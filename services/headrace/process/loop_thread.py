@@ -1,7 +1,11 @@
 """An asyncio program in a thread of its own, on uvloop.
 
-Measured: sockets served from a loop of their own answer up to 1.7 times as many requests as from the loop that Ray
-Serve's replica shares with its own work.
+Measured: sockets on a loop of their own answer up to 1.7 times as many requests as on the loop that
+a Ray Serve replica uses for its own work.
+
+`anyio.from_thread.start_blocking_portal` does not replace it: its `start_task` has no timeout, its
+calls raise once the loop has ended, and its threads are joined at exit, where a stuck program would
+hold up the process.
 """
 
 import asyncio
@@ -22,7 +26,9 @@ T = TypeVar("T")
 
 
 class LoopThread(Generic[T]):
-    """Runs `main(ready, stop)`: it calls `ready` with a value once it serves, and returns soon after `stop` is set."""
+    """Runs `main(ready, stop)`, which calls `ready` with a value once it serves, and returns soon
+    after `stop` is set.
+    """
 
     def __init__(
         self, name: str, main: Callable[[Callable[[T], None], asyncio.Event], Awaitable[None]]
@@ -32,12 +38,15 @@ class LoopThread(Generic[T]):
         self._ended = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
-        # Held while work is handed over, so that all of it is on the loop before that closes.
-        self._taking = threading.Lock()
+        # Held while work is handed over, so that all of it is on the loop before the loop closes.
+        self._handing_over = threading.Lock()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self, timeout_s: float) -> T:
-        """Start, and give what `main` says when ready. Raises what `main` raised, or StartFailed when time is up."""
+        """Start, and return the value that `main` is ready with.
+
+        Raises what `main` raised, or StartFailed after `timeout_s`.
+        """
         self._thread.start()
         try:
             return self._ready.result(timeout_s)
@@ -49,21 +58,21 @@ class LoopThread(Generic[T]):
         return self._thread.is_alive()
 
     def call(self, function: Callable[[], object]) -> None:
-        """Run a function on the loop, soon; nothing happens once `main` has ended."""
-        with self._taking:
+        """Run a function on the loop, soon; does nothing once `main` has ended."""
+        with self._handing_over:
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function)
 
     def run(self, function: Callable[[], Coroutine[None, None, None]], timeout_s: float) -> None:
-        """Run a coroutine on the loop and wait for it.
+        """Run a coroutine on the loop and wait for it; does nothing once `main` has ended.
 
-        It is cancelled when the time is up or `main` ends, and not begun once `main` has ended.
+        The coroutine is cancelled when the time is up or `main` ends.
         """
 
         async def bounded() -> None:
             await asyncio.wait_for(function(), timeout_s)
 
-        with self._taking:
+        with self._handing_over:
             if self._loop is None:
                 return
             running = asyncio.run_coroutine_threadsafe(bounded(), self._loop)
@@ -96,8 +105,7 @@ class LoopThread(Generic[T]):
         try:
             await self._main(self._ready.set_result, self._stop)
         finally:
-            with self._taking:
+            with self._handing_over:
                 self._loop = None
-            await asyncio.sleep(
-                0
-            )  # what was handed over becomes tasks, which are cancelled with all others
+            # Work that was handed over becomes tasks, which are cancelled with all others.
+            await asyncio.sleep(0)

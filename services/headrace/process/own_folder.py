@@ -1,6 +1,7 @@
-"""This user's own folder in the temporary one: the channels' sockets, and a folder for each run of a platform.
+"""This user's private folder in the temporary folder: the channels' sockets, and a folder for each
+run.
 
-What lies in it nobody else may read, rename or put in its place, whatever modes Ray gives to its own.
+Nobody else can read, rename or replace its content, whatever modes Ray gives to its own files.
 """
 
 import fcntl
@@ -16,20 +17,22 @@ from headrace.errors import StartFailed
 
 __all__ = ["begin_run", "own_folder"]
 
-# Runs that have ended and whose logs stay; older ones go when the next run begins. As many as a supervisor tries in a
-# row: the log of the failure that began it is the one to read.
+# Ended runs whose logs stay; older ones are removed when the next run begins. A supervisor tries
+# this often in a row, and the log of its first failure is the one to read.
 KEPT_RUNS = 10
-# A socket that is younger may not be listened on yet.
+# A younger socket may not be listening yet.
 _NEW_S = 60.0
-# A Unix socket's path has 107 bytes at most, of which the longest of Ray's takes these within a run's folder.
+# A Unix socket's path has at most 107 bytes; the longest of Ray's needs this many of them below a
+# run's folder.
 _RAYS_PART = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")
 _MAX_RUN = 107 - _RAYS_PART
 
 
 def own_folder(base: Path | None = None) -> Path:
-    """The folder, of mode 0700, in `base`: the temporary folder, or /tmp where a socket's path would be too long.
+    """The folder, of mode 0700, in `base`: the temporary folder, or /tmp if sockets' paths would be
+    too long.
 
-    Raises StartFailed if it is not this user's alone: another may have made it first.
+    Raises StartFailed if it is not private, because another user may have created it first.
     """
     base = base or _base()
     folder = base / _name()
@@ -38,9 +41,10 @@ def own_folder(base: Path | None = None) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            found = "a folder" if stat.S_ISDIR(status.st_mode) else "no folder, but something"
+            found = "a folder" if stat.S_ISDIR(status.st_mode) else "something else"
             raise StartFailed(
-                f"{folder}: expected a folder of user {os.getuid()}, found {found} of user {status.st_uid}; "
+                f"{folder}: expected a folder of user {os.getuid()}, "
+                f"found {found} of user {status.st_uid}; "
                 "remove it, or set TMPDIR to another folder"
             )
         folder.chmod(0o700)
@@ -62,12 +66,9 @@ def _base() -> Path:
 
 
 def _check_base(base: Path) -> None:
-    """Raises StartFailed if another user could put something else in the place of `base` or of what lies in it."""
-    trusted = {
-        0,
-        os.getuid(),
-        Path("/").stat().st_uid,
-    }  # in a user namespace the machine's root has another number
+    """Raise StartFailed if another user could replace `base` or its content."""
+    # In a user namespace the machine's root has another number.
+    trusted = {0, os.getuid(), Path("/").stat().st_uid}
     base = base.resolve()
     for folder in (base, *base.parents):
         status = folder.stat()
@@ -78,41 +79,44 @@ def _check_base(base: Path) -> None:
         else:
             continue
         raise StartFailed(
-            f"{folder}: expected a folder of root or of user {os.getuid()} whose entries are their owners' (chmod +t), "
-            f"found {found}, where others may replace them; set TMPDIR to another folder"
+            f"{folder}: expected a folder of root or of user {os.getuid()} "
+            f"in which only owners can replace files (chmod +t), found {found}; "
+            "set TMPDIR to another folder"
         )
 
 
 def begin_run(base: Path | None = None) -> Path:
-    """A new folder for one run of a platform, held until this process ends. Raises StartFailed.
+    """A new folder for one run of a platform, locked until this process ends.
 
-    Being held keeps it from whoever cleans up: from the next run's beginning, and from systemd-tmpfiles. Ray will give
-    it mode 0777; that it lies in a folder of 0700 is what protects it.
+    Raises StartFailed.
+
+    The lock keeps the next run and systemd-tmpfiles from removing it. Ray will give it mode 0777,
+    but its parent's mode of 0700 protects it.
     """
     folder = own_folder(base)
-    _forget_runs(folder)
+    _remove_old_runs(folder)
     try:
         run = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
     except OSError as error:
         raise StartFailed(f"cannot make a folder in {folder}: {error.strerror}") from None
-    _hold(run)
-    _forget_sockets(folder, run.stat().st_mtime - _NEW_S)
+    _lock(run)
+    _remove_dead_sockets(folder, run.stat().st_mtime - _NEW_S)
     return run
 
 
-def _forget_runs(folder: Path) -> None:
-    """Remove the runs that have ended, but for the last few, of which one may just begin and is not held yet."""
+def _remove_old_runs(folder: Path) -> None:
+    """Remove ended runs but the last few, one of which may just begin and not be locked yet."""
     runs = sorted(folder.glob("run-*"), key=_changed_s, reverse=True)
     for run in runs[KEPT_RUNS:]:
-        if (held := _hold(run)) is not None:
+        if (lock := _lock(run)) is not None:
             shutil.rmtree(run, ignore_errors=True)
-            os.close(held)
+            os.close(lock)
 
 
-def _forget_sockets(folder: Path, before_s: float) -> None:
-    """Remove those that were made before and that nobody listens on: of replicas that were killed."""
+def _remove_dead_sockets(folder: Path, before_s: float) -> None:
+    """Remove sockets older than `before_s` on which nobody listens: those of killed replicas."""
     for path in folder.glob("*.sock"):
-        with suppress(OSError):  # another run's beginning has removed it
+        with suppress(OSError):  # removed by another run that begins
             if path.stat().st_mtime < before_s and _is_deserted(path):
                 path.unlink()
 
@@ -124,7 +128,7 @@ def _is_deserted(path: Path) -> bool:
             probe.connect(str(path))
         except ConnectionRefusedError:
             return True
-        except BlockingIOError:  # many wait there
+        except BlockingIOError:  # its backlog is full
             return False
     return False
 
@@ -132,12 +136,12 @@ def _is_deserted(path: Path) -> bool:
 def _changed_s(folder: Path) -> float:
     try:
         return folder.stat().st_mtime
-    except OSError:  # another run's beginning has removed it
+    except OSError:  # removed by another run that begins
         return 0.0
 
 
-def _hold(run: Path) -> int | None:
-    """Lock a folder for as long as the descriptor given is open; None if a process that lives holds it."""
+def _lock(run: Path) -> int | None:
+    """Lock a folder while the returned descriptor is open; None if a live process has locked it."""
     try:
         descriptor = os.open(run, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:

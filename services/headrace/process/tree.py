@@ -1,4 +1,4 @@
-"""The processes below this one, by /proc; where there is none, there is nothing to see."""
+"""The descendants of this process, by /proc; none without it."""
 
 import os
 import signal
@@ -8,16 +8,19 @@ from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
-__all__ = ["Vital", "descendants", "kill_below"]
+__all__ = ["VitalChildren", "descendants", "kill_below"]
 
 KILL_S = 10.0
 _LOOK_S = 0.05
-# So many looks in a row must find a vital process stopped: one that is continued soon is left alone.
+# Consecutive looks that must find a vital process stopped; one that is continued soon is left
+# alone.
 _STOPPED_LOOKS = 7
 
 
-class Vital:
-    """Children of this process without which nothing goes on, by their names; looked for until they are found."""
+class VitalChildren:
+    """Children of this process that it cannot do without, by their names; searched for until they
+    are found.
+    """
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
@@ -25,9 +28,10 @@ class Vital:
         self._looks = dict.fromkeys(names, 0)
 
     def lost(self) -> str:
-        """Why there is no going on, in one line; empty as long as there is.
+        """One line about a child that is lost; empty as long as all are there.
 
-        What has ended does not come back. One that is stopped (SIGSTOP) might: only a while of that counts, as looks.
+        A child that ended is lost. One that is stopped (SIGSTOP) may be continued, so it is lost
+        only after some looks.
         """
         if len(self._pids) < len(self._names):
             self._pids |= {name: pid for pid, name in _children(os.getpid()) if name in self._names}
@@ -42,7 +46,7 @@ class Vital:
 
 
 def descendants(pid: int) -> set[int]:
-    """Children, their children, and so on."""
+    """The ids of children, their children, and so on."""
     found: set[int] = set()
     parents = {child: parent for child, _, parent in _all()}
     level = {pid}
@@ -52,13 +56,13 @@ def descendants(pid: int) -> set[int]:
 
 
 def kill_below(pid: int) -> None:
-    """Kill all descendants, and wait until they are gone, or for KILL_S."""
+    """Kill all descendants and wait until they are gone, at most for KILL_S."""
     below = descendants(pid)
-    for one in below:
+    for child in below:
         with suppress(ProcessLookupError, PermissionError):
-            os.kill(one, signal.SIGKILL)
+            os.kill(child, signal.SIGKILL)
     deadline_s = monotonic() + KILL_S
-    while any(_state(one) not in "ZX" for one in below) and monotonic() < deadline_s:
+    while any(_state(child) not in "ZX" for child in below) and monotonic() < deadline_s:
         threading.Event().wait(_LOOK_S)
 
 
@@ -67,24 +71,27 @@ def _children(pid: int) -> Iterator[tuple[int, str]]:
 
 
 def _all() -> Iterator[tuple[int, str, int]]:
-    """Of every process: id, name and its parent's id."""
+    """Id, name and parent's id of every process."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            head, _, rest = (
-                (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(") ")
-            )
-            yield int(folder.name), head.partition(" (")[2], int(rest.split()[1])
+            name, fields = _stat(folder)
+            yield int(folder.name), name, int(fields[1])
 
 
 def _state(pid: int) -> str:
-    """R, S, D, T, Z and others, as /proc has it; X for one that is gone, and ? if there is no seeing it."""
+    """The letter in /proc (R, S, D, T, Z ...); X for a process that is gone, ? if it cannot be
+    read.
+    """
     try:
-        return (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(") ")[2][0]
-        )
+        return _stat(Path(f"/proc/{pid}"))[1][0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"
     except OSError:  # no descriptor is free
         return "?"
+
+
+def _stat(folder: Path) -> tuple[str, list[str]]:
+    """The process's name and the fields after it, the first of which is its state."""
+    text = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+    head, _, rest = text.rpartition(") ")
+    return head.partition(" (")[2], rest.split()

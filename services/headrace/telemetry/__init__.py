@@ -1,1 +1,1 @@
-"""Events that can be told, and the listeners that make metrics and logs of them."""
+"""Events, the metrics that listeners make of them, and logs."""

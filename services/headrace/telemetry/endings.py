@@ -60,7 +60,7 @@ class EndingCounts:
         labels = ["model", "version", "api"]
         self._requests = Counter(
             "headrace_requests",
-            "Requests that ended, by HTTP status and whose that is.",
+            "Requests that ended, by HTTP status and by who caused it.",
             [*labels, "code", "outcome"],
             registry=registry,
         )

@@ -1,4 +1,4 @@
-"""A process's metrics as a page, and many processes' metrics as one page."""
+"""A process's page of metrics, and the pages of many processes merged into one."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -20,8 +20,8 @@ from headrace.telemetry.prometheus import PrometheusLogs
 
 __all__ = ["Page", "Render", "form_of", "merge", "render_of"]
 
-# What is read of a wish; Prometheus' own has some 300 characters.
-_MAX_WISH = 1024
+# Characters read of an Accept header; Prometheus' own has some 300.
+_MAX_ACCEPT = 1024
 
 
 class Page(NamedTuple):
@@ -32,20 +32,21 @@ class Page(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]]
 
 
-# Makes a page, in any thread, in the form that Accept and Accept-Encoding ask for.
+# Makes a page, in any thread, from the values of Accept and Accept-Encoding.
 Render = Callable[[str | None, str | None], Page]
 
 
-def _content_type(wish: str) -> str:
-    """What prometheus_client makes of one entry of Accept."""
+def _content_type(entry: str) -> str:
+    """The content type that prometheus_client chooses for one entry of Accept."""
     try:
-        return str(choose_encoder(wish)[1])
-    except TypeError:  # a version that is no number
+        return str(choose_encoder(entry)[1])
+    except TypeError:  # a version that is not a number
         return ""
 
 
 _ESCAPINGS = (openmetrics.ALLOWUTF8, openmetrics.UNDERSCORES, openmetrics.DOTS, openmetrics.VALUES)
-# Beside the plain one. Without this list a page would be of whatever version of OpenMetrics is wished for.
+# Beside the plain form. Without this list a page would have any version of OpenMetrics that a
+# caller names.
 _FORMS = {openmetrics.CONTENT_TYPE_LATEST} | {
     _content_type(f"{kind};version=1.0.0;escaping={escaping}")
     for kind in ("application/openmetrics-text", "text/plain")
@@ -54,14 +55,18 @@ _FORMS = {openmetrics.CONTENT_TYPE_LATEST} | {
 
 
 def form_of(accept: str | None, accept_encoding: str | None) -> tuple[str, str]:
-    """The form that these headers ask for, one of a few, as headers that ask for it."""
-    wished = map(_content_type, (accept or "")[:_MAX_WISH].split(","))
-    content_type = next((one for one in wished if one in _FORMS), CONTENT_TYPE_PLAIN_0_0_4)
-    return content_type, "gzip" if gzip_accepted((accept_encoding or "")[:_MAX_WISH]) else ""
+    """The normalized values of Accept and Accept-Encoding, of which there are only a few."""
+    content_types = map(_content_type, (accept or "")[:_MAX_ACCEPT].split(","))
+    content_type = next(
+        (found for found in content_types if found in _FORMS), CONTENT_TYPE_PLAIN_0_0_4
+    )
+    return content_type, "gzip" if gzip_accepted((accept_encoding or "")[:_MAX_ACCEPT]) else ""
 
 
 def render_of(registry: CollectorRegistry) -> Render:
-    """What makes a registry's page, with the process's own figures, as prometheus_client's own server does."""
+    """A function that makes a registry's page, with the process's own figures, like
+    prometheus_client's server.
+    """
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
@@ -69,25 +74,27 @@ def render_of(registry: CollectorRegistry) -> Render:
     application = make_wsgi_app(registry)
 
     def render(accept: str | None, accept_encoding: str | None) -> Page:
-        told: dict[str, str] = {}
-        asked = {"HTTP_ACCEPT": accept, "HTTP_ACCEPT_ENCODING": accept_encoding}
+        response_headers: dict[str, str] = {}
+        request_headers = {"HTTP_ACCEPT": accept, "HTTP_ACCEPT_ENCODING": accept_encoding}
         content = application(
             {
                 "REQUEST_METHOD": "GET",
                 "PATH_INFO": "/metrics",
-                **{name: value for name, value in asked.items() if value},
+                **{name: value for name, value in request_headers.items() if value},
             },
-            lambda _, headers: told.update(headers),
+            lambda _, headers: response_headers.update(headers),
         )
-        content_type = told.pop("Content-Type")
-        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        content_type = response_headers.pop("Content-Type")
+        headers = [
+            (name.lower().encode(), value.encode()) for name, value in response_headers.items()
+        ]
         return Page(b"".join(content), content_type, headers)
 
     return render
 
 
 class _Families:
-    """Families of several pages under one name each, as a collector."""
+    """Collects the families of several pages, each under one name."""
 
     def __init__(self, families: Mapping[str, Metric]) -> None:
         self._families = families
@@ -97,7 +104,7 @@ class _Families:
 
 
 def merge(pages: Mapping[str, str]) -> bytes:
-    """Exposition pages by process id -> one page, each sample with a `process` label."""
+    """Merge pages by process id into one, in which each sample has a `process` label."""
     families: dict[str, Metric] = {}
     for process, page in pages.items():
         for family in text_string_to_metric_families(page):

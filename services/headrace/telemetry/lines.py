@@ -1,4 +1,4 @@
-"""Lines on their way to a file that may be full, blocked or gone: whoever has one neither waits for it nor fails."""
+"""Lines for a file that may be full, blocked or gone; the caller neither waits nor fails."""
 
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -6,7 +6,7 @@ from threading import Event, Thread
 
 __all__ = ["LineWriter", "Write"]
 
-# As os.write: writes some of the bytes, and says how many. Raises OSError.
+# Like os.write: writes some of the bytes and returns how many. Raises OSError.
 Write = Callable[[bytes], int]
 
 MAX_WAITING = 1024
@@ -14,24 +14,26 @@ _FLUSH_S = 1.0
 
 
 class LineWriter:
-    """Writes whole lines from a thread of its own. Those that find no room are dropped and counted.
+    """Writes complete lines from a thread of its own; drops and counts those that find no room.
 
-    `notice` says a number of dropped lines in a line, which is written as soon as there is room.
-    `put` is for one thread at a time, which may come again while it is in there: a garbage collection can run anywhere,
-    and what it ends may log. So what waits is in a SimpleQueue, the one kind that bears this.
+    `notice` makes a line about a number of dropped lines, which is written as soon as there is
+    room. `put` is for one thread at a time but must be reentrant: garbage collection can run
+    anywhere, and a finalizer may log. Hence the SimpleQueue, the only reentrant queue.
     """
 
     def __init__(self, write: Write, notice: Callable[[int], bytes]) -> None:
         self._write = write
         self._notice = notice
         self._waiting: SimpleQueue[bytes | Event | None] = SimpleQueue()
-        self._crowded_out = self._failed = self._noticed = 0
+        self._crowded_out = 0
+        self._failed = 0
+        self._noticed = 0
         self._is_mid_line = False
         Thread(target=self._work, name="log lines", daemon=True).start()
 
     @property
     def dropped(self) -> int:
-        """How many lines so far."""
+        """The number of dropped lines so far."""
         return self._crowded_out + self._failed
 
     def put(self, line: bytes) -> None:
@@ -41,13 +43,17 @@ class LineWriter:
             self._crowded_out += 1
 
     def flush(self) -> None:
-        """Wait until what was put is written or dropped; for a moment only, if the file is blocked."""
+        """Wait until earlier lines are written or dropped; only for a moment if the file is
+        blocked.
+        """
         passed = Event()
         self._waiting.put(passed)
         passed.wait(_FLUSH_S)
 
     def close(self) -> None:
-        """End the thread once it has written what was put; it ends with the process if it cannot."""
+        """End the thread once earlier lines are written; if it cannot write, it ends with the
+        process.
+        """
         self._waiting.put(None)
 
     def _work(self) -> None:
@@ -55,19 +61,19 @@ class LineWriter:
             if isinstance(item, Event):
                 item.set()
             else:
-                self._settle(item)
+                self._write_line(item)
 
-    def _settle(self, line: bytes) -> None:
+    def _write_line(self, line: bytes) -> None:
         try:
             if (lost := self.dropped - self._noticed) > 0:
-                self._put_out(self._notice(lost))
+                self._write_all(self._notice(lost))
                 self._noticed += lost
-            self._put_out(line)
+            self._write_all(line)
         except OSError:
             self._failed += 1
 
-    def _put_out(self, line: bytes) -> None:
-        """Write it all. A line of which the end found no room is ended before the next one."""
+    def _write_all(self, line: bytes) -> None:
+        """Write all of it, after ending an earlier line whose end found no room."""
         left = b"\n" + line if self._is_mid_line else line
         while left:
             written = self._write(left)

@@ -1,7 +1,8 @@
-"""Logs: one JSON object a line on stderr, whatever the message holds, and settings that change while a process runs.
+"""Logs: one JSON object per line on stderr, and settings that can change while a process runs.
 
-Who logs does not wait for stderr: a disk that is full, or a pipe that nobody reads, costs lines, which are counted.
-Bodies, tensors and headers are never logged; an error's own message is cut, since libraries quote their input in it.
+Logging never waits for stderr: with a full disk, or a pipe that nobody reads, lines are dropped and
+counted. Bodies, tensors and headers are never logged; an error's own message is cut, since
+libraries quote their input in it.
 """
 
 import logging
@@ -22,20 +23,21 @@ from headrace.telemetry.lines import LineWriter, Write
 
 __all__ = ["LogSettings", "apply", "configure", "current", "dropped_lines", "request_id"]
 
-# The request that this task works on; empty outside of one.
+# The request that this task works on; empty outside of requests.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 _ERROR_CHARS = 200
 _MESSAGE_CHARS = 8192
-# JSON lets these stand, but terminals obey some of them and some readers take others for the end of a line.
+# Valid in JSON, but terminals obey some of them, and some readers take others for the end of a
+# line.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
-    """What is logged, as Triton names it; `log_verbose_level` above 0 adds debugging.
+    """Log settings by Triton's names; `log_verbose_level` above 0 adds debug lines.
 
-    Lines are the same JSON, with ISO 8601 times, in either `log_format`.
+    Both values of `log_format` give the same JSON, with ISO 8601 times.
     """
 
     log_info: bool = True
@@ -45,8 +47,8 @@ class LogSettings:
     log_format: Literal["default", "ISO8601"] = "default"
 
 
-class _Wanted(logging.Filter):
-    """Passes the levels that the settings name; `settings` may be replaced from any thread."""
+class _LevelFilter(logging.Filter):
+    """Passes the levels in the settings, which any thread may replace."""
 
     settings = LogSettings()
 
@@ -61,16 +63,16 @@ class _Wanted(logging.Filter):
         )
 
 
-_wanted = _Wanted()
+_filter = _LevelFilter()
 
 
 class _Handler(logging.Handler):
-    """Formats records where they are logged, for their context is there, and leaves their lines to a LineWriter."""
+    """Formats records in the thread that logs them, which has their context, for a LineWriter."""
 
     def __init__(self, role: str, write: Write) -> None:
         super().__init__()
         self.setFormatter(_JsonLines(role))
-        self.addFilter(_wanted)
+        self.addFilter(_filter)
         self.lines = LineWriter(write, self._notice)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -84,7 +86,7 @@ class _Handler(logging.Handler):
         super().close()
 
     def _notice(self, dropped: int) -> bytes:
-        text = "dropped lines: %d, which found no room where the log is written"
+        text = "dropped %d lines: the log's disk is full, or nobody reads it"
         return self._line(
             logging.LogRecord(__name__, logging.WARNING, "", 0, text, (dropped,), None)
         )
@@ -94,20 +96,24 @@ class _Handler(logging.Handler):
 
 
 def configure(role: str, stream: IO[str] | None = None) -> None:
-    """Make all of this process's logs JSON lines of `role` on `stream` (stderr), by the settings applied last."""
-    logging.basicConfig(handlers=[_Handler(role, _writing_to(stream))], force=True)
-    apply(_wanted.settings)
+    """Log all of this process as JSON lines of `role` on `stream` (stderr), by the settings applied
+    last.
+    """
+    logging.basicConfig(handlers=[_Handler(role, _writer(stream))], force=True)
+    apply(_filter.settings)
 
 
-def _writing_to(stream: IO[str] | None) -> Write:
-    """Straight to the file: a blocked write would hold the lock of Python's buffer, and so abort the process's end."""
-    # The process's own stderr: what Serve puts in its place writes a text of its own before every line.
+def _writer(stream: IO[str] | None) -> Write:
+    """Bypasses Python's buffer, whose lock a blocked write would hold, which would abort the
+    process's end.
+    """
+    # The process's own stderr, because Serve's replacement adds text before every line.
     file = stream or sys.__stderr__
     return partial(os.write, file.fileno()) if file else len
 
 
 def dropped_lines() -> int:
-    """How many lines this process's logs lack."""
+    """The number of lines that this process's log lacks."""
     return sum(
         handler.lines.dropped
         for handler in logging.getLogger().handlers
@@ -117,29 +123,29 @@ def dropped_lines() -> int:
 
 def apply(settings: LogSettings) -> None:
     """Log by these settings from now on."""
-    _wanted.settings = settings
+    _filter.settings = settings
     logging.getLogger().setLevel(_level(settings))
 
 
 def current() -> LogSettings:
     """The settings applied last."""
-    return _wanted.settings
+    return _filter.settings
 
 
 def _level(settings: LogSettings) -> int:
-    """The lowest level that is wanted: what is below it is not even formatted."""
+    """The lowest level that is logged; records below it are not even formatted."""
     if settings.log_verbose_level > 0:
         return logging.DEBUG
-    wanted = (
+    levels = (
         (settings.log_info, logging.INFO),
         (settings.log_warning, logging.WARNING),
         (settings.log_error, logging.ERROR),
     )
-    return next((level for is_wanted, level in wanted if is_wanted), logging.CRITICAL + 1)
+    return next((level for is_wanted, level in levels if is_wanted), logging.CRITICAL + 1)
 
 
 class _JsonLines(logging.Formatter):
-    """A record -> one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -163,7 +169,7 @@ class _JsonLines(logging.Formatter):
 
 
 def _clean(text: str) -> str:
-    """The text with what UTF-8 cannot hold spelled out."""
+    """The text with escapes for what UTF-8 cannot hold."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -174,12 +180,12 @@ def _named(error: BaseException) -> str:
 
 
 def _frames(error: BaseException) -> Iterator[str]:
-    """Where it was raised, and before it where its causes were; at most ten of them."""
+    """The traces of an error's causes, at most ten, and then its own."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain and len(chain) < 10:
         chain.append(cause)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
-    for one in reversed(chain):
-        yield f"{_named(one)}\n"
-        yield from traceback.format_tb(one.__traceback__)
+    for link in reversed(chain):
+        yield f"{_named(link)}\n"
+        yield from traceback.format_tb(link.__traceback__)

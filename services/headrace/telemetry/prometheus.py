@@ -64,7 +64,7 @@ class PrometheusEdge(EdgeEvents):
     def __init__(self, registry: CollectorRegistry) -> None:
         errors = Counter(
             "headrace_errors",
-            "Requests that ended in an error, by its code and whose it is.",
+            "Requests that ended in an error, by code and by who caused it.",
             ["code", "outcome"],
             registry=registry,
         )
@@ -106,7 +106,7 @@ class PrometheusGateway(PrometheusEdge, GatewayEvents):
         )
         self._waits = Histogram(
             "headrace_replica_wait_seconds",
-            "How long requests waited while no replica of their model was ready.",
+            "Waits of requests while no replica of their model was ready.",
             ["model"],
             buckets=SECONDS,
             registry=registry,
@@ -119,7 +119,7 @@ class PrometheusGateway(PrometheusEdge, GatewayEvents):
         )
         self._quarantined = Gauge(
             "headrace_quarantined",
-            "Inputs refused now, as they end processes or do not end.",
+            "Inputs refused now because they crash processes or never finish.",
             registry=registry,
         )
 
@@ -127,18 +127,17 @@ class PrometheusGateway(PrometheusEdge, GatewayEvents):
             return Counter(name, text, ["model"], registry=registry)
 
         self._poisoned = counter(
-            "headrace_poisoned", "Requests refused whose input ends processes or does not end."
+            "headrace_poisoned",
+            "Requests refused because their input crashes processes or never finishes.",
         )
         self._hits = counter("headrace_cache_hits", "Requests answered from the response cache.")
-        self._misses = counter(
-            "headrace_cache_misses", "Requests that the response cache passed on."
-        )
+        self._misses = counter("headrace_cache_misses", "Requests without a cached answer.")
         self._shared = counter(
-            "headrace_cache_shared", "Requests that waited for an equal one's answer."
+            "headrace_cache_shared", "Requests that waited for the answer to an equal one."
         )
         self._lag = Histogram(
             "headrace_loop_lag_seconds",
-            "How late the gateway's event loop ran a timer.",
+            "Delay of timers on the gateway's event loop.",
             buckets=SECONDS,
             registry=registry,
         )
@@ -214,14 +213,14 @@ class PrometheusReplica(ReplicaEvents):
             return Gauge(name, text, ["model", "version"], registry=registry).labels(model, version)
 
         self._queue = seconds(
-            "headrace_queue_seconds", "From joining the line to the start of the batch."
+            "headrace_queue_seconds", "From joining the queue to the start of the batch."
         )
         self._preprocess = (
             seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
             if has_raw_input
             else None
         )
-        self._compute = seconds("headrace_compute_seconds", "The batch that the request ran in.")
+        self._compute = seconds("headrace_compute_seconds", "The run of the request's batch.")
         self._batch_rows = Histogram(
             "headrace_batch_rows",
             "Rows of a batch.",
@@ -231,14 +230,14 @@ class PrometheusReplica(ReplicaEvents):
         ).labels(model, version)
         self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
         self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
-        self._wait = gauge(
-            "headrace_queue_wait_seconds", "How long a new request would wait, by what is measured."
-        )
+        self._wait = gauge("headrace_queue_wait_seconds", "Predicted wait of a new request.")
         self._base = gauge(
-            "headrace_batch_base_seconds", "What a batch takes whatever its size, by measurement."
+            "headrace_batch_base_seconds",
+            "Measured time of a batch that does not depend on its size.",
         )
         self._cell = gauge(
-            "headrace_batch_cell_seconds", "What each row (x padded length) adds, by measurement."
+            "headrace_batch_cell_seconds",
+            "Measured time that each row (x padded length) adds to a batch.",
         )
         cells = Counter(
             "headrace_batch_cells",
@@ -250,17 +249,17 @@ class PrometheusReplica(ReplicaEvents):
         self._padding_cells = cells.labels(model, version, "padding")
         self._repeats = Counter(
             "headrace_batch_repeats",
-            "Runs beyond the first of batches that failed, to find out whose fault it was.",
+            "Additional runs of failed batches, to find the faulty request.",
             ["model", "version"],
             registry=registry,
         ).labels(model, version)
         self._raw_waiting = gauge(
             "headrace_preprocess_waiting", "Photos and texts that wait to become tensors now."
         )
-        self._sequences = gauge("headrace_sequences_open", "Sequences whose state is kept now.")
+        self._sequences = gauge("headrace_sequences_open", "Open sequences now.")
         self._expired = Counter(
             "headrace_sequences_expired",
-            "Sequences that ended idle.",
+            "Sequences that ended because they were idle.",
             ["model", "version"],
             registry=registry,
         ).labels(model, version)
@@ -310,5 +309,5 @@ class PrometheusLogs(Collector):
     """Metrics of any process's logs."""
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        text = "Lines missing in the log, since its disk was full or nobody read it."
+        text = "Log lines dropped because the disk was full or nobody read them."
         yield CounterMetricFamily("headrace_log_lines_dropped", text, value=dropped_lines())
