@@ -43,7 +43,7 @@ def get(path: str) -> bytes:
 
 
 class _Held:
-    """Lets http.client read several answers from one stream, which it would close after the first."""
+    """Lets http.client read several answers from one stream, which it closes after each."""
 
     def __init__(self, caller: socket.socket) -> None:
         self._stream = caller.makefile("rb")

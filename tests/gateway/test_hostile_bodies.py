@@ -34,12 +34,12 @@ def decode(
     *,
     name: str = "x",
     datatype: str = "FP32",
-    said: str | None = None,
+    declared: str | None = None,
     shape: tuple[int, ...] = (2,),
     rest: str = "",
 ) -> InferBody:
     axes = [1, *shape]
-    tensor = f'{{"name":"{name}","datatype":"{said or datatype}","shape":{axes},"data":{data}}}'
+    tensor = f'{{"name":"{name}","datatype":"{declared or datatype}","shape":{axes},"data":{data}}}'
     body = f'{{"inputs":[{tensor}]{rest}}}'
     return codec(datatype, shape).decode(body.encode(), None)
 
@@ -54,7 +54,7 @@ def refusal(**request: Any) -> HeadraceError:
     "request_",
     [
         {"name": SURROGATE},
-        {"said": SURROGATE},
+        {"declared": SURROGATE},
         {"rest": f',"id":"{SURROGATE}"'},
         {"rest": f',"outputs":[{{"name":"{SURROGATE}"}}]'},
         {"datatype": "BYTES", "data": f'["{SURROGATE}","b"]'},
