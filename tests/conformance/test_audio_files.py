@@ -238,7 +238,7 @@ def test_sound_that_looks_like_a_format_is_left_as_it_is() -> None:
         (wav(PCM + b"\0", width=3), "found 1 of 24 bits at 16000 Hz"),
         (
             riff(fmt(3, bits=32), (b"data", PCM)),
-            "expected a WAV file of 16-bit PCM whose header is whole in the first chunk "
+            "expected a WAV file of 16-bit PCM, with its complete header in the first chunk "
             "and within 16 KiB, found: unknown format: 3",
         ),
         (riff((b"data", PCM), fmt()), "found: data chunk before fmt chunk"),

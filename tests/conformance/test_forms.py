@@ -64,7 +64,7 @@ def test_another_coding_is_refused(served: InProcessPlatform, coding: str) -> No
     said = send(served, part("file", png(), f"Content-Transfer-Encoding: {coding}"))
     assert refused(said, 400, "bad_request")
     assert (
-        "expected its parts as they are, of the Content-Transfer-Encoding binary or 8bit or 7bit"
+        "expected parts with the Content-Transfer-Encoding binary or 8bit or 7bit"
         in said.json["error"]
     )
 

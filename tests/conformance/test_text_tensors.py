@@ -71,11 +71,11 @@ def test_texts_may_be_base64_wherever_a_text_may_be(table: InProcessPlatform) ->
     [
         (
             [["ant"], ["bee", "cow"]],
-            "inputs[1]: expected an array of 1 elements, as the first one has, found 2",
+            "inputs[1]: expected an array of 1 elements, like the first one, found 2",
         ),
         (
             [["ant"], "bee"],
-            "inputs[1]: expected an array of 1 elements, as the first one has, found a string",
+            "inputs[1]: expected an array of 1 elements, like the first one, found a string",
         ),
         (["ant", "bee"], "inputs[0].shape: expected 2 axes [n, 1], found 1"),
         ([["ant"], [7]], 'inputs[1][0]: expected a text or {"b64": text}, found a number'),

@@ -67,7 +67,7 @@ class Caller:
             length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
             return int(head.split()[1]), await self.reader.readexactly(length)
 
-    async def ask(self, data: bytes) -> tuple[int, bytes]:
+    async def round_trip(self, data: bytes) -> tuple[int, bytes]:
         await self.send(data)
         return await self.answer()
 

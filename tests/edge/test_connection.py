@@ -30,11 +30,11 @@ SMALL = EdgeLimits(
 
 async def test_a_body_is_answered_whole_however_it_comes(listener: Listener) -> None:
     caller = await listener.call()
-    assert await caller.ask(request(b"abc")) == (200, b"abc")
+    assert await caller.round_trip(request(b"abc")) == (200, b"abc")
     for byte in request(b"in pieces"):
         await caller.send(bytes([byte]))
     assert await caller.answer() == (200, b"in pieces")
-    assert await caller.ask(chunked(b"in ", b"chunks")) == (200, b"in chunks")
+    assert await caller.round_trip(chunked(b"in ", b"chunks")) == (200, b"in chunks")
 
 
 async def test_requests_of_one_write_are_answered_in_order(listener: Listener) -> None:
@@ -53,7 +53,7 @@ async def test_an_application_that_breaks_is_answered(
 
     listener.app.reply = broken
     caller = await listener.call()
-    assert (await caller.ask(request()))[0] == 500
+    assert (await caller.round_trip(request()))[0] == 500
     assert await caller.rest() == b""
     assert any(record.exc_info for record in caplog.records)
 
@@ -80,7 +80,7 @@ async def test_an_upgrade_header_is_ignored(listener: Listener, body: bytes, ste
 
 async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
     caller = await listener.call()
-    assert await caller.ask(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (
+    assert await caller.round_trip(chunked(b"a", end=b"0\r\nAuthorization: Bearer x\r\n\r\n")) == (
         200,
         b"a",
     )
@@ -91,7 +91,7 @@ async def test_a_trailer_does_not_pass_for_a_header(listener: Listener) -> None:
 async def test_every_status_that_is_given_has_its_line(listener: Listener, status: int) -> None:
     listener.app.reply = lambda _: Response(status)
     caller = await listener.call()
-    assert (await caller.ask(request()))[0] == status
+    assert (await caller.round_trip(request()))[0] == status
 
 
 LIMITS: list[tuple[Callable[[int], bytes], int, int, str]] = [
@@ -116,8 +116,8 @@ async def test_a_limit_holds_at_itself_and_one_beyond(
 ) -> None:
     async with listening(SMALL) as listener:
         caller = await listener.call()
-        assert (await caller.ask(make(most)))[0] == 200
-        assert (await caller.ask(make(most + 1)))[0] == status
+        assert (await caller.round_trip(make(most)))[0] == 200
+        assert (await caller.round_trip(make(most + 1)))[0] == status
         assert listener.app.refused == [code]
 
 
@@ -198,7 +198,7 @@ async def test_a_caller_who_does_not_read_is_cut_off() -> None:
 
 async def _is_served(caller: Caller) -> bool:
     try:
-        return await caller.ask(request()) == (200, b"room again")
+        return await caller.round_trip(request()) == (200, b"room again")
     except (asyncio.IncompleteReadError, ConnectionError):
         return False
 
@@ -239,7 +239,7 @@ async def test_a_read_may_end_inside_the_method_after_a_large_body(listener: Lis
     second = request(b"b")
     await caller.send(request(b"a" * 70_000) + second[:1])
     assert await caller.answer() == (200, b"a" * 70_000)
-    assert await caller.ask(second[1:]) == (200, b"b")
+    assert await caller.round_trip(second[1:]) == (200, b"b")
 
 
 async def test_a_100_waits_for_the_answers_before_it(listener: Listener) -> None:
@@ -251,7 +251,7 @@ async def test_a_100_waits_for_the_answers_before_it(listener: Listener) -> None
     listener.app.held.set()
     assert await caller.answer() == (200, b"a")
     assert await caller.answer() == (100, b"")
-    assert await caller.ask(b"b") == (200, b"b")
+    assert await caller.round_trip(b"b") == (200, b"b")
 
 
 async def test_who_does_not_wait_for_its_100_gets_none_later(listener: Listener) -> None:
@@ -262,7 +262,7 @@ async def test_who_does_not_wait_for_its_100_gets_none_later(listener: Listener)
         await asyncio.sleep(0)
     listener.app.held.set()
     assert [await caller.answer() for _ in range(2)] == [(200, b"a"), (200, b"b")]
-    assert await caller.ask(request(b"c")) == (200, b"c")
+    assert await caller.round_trip(request(b"c")) == (200, b"c")
 
 
 async def test_a_remembered_refusal_keeps_nothing_of_the_request_that_met_it() -> None:
@@ -291,9 +291,9 @@ async def test_head_is_found_and_counted_as_get() -> None:
 async def test_a_refused_request_with_a_small_body_keeps_its_connection(listener: Listener) -> None:
     caller = await listener.call()
     listener.app.refusal = Overloaded("full", 1)
-    assert (await caller.ask(request(b"abc")))[0] == 503
+    assert (await caller.round_trip(request(b"abc")))[0] == 503
     listener.app.refusal = None
-    assert await caller.ask(request(b"abc")) == (200, b"abc")
+    assert await caller.round_trip(request(b"abc")) == (200, b"abc")
 
 
 async def test_a_refusal_reaches_a_caller_who_is_still_sending(listener: Listener) -> None:
@@ -316,7 +316,7 @@ async def test_a_caller_who_waits_for_100_gets_it_or_is_refused_at_once(
     await caller.send(request(b"abc", "Expect: 100-continue")[:-3])
     assert (await caller.answer())[0] == (400 if is_refused else 100)
     if not is_refused:
-        assert await caller.ask(b"abc") == (200, b"abc")
+        assert await caller.round_trip(b"abc") == (200, b"abc")
 
 
 async def test_a_caller_who_ends_early_is_told_and_counted_once(listener: Listener) -> None:
@@ -376,12 +376,12 @@ async def test_who_is_longest_idle_gives_way_to_who_comes() -> None:
     async with listening(EdgeLimits(max_connections=2)) as listener:
         first, second = await listener.call(), await listener.call()
         for caller in (second, first):
-            assert await caller.ask(request(b"1")) == (200, b"1")
+            assert await caller.round_trip(request(b"1")) == (200, b"1")
         third = await listener.call()
-        assert await third.ask(request(b"3")) == (200, b"3")
+        assert await third.round_trip(request(b"3")) == (200, b"3")
         assert await second.rest() == b""
-        assert await first.ask(request(b"1")) == (200, b"1")
-        assert await (await listener.call()).ask(request(b"4")) == (200, b"4")
+        assert await first.round_trip(request(b"1")) == (200, b"1")
+        assert await (await listener.call()).round_trip(request(b"4")) == (200, b"4")
         assert await third.rest() == b""
 
 
@@ -392,9 +392,9 @@ async def test_what_arrives_gives_way_where_nobody_is_idle_and_only_there(part: 
     async with listening(EdgeLimits(max_connections=3)) as listener:
         slow, later, idle = [await listener.call() for _ in range(3)]
         await slow.send(part)
-        assert await idle.ask(request(b"1")) == (200, b"1")  # the part has been read by now
+        assert await idle.round_trip(request(b"1")) == (200, b"1")  # the part has been read by now
         await later.send(part)
-        assert await idle.ask(request(b"2")) == (200, b"2")
+        assert await idle.round_trip(request(b"2")) == (200, b"2")
         busy = await listener.call()
         assert await idle.rest() == b""
         listener.app.held = asyncio.Event()
@@ -413,12 +413,12 @@ async def test_over_tls_only_who_never_had_an_answer_gives_way(tmp_path: Path) -
     write_pair(*pair)
     async with listening(EdgeLimits(max_connections=2), pair) as listener:
         answered, idle = await listener.call(), await listener.call()
-        assert await answered.ask(request(b"1")) == (200, b"1")
+        assert await answered.round_trip(request(b"1")) == (200, b"1")
         third = await listener.call()
-        assert await third.ask(request(b"3")) == (200, b"3")
+        assert await third.round_trip(request(b"3")) == (200, b"3")
         assert await idle.rest() == b""
         assert await (await listener.call()).rest() == b""
-        assert await answered.ask(request(b"1")) == (200, b"1")
+        assert await answered.round_trip(request(b"1")) == (200, b"1")
 
 
 async def test_who_still_reads_an_answer_gives_way_to_nobody() -> None:
@@ -437,7 +437,7 @@ async def test_who_still_reads_an_answer_gives_way_to_nobody() -> None:
 async def test_a_connection_is_closed_after_its_last_request() -> None:
     async with listening(EdgeLimits(max_requests_per_connection=2)) as listener:
         caller = await listener.call()
-        assert await caller.ask(request(b"1")) == (200, b"1")
+        assert await caller.round_trip(request(b"1")) == (200, b"1")
         await caller.send(request(b"2"))
         assert b"connection: close" in await caller.rest()
 
@@ -445,15 +445,15 @@ async def test_a_connection_is_closed_after_its_last_request() -> None:
 async def test_bodies_in_flight_are_bounded_together_and_given_back() -> None:
     async with listening(EdgeLimits(max_bodies_bytes=10)) as listener:
         first, second = await listener.call(), await listener.call()
-        assert await first.ask(request(b"a" * 10)) == (200, b"a" * 10)
+        assert await first.round_trip(request(b"a" * 10)) == (200, b"a" * 10)
         await first.send(request(b"a" * 8)[:-1])
         while len(listener.app.heads) < 2:
             await asyncio.sleep(0)
         await asyncio.sleep(0)
-        assert (await second.ask(request(b"a" * 8)))[0] == 503
-        assert await first.ask(b"a") == (200, b"a" * 8)
+        assert (await second.round_trip(request(b"a" * 8)))[0] == 503
+        assert await first.round_trip(b"a") == (200, b"a" * 8)
         third = await listener.call()
-        assert (await third.ask(request(b"a" * 10)))[0] == 200
+        assert (await third.round_trip(request(b"a" * 10)))[0] == 200
 
 
 async def test_the_end_answers_what_has_begun_and_closes_what_is_idle(listener: Listener) -> None:

@@ -24,8 +24,8 @@ def page(accept: str | None, accept_encoding: str | None) -> Page:
     return Page(f"{accept} {accept_encoding}".encode(), "text/plain", [])
 
 
-class Place:
-    """A metrics port, and who calls it."""
+class MetricsPort:
+    """A metrics port, and its callers."""
 
     def __init__(self, target: str) -> None:
         self._port = int(target.rpartition(":")[2])
@@ -37,10 +37,12 @@ class Place:
         self._callers.append(caller)
         return caller
 
-    async def ask(
+    async def round_trip(
         self, *headers: str, method: str = "GET", target: str = "/metrics"
     ) -> tuple[int, bytes]:
-        return await (await self.call()).ask(request(b"", *headers, method=method, target=target))
+        return await (await self.call()).round_trip(
+            request(b"", *headers, method=method, target=target)
+        )
 
     def close(self) -> None:
         for caller in self._callers:
@@ -50,13 +52,13 @@ class Place:
 @asynccontextmanager
 async def exposing(
     render: Render = page, host: str = "127.0.0.1", readers: Readers | None = None
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[MetricsPort]:
     async with asyncio.timeout(6 * IN_TIME_S), expose(render, host, readers or Readers()) as target:
-        place = Place(target)
+        port = MetricsPort(target)
         try:
-            yield place
+            yield port
         finally:
-            place.close()
+            port.close()
 
 
 async def test_a_target_is_named_as_in_a_url() -> None:
@@ -65,57 +67,57 @@ async def test_a_target_is_named_as_in_a_url() -> None:
 
 
 async def test_a_page_is_made_in_the_form_that_the_request_asks_for() -> None:
-    async with exposing() as place:
+    async with exposing() as port:
         plain = b"text/plain; version=0.0.4; charset=utf-8 "
-        assert await place.ask("Accept: text/plain", "Accept-Encoding: gzip") == (
+        assert await port.round_trip("Accept: text/plain", "Accept-Encoding: gzip") == (
             200,
             plain + b"gzip",
         )
-        assert await place.ask() == (200, plain)
+        assert await port.round_trip() == (200, plain)
 
 
 @pytest.mark.parametrize(
     ("method", "target", "status"), [("GET", "/", 404), ("POST", "/metrics", 405)]
 )
 async def test_there_is_nothing_else(method: str, target: str, status: int) -> None:
-    async with exposing() as place:
-        assert (await place.ask(method=method, target=target))[0] == status
+    async with exposing() as port:
+        assert (await port.round_trip(method=method, target=target))[0] == status
 
 
 async def test_idle_half_requests_cost_no_thread_and_hide_nothing_from_a_scraper() -> None:
-    async with exposing() as place:
-        await place.ask()
+    async with exposing() as port:
+        await port.round_trip()
         threads = threading.active_count()
         for _ in range(300):
-            await (await place.call()).send(GET[:10])
+            await (await port.call()).send(GET[:10])
         for _ in range(3):
-            assert (await place.ask())[0] == 200
+            assert (await port.round_trip())[0] == 200
         assert threading.active_count() == threads
 
 
 async def test_one_address_cannot_take_all_connections() -> None:
     assert LIMITS.max_connections_per_peer < LIMITS.max_connections
-    async with exposing() as place:
+    async with exposing() as port:
         for _ in range(LIMITS.max_connections_per_peer):
-            await place.call("127.0.0.2")
-        first = await place.call()
-        assert await first.ask(GET) == (await place.ask())
+            await port.call("127.0.0.2")
+        first = await port.call()
+        assert await first.round_trip(GET) == (await port.round_trip())
         for _ in range(LIMITS.max_connections):  # those of one's own address give way
-            await place.call("127.0.0.2")
-        assert (await first.ask(GET))[0] == 200
+            await port.call("127.0.0.2")
+        assert (await first.round_trip(GET))[0] == 200
 
 
 @pytest.mark.parametrize(
-    "said", [b"", GET[:10], request(b"a", method="GET", target="/metrics")[:-1]]
+    "sent", [b"", GET[:10], request(b"a", method="GET", target="/metrics")[:-1]]
 )
-async def test_neighbours_that_ask_nothing_hide_nothing_from_a_scraper_of_their_address(
-    said: bytes,
+async def test_idle_neighbours_hide_nothing_from_a_scraper_of_their_address(
+    sent: bytes,
 ) -> None:
-    async with exposing() as place:
+    async with exposing() as port:
         for _ in range(LIMITS.max_connections + 1):
-            await (await place.call()).send(said)
+            await (await port.call()).send(sent)
         for _ in range(3):
-            assert (await place.ask())[0] == 200
+            assert (await port.round_trip())[0] == 200
 
 
 class Slow:
@@ -134,24 +136,24 @@ class Slow:
 
 async def test_a_page_that_takes_long_holds_nothing_else_up() -> None:
     slow = Slow()
-    async with exposing(slow) as place:
-        scraper = await place.call()
+    async with exposing(slow) as port:
+        scraper = await port.call()
         await scraper.send(GET)
         await until(lambda: slow.begun == 1)
-        assert (await place.ask(target="/elsewhere"))[0] == 404
+        assert (await port.round_trip(target="/elsewhere"))[0] == 404
         slow.going.release()
         assert await scraper.answer() == (200, b"1")
 
 
 async def test_scrapers_that_come_meanwhile_share_the_next_page_and_get_none_begun_before() -> None:
     slow = Slow()
-    async with exposing(slow) as place:
-        scrapers = [await place.call() for _ in range(6)]
+    async with exposing(slow) as port:
+        scrapers = [await port.call() for _ in range(6)]
         await scrapers[0].send(GET)
         await until(lambda: slow.begun == 1)
         for scraper in scrapers[1:]:
             await scraper.send(GET)
-        assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
+        assert (await port.round_trip(target="/elsewhere"))[0] == 404  # they have been read by now
         scrapers[5].writer.close()  # who leaves takes no one's page along
         slow.going.release(6)
         assert [await scraper.answer() for scraper in scrapers[:5]] == [
@@ -163,8 +165,8 @@ async def test_scrapers_that_come_meanwhile_share_the_next_page_and_get_none_beg
 
 async def test_scrapers_share_a_page_whose_form_they_ask_for_each_in_a_way_of_its_own() -> None:
     slow = Slow()
-    async with exposing(slow) as place:
-        scrapers = [await place.call() for _ in range(41)]
+    async with exposing(slow) as port:
+        scrapers = [await port.call() for _ in range(41)]
         await scrapers[0].send(GET)
         await until(lambda: slow.begun == 1)
         for n, scraper in enumerate(scrapers[1:]):
@@ -183,7 +185,7 @@ async def test_scrapers_share_a_page_whose_form_they_ask_for_each_in_a_way_of_it
                     target="/metrics",
                 )
             )
-        assert (await place.ask(target="/elsewhere"))[0] == 404  # they have been read by now
+        assert (await port.round_trip(target="/elsewhere"))[0] == 404  # they have been read by now
         slow.going.release(len(scrapers))
         assert {await scraper.answer() for scraper in scrapers[1:]} == {(200, b"2")}
 
@@ -200,42 +202,42 @@ def key_file(tmp_path: Path) -> tuple[Path, str, str]:
     return path, texts[0], texts[1]
 
 
-async def test_beyond_loopback_an_admins_key_or_the_platforms_own_token_is_asked_for(
+async def test_beyond_loopback_an_admins_key_or_the_platforms_own_token_is_needed(
     key_file: tuple[Path, str, str],
 ) -> None:
     path, admins, others = key_file
-    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", path)) as place:
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", path)) as port:
         async with asyncio.timeout(IN_TIME_S):
-            while (await place.ask(admins))[0] != 200:  # until the file is read
+            while (await port.round_trip(admins))[0] != 200:  # until the file is read
                 pass
         expected = {
             admins: 200,
             "Authorization: Bearer the token": 200,
             others: 403,
-            "X-Nothing: shown": 401,
+            "X-Nothing: given": 401,
             "Authorization: Bearer the toke": 401,
             "Authorization: Bearer ": 401,
             "Authorization: Bearer \u00e9": 401,
         }
-        assert {shown: (await place.ask(shown))[0] for shown in expected} == expected
+        assert {header: (await port.round_trip(header))[0] for header in expected} == expected
 
 
 async def test_without_keys_beyond_loopback_the_platform_alone_may_read() -> None:
-    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token")) as place:
-        assert (await place.ask("Authorization: Bearer the token"))[0] == 200
-        assert (await place.ask())[0] == 401
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token")) as port:
+        assert (await port.round_trip("Authorization: Bearer the token"))[0] == 200
+        assert (await port.round_trip())[0] == 401
 
 
 async def test_nobody_has_an_empty_token() -> None:
-    async with exposing(host=OPEN_ADDRESS) as place:
-        assert (await place.ask("Authorization: Bearer "))[0] == 401
+    async with exposing(host=OPEN_ADDRESS) as port:
+        assert (await port.round_trip("Authorization: Bearer "))[0] == 401
 
 
-async def test_a_network_that_is_said_to_be_closed_is_asked_nothing() -> None:
-    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", is_open=True)) as place:
-        assert (await place.ask())[0] == 200
+async def test_a_network_that_is_declared_closed_needs_no_key() -> None:
+    async with exposing(host=OPEN_ADDRESS, readers=Readers("the token", is_open=True)) as port:
+        assert (await port.round_trip())[0] == 200
 
 
 async def test_on_loopback_nobody_is_asked(key_file: tuple[Path, str, str]) -> None:
-    async with exposing(readers=Readers("the token", key_file[0])) as place:
-        assert (await place.ask())[0] == 200
+    async with exposing(readers=Readers("the token", key_file[0])) as port:
+        assert (await port.round_trip())[0] == 200

@@ -1,4 +1,4 @@
-"""Which names are a port's own."""
+"""The names that are a port's own."""
 
 import socket
 
@@ -111,15 +111,15 @@ def test_a_setting_that_is_no_origin_is_refused(origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "shown"),
+    ("host", "written"),
     [
         ("127.0.0.1", "127.0.0.1:80"),
         ("models.example", "models.example:80"),
         ("fe80::1", "[fe80::1]:80"),
     ],
 )
-def test_a_host_and_its_port_stand_as_in_a_url(host: str, shown: str) -> None:
-    assert host_port(host, 80) == shown
+def test_a_host_and_its_port_stand_as_in_a_url(host: str, written: str) -> None:
+    assert host_port(host, 80) == written
 
 
 def test_an_address_that_cannot_be_had_is_named_as_in_a_url() -> None:

@@ -47,7 +47,7 @@ async def test_an_application_that_breaks_over_a_head_is_answered(
 ) -> None:
     listener.app.admit = breaks  # type: ignore[assignment, method-assign]
     caller = await listener.call()
-    assert (await caller.ask(sent.replace(b"Host", upgrade.encode() + b"Host")))[0] == 500
+    assert (await caller.round_trip(sent.replace(b"Host", upgrade.encode() + b"Host")))[0] == 500
     assert await caller.rest() == b""
     assert (stray, logged()) == ([], 1)
 
@@ -75,7 +75,7 @@ async def test_an_answer_that_http_does_not_have_is_a_500(
 ) -> None:
     listener.app.reply = lambda _: Response(999)
     caller = await listener.call()
-    assert (await caller.ask(request()))[0] == 500
+    assert (await caller.round_trip(request()))[0] == 500
     assert await caller.rest() == b""
     assert stray == []
 
@@ -85,7 +85,7 @@ async def test_an_application_that_breaks_over_a_refusal_is_answered(
 ) -> None:
     listener.app.refuse = breaks  # type: ignore[assignment, method-assign]
     caller = await listener.call()
-    assert (await caller.ask(b"nonsense\r\n\r\n"))[0] == 500
+    assert (await caller.round_trip(b"nonsense\r\n\r\n"))[0] == 500
     assert await caller.rest() == b""
     assert (stray, logged()) == ([], 1)
 
@@ -117,7 +117,7 @@ async def test_an_application_that_breaks_over_one_who_left_harms_nobody(
         while not logged():
             await asyncio.sleep(0)
     listener.app.held = None
-    assert await (await listener.call()).ask(request(b"abc")) == (200, b"abc")
+    assert await (await listener.call()).round_trip(request(b"abc")) == (200, b"abc")
     assert (stray, logged()) == ([], 1)
 
 
@@ -137,8 +137,8 @@ async def test_an_error_of_the_family_is_no_surprise(
 ) -> None:
     listener.app.refusal = HeadraceError("said")
     caller = await listener.call()
-    assert (await caller.ask(request(b"a")))[0] == 500
-    assert await caller.ask(request(b"a")) != (200, b"a")
+    assert (await caller.round_trip(request(b"a")))[0] == 500
+    assert await caller.round_trip(request(b"a")) != (200, b"a")
     assert logged() == 0
 
 
@@ -151,5 +151,5 @@ async def test_a_request_for_which_there_is_no_memory_is_told_to_come_again(
     listener: Listener, stray: list[object], where: str
 ) -> None:
     setattr(listener.app, where, finds_no_memory)
-    assert (await (await listener.call()).ask(request(b"abc")))[0] == 503
+    assert (await (await listener.call()).round_trip(request(b"abc")))[0] == 503
     assert stray == []

@@ -109,7 +109,7 @@ async def test_limits_count_a_head_with_an_upgrade_header_once() -> None:
         caller = await listener.call()
         upgrade = ["Connection: Upgrade", "Upgrade: h2c"]
         most = request(b"ab", *upgrade, *["X: y"] * 6)  # with Host and Content-Length it has ten
-        assert [await caller.ask(most) for _ in range(3)] == [(200, b"ab")] * 3
+        assert [await caller.round_trip(most) for _ in range(3)] == [(200, b"ab")] * 3
         assert await caller.rest() == b""
         caller = await listener.call()
-        assert (await caller.ask(request(b"ab", *upgrade, *["X: y"] * 7)))[0] == 431
+        assert (await caller.round_trip(request(b"ab", *upgrade, *["X: y"] * 7)))[0] == 431

@@ -42,11 +42,13 @@ def test_too_many_of_any_mark_are_refused(mark: bytes) -> None:
 def test_texts_are_told_apart_however_the_blocks_fall(texts: list[str], block: int) -> None:
     body = json.dumps(texts).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_scan, "_BLOCK", block)  # a size, so that short texts have several blocks
+        patch.setattr(
+            json_scan, "_BLOCK_BYTES", block
+        )  # a size, so that short texts have several blocks
         found = scan(body)
     spans = [body[a : b + 1] for a, b in found.quotes.reshape(-1, 2).tolist()]
     assert [json.loads(span) for span in spans] == texts
-    assert len(found.places) == 2 + max(0, len(texts) - 1)
+    assert len(found.offsets) == 2 + max(0, len(texts) - 1)
 
 
 @pytest.mark.parametrize("number", ["0." + "1" * 1_100_000, "1" + " " * 1_100_000])

@@ -1,4 +1,4 @@
-"""What a connection bears: requests in one write, bodies in pieces, callers who leave; and every one is counted."""
+"""Connections: requests in one write, bodies in pieces, callers who leave; each is counted."""
 
 import http.client
 import socket
@@ -49,7 +49,7 @@ def get(path: str) -> bytes:
 
 
 class _Held:
-    """A stream that http.client may read one answer from after the other: it takes it for a socket and closes it."""
+    """Lets http.client read several answers from one stream, which it closes after each."""
 
     def __init__(self, caller: socket.socket) -> None:
         self._stream = caller.makefile("rb")
@@ -101,7 +101,8 @@ def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> Non
 def test_a_refused_body_ends_its_connection_and_is_never_taken_for_a_request(
     caller: socket.socket,
 ) -> None:
-    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {EDGE.max_body_bytes + 1}\r\n\r\n"
+    length = EDGE.max_body_bytes + 1
+    head = f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
     caller.sendall(head.encode() + get("/v2/health/live"))
     received = b""
     try:

@@ -1,4 +1,4 @@
-"""Which requests are the same to a model."""
+"""Requests that are the same to a model have the same digest."""
 
 from collections.abc import Callable
 
@@ -18,10 +18,10 @@ def request() -> Request:
 
 
 def changed(**members: object) -> Callable[[Request], Request]:
-    def change(asked: Request) -> Request:
+    def change(request: Request) -> Request:
         for name, value in members.items():
-            setattr(asked, name, value)
-        return asked
+            setattr(request, name, value)
+        return request
 
     return change
 
@@ -47,7 +47,7 @@ async def test_what_the_tensors_depend_on_makes_a_difference(
     assert await digest_of(spec(), change(request())) != await digest_of(spec(), request())
 
 
-async def test_what_leaves_the_tensors_as_they_are_makes_none() -> None:
+async def test_what_leaves_the_tensors_unchanged_makes_no_difference() -> None:
     other = changed(
         deadline_s=2.0, priority=7, request_id="r", key_id="ann", sequence=SequenceStep("1")
     )(request())
@@ -55,7 +55,7 @@ async def test_what_leaves_the_tensors_as_they_are_makes_none() -> None:
     assert await digest_of(spec(), other) == await digest_of(spec(), request())
 
 
-async def test_models_versions_and_their_files_are_told_apart() -> None:
+async def test_models_versions_and_their_files_differ() -> None:
     one = spec()
     changes: list[dict[str, object]] = [
         {"name": "other"},

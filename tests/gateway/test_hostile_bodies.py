@@ -1,4 +1,4 @@
-"""Bodies that were made to hurt: each is a BadRequest, told in a sentence that can be sent, and told soon."""
+"""Hostile bodies: each is refused soon, by a BadRequest whose message can be sent."""
 
 from typing import Any
 
@@ -24,12 +24,13 @@ def decode(
     *,
     name: str = "x",
     datatype: str = "FP32",
-    said: str | None = None,
+    declared: str | None = None,
     shape: tuple[int, ...] = (2,),
     rest: str = "",
 ) -> InferBody:
     axes = [1, *shape]
-    body = f'{{"inputs":[{{"name":"{name}","datatype":"{said or datatype}","shape":{axes},"data":{data}}}]{rest}}}'
+    tensor = f'{{"name":"{name}","datatype":"{declared or datatype}","shape":{axes},"data":{data}}}'
+    body = f'{{"inputs":[{tensor}]{rest}}}'
     return codec(datatype, shape).decode(body.encode(), None)
 
 
@@ -43,7 +44,7 @@ def refusal(**request: Any) -> HeadraceError:
     "request_",
     [
         {"name": SURROGATE},
-        {"said": SURROGATE},
+        {"declared": SURROGATE},
         {"rest": f',"id":"{SURROGATE}"'},
         {"rest": f',"outputs":[{{"name":"{SURROGATE}"}}]'},
         {"datatype": "BYTES", "data": f'["{SURROGATE}","b"]'},
@@ -58,7 +59,7 @@ def test_half_a_character_is_refused_and_the_refusal_can_be_sent(request_: dict[
 
 @pytest.mark.parametrize("datatype", ["BOOL", "BYTES", "FP32"])
 def test_deep_and_wide_data_is_refused(datatype: str) -> None:
-    """Flattening level by level costs depth times width: 900 levels beside 20,000 elements held the loop for 2 s."""
+    """Flattening level by level took 2 s for 900 levels beside 20,000 elements."""
     element = {"BOOL": "true", "BYTES": '"a"', "FP32": "NaN"}[datatype]
     data = "[" + "[" * 900 + element + "]" * 900 + f",{element}" * 20_000 + "]"
     refusal(data=data, datatype=datatype)
@@ -175,7 +176,8 @@ def test_binary_texts_that_do_not_add_up_are_refused(raw: bytes) -> None:
 
 def test_a_remembered_header_still_refuses_what_does_not_fit_it() -> None:
     reader = codec("BOOL")
-    header = b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1,2],"parameters":{"binary_data_size":2}}]}'
+    parameters = b'"parameters":{"binary_data_size":2}'
+    header = b'{"inputs":[{"name":"x","datatype":"BOOL","shape":[1,2],%b}]}' % parameters
     length = str(len(header))
     reader.decode(header + b"\0\1", length)
     for tail in (b"\0\2", b"\0", b"\0\1\1", b""):

@@ -1,4 +1,4 @@
-"""Large JSON bodies: the same tensors as small ones, the same refusals, and structure bounded before it is built."""
+"""Large JSON bodies: tensors and refusals as of small ones, and bounded structure."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from headrace.errors import BadJson, BadRequest, NonFiniteInput
 from headrace.gateway.json import long_arrays as json_lifted
 from headrace.gateway.json.document import LARGE_BYTES, parse
 from headrace.gateway.json.elements import elements
-from headrace.gateway.json.long_arrays import Lifted, lift, put_back
+from headrace.gateway.json.long_arrays import LongArray, lift, put_back
 from headrace.gateway.json.scan import MAX_DEPTH, MAX_ELEMENTS, scan
 from headrace.inference.tensor import to_array
 
@@ -140,7 +140,7 @@ def test_nobody_can_name_a_lifted_array() -> None:
     text = json.dumps({"a": "0:0", "b": [1] * 30_000, "c": "0" * 16 + ":0"}).encode()
     found = parse(text)
     assert (found["a"], found["c"]) == ("0:0", "0" * 16 + ":0")
-    assert isinstance(found["b"], Lifted)
+    assert isinstance(found["b"], LongArray)
 
 
 nested = st.recursive(
@@ -166,7 +166,7 @@ def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(
     restored = put_back(json.loads(skeleton), lifted)
     assert isinstance(restored, dict)
     array = restored["d"]
-    assert isinstance(array, Lifted)
+    assert isinstance(array, LongArray)
     try:
         expected = np.array(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Numbers that are not finite, through every endpoint: as they are in binary, null in JSON, last among classes."""
+"""Numbers that are not finite: unchanged in binary, null in JSON, last among classes."""
 
 import base64
 import json

@@ -29,11 +29,11 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def rows_of(spec: ModelSpec, *rows: "np.ndarray") -> "np.ndarray":
-    """What the model is asked when these rows are sent by name."""
-    return asked(spec, orjson.dumps({"instances": [{"x": row.tolist()} for row in rows]}))
+    """The input of the model for these rows, sent by name."""
+    return input_of(spec, orjson.dumps({"instances": [{"x": row.tolist()} for row in rows]}))
 
 
-def asked(spec: ModelSpec, body: bytes) -> "np.ndarray":
+def input_of(spec: ModelSpec, body: bytes) -> "np.ndarray":
     document, tail = infer_document(parse(body), spec)
     return to_array(Codec(spec).read(document, memoryview(tail)).inputs[0])
 
@@ -61,4 +61,4 @@ def test_what_stands_in_the_place_of_a_row_is_refused(
     typed = spec.model_copy(update={"inputs": (x.model_copy(update={"datatype": datatype}),)})
     for rows in ("[null],[]", "[1]", "[true],[]", '["a"]', "[]"):
         with pytest.raises(BadRequest):
-            asked(typed, f'{{"instances":[{rows},{other}]}}'.encode())
+            input_of(typed, f'{{"instances":[{rows},{other}]}}'.encode())

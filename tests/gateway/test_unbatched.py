@@ -203,7 +203,7 @@ def test_row_predictions_are_refused_where_the_outputs_are_no_rows(tmp_path: Pat
         status, refused = post(running, "/v1/models/m:predict", {"instances": [[1, 2, 3]]})
         assert (status, refused["error"]) == (
             400,
-            "instances: the model's outputs are no rows; give its inputs as a table, by inputs",
+            "instances: the model's outputs are not rows; send its inputs by name, in inputs",
         )
         assert (
             post(running, "/v1/models/m:predict", {"inputs": [[1, 2, 3]]})[1]["outputs"]["total"]

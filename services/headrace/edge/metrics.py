@@ -111,14 +111,16 @@ class _ReadersAlone:
         self._is_open = is_open
 
     def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
-        shown = exchange.header(b"authorization")
-        if self._is_open or (self._own and hmac.compare_digest((shown or "").encode(), self._own)):
+        presented = exchange.header(b"authorization")
+        if self._is_open or (
+            self._own and hmac.compare_digest((presented or "").encode(), self._own)
+        ):
             return
         if not self._has_keys:
             raise Unauthorized(
                 "metrics: expected an admin's key, and there is no key file (gateway.keys)"
             )
-        if not self.keys.authenticate(shown).admin:
+        if not self.keys.authenticate(presented).admin:
             raise Forbidden("expected an admin's key")
 
     def place(self, exchange: Exchange) -> AbstractContextManager[None]:  # noqa: ARG002 - a policy's signature

@@ -50,7 +50,9 @@ async def listen(at: Context, exchange: Exchange, body: bytes) -> Response:
     _check_rate(audio, asked.rate_hz)
     pcm, rate_hz = _sound(exchange, audio, asked, body)
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
-    found, answer = await ask_as(at, exchange, version, InferBody("", inputs, sequence=asked.step))
+    found, answer = await ask_as(
+        at, exchange, version, InferBody(inputs=inputs, sequence=asked.step)
+    )
     document = _document(found, audio, asked.told_id, read_result(answer.outputs))
     return json_response(document, *answer_headers(answer))
 

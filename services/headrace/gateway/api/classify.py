@@ -174,7 +174,7 @@ def read_json(kind: type[B], body: bytes, max_text_bytes: int | None = MAX_TEXT_
     """
     if len(body) > LARGE_BYTES:
         structure = scan(body)
-        if len(structure.places) > MAX_ELEMENTS:
+        if len(structure.offsets) > MAX_ELEMENTS:
             raise BadJson(f"body: expected at most {MAX_ELEMENTS} elements")
         if len(structure.quotes) > 2 * MAX_TEXTS:
             raise BadJson(f"body: expected at most {MAX_TEXTS} texts")

@@ -21,7 +21,7 @@ from headrace.gateway.api.context import (
 )
 from headrace.gateway.json.document import parameters_of, parse, text
 from headrace.gateway.json.elements import plain
-from headrace.gateway.json.long_arrays import Lifted
+from headrace.gateway.json.long_arrays import LongArray
 from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.inference.tensor import Tensor, to_array
@@ -85,7 +85,7 @@ def _input(spec: ModelSpec, name: str, value: object) -> Mapping[str, object]:
         raise BadRequest(
             f"body: expected one of {sorted([*known, _TEXT])}, found {printable(name)}"
         )
-    if isinstance(value, Lifted):
+    if isinstance(value, LongArray):
         raise BadRequest(f"{name}: expected a short list; use infer for long ones")
     values = plain(value)
     values = values if isinstance(values, list) else [values]

@@ -1,7 +1,7 @@
-"""The structure of a JSON text, found with numpy before anything is built of it: depth, keys, elements.
+"""Finds the structure of a JSON text with numpy before anything is built from it.
 
-A parser makes objects of whatever a stranger nested, and holds the interpreter while it does; numpy looks at the same
-bytes without either. Strings are told apart by their quotes; whether the rest is JSON is for the parser to say.
+A parser builds objects from whatever a stranger nested, and holds the interpreter meanwhile; numpy
+does neither. Strings are found by their quotes; only the parser checks that the text is JSON.
 """
 
 from typing import NamedTuple
@@ -18,89 +18,90 @@ MAX_KEYS = 10_000
 MAX_ELEMENTS = 2_000_000
 MAX_ARRAYS = 1_000_000
 
-# What is looked at in one piece, so that other threads get their turn and little memory is taken.
-_BLOCK = 1 << 20
+# Scanned in one piece, so that other threads run in between and little memory is taken.
+_BLOCK_BYTES = 1 << 20
 _BACKSLASH = ord("\\")
 OPEN, CLOSE, COMMA, COLON, QUOTE = 1, 2, 3, 4, 5
-# How often each may be there, inside of strings too.
-_MOST = np.array([2**62, MAX_ARRAYS, MAX_ARRAYS, MAX_ELEMENTS, MAX_ELEMENTS, MAX_ELEMENTS])
+# The limit of each class, those in strings included.
+_LIMITS = np.array([2**62, MAX_ARRAYS, MAX_ARRAYS, MAX_ELEMENTS, MAX_ELEMENTS, MAX_ELEMENTS])
 _CLASSES = np.zeros(256, np.uint8)
-for _characters, _class in (
-    (b"[{", OPEN),
-    (b"]}", CLOSE),
-    (b",", COMMA),
-    (b":", COLON),
-    (b'"', QUOTE),
-):
-    _CLASSES[list(_characters)] = _class
+_CLASSES[list(b"[{")] = OPEN
+_CLASSES[list(b"]}")] = CLOSE
+_CLASSES[ord(",")] = COMMA
+_CLASSES[ord(":")] = COLON
+_CLASSES[ord('"')] = QUOTE
 
 
 class Structure(NamedTuple):
-    """`places` [n] of all brackets and commas outside of strings, their `kinds`, and the `depth` behind each.
+    """Offsets, kinds, and the depth behind each, of the brackets and commas outside strings: [n].
 
-    `quotes` [2 m] are the places where strings begin and end. Both are rising, and hold 32 bits each.
+    `quotes` [2 m] are the offsets of the quotes around strings. Offsets rise, and are int32.
     """
 
-    places: Array
+    offsets: Array
     kinds: Array
     depth: Array
     quotes: Array
 
 
 def scan(body: bytes) -> Structure:
-    """Raises BadJson for a text that is nested too deeply, or has more arrays, elements or keys than are read."""
+    """Find the structure. Raises BadJson beyond a limit: depth, arrays, elements or keys."""
     text = np.frombuffer(body, np.uint8)
-    places, kinds = _marks(text)
+    offsets, kinds = _marks(text)
     is_quote = kinds == QUOTE
-    is_quote[is_quote] = _are_unescaped(text, places[is_quote])
+    is_quote[is_quote] = _are_unescaped(text, offsets[is_quote])
     outside = (kinds != QUOTE) & (np.cumsum(is_quote, dtype=np.int32) % 2 == 0)
-    quotes, places, kinds = places[is_quote], places[outside], kinds[outside]
+    quotes = offsets[is_quote]
+    offsets = offsets[outside]
+    kinds = kinds[outside]
     if np.count_nonzero(kinds == COLON) > MAX_KEYS:
         raise BadJson(f"body: expected at most {MAX_KEYS} keys")
-    kept = kinds != COLON
-    places, kinds = places[kept], kinds[kept]
+    is_listed = kinds != COLON
+    offsets = offsets[is_listed]
+    kinds = kinds[is_listed]
     depth = np.cumsum((kinds == OPEN).astype(np.int8) - (kinds == CLOSE), dtype=np.int32)
     if len(depth) and depth.max() > MAX_DEPTH:
         raise BadJson(f"body: nested too deeply (limit {MAX_DEPTH})")
-    return Structure(places, kinds, depth, quotes)
+    return Structure(offsets, kinds, depth, quotes)
 
 
 def arrays_in(body: bytes) -> int:
-    """How many arrays and objects begin in a text, those in its strings too. `[` and `{` differ in one bit.
+    """Count the brackets that open arrays and objects, those in strings included.
 
-    On every small body's way: a fifth of the time that counting each bracket takes.
+    `[` and `{` differ in one bit: this takes a fifth of the time of counting each. Every small body
+    is counted.
     """
     return int(np.count_nonzero((np.frombuffer(body, np.uint8) | 0x20) == ord("{")))
 
 
 def _marks(text: Array) -> tuple[Array, Array]:
-    """Where brackets, commas, colons and quotes are, inside of strings too, and which. Raises BadJson for too many."""
-    places, kinds = [], []
-    found = np.zeros(len(_MOST), np.int64)
-    for start in range(0, len(text) or 1, _BLOCK):
-        classes = _CLASSES[text[start : start + _BLOCK]]
+    """Offsets and kinds of all brackets, commas, colons and quotes. Raises BadJson for too many."""
+    offsets = []
+    kinds = []
+    counts = np.zeros(len(_LIMITS), np.int64)
+    for start in range(0, len(text) or 1, _BLOCK_BYTES):
+        classes = _CLASSES[text[start : start + _BLOCK_BYTES]]
         here = np.flatnonzero(classes).astype(np.int32)
-        places.append(here + np.int32(start))
+        offsets.append(here + np.int32(start))
         kinds.append(classes[here])
-        found += np.bincount(kinds[-1], minlength=len(_MOST))
-        if (found > _MOST).any():
+        counts += np.bincount(kinds[-1], minlength=len(_LIMITS))
+        if (counts > _LIMITS).any():
             raise BadJson(
-                f"body: expected at most {MAX_ELEMENTS} elements and {MAX_ARRAYS} arrays; send tensors as binary"
+                f"body: expected at most {MAX_ELEMENTS} elements and {MAX_ARRAYS} arrays; "
+                "send tensors as binary"
             )
-    return np.concatenate(places), np.concatenate(kinds)
+    return np.concatenate(offsets), np.concatenate(kinds)
 
 
 def _are_unescaped(text: Array, quotes: Array) -> Array:
-    """For each quote, whether an even number of backslashes stands before it."""
-    before = (
-        quotes - 1
-    )  # -1 before a quote at 0, which is the last byte and in no block: its run stays 0
+    """For each quote, True if an even number of backslashes stands before it."""
+    before = quotes - 1  # -1 before a quote at 0: that is in no block, so its run stays 0
     if not (text[before] == _BACKSLASH).any():
         return np.ones(len(quotes), bool)
     runs = np.zeros(len(quotes), np.int64)
     last_other = -1
-    for start in range(0, len(text), _BLOCK):
-        block = text[start : start + _BLOCK]
+    for start in range(0, len(text), _BLOCK_BYTES):
+        block = text[start : start + _BLOCK_BYTES]
         others = np.where(block == _BACKSLASH, -1, np.arange(start, start + len(block)))
         others[0] = max(others[0], last_other)
         others = np.maximum.accumulate(others)

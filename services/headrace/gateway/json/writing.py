@@ -1,4 +1,4 @@
-"""Long JSON arrays, written piece by piece: one call of the JSON writer lets no other thread run."""
+"""Writes long JSON arrays in pieces: no other thread runs during one call of the JSON writer."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -11,16 +11,16 @@ from headrace.inference.tensor import Array
 
 __all__ = ["json_array", "rows_in_pieces"]
 
-# Elements that are written in one call, which takes some milliseconds.
+# Elements that one call writes, in some milliseconds.
 _PIECE = 65_536
 
 T = TypeVar("T")
 
 
 def json_array(array: Array) -> Array | orjson.Fragment:
-    """What the writer takes for a numeric array: itself if it is short, else its JSON."""
+    """A numeric array as the writer takes it: itself if it is short, else its JSON."""
     if array.dtype.kind == "V":
-        array = array.astype("<f4")  # BF16: the writer knows numpy's own types alone
+        array = array.astype("<f4")  # BF16: the writer knows only numpy's own types
     if array.size <= _PIECE:
         return array
     step = max(1, _PIECE * len(array) // array.size)
@@ -28,12 +28,12 @@ def json_array(array: Array) -> Array | orjson.Fragment:
 
 
 def rows_in_pieces(rows: Iterable[object], elements_each: int) -> orjson.Fragment:
-    """The JSON of rows that are made while it is written; each is about so many elements to write."""
+    """The JSON of rows, made while it is written; each has about `elements_each` elements."""
     return _joined(_batches(rows, max(1, _PIECE // max(1, elements_each))))
 
 
 def _joined(pieces: Iterable[object]) -> orjson.Fragment:
-    """One JSON array of non-empty ones."""
+    """One JSON array with the elements of non-empty ones."""
     written = (orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for piece in pieces)
     return orjson.Fragment(b"[" + b",".join(written) + b"]")
 

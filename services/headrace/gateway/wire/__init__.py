@@ -1,1 +1,1 @@
-"""The formats of bodies: to tensors and back."""
+"""The formats of bodies, to tensors and back."""

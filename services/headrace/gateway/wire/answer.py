@@ -1,4 +1,4 @@
-"""The answer to an infer request as a body: JSON, binary tensors, or the best classes of an output."""
+"""Writes the answer to an infer request: JSON, binary tensors, or the best classes of an output."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -10,9 +10,9 @@ from headrace.gateway.wire.classification import classes_of
 from headrace.inference.request import Answer
 from headrace.inference.tensor import Array, Buffer, Tensor, to_array
 
-__all__ = ["MAX_ANSWER_BYTES", "MAX_JSON_ELEMENTS", "encode"]
+__all__ = ["MAX_JSON_ELEMENTS", "encode"]
 
-MAX_ANSWER_BYTES = 64 << 20
+_MAX_ANSWER_BYTES = 64 << 20
 MAX_JSON_ELEMENTS = 2_000_000
 
 
@@ -24,10 +24,10 @@ def encode(
     labels: Mapping[str, Sequence[str]],
     without_rows: Collection[str] = (),
 ) -> tuple[bytes, int]:
-    """The body, and the length of its JSON part: 0 when no binary part follows. Raises AnswerTooLarge.
+    """The body, and the length of its JSON part: 0 if no binary part follows.
 
-    `binary` names the outputs that go as raw bytes, `classes` those of which so many best classes are wanted;
-    those `without_rows` have classes of the whole.
+    `binary` names the outputs written as raw bytes; `classes` says how many best classes are wanted
+    of an output: for each row, but for those `without_rows`. Raises AnswerTooLarge.
     """
     outputs: list[dict[str, object]] = []
     tail: list[Buffer] = []
@@ -47,9 +47,9 @@ def encode(
         else:
             output["data"] = _json_data(tensor)
         outputs.append(output)
-    if sum(map(len, tail)) > MAX_ANSWER_BYTES:
+    if sum(map(len, tail)) > _MAX_ANSWER_BYTES:
         raise AnswerTooLarge(
-            f"the answer is larger than {MAX_ANSWER_BYTES} bytes; ask for fewer rows or outputs"
+            f"the answer is larger than {_MAX_ANSWER_BYTES} bytes; request fewer rows or outputs"
         )
     header = orjson.dumps({**head, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
     if not any(len(part) for part in tail):
@@ -58,17 +58,18 @@ def encode(
 
 
 def _json_data(tensor: Tensor) -> Array | orjson.Fragment:
-    """Flat. NaN and infinity, which JSON has no numbers for, become null."""
+    """All elements, flat. NaN and infinity, which JSON has no numbers for, become null."""
     array = to_array(tensor).reshape(-1)
     if array.size > MAX_JSON_ELEMENTS:
         raise AnswerTooLarge(
-            f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: ask for binary_data'
+            f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: '
+            "request it with binary_data"
         )
     if tensor.datatype == "BYTES":
         try:
             return rows_in_pieces((element.decode() for element in array), 1)
         except UnicodeDecodeError:
             raise InferenceFailed(
-                f'output "{tensor.name}" is not text: ask for it with binary_data'
+                f'output "{tensor.name}" is not text: request it with binary_data'
             ) from None
     return json_array(array)

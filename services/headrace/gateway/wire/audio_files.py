@@ -1,4 +1,4 @@
-"""Audio files where a stream of PCM is expected: known by their first bytes, and WAV read as what is in it."""
+"""Recognizes audio files where PCM is expected, by their first bytes, and reads WAV files."""
 
 import re
 import wave
@@ -12,39 +12,37 @@ from headrace.inference.tensor import Buffer
 __all__ = ["WAV_TYPES", "Wav", "begins_as_wav", "check_no_file", "read_wav"]
 
 WAV_TYPES = ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave")
-# A header is read no further than this, so that one of very many chunks takes a few milliseconds.
+# A header is read no further than this, so that one of many chunks takes only a few milliseconds.
 _MAX_HEADER_BYTES = 16 << 10
-# Writers that do not know it yet give a length of 0 or of the most that there can be.
+# Writers that do not know the length yet say 0 or the maximum.
 _ANY_LENGTH = b"\xff\xff\xff\xff"
 _SAMPLE_BYTES = 2
-# WAVE_FORMAT_EXTENSIBLE of PCM says the same as PCM's own format does, and more; Python reads it from 3.12 on only.
+# WAVE_FORMAT_EXTENSIBLE of PCM includes what PCM's own format says; Python reads it from 3.12 on.
 _EXTENSIBLE_PCM = re.compile(
     rb"(?<=fmt \x28\0\0\0)\xfe\xff(?=.{22}\x01\0\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71)",
     re.DOTALL,
 )
 _PCM = b"\1\0"
-# MPEG audio, layer III: kbit/s and samples a second by their indices, of version 1, then of 2 and 2.5.
-_BIT_RATES = (
-    (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-)
+# MPEG audio, layer III: kbit/s by index, of version 1, then of 2 and 2.5; and samples a second.
+_BIT_RATES_1 = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_BIT_RATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _MP3_RATES_HZ = (44_100, 48_000, 32_000)
 _VERSION_1 = 3
-# What the headers of all frames of a file share: the mark, version, layer and rate.
+# The bits that the headers of all frames of a file share: the mark, version, layer and rate.
 _SHARED_BY_FRAMES = 0xFFFE0C00
 
 
 class Wav(NamedTuple):
-    """The samples behind a WAV file's header, 16-bit mono, as far as they are here."""
+    """The samples after a WAV file's header, 16-bit mono, as far as they have arrived."""
 
     rate_hz: int
     pcm: Buffer
 
 
 def check_no_file(body: bytes) -> None:
-    """Raise BadRequest if a stream's first bytes are those of an audio file: its header would be heard as sound.
+    """Raise BadRequest if a stream begins as an audio file: its header would be taken for sound.
 
-    What may be PCM passes; so each kind is known by more than the four bytes that it begins with.
+    PCM must pass, so each kind of file is recognized by more than its first four bytes.
     """
     if begins_as_wav(body):
         raise BadRequest("body: expected 16-bit PCM, found a WAV file: send it as audio/wav")
@@ -57,25 +55,25 @@ def begins_as_wav(body: bytes) -> bool:
 
 
 def read_wav(body: bytes, rates_hz: Sequence[int]) -> Wav:
-    """Raises BadRequest for any other than mono 16-bit PCM of one of `rates_hz`, or if the header is not all here."""
+    """Read mono 16-bit PCM of one of `rates_hz`. Raises BadRequest for others and half a header."""
     header = _EXTENSIBLE_PCM.sub(_PCM, body[8:_MAX_HEADER_BYTES])
     file = BytesIO(body[:4] + _ANY_LENGTH + header)
     try:
         with wave.open(file) as reader:
-            channels, width, rate_hz = (
-                reader.getnchannels(),
-                reader.getsampwidth(),
-                reader.getframerate(),
-            )
-            size, start = reader.getnframes() * _SAMPLE_BYTES, file.tell()
+            channels = reader.getnchannels()
+            width = reader.getsampwidth()
+            rate_hz = reader.getframerate()
+            size = reader.getnframes() * _SAMPLE_BYTES
+            start = file.tell()
     except (wave.Error, EOFError) as error:
         raise BadRequest(
-            "body: expected a WAV file of 16-bit PCM whose header is whole in the first chunk and within "
-            f"{_MAX_HEADER_BYTES >> 10} KiB, found: {str(error) or 'its end'}"
+            "body: expected a WAV file of 16-bit PCM, with its complete header in the first chunk "
+            f"and within {_MAX_HEADER_BYTES >> 10} KiB, found: {str(error) or 'its end'}"
         ) from None
     if (channels, width) != (1, _SAMPLE_BYTES) or rate_hz not in rates_hz:
         raise BadRequest(
-            f"body: expected a WAV file of 1 channel of 16 bits at {' or '.join(map(str, rates_hz))} Hz, "
+            "body: expected a WAV file of 1 channel of 16 bits at "
+            f"{' or '.join(map(str, rates_hz))} Hz, "
             f"found {channels} of {8 * width} bits at {rate_hz} Hz"
         )
     return Wav(rate_hz, body[start : start + size] if size else body[start:])
@@ -96,9 +94,9 @@ def _kind_of_file(body: bytes) -> str | None:
 
 
 def _is_mp3(body: bytes) -> bool:
-    """An ID3 tag of a known version with a sound length, or two frames that belong together.
+    """True for an ID3 tag of a known version with a sound length, or two frames that match.
 
-    The mark of a frame alone, 0xFFFB, is as well a sample of -1025.
+    The mark of one frame, 0xFFFB, may be a sample of -1025 as well.
     """
     if body[:3] == b"ID3" and len(body) >= 10 and body[3] in (2, 3, 4) and max(body[6:10]) < 0x80:
         return True
@@ -108,14 +106,16 @@ def _is_mp3(body: bytes) -> bool:
 
 
 def _mp3_frame(body: bytes, start: int) -> tuple[int, int]:
-    """The header of a frame that begins there, and the frame's bytes; 0 and 0 if none does."""
+    """The header and the length of a frame that begins at `start`; 0 and 0 without one."""
     header = int.from_bytes(body[start : start + 4])
-    version, layer = header >> 19 & 3, header >> 17 & 3
-    bit_rate, rate, padding = header >> 12 & 15, header >> 10 & 3, header >> 9 & 1
+    version = header >> 19 & 3
+    layer = header >> 17 & 3
+    bit_rate = header >> 12 & 15
+    rate = header >> 10 & 3
+    padding = header >> 9 & 1
     if header >> 21 != 0x7FF or version == 1 or layer != 1 or bit_rate in (0, 15) or rate == 3:
         return 0, 0
     rate_hz = _MP3_RATES_HZ[rate] >> (_VERSION_1 - version if version else 2)
-    is_first = version == _VERSION_1
-    return header, (144_000 if is_first else 72_000) * _BIT_RATES[not is_first][
-        bit_rate
-    ] // rate_hz + padding
+    if version == _VERSION_1:
+        return header, 144_000 * _BIT_RATES_1[bit_rate] // rate_hz + padding
+    return header, 72_000 * _BIT_RATES_2[bit_rate] // rate_hz + padding

@@ -1,4 +1,4 @@
-"""The one file of a multipart form, and a field beside it; file names in it are never used."""
+"""Reads the one file of a multipart form, and a field beside it; file names are never used."""
 
 from io import BytesIO
 
@@ -12,14 +12,14 @@ MAX_PARTS = 8
 MAX_PART_HEADER_BYTES = 8 << 10
 MAX_BOUNDARY = 70
 _FILE = "file"
-# What says that the content is as it is.
-_AS_IT_IS = ("binary", "8bit", "7bit")
+# The values of Content-Transfer-Encoding that leave the content as it is.
+_IDENTITIES = ("binary", "8bit", "7bit")
 
 
 def file_and_field(content_type: str, body: bytes, field: str) -> tuple[bytes, str | None]:
-    """The content of the part that is called `file`, and the text of the one called `field`, if there is one.
+    """The content of the part called `file`, and the text of the one called `field`, if any.
 
-    Raises BadRequest for a form that is none, or has another number of files or two such fields.
+    Raises BadRequest for a malformed form, for any other number of files, and for two such fields.
     """
     kind, options = parse_options_header(content_type)
     boundary = options.get("boundary", "")
@@ -41,7 +41,8 @@ def file_and_field(content_type: str, body: bytes, field: str) -> tuple[bytes, s
     )
     try:
         parts = list(parser)
-        files, fields = ([part for part in parts if part.name == name] for name in (_FILE, field))
+        files = [part for part in parts if part.name == _FILE]
+        fields = [part for part in parts if part.name == field]
         if len(files) != 1:
             raise BadRequest(f'form: expected one part called "{_FILE}", found {len(files)}')
         if len(fields) > 1:
@@ -56,10 +57,11 @@ def file_and_field(content_type: str, body: bytes, field: str) -> tuple[bytes, s
 
 
 def _content(part: MultipartPart) -> bytes:
-    if part.headers.get("Content-Transfer-Encoding", "binary").strip().lower() not in _AS_IT_IS:
+    encoding = part.headers.get("Content-Transfer-Encoding", "binary").strip().lower()
+    if encoding not in _IDENTITIES:
         raise BadRequest(
-            f"form: expected its parts as they are, of the Content-Transfer-Encoding {' or '.join(_AS_IT_IS)}, "
-            "found another one"
+            "form: expected parts with the Content-Transfer-Encoding "
+            f"{' or '.join(_IDENTITIES)}, found another"
         )
     content: bytes = part.raw
     return content

@@ -1,4 +1,4 @@
-"""What an infer body wishes beside its inputs: its parameters, and which outputs in which form."""
+"""Reads what an infer body has beside its inputs: parameters, and outputs with their forms."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import simdjson
 
 from headrace.edge.exchange import MAX_TIMEOUT_S
 from headrace.errors import BadRequest
-from headrace.gateway.json.document import flag, objects, parameters_of, whole
+from headrace.gateway.json.document import flag, non_negative, objects, parameters_of
 
 __all__ = [
     "check_no_shared_memory",
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
-MAX_PRIORITY = 100
+_MAX_PRIORITY = 100
 
 
 def read_outputs(
@@ -26,17 +26,15 @@ def read_outputs(
     known: Sequence[str],
     texts: Collection[str] = (),
 ) -> tuple[Sequence[str], frozenset[str], Mapping[str, int]]:
-    """The outputs asked for, in order, those of them that are wanted binary, and those wanted as so many classes.
+    """The requested outputs in order, those wanted binary, and the numbers of classes wanted.
 
-    Without a list of them, or with an empty one, they are all of those `known`; those among the `texts` have no
-    classes. Raises BadRequest.
+    All `known` outputs if the document lists none; `texts` are those that have no classes. Raises
+    BadRequest.
     """
-    wants_binary = flag(
-        parameters.get("binary_data_output", False), "parameters.binary_data_output"
-    )
+    all_binary = flag(parameters.get("binary_data_output", False), "parameters.binary_data_output")
     listed = document.get("outputs")
     if listed is None or (isinstance(listed, simdjson.Array | list) and not len(listed)):
-        return known, frozenset(known if wants_binary else ()), {}
+        return known, frozenset(known if all_binary else ()), {}
     names: list[str] = []
     binary: set[str] = set()
     classes: dict[str, int] = {}
@@ -45,51 +43,52 @@ def read_outputs(
         if not isinstance(name, str) or name not in known:
             raise BadRequest(f"outputs[{n}].name: expected one of {list(known)}")
         if name in names:
-            raise BadRequest(f'outputs[{n}].name: output "{name}" is asked for twice')
+            raise BadRequest(f'outputs[{n}].name: output "{name}" is requested twice')
         names.append(name)
-        place = f"outputs[{n}].parameters"
-        wishes = parameters_of(item, place)
-        check_no_shared_memory(wishes, place)
-        if flag(wishes.get("binary_data", False), f"{place}.binary_data"):
+        where = f"outputs[{n}].parameters"
+        options = parameters_of(item, where)
+        check_no_shared_memory(options, where)
+        if flag(options.get("binary_data", False), f"{where}.binary_data"):
             binary.add(name)
-        if "classification" in wishes:
-            classes[name] = _count_of(wishes["classification"], f"{place}.classification")
+        if "classification" in options:
+            classes[name] = _count_of(options["classification"], f"{where}.classification")
             if name in texts:
                 raise BadRequest(
-                    f'{place}.classification: expected an output of numbers, found "{name}" of BYTES'
+                    f"{where}.classification: expected an output of numbers, "
+                    f'found "{name}" of BYTES'
                 )
     return names, frozenset(binary), classes
 
 
 def check_reserved(parameters: Mapping[str, object]) -> None:
-    """Refuse parameters that would change an answer if they were obeyed, and are not."""
+    """Refuse parameters that are not obeyed here but would change the answer. Raises BadRequest."""
     for name in parameters:
         if name.startswith("triton_"):
             raise BadRequest("parameters: names that begin with triton_ are reserved")
     check_no_shared_memory(parameters, "parameters")
 
 
-def check_no_shared_memory(parameters: Mapping[str, object], place: str) -> None:
+def check_no_shared_memory(parameters: Mapping[str, object], where: str) -> None:
     if any(name in parameters for name in _SHARED_MEMORY):
-        raise BadRequest(f"{place}: shared memory is not supported; send the data")
+        raise BadRequest(f"{where}: shared memory is not supported; send the data")
 
 
-def _count_of(value: object, place: str) -> int:
-    count = whole(value, place)
+def _count_of(value: object, where: str) -> int:
+    count = non_negative(value, where)
     if count == 0:
-        raise BadRequest(f"{place}: expected 1 or more classes")
+        raise BadRequest(f"{where}: expected 1 or more classes")
     return count
 
 
 def priority_of(value: object) -> int:
-    priority = whole(value, "parameters.priority")
-    if priority > MAX_PRIORITY:
-        raise BadRequest(f"parameters.priority: expected 0 to {MAX_PRIORITY}, 1 being the highest")
+    priority = non_negative(value, "parameters.priority")
+    if priority > _MAX_PRIORITY:
+        raise BadRequest(f"parameters.priority: expected 0 to {_MAX_PRIORITY}, 1 being the highest")
     return priority
 
 
 def timeout_us_of(value: object) -> int:
-    timeout_us = whole(value, "parameters.timeout")
+    timeout_us = non_negative(value, "parameters.timeout")
     if timeout_us > MAX_TIMEOUT_S * 1e6:
         raise BadRequest(
             f"parameters.timeout: expected at most {MAX_TIMEOUT_S * 1e6:.0f} us, found {timeout_us}"

@@ -1,8 +1,9 @@
-"""TensorFlow GatewayHandle's predict bodies, in row form (`instances`) and column form (`inputs`), as infer bodies and back.
+"""Turns TensorFlow Serving's predict bodies into infer bodies, and answers back.
 
-Source: TensorFlow GatewayHandle's REST page. One named input: items are its values; several: items are objects by name; the
-same in reverse for outputs. `{"b64": ...}` is a binary value, and outputs whose names end in `_bytes` are written so.
-Values have the axes that their nesting says, in and out: `["a", "b"]` is `[2]`, `[["a"], ["b"]]` is `[2, 1]`.
+Source: TensorFlow Serving's REST page. A body is by row (`instances`) or by column (`inputs`). With
+one named input, items are its values; with several, objects by name; likewise for outputs.
+`{"b64": ...}` is a binary value, and outputs whose names end in `_bytes` are written that way. Axes
+follow the nesting, in and out: `["a", "b"]` is `[2]`, `[["a"], ["b"]]` is `[2, 1]`.
 """
 
 import base64
@@ -17,7 +18,7 @@ from headrace.edge.bodies import printable
 from headrace.errors import AnswerTooLarge, BadRequest
 from headrace.gateway.json.document import mapping_of
 from headrace.gateway.json.elements import elements, kind_of, plain
-from headrace.gateway.json.long_arrays import Lifted
+from headrace.gateway.json.long_arrays import LongArray
 from headrace.gateway.json.writing import json_array, rows_in_pieces
 from headrace.gateway.wire.answer import MAX_JSON_ELEMENTS
 from headrace.gateway.wire.base64_text import from_base64
@@ -33,8 +34,9 @@ _BYTES_SUFFIX = "_bytes"
 def infer_document(
     document: Mapping[str, object], spec: ModelSpec
 ) -> tuple[dict[str, object], bytes]:
-    """The infer body that says the same, and its binary part. Raises BadRequest for what is neither form or both."""
-    rows, columns = document.get("instances"), document.get("inputs")
+    """The equal infer body, and its binary part. Raises BadRequest unless it is of one form."""
+    rows = document.get("instances")
+    columns = document.get("inputs")
     if (rows is None) == (columns is None):
         raise BadRequest(
             f"body: expected instances or inputs, found {'neither' if rows is None else 'both'}"
@@ -56,11 +58,11 @@ def infer_document(
 
 def _datatype(spec: ModelSpec, name: str) -> str:
     known = {i.name: i.datatype for i in spec.inputs}
-    return known.get(name, "BYTES")  # the raw input, or one that the infer body's own checks refuse
+    return known.get(name, "BYTES")  # the raw input, or a name that Codec will refuse
 
 
 def _single(spec: ModelSpec, values: object) -> str:
-    """The input that values without a name are for: the raw one for texts and binary values, else the only one."""
+    """The input for values without a name: the raw one for texts and bytes, else the only one."""
     first = _first_of(values)
     if spec.raw and (isinstance(first, str) or _is_base64(first)):
         return spec.raw.input
@@ -70,14 +72,14 @@ def _single(spec: ModelSpec, values: object) -> str:
 
 
 def _first_of(values: object) -> object:
-    """The first element of an array, however deep it is nested; what is no array is its own."""
+    """The first element of an array, however deep it is nested; any other value itself."""
     while _is_array(values):
         values = values[0] if len(values) else None
     return values
 
 
 def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
-    if isinstance(rows, Lifted):
+    if isinstance(rows, LongArray):
         return [(_single(spec, rows), rows)]
     if not _is_array(rows) or not len(rows):
         raise BadRequest(f"instances: expected a non-empty array, found {kind_of(rows)}")
@@ -89,16 +91,16 @@ def _by_row(rows: object, spec: ModelSpec) -> list[tuple[str, object]]:
         given = _given(row, f"instances[{n}]") if _is_object(row) else {}
         if given.keys() != columns.keys():
             raise BadRequest(
-                f"instances[{n}]: expected an object with {len(columns)} names, those of the first row"
+                f"instances[{n}]: expected an object with the {len(columns)} names of the first row"
             )
         for name, value in given.items():
             columns[name].append(plain(value))
     return list(columns.items())
 
 
-def _given(item: Mapping[str, object], place: str) -> dict[str, object]:
-    """An object's values by name; null says that there is none."""
-    return {name: value for name, value in mapping_of(item, place).items() if value is not None}
+def _given(item: Mapping[str, object], where: str) -> dict[str, object]:
+    """An object's values by name, without nulls."""
+    return {name: value for name, value in mapping_of(item, where).items() if value is not None}
 
 
 def _by_column(columns: object, spec: ModelSpec) -> list[tuple[str, object]]:
@@ -108,15 +110,15 @@ def _by_column(columns: object, spec: ModelSpec) -> list[tuple[str, object]]:
 
 
 def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[str, object], bytes]:
-    """An entry of an infer body's `inputs`, and its bytes if they are to stand behind it."""
+    """An entry of an infer body's `inputs`, and its bytes if they belong to the binary part."""
     entry: dict[str, object] = {"name": name, "datatype": datatype}
-    if isinstance(value, Lifted):
+    if isinstance(value, LongArray):
         return entry | {"shape": list(value.shape), "data": value}, b""
     if not _is_array(value):
         raise BadRequest(
             f"{where}: expected an array for {printable(name)}, found {kind_of(value)}"
         )
-    if datatype != "BYTES" and not _has_lifted(value):
+    if datatype != "BYTES" and not _has_long_array(value):
         return entry | {"shape": _shape_of(value), "data": value}, b""
     if datatype != "BYTES":
         shape, raw = _stacked(datatype, value, where)
@@ -126,12 +128,12 @@ def _entry(datatype: str, name: str, value: object, where: str) -> tuple[dict[st
     return entry | {"shape": shape, "parameters": {"binary_data_size": len(raw)}}, raw
 
 
-def _has_lifted(rows: Sequence[object]) -> bool:
-    return isinstance(rows, list) and any(isinstance(row, Lifted) for row in rows)
+def _has_long_array(rows: Sequence[object]) -> bool:
+    return isinstance(rows, list) and any(isinstance(row, LongArray) for row in rows)
 
 
 def _stacked(datatype: str, rows: Sequence[object], where: str) -> tuple[list[int], bytes]:
-    """Rows by name, some of them long arrays lifted out of the text: their shape together, and their bytes."""
+    """The shape and the bytes of rows of which some are long arrays."""
     shape = _shape_of(rows[0])
     raw: list[bytes] = []
     for n, row in enumerate(rows):
@@ -145,14 +147,14 @@ def _stacked(datatype: str, rows: Sequence[object], where: str) -> tuple[list[in
 
 
 def _texts(value: object, shape: Sequence[int], where: str) -> Iterator[bytes]:
-    """All texts and binary values of an array that must be nested as `shape` says. Raises BadRequest."""
+    """All texts and binary values of an array nested as `shape`. Raises BadRequest."""
     if not shape:
         yield _bytes_of(value, where)
         return
     if not _is_array(value) or len(value) != shape[0]:
         found = len(value) if _is_array(value) else kind_of(value)
         raise BadRequest(
-            f"{where}: expected an array of {shape[0]} elements, as the first one has, found {found}"
+            f"{where}: expected an array of {shape[0]} elements, like the first one, found {found}"
         )
     for n, item in enumerate(value):
         yield from _texts(item, shape[1:], f"{where}[{n}]")
@@ -169,8 +171,8 @@ def _bytes_of(item: object, where: str) -> bytes:
 
 
 def _shape_of(value: object) -> list[int]:
-    """The lengths along the first elements; whether the others agree is checked when they are read."""
-    if isinstance(value, Lifted):
+    """The lengths along the first elements; the others are checked when they are read."""
+    if isinstance(value, LongArray):
         return list(value.shape)
     shape = []
     while _is_array(value):
@@ -192,31 +194,32 @@ def _is_base64(value: object) -> TypeGuard[Mapping[str, object]]:
 
 
 def predictions(answer: Answer, *, is_rows: bool) -> dict[str, object]:
-    """The answer in the form of its request: a list of rows, or a table of outputs. Raises BadRequest.
+    """The answer in the form of its request: a list of rows, or a table of outputs.
 
-    Outputs of a model without rows may be no list of rows, nor alike in number.
+    Raises BadRequest for rows if the outputs of a model without rows have none, or unequal numbers.
     """
     firsts = {tensor.shape[:1] for tensor in answer.outputs}
     if is_rows and (len(firsts) > 1 or () in firsts):
         raise BadRequest(
-            "instances: the model's outputs are no rows; give its inputs as a table, by inputs"
+            "instances: the model's outputs are not rows; send its inputs by name, in inputs"
         )
     columns: dict[str, Any] = {tensor.name: _values(tensor) for tensor in answer.outputs}
     if is_rows and len(columns) > 1:
         width = sum(math.prod(tensor.shape[1:]) for tensor in answer.outputs)
         rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
         return {"predictions": rows_in_pieces(rows, width)}
-    whole: dict[str, object] = {
-        n: json_array(v) if isinstance(v, Array) else v for n, v in columns.items()
+    table: dict[str, object] = {
+        name: json_array(values) if isinstance(values, Array) else values
+        for name, values in columns.items()
     }
-    only = next(iter(whole.values()))
+    first = next(iter(table.values()))
     if is_rows:
-        return {"predictions": only}
-    return {"outputs": whole if len(whole) > 1 else only}
+        return {"predictions": first}
+    return {"outputs": table if len(table) > 1 else first}
 
 
 def _values(tensor: Tensor) -> object:
-    """Rows as an array or a list, a scalar as itself. Raises AnswerTooLarge for more than is written in JSON."""
+    """Rows as an array or a list, a scalar as itself. Raises AnswerTooLarge."""
     if math.prod(tensor.shape) > MAX_JSON_ELEMENTS:
         raise AnswerTooLarge(
             f'output "{tensor.name}" has more than {MAX_JSON_ELEMENTS} elements: use infer'
