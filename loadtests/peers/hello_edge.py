@@ -29,7 +29,7 @@ class Hello:
         return _ANSWER
 
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
-        return problem(error, "hello", exchange.path)
+        return problem(error, "hello", headers=exchange.headers)
 
     def left(self, exchange: Exchange) -> None: ...
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from headrace.admin.pages import metrics
 from headrace.admin.repository import Desk
-from headrace.edge.exchange import Exchange
+from headrace.edge.exchange import Call, Exchange
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
 from headrace.fleet.entries import Fleet, ProcessEntry
@@ -43,7 +43,7 @@ async def page_of(*targets: str, token: str = "the token") -> list[str]:
     )
     desk = Desk(lambda: Fleet(1, (), (), processes), no_order, no_change, token)
     async with asyncio.timeout(20):
-        response = await metrics(desk, Exchange("GET", {}, "", 0), b"")
+        response = await metrics(Call(desk, Exchange("GET", {}, "", 0), b""))
     return [line for line in response.body.decode().splitlines() if line.startswith("mine_total")]
 
 

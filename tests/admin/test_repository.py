@@ -1,6 +1,6 @@
 """The repository's routes: what a request may say, and what becomes of it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import orjson
@@ -15,14 +15,13 @@ from headrace.admin.repository import (
     unload,
     unsupported,
 )
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Call, Exchange, Handler, Response
 from headrace.errors import BadJson, BadName, BadRequest, Conflict
 from headrace.fleet.entries import Fleet
 from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
 
 ENTRIES = (IndexEntry("m", "1", "UNAVAILABLE", "not loaded"), IndexEntry("m", "2", "READY"))
-Handler = Callable[[Desk, Exchange, bytes], Awaitable[Response]]
 
 
 class Operator:
@@ -57,10 +56,10 @@ def desk(operator: Operator) -> Desk:
     return Desk(operator.fleet, operator.give_instruction, operator.change_logging)
 
 
-def exchange(model: str = "m") -> Exchange:
-    made = Exchange("POST", {}, "127.0.0.1", 1 << 16)
-    made.params = {"model": model}
-    return made
+def call(desk: Desk, body: bytes, model: str = "m") -> Call[Desk]:
+    exchange = Exchange("POST", {}, "127.0.0.1", 1 << 16)
+    exchange.params = {"model": model}
+    return Call(desk, exchange, body)
 
 
 async def document(answer: Awaitable[Response]) -> Any:
@@ -81,20 +80,20 @@ async def document(answer: Awaitable[Response]) -> Any:
 async def test_the_index_has_all_versions_or_those_that_are_ready(
     desk: Desk, body: bytes, versions: list[str]
 ) -> None:
-    entries = await document(index(desk, exchange(), body))
+    entries = await document(index(call(desk, body)))
     assert [entry["version"] for entry in entries] == versions
     assert entries[-1] == {"name": "m", "version": "2", "state": "READY", "reason": ""}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{}}'])
 async def test_load_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
-    assert await document(load(desk, exchange(), body)) is None
+    assert await document(load(call(desk, body))) is None
     assert operator.orders == [Instruction("load", "m")]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{"unload_dependents":true}}'])
 async def test_unload_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
-    assert await document(unload(desk, exchange(), body)) is None
+    assert await document(unload(call(desk, body))) is None
     assert operator.orders == [Instruction("unload", "m")]
 
 
@@ -103,7 +102,7 @@ async def test_what_the_operator_says_is_what_the_caller_hears(
 ) -> None:
     operator.failure = Conflict("version 1 is loaded with other content")
     with pytest.raises(Conflict):
-        await load(desk, exchange(), b"")
+        await load(call(desk, b""))
 
 
 @pytest.mark.parametrize(
@@ -125,17 +124,17 @@ async def test_what_the_operator_says_is_what_the_caller_hears(
     ],
 )
 async def test_what_is_not_done_is_refused_by_its_name_and_nothing_is_ordered(
-    desk: Desk, operator: Operator, handler: Handler, body: bytes, said: str
+    desk: Desk, operator: Operator, handler: Handler[Desk], body: bytes, said: str
 ) -> None:
     with pytest.raises(BadRequest, match=said):
-        await handler(desk, exchange(), body)
+        await handler(call(desk, body))
     assert operator.orders == []
 
 
 @pytest.mark.parametrize("handler", [index, load, unload, set_logging])
-async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler) -> None:
+async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler[Desk]) -> None:
     with pytest.raises(BadJson):
-        await handler(desk, exchange(), b"\xff{")
+        await handler(call(desk, b"\xff{"))
 
 
 @pytest.mark.parametrize("handler", [load, unload])
@@ -158,14 +157,14 @@ async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler) -
     ],
 )
 async def test_a_name_that_no_model_can_have_never_reaches_the_operator(
-    desk: Desk, operator: Operator, handler: Handler, name: str
+    desk: Desk, operator: Operator, handler: Handler[Desk], name: str
 ) -> None:
     with pytest.raises(BadName):
-        await handler(desk, exchange(name), b"{")
+        await handler(call(desk, b"{", name))
     assert operator.orders == []
 
 
 async def test_log_settings_are_read_and_changed(desk: Desk, operator: Operator) -> None:
-    changed = await document(set_logging(desk, exchange(), b'{"log_info":false}'))
-    assert changed == await document(get_logging(desk, exchange(), b""))
+    changed = await document(set_logging(call(desk, b'{"log_info":false}')))
+    assert changed == await document(get_logging(call(desk, b"")))
     assert operator.logging == LogSettings(log_info=False)

@@ -2,11 +2,16 @@
 
 import http.client
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from tests.bad_inputs.conftest import Doorstep
 from tests.platform.running import Platform
+
+from headrace.admin import routes as admin
+from headrace.edge.exchange import Route
+from headrace.gateway.api import endpoints
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
@@ -14,12 +19,8 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", 
 OPEN = {"/v2/health/live", "/v2/health/ready"}
 
 
-def routes_of(part: str) -> list[Any]:
-    """The routes of a part of the system, each with `method`, `template` and `api`."""
-    return list(getattr(pytest.importorskip(f"headrace.{part}.routes"), "ROUTES", ()))
-
-
-DATA, ADMIN = routes_of("gateway"), routes_of("admin")
+DATA: Sequence[Route[Any]] = endpoints.ROUTES
+ADMIN: Sequence[Route[Any]] = admin.ROUTES
 
 
 def path_of(template: str) -> str:
@@ -38,7 +39,7 @@ def ask(port: int, method: str, path: str) -> tuple[int, str | None]:
         connection.close()
 
 
-def templates(routes: list[Any]) -> list[str]:
+def templates(routes: Sequence[Route[Any]]) -> list[str]:
     return sorted({route.template for route in routes})
 
 
@@ -76,7 +77,9 @@ def test_without_a_key_nothing_but_health_is_told(keyed: Doorstep, template: str
     assert found == ({200} if template in OPEN else {401})
 
 
-def check(routes: list[Any], template: str, method: str, answered: tuple[int, str | None]) -> None:
+def check(
+    routes: Sequence[Route[Any]], template: str, method: str, answered: tuple[int, str | None]
+) -> None:
     status, allowed = answered
     assert status < 500 or status == 501
     known = {route.method for route in routes if route.template == template}

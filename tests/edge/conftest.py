@@ -45,7 +45,7 @@ class Echo:
 
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
         self.refused.append(error.code)
-        return problem(error, "id", exchange.path)
+        return problem(error, "id", headers=exchange.headers)
 
     def left(self, exchange: Exchange) -> None:
         self.gone.append(exchange)

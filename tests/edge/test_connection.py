@@ -12,10 +12,10 @@ import pytest
 from tests.edge.conftest import Caller, Listener, chunked, listening, request, until
 from tests.keys.certificates import write_pair
 
-from headrace.edge.exchange import Response
+from headrace.edge.exchange import Call, Response, Route
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.problems import STATUS
-from headrace.edge.routes import Route, RouteTable
+from headrace.edge.routes import RouteTable
 from headrace.errors import BadRequest, Overloaded, UnknownRoute, WrongMethod
 
 SMALL = EdgeLimits(
@@ -276,7 +276,15 @@ async def test_a_remembered_refusal_keeps_nothing_of_the_request_that_met_it() -
 
 
 async def test_head_is_found_and_counted_as_get() -> None:
-    table = RouteTable([Route("GET", "/a", "health", None), Route("POST", "/b", "infer", None)])
+    async def nothing(_: Call[None]) -> Response:
+        return Response(200)
+
+    table = RouteTable(
+        [
+            Route(method="GET", template="/a", api="health", handler=nothing),
+            Route(method="POST", template="/b", api="infer", handler=nothing),
+        ]
+    )
     assert table.find("HEAD", b"/a") == table.find("GET", b"/a")
     for method, path, allowed in (
         ("HEAD", b"/b", "POST"),

@@ -5,7 +5,9 @@ import atheris
 with atheris.instrument_imports(include=["headrace"]):
     from tests.fuzz.driver import fuzz
 
-    from headrace.gateway.api.classify import ClassifyBody, EmbeddingsBody, read_json
+    from headrace.gateway.api.classify import ClassifyBody
+    from headrace.gateway.api.embeddings import EmbeddingsBody
+    from headrace.gateway.api.small_bodies import read_json
 
 
 def read(data: bytes) -> object:

@@ -6,18 +6,24 @@ from datetime import UTC, datetime
 import pytest
 
 from headrace.edge.changes import Changes
-from headrace.edge.exchange import Exchange
+from headrace.edge.exchange import Exchange, Route
 from headrace.errors import Overloaded, ShuttingDown
 from headrace.gateway.access import DataPolicy
 from headrace.gateway.admission import Admission
+from headrace.gateway.api.context import Context
 from headrace.gateway.api.endpoints import ROUTES
 from headrace.gateway.settings import GatewayLimits
 from headrace.keys import KeyRing
 from headrace.keys.key import issue
 from headrace.telemetry.events import GatewayEvents
 
-# Context whose handlers read bodies without another thread.
+# The apis whose handlers read bodies without another thread.
 SMALL = {"metadata", "settings"}
+
+
+def route(method: str, template: str) -> Route[Context]:
+    (found,) = (r for r in ROUTES if (r.method, r.template) == (method, template))
+    return found
 
 
 class Endpoint:
@@ -122,16 +128,17 @@ def test_the_data_port_counts_the_slots_of_each_key() -> None:
 
     def admitted(text: str) -> Exchange:
         exchange = Exchange("GET", {b"authorization": f"Bearer {text}".encode()}, "peer", 1000)
-        policy.admit(exchange, "/v2/models/{model}")
+        exchange.route = route("POST", "/v2/models/{model}/infer")
+        policy.admit(exchange)
         return exchange
 
     (_, ann), (_, ben) = issued
     with ExitStack() as stack:
         for exchange in [admitted(ann) for _ in range(3)]:
-            stack.enter_context(policy.place(exchange))
+            stack.enter_context(policy.slot(exchange))
         with pytest.raises(Overloaded, match="this key holds"):
             admitted(ann)
-        stack.enter_context(policy.place(admitted(ben)))
+        stack.enter_context(policy.slot(admitted(ben)))
     assert admission.in_flight == 0
     admitted(ann)
 
@@ -149,9 +156,9 @@ def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -
     policy = DataPolicy(Endpoint().admission, GatewayEvents(), None, own, Changes("http"))
     for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
         exchange = Exchange("POST", {}, "peer", limit)
-        (exchange.api,) = {r.api for r in ROUTES if (r.method, r.template) == ("POST", template)}
+        exchange.route = route("POST", template)
         exchange.params = {"model": "m"} if "{model}" in template else {}
-        policy.admit(exchange, template)
+        policy.admit(exchange)
         assert exchange.max_body_bytes == expected
 
 
@@ -160,8 +167,8 @@ def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
         Endpoint().admission, GatewayEvents(), None, {"m": 1 << 20}, Changes("http")
     )
     exchange = Exchange("POST", {}, "peer", 1000)
-    exchange.api, exchange.params = "infer", {"model": "m"}
-    policy.admit(exchange, "/v2/models/{model}/infer")
+    exchange.route, exchange.params = route("POST", "/v2/models/{model}/infer"), {"model": "m"}
+    policy.admit(exchange)
     assert exchange.max_body_bytes == 1 << 20
 
 

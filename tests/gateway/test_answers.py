@@ -182,13 +182,13 @@ def _leave_one_request(running: InProcessPlatform) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_error_has_a_status_and_says_nothing_internal(kind: type[HeadraceError]) -> None:
-    response = problem(kind("one sentence", retry_after_s=1.5), "id", "/v2")
+    response = problem(kind("one sentence", retry_after_s=1.5), "id")
     assert response.status == next(STATUS[k] for k in kind.__mro__ if k in STATUS)
     assert (b"retry-after", b"2") in response.headers
 
 
 def test_an_error_that_is_not_ours_is_named_to_nobody() -> None:
-    body = orjson.loads(problem(KeyError("/secret/path"), "id", "/v2").body)
+    body = orjson.loads(problem(KeyError("/secret/path"), "id").body)
     assert body == {
         "error": "the server failed on this request",
         "code": "internal",

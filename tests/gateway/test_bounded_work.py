@@ -11,15 +11,9 @@ from pydantic import ValidationError
 from tests.gateway.test_hostile_bodies import codec
 
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest
-from headrace.gateway.api.classify import (
-    MAX_ELEMENTS,
-    MAX_TEXT_BYTES,
-    MAX_TEXTS,
-    ClassifyBody,
-    EmbeddingsBody,
-    classify_results,
-    read_json,
-)
+from headrace.gateway.api.classify import ClassifyBody, classify_results
+from headrace.gateway.api.embeddings import EmbeddingsBody
+from headrace.gateway.api.small_bodies import MAX_ELEMENTS, MAX_TEXT_BYTES, MAX_TEXTS, read_json
 from headrace.gateway.json import scan as json_scan
 from headrace.gateway.json.scan import scan
 from headrace.gateway.json.writing import json_array, rows_in_pieces

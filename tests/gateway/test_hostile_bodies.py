@@ -52,7 +52,7 @@ def refusal(**request: Any) -> HeadraceError:
     ids=["name", "datatype", "id", "output", "data"],
 )
 def test_half_a_character_is_refused_and_the_refusal_can_be_sent(request_: dict[str, Any]) -> None:
-    response = problem(refusal(**request_), "id", "/v2/models/m/infer")
+    response = problem(refusal(**request_), "id")
     assert response.status == 400
     assert orjson.loads(response.body)["code"] in ("bad_request", "bad_json")
 

@@ -11,8 +11,9 @@ import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.gateway.test_wire import spec
 
-from headrace.gateway.api.classify import EmbeddingsBody, classify_results, embeddings
-from headrace.gateway.api.context import json_response
+from headrace.gateway.api.answers import json_response
+from headrace.gateway.api.classify import classify_results
+from headrace.gateway.api.embeddings import EmbeddingsBody, embeddings
 from headrace.gateway.settings import GatewayModelSettings
 from headrace.gateway.wire.classification import classes_of
 from headrace.inference.request import Answer, Times

@@ -6,7 +6,8 @@ import openai
 import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
-from headrace.edge.problems import shapes_of
+from headrace.edge.routes import RouteTable
+from headrace.gateway.api.endpoints import ROUTES
 
 
 @pytest.fixture(scope="module")
@@ -62,27 +63,27 @@ def test_all_others_read_a_sentence_at_the_same_path(served: InProcessPlatform, 
 
 
 @pytest.mark.parametrize(
-    ("path", "shapes"),
+    ("path", "shape"),
     [
-        ("/v1/embeddings", {"openai"}),
-        ("/v1/embeddings/", {"openai"}),
-        ("/v1/models", {"own", "openai"}),
-        ("/v1/models/nobody", {"own", "openai"}),
-        ("/v1/models/nobody/", {"own", "openai"}),
-        ("/v1/models/{model}", {"own", "openai"}),
-        ("/v1/models/nobody:predict", {"own"}),
-        ("/v1/models/nobody:classify", {"own"}),
-        ("/v1/models/nobody:stream", {"own"}),
-        ("/v1/models/nobody/versions/1", {"own"}),
-        ("/v1/models/nobody/labels/stable", {"own"}),
-        ("/v1/models/nobody/metadata", {"own"}),
-        ("/v2/models/nobody", {"own"}),
-        ("/v1/other", {"own"}),
-        ("", {"own"}),
+        ("/v1/embeddings", "openai"),
+        ("/v1/embeddings/", "openai"),
+        ("/v1/models", "shared"),
+        ("/v1/models/nobody", "shared"),
+        ("/v1/models/nobody/", "shared"),
+        ("/v1/models/{model}", "shared"),
+        ("/v1/models/nobody:predict", "own"),
+        ("/v1/models/nobody:classify", "own"),
+        ("/v1/models/nobody:stream", "own"),
+        ("/v1/models/nobody/versions/1", "own"),
+        ("/v1/models/nobody/labels/stable", "own"),
+        ("/v1/models/nobody/metadata", "own"),
+        ("/v2/models/nobody", "own"),
+        ("/v1/other", "own"),
+        ("", "own"),
     ],
 )
-def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, shapes: set[str]) -> None:
-    assert shapes_of(path) == shapes
+def test_only_where_openai_s_client_asks_errors_have_its_shape(path: str, shape: str) -> None:
+    assert RouteTable(ROUTES).error_shape(path) == shape
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from typing import Any
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from headrace.edge.problems import STATUS
-from headrace.gateway.api.endpoints import ROUTES
+from headrace.gateway.api.endpoints import ENDPOINTS, ROUTES
 from headrace.gateway.api.openapi import document
 
-DOCUMENT: Mapping[str, Any] = document()
+DOCUMENT: Mapping[str, Any] = document(ENDPOINTS)
 # Those of requests that are no operation of the document, and of nobody.
 ELSEWHERE = {405, 499, 501, 505}
 

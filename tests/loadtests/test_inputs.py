@@ -11,7 +11,8 @@ from loadtests.inputs import MODELS, WEIGHTS, Shot, infer_shot, shots_for
 from loadtests.support.checkout import REPOSITORY
 
 from headrace import backends
-from headrace.gateway.api import classify
+from headrace.gateway.api.classify import classify_results
+from headrace.gateway.api.embeddings import EmbeddingsBody, embeddings
 from headrace.inference.request import Answer, Times
 from headrace.inference.tensor import from_array
 from headrace_models import preprocess
@@ -51,7 +52,7 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
     answer = Answer(
         [from_array(output.name, runner(version.spec.name)(raw)[output.name])], Times(0, 0, 0, 1)
     )
-    return orjson.dumps({"results": classify.classify_results(answer, output, 1, labels, 5)})
+    return orjson.dumps({"results": classify_results(answer, output, 1, labels, 5)})
 
 
 @pytest.mark.zoo
@@ -74,8 +75,8 @@ def test_paraphrases_are_close_and_others_are_not() -> None:
 
 
 def embedded(*vectors: np.ndarray) -> bytes:
-    asked = classify.EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
-    return orjson.dumps(classify.embeddings(np.stack(vectors), 2, asked, built("minilm-l6").spec))
+    asked = EmbeddingsBody(model="minilm-l6", input=["a", "b"], encoding_format="base64")
+    return orjson.dumps(embeddings(np.stack(vectors), 2, asked, built("minilm-l6").spec))
 
 
 @pytest.mark.zoo

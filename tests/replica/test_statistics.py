@@ -13,6 +13,7 @@ from loadtests.support.doubler import make_doubler
 from loadtests.support.gated_backend import GatedBackend, GateLoader
 
 from headrace.errors import DeadlineExceeded, InferenceFailed, ShuttingDown
+from headrace.gateway.api.statistics import statistics_document
 from headrace.inference.request import Request
 from headrace.inference.statistics import (
     BatchStats,
@@ -20,7 +21,6 @@ from headrace.inference.statistics import (
     InferenceStats,
     Statistics,
     merge,
-    statistics_document,
 )
 from headrace.inference.tensor import from_array
 from headrace.replica.host import Host

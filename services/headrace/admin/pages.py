@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from headrace import __version__
 from headrace.admin.repository import Desk
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Call, Response
 from headrace.edge.probe import fetch
 from headrace.fleet.entries import ProcessEntry
 from headrace.telemetry.exposition import merge
@@ -24,36 +24,35 @@ _SCRAPE_TIMEOUT_S = 2.0
 EXTENSIONS = ("logging", "model_repository")
 
 
-async def server_metadata(_: Desk, __: Exchange, ___: bytes) -> Response:
+async def server_metadata(call: Call[Desk]) -> Response:
     return Response(
         200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
     )
 
 
-async def metrics(at: Desk, _: Exchange, __: bytes) -> Response:
-    processes = at.fleet().processes
+async def metrics(call: Call[Desk]) -> Response:
+    desk = call.context
+    processes = desk.fleet().processes
     pages = await asyncio.gather(
-        *(asyncio.to_thread(_scrape, p.metrics, at.metrics_token) for p in processes)
+        *(asyncio.to_thread(_scrape, p.metrics, desk.metrics_token) for p in processes)
     )
     named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
     return Response(200, await asyncio.to_thread(merge, named), CONTENT_TYPE_LATEST.encode())
 
 
-async def discovery(at: Desk, _: Exchange, __: bytes) -> Response:
+async def discovery(call: Call[Desk]) -> Response:
     """Prometheus' HTTP service discovery: one target a process."""
     return Response(
         200,
         orjson.dumps(
-            [{"targets": [p.metrics], "labels": _labels(p)} for p in at.fleet().processes]
+            [{"targets": [p.metrics], "labels": _labels(p)} for p in call.context.fleet().processes]
         ),
     )
 
 
-async def health(at: Desk, _: Exchange, __: bytes) -> Response:
-    """Which models are served by which processes, which are missing, and which fail again and
-    again.
-    """
-    fleet = at.fleet()
+async def health(call: Call[Desk]) -> Response:
+    """The models that are served, missing or in trouble, and the processes that serve them."""
+    fleet = call.context.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
     replicas = [
         {

@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, printable, read_body
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Call, Response
 from headrace.edge.management import IndexBody, changed_logging, logging_document
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
@@ -48,57 +48,58 @@ class _UnloadBody(StrictBody):
     parameters: _UnloadParameters = Field(default_factory=_UnloadParameters)
 
 
-async def index(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
-    """All versions of the repository and of the fleet; with `{"ready": true}` those that can answer
-    now.
-    """
-    wanted = read_body(IndexBody, body or b"{}")
-    entries = await at.give_instruction(Instruction("index"))
+async def index(call: Call[Desk]) -> Response:
+    """All versions of the repository and the fleet; with `{"ready": true}` those that answer now."""
+    wanted = read_body(IndexBody, call.body or b"{}")
+    entries = await call.context.give_instruction(Instruction("index"))
     return Response(
         200, orjson.dumps([asdict(e) for e in entries if e.state == "READY" or not wanted.ready])
     )
 
 
-async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
-    """Serve the newest version in the repository; the one before serves until that answers, and
-    goes on if it fails.
+async def load(call: Call[Desk]) -> Response:
+    """Serve the newest version in the repository.
+
+    The version before it serves until the new one answers, and goes on if that fails.
     """
-    name = _model(exchange)
-    for parameter in read_body(_LoadBody, body or b"{}").parameters:
+    name = _model(call)
+    for parameter in read_body(_LoadBody, call.body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
             raise BadRequest(
                 "parameters: expected no config and no files; add the version to the repository instead"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
-    await at.give_instruction(Instruction("load", name))
+    await call.context.give_instruction(Instruction("load", name))
     return Response(200)
 
 
-async def unload(at: Desk, exchange: Exchange, body: bytes) -> Response:
+async def unload(call: Call[Desk]) -> Response:
     """End a model once it has answered what it accepted."""
-    name = _model(exchange)
-    read_body(_UnloadBody, body or b"{}")
-    await at.give_instruction(Instruction("unload", name))
+    name = _model(call)
+    read_body(_UnloadBody, call.body or b"{}")
+    await call.context.give_instruction(Instruction("unload", name))
     return Response(200)
 
 
-async def unsupported(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
-    """Paths with a repository's name in them: there is one repository, and it has none."""
+async def unsupported(call: Call[Desk]) -> Response:
+    """Refuse paths with a repository's name: there is one repository, without a name."""
     raise BadRequest("path: expected no repository name; there is only one repository")
 
 
-async def get_logging(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
-    return Response(200, logging_document(at.fleet().logging))
+async def get_logging(call: Call[Desk]) -> Response:
+    return Response(200, logging_document(call.context.fleet().logging))
 
 
-async def set_logging(at: Desk, exchange: Exchange, body: bytes) -> Response:  # noqa: ARG001 - a route's signature
-    """Change what is listed, in every process of the platform; gives the whole settings."""
-    changed = await at.change_logging(changed_logging(at.fleet().logging, body))
+async def set_logging(call: Call[Desk]) -> Response:
+    """Change the listed settings in all processes; the answer has all settings."""
+    changed = await call.context.change_logging(
+        changed_logging(call.context.fleet().logging, call.body)
+    )
     return Response(200, logging_document(changed))
 
 
-def _model(exchange: Exchange) -> str:
-    name = exchange.params["model"]
+def _model(call: Call[Desk]) -> str:
+    name = call.exchange.params["model"]
     if not is_model_name(name):
         raise BadName("not a name that a model can have")
     return name

@@ -1,48 +1,52 @@
-"""The admin port's routes, and whom it lets in."""
+"""The admin port's routes, and its conditions for callers."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from headrace.admin import pages, repository
 from headrace.admin.repository import Desk
 from headrace.edge.changes import Changes
-from headrace.edge.exchange import Exchange, Response
-from headrace.edge.routes import Route
+from headrace.edge.exchange import Exchange, Handler, Route
 from headrace.errors import Forbidden
 from headrace.keys import KeyRing
 from headrace.telemetry.events import EdgeEvents
 
-__all__ = ["ROUTES", "AdminPolicy", "Handler"]
-
-Handler = Callable[[Desk, Exchange, bytes], Awaitable[Response]]
+__all__ = ["ROUTES", "AdminPolicy"]
 
 READ, CHANGE = "admin", "repository"
 _MODELS = "/v2/repository/models/{model}"
-ROUTES: tuple[Route[Handler], ...] = (
-    Route("GET", "/metrics", READ, pages.metrics),
-    Route("GET", "/sd", READ, pages.discovery),
-    Route("GET", "/healthz", READ, pages.health),
-    Route("GET", "/v2", READ, pages.server_metadata),
-    Route("GET", "/v2/", READ, pages.server_metadata),
-    Route("POST", "/v2/repository/index", CHANGE, repository.index),
-    Route("POST", _MODELS + "/load", CHANGE, repository.load),
-    Route("POST", _MODELS + "/unload", CHANGE, repository.unload),
-    Route("POST", "/v2/repository/{repository}/index", CHANGE, repository.unsupported),
-    Route(
-        "POST", "/v2/repository/{repository}/models/{model}/load", CHANGE, repository.unsupported
-    ),
-    Route(
-        "POST", "/v2/repository/{repository}/models/{model}/unload", CHANGE, repository.unsupported
-    ),
-    Route("GET", "/v2/logging", CHANGE, repository.get_logging),
-    Route("POST", "/v2/logging", CHANGE, repository.set_logging),
+_OF_REPOSITORY = "/v2/repository/{repository}"
+
+
+def _get(template: str, handler: Handler[Desk], api: str = READ) -> Route[Desk]:
+    return Route(method="GET", template=template, api=api, handler=handler)
+
+
+def _post(template: str, handler: Handler[Desk]) -> Route[Desk]:
+    return Route(method="POST", template=template, api=CHANGE, handler=handler)
+
+
+ROUTES: tuple[Route[Desk], ...] = (
+    _get("/metrics", pages.metrics),
+    _get("/sd", pages.discovery),
+    _get("/healthz", pages.health),
+    _get("/v2", pages.server_metadata),
+    _get("/v2/", pages.server_metadata),
+    _get("/v2/logging", repository.get_logging, CHANGE),
+    _post("/v2/logging", repository.set_logging),
+    _post("/v2/repository/index", repository.index),
+    _post(_MODELS + "/load", repository.load),
+    _post(_MODELS + "/unload", repository.unload),
+    _post(_OF_REPOSITORY + "/index", repository.unsupported),
+    _post(_OF_REPOSITORY + "/models/{model}/load", repository.unsupported),
+    _post(_OF_REPOSITORY + "/models/{model}/unload", repository.unsupported),
 )
 
 
 class AdminPolicy:
-    """Once there are keys, an admin's key is needed: for all on an open address, for changes on loopback.
+    """Once there are keys, asks for an admin's key: on an open address for everything, on loopback for changes.
 
-    Prometheus and `headrace status` read the pages of a loopback port without one. Changes come from no other page.
+    So Prometheus and `headrace status` read the pages of a loopback port without one. No page of another site may
+    change anything.
     """
 
     def __init__(self, events: EdgeEvents, keys: KeyRing | None, *, is_loopback: bool) -> None:
@@ -51,19 +55,20 @@ class AdminPolicy:
         self._is_loopback = is_loopback
         self._changes = Changes("http")
 
-    def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
-        if self._keys is not None and not (self._is_loopback and exchange.api == READ):
-            self._ask_key(self._keys, exchange)
+    def admit(self, exchange: Exchange) -> None:
+        self._check_key(exchange)
         if exchange.method == "POST":
             self._changes.check(exchange)
 
-    def _ask_key(self, keys: KeyRing, exchange: Exchange) -> None:
-        if not keys.authenticate(exchange.header(b"authorization")).admin:
+    def _check_key(self, exchange: Exchange) -> None:
+        if self._keys is None or (self._is_loopback and exchange.route.api == READ):
+            return
+        if not self._keys.authenticate(exchange.header(b"authorization")).admin:
             raise Forbidden("expected an admin's key")
 
-    def place(self, exchange: Exchange) -> AbstractContextManager[None]:  # noqa: ARG002 - a policy's signature
+    def slot(self, _: Exchange) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def ended(self, exchange: Exchange, status: int, code: str) -> None:  # noqa: ARG002 - a policy's signature
+    def ended(self, _: Exchange, __: int, code: str) -> None:
         if code:
             self._events.request_failed(code)

@@ -5,7 +5,6 @@ with the content types of forms. Callers that are no browsers say neither, and s
 """
 
 from collections.abc import Collection
-from functools import lru_cache
 
 from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.exchange import Exchange
@@ -40,10 +39,9 @@ class Changes:
             is_of_browser = b"origin" in headers or any(
                 name.startswith(b"sec-fetch-") for name in headers
             )
-            if why := _refusal(
-                headers.get(b"content-type", b""), _JSON if is_of_browser else KINDS
-            ):
-                raise UnsupportedMedia(why)
+            kinds = _JSON if is_of_browser else KINDS
+            if reason := refusal(headers.get(b"content-type", b""), kinds):
+                raise UnsupportedMedia(reason)
 
     def check_step(self, exchange: Exchange) -> None:
         """Raise ForeignOrigin for another site's page that sends a step of a sequence."""
@@ -64,6 +62,3 @@ class Changes:
             return True
         is_own = origin is None or origin.lower() == self._scheme + host.lower()
         return is_own and (site is None or site in _OWN_SITES)
-
-
-_refusal = lru_cache(maxsize=64)(refusal)

@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, exchange: Exchange, error: Exception) -> Response:
         self._is_draining = True
-        return problem(error, exchange.request_id, exchange.path, exchange.headers)
+        return problem(error, exchange.request_id, exchange.route.errors, exchange.headers)
 
     def _fail(self, error: HeadraceError) -> None:
         """Refuse what cannot be read to its end, after the answers before it, and end."""

@@ -1,36 +1,36 @@
-"""Which pages of other sites may read answers: the headers that tell a browser so (the Fetch standard's CORS)."""
+"""CORS: the headers that tell a browser which pages of other sites may read answers (the Fetch standard)."""
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
 
-from headrace.edge.exchange import Exchange, Response
-from headrace.edge.routes import Route, verbs
+from headrace.edge.exchange import Call, Exchange, Handler, Response, Route
+from headrace.edge.routes import verbs
 
-__all__ = ["ANY_ORIGIN", "PREFLIGHT", "Cors", "preflights"]
-
-H = TypeVar("H")
+__all__ = ["ANY_ORIGIN", "Cors", "preflights"]
 
 ANY_ORIGIN = "*"
-# The endpoint of a browser's question before a request.
-PREFLIGHT = "preflight"
 _ALLOWED = b"access-control-allow-origin"
 _READABLE = (
     b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, x-truncated, allow, "
     b"www-authenticate, accept-encoding"
 )
-# For who does not say what a page is to send; clients made for browsers send headers of their own beside these.
-_SENDABLE = b"authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
+# The answer to a question that names no headers; clients for browsers send others beside these.
+_SENDABLE = (
+    b"authorization, content-type, content-encoding, x-request-id, x-request-timeout, "
+    b"inference-header-content-length"
+)
 _TOKENS = re.compile(rb"[\w!#$%&'*+.^`|~-]+(, ?[\w!#$%&'*+.^`|~-]+)*")
-_MAX_ASKED_BYTES = 1024
+_MAX_WANTED_BYTES = 1024
 _REMEMBERED_S = b"7200"  # no browser remembers for longer
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Cors:
-    """Pages of `origins` may read what a server answers, with the browser's credentials if these are listed by name;
-    with ANY_ORIGIN among them every page may, without.
+    """Lets pages of `origins` read answers, with the browser's credentials.
+
+    With ANY_ORIGIN among them every page may, without credentials.
     """
 
     def __init__(self, origins: Collection[str]) -> None:
@@ -50,38 +50,44 @@ class Cors:
         )
 
     def headers(self, exchange: Exchange) -> Headers:
-        """What belongs to every answer to this request, to refusals too: else the page cannot read them."""
+        """The headers of every answer to this request; without them a page cannot read refusals either."""
         return self._of_listed.get(exchange.headers.get(b"origin"), self._of_others)
 
 
-def preflights(routes: Iterable[Route[H]]) -> list[Route[Callable[..., Awaitable[Response]]]]:
-    """For each path of `routes` the route of the question before a request: which verbs and headers may it have?"""
+def preflights(routes: Iterable[Route[Any]]) -> list[Route[Any]]:
+    """The route of a browser's preflight for each path of `routes`: which verbs and headers may a request have?"""
     found: dict[str, list[str]] = {}
     for route in routes:
         found.setdefault(route.template, []).append(route.method)
     return [
-        Route("OPTIONS", path, PREFLIGHT, _permission(", ".join(verbs(m)).encode()))
-        for path, m in found.items()
+        Route(
+            method="OPTIONS",
+            template=template,
+            api="preflight",
+            handler=_permission(", ".join(verbs(methods)).encode()),
+            is_public=True,
+            is_always_answered=True,
+        )
+        for template, methods in found.items()
     ]
 
 
-def _permission(methods: bytes) -> Callable[..., Awaitable[Response]]:
-    """Answers such a question; whose pages the answer is for is said by the headers that every answer has."""
+def _permission(methods: bytes) -> Handler[object]:
+    """Answers such a question; the headers that every answer has say whose pages may go on."""
     headers = (
         (b"allow", methods),
         (b"access-control-allow-methods", methods),
         (b"access-control-max-age", _REMEMBERED_S),
     )
 
-    async def permit(_: object, exchange: Exchange, __: bytes) -> Response:
-        return Response(
-            204, headers=(*headers, (b"access-control-allow-headers", _sendable(exchange)))
-        )
+    async def permit(call: Call[object]) -> Response:
+        sendable = (b"access-control-allow-headers", _sendable(call.exchange))
+        return Response(204, headers=(*headers, sendable))
 
     return permit
 
 
 def _sendable(exchange: Exchange) -> bytes:
-    """Whatever headers the page is to send: those that mean nothing here do no harm, and those that do are checked."""
-    asked = exchange.headers.get(b"access-control-request-headers", b"")
-    return asked if len(asked) <= _MAX_ASKED_BYTES and _TOKENS.fullmatch(asked) else _SENDABLE
+    """All headers that the page wants to send: those that are read here are checked, and the others do no harm."""
+    wanted = exchange.headers.get(b"access-control-request-headers", b"")
+    return wanted if len(wanted) <= _MAX_WANTED_BYTES and _TOKENS.fullmatch(wanted) else _SENDABLE

@@ -1,14 +1,31 @@
-"""One HTTP request and its response: what a route sees of the one, and what a connection writes of the other."""
+"""One HTTP request and its response: what a handler reads of the one, and what a connection writes of the other."""
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 
-from headrace.errors import BadRequest, HeadraceError
+from headrace.errors import BadRequest, HeadraceError, UnknownRoute
+from headrace.keys import Key
 
-__all__ = ["MAX_TIMEOUT_S", "Application", "Exchange", "Response"]
+__all__ = [
+    "MAX_TIMEOUT_S",
+    "NO_ROUTE",
+    "Application",
+    "Call",
+    "ErrorShape",
+    "Exchange",
+    "Handler",
+    "Response",
+    "Route",
+]
+
+C = TypeVar("C")
+
+# Our own shape of an error, OpenAI's, or for a path that others ask, too: OpenAI's for OpenAI's clients alone.
+ErrorShape = Literal["own", "openai", "shared"]
 
 MAX_TIMEOUT_S = 300.0
 _MIN_TIMEOUT_S = 0.001
@@ -16,7 +33,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9-]{1,64}")
 
 
 class Response(NamedTuple):
-    """An answer as HTTP has it."""
+    """The answer to one request; the connection adds the framing."""
 
     status: int
     body: bytes = b""
@@ -24,20 +41,61 @@ class Response(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]] = ()
 
 
-class Exchange:
-    """What a route sees of a request whose head is whole. Times are on the monotonic clock.
+class Call(Generic[C]):
+    """The one argument of a handler: its port's context, and the request with its complete body."""
 
-    `headers` have lower-case names; one that came twice has its values joined by ", ", as HTTP defines. `params` are
-    those of the path, percent-decoded; `query` is as it came, without its question mark. `api`, `model` and `version`
-    are set by the application from what it found, never from the request: they are labels. `max_body_bytes` may be
-    lowered or raised while the head is admitted. `began_s` is the end of the head; `received_s` the end of the body, or
-    when the rest of that was given up.
+    __slots__ = ("body", "context", "exchange")
+
+    def __init__(self, context: C, exchange: "Exchange", body: bytes) -> None:
+        self.context = context
+        self.exchange = exchange
+        self.body = body
+
+
+Handler = Callable[[Call[C]], Awaitable[Response]]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Route(Generic[C]):
+    """One method and path of a port, its handler, and what the port asks of its requests.
+
+    `template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
+    A route of GET is one of HEAD, too: the same answer without its body. `api` labels metrics.
+    """
+
+    method: str
+    template: str
+    api: str
+    handler: Handler[C]
+    reads: tuple[str, ...] = ()  # Content-Types of its bodies; "" if it may be missing
+    may_be_compressed: bool = False  # its body, by Content-Encoding
+    max_body_bytes: int | None = None  # fewer than its port takes
+    is_public: bool = False  # needs no key
+    is_always_answered: bool = False  # however full the port is
+    changes_server: bool = False  # how the server runs: no page of another site may ask for it
+    errors: ErrorShape = "own"
+
+
+async def _missing(_: Call[object]) -> Response:
+    raise UnknownRoute("no such path")
+
+
+# The route of an exchange for which none was found, or not yet.
+NO_ROUTE: Route[Any] = Route(method="", template="", api="none", handler=_missing)
+
+
+class Exchange:
+    """One request from the end of its head on, until it is answered. Times are on the monotonic clock.
+
+    The receiver sets `method`, `headers` (names in lower case; the values of a repeated one joined by ", "), `peer` and
+    the times: `began_s` is the end of the head, `received_s` the end of the body or when the rest was given up.
+    The application sets the rest: `path` and `query` as they came, `params` percent-decoded from the path, `route`,
+    `key`, and `model` and `version`, which label metrics and so come from what was found, never from the request.
+    `max_body_bytes` may be lowered or raised while the head is admitted.
     """
 
     __slots__ = (
         "began_s",
-        "api",
-        "handler",
         "headers",
         "key",
         "max_body_bytes",
@@ -49,6 +107,7 @@ class Exchange:
         "query",
         "received_s",
         "request_id",
+        "route",
         "version",
     )
 
@@ -62,11 +121,10 @@ class Exchange:
         self.path = ""
         self.query = b""
         self.params: Mapping[str, str] = {}
-        self.api = "none"
+        self.route: Route[Any] = NO_ROUTE  # of whatever port this is
         self.model = self.version = ""
         self.request_id = ""
-        self.handler: object = None
-        self.key: object = None
+        self.key: Key | None = None
         self.began_s = self.received_s = monotonic()
 
     def header(self, name: bytes) -> str | None:
@@ -83,10 +141,19 @@ class Exchange:
     def content_type(self) -> str:
         return (self.header(b"content-type") or "").partition(";")[0].strip().lower()
 
-    def timeout_s(self, default_s: float) -> float:
-        """What the caller allows, by X-Request-Timeout in seconds, clamped to 1 ms to MAX_TIMEOUT_S.
+    @property
+    def key_id(self) -> str:
+        """The id of the caller's key; empty where no key is needed."""
+        return "" if self.key is None else self.key.id
 
-        Raises BadRequest if that is no number.
+    def may_use(self, model: str) -> bool:
+        """Whether the caller's key covers this model; without keys every caller may use every model."""
+        return self.key is None or self.key.may_use(model)
+
+    def timeout_s(self, default_s: float) -> float:
+        """The caller's X-Request-Timeout in seconds, clamped to 1 ms to MAX_TIMEOUT_S; without one the default.
+
+        Raises BadRequest if it is not a number.
         """
         text = self.header(b"x-request-timeout")
         if text is None:
@@ -101,20 +168,20 @@ class Exchange:
 
 
 class Application(Protocol):
-    """What a listener serves. Each exchange ends in exactly one of `answer` and `refuse`, or is told as `left`."""
+    """The application that a listener serves. Each exchange ends in exactly one of `answer`, `refuse` and `left`."""
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
-        """Look at a whole head before any of its body is read. Raises a HeadraceError to refuse the request."""
+        """Check a complete head before any of its body is read. Raises a HeadraceError to refuse the request."""
         ...
 
     async def answer(self, exchange: Exchange, body: bytes) -> Response:
-        """The answer to an admitted request; its failures too are answers."""
+        """Answer an admitted request; its failures are answers, too."""
         ...
 
     def refuse(self, exchange: Exchange, error: HeadraceError) -> Response:
-        """The answer to a request that was not admitted, or that did not arrive as it should."""
+        """Answer a request that was not admitted, or whose body did not arrive as it should."""
         ...
 
     def left(self, exchange: Exchange) -> None:
-        """The caller went away before its request was whole or taken up."""
+        """Note that the caller went away before its request was received or taken up."""
         ...

@@ -1,6 +1,6 @@
-"""Is a body of a kind that is read? By its Content-Type alone."""
+"""Checks whether a body is of a kind that is read, by its Content-Type alone."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = ["refusal"]
 
@@ -9,8 +9,9 @@ _CHARSETS = ("utf-8", "us-ascii")
 _SPELLINGS = {"utf8": "utf-8"}
 
 
-def refusal(content_type: bytes, known: Sequence[str]) -> str | None:
-    """Why a Content-Type is none of `known`, which has "" first if it may be missing; None if it is one."""
+@lru_cache(maxsize=256)
+def refusal(content_type: bytes, known: tuple[str, ...]) -> str | None:
+    """The reason why a Content-Type is not one of `known`; None if it is. `known` has "" if it may be missing."""
     kind, _, parameters = content_type.decode("latin-1").lower().partition(";")
     if kind.strip() not in known:
         return f"Content-Type: expected one of {', '.join(filter(None, known))}"

@@ -5,7 +5,7 @@ Tracing is not supported: its settings can be read, and set to their only values
 """
 
 from dataclasses import asdict, replace
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import Field
@@ -16,6 +16,8 @@ from headrace.telemetry.logs import LogSettings
 
 __all__ = [
     "IndexBody",
+    "LogChanges",
+    "TraceChanges",
     "changed_logging",
     "check_tracing",
     "logging_document",
@@ -29,10 +31,10 @@ class IndexBody(StrictBody):
     ready: bool = False
 
 
-class _LogChanges(StrictBody):
+class LogChanges(StrictBody):
     """Changes of log settings; a field that is null or missing changes nothing."""
 
-    log_file: str | None = None
+    log_file: str | None = Field(default=None, json_schema_extra={"enum": ["", None]})
     log_info: bool | None = None
     log_warning: bool | None = None
     log_error: bool | None = None
@@ -40,19 +42,28 @@ class _LogChanges(StrictBody):
     log_format: Literal["default", "ISO8601"] | None = None
 
 
-class _Tracing(StrictBody):
-    """Triton's trace settings; null is the default."""
+_TRACING: dict[str, Any] = {
+    "trace_level": ["OFF"],
+    "trace_rate": "1000",
+    "trace_count": "-1",
+    "log_frequency": "0",
+    "trace_file": "",
+}
 
-    trace_level: list[str] | None = None
-    trace_rate: str | None = None
-    trace_count: str | None = None
-    log_frequency: str | None = None
-    trace_file: str | None = None
+
+def _fixed(name: str) -> Any:  # noqa: ANN401 - as Field itself
+    """A setting that may be set to its only value; null is the default."""
+    return Field(default=None, json_schema_extra={"enum": [_TRACING[name], None]})
 
 
-_TRACING = _Tracing(
-    trace_level=["OFF"], trace_rate="1000", trace_count="-1", log_frequency="0", trace_file=""
-)
+class TraceChanges(StrictBody):
+    """Triton's trace settings."""
+
+    trace_level: list[str] | None = _fixed("trace_level")
+    trace_rate: str | None = _fixed("trace_rate")
+    trace_count: str | None = _fixed("trace_count")
+    log_frequency: str | None = _fixed("log_frequency")
+    trace_file: str | None = _fixed("trace_file")
 
 
 def logging_document(settings: LogSettings) -> bytes:
@@ -62,21 +73,20 @@ def logging_document(settings: LogSettings) -> bytes:
 
 def changed_logging(current: LogSettings, body: bytes) -> LogSettings:
     """The settings after the changes in `body`. Raises BadJson, or BadRequest naming the field."""
-    changes = read_body(_LogChanges, body or b"{}").model_dump(exclude_none=True)
+    changes = read_body(LogChanges, body or b"{}").model_dump(exclude_none=True)
     if changes.pop("log_file", ""):
         raise BadRequest("log_file: expected it to stay empty; logs go to stderr")
     return replace(current, **changes)
 
 
 def tracing_document() -> bytes:
-    return orjson.dumps(_TRACING.model_dump())
+    return orjson.dumps(_TRACING)
 
 
 def check_tracing(body: bytes) -> None:
     """Check that a request leaves tracing off. Raises BadJson, or BadRequest naming the field."""
-    current = _TRACING.model_dump()
-    for name, value in read_body(_Tracing, body or b"{}").model_dump(exclude_none=True).items():
-        if value != current[name]:
-            raise BadRequest(
-                f"{name}: expected {orjson.dumps(current[name]).decode()}: tracing is not supported"
-            )
+    changes = read_body(TraceChanges, body or b"{}").model_dump(exclude_none=True)
+    for name, value in changes.items():
+        if value != _TRACING[name]:
+            expected = orjson.dumps(_TRACING[name]).decode()
+            raise BadRequest(f"{name}: expected {expected}: tracing is not supported")

@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 from types import TracebackType
 
 from headrace.edge.application import RoutedApplication
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Call, Exchange, Response, Route
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.names import Names, host_port, is_loopback, own_names
 from headrace.edge.readers import Readers
-from headrace.edge.routes import Route
 from headrace.edge.server import listen, serve_http
 from headrace.errors import Forbidden, Unauthorized
 from headrace.keys import KeyRing, follow
@@ -48,9 +47,8 @@ async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[s
         if readers.keys and not is_open:
             background(stack, follow(policy.keys, readers.keys))
         names = Names(own_names(host, ()))
-        app = RoutedApplication(
-            [Route("GET", "/metrics", "metrics", _metrics)], page, policy, names
-        )
+        route = Route(method="GET", template="/metrics", api="metrics", handler=_metrics)
+        app = RoutedApplication([route], page, policy, names)
         serving = asyncio.create_task(serve_http(app, sock, stop, LIMITS, drain_s=_DRAIN_S))
         try:
             yield host_port(host, sock.getsockname()[1])
@@ -59,8 +57,9 @@ async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[s
             await serving
 
 
-async def _metrics(page: "_SharedPage", exchange: Exchange, _: bytes) -> Response:
-    made = await page.get(exchange.header(b"accept"), exchange.header(b"accept-encoding"))
+async def _metrics(call: Call["_SharedPage"]) -> Response:
+    header = call.exchange.header
+    made = await call.context.get(header(b"accept"), header(b"accept-encoding"))
     return Response(200, made.content, made.content_type.encode(), made.headers)
 
 
@@ -110,7 +109,7 @@ class _ReadersAlone:
         self._own = f"Bearer {readers.token}".encode() if readers.token else b""
         self._is_open = is_open
 
-    def admit(self, exchange: Exchange, template: str) -> None:  # noqa: ARG002 - a policy's signature
+    def admit(self, exchange: Exchange) -> None:
         presented = exchange.header(b"authorization")
         if self._is_open or (
             self._own and hmac.compare_digest((presented or "").encode(), self._own)
@@ -123,7 +122,7 @@ class _ReadersAlone:
         if not self.keys.authenticate(presented).admin:
             raise Forbidden("expected an admin's key")
 
-    def place(self, exchange: Exchange) -> AbstractContextManager[None]:  # noqa: ARG002 - a policy's signature
+    def slot(self, _: Exchange) -> AbstractContextManager[None]:
         return nullcontext()
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None: ...

@@ -2,27 +2,19 @@
 
 import logging
 import math
-import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 import orjson
 
 from headrace import errors
-from headrace.edge.exchange import Response
+from headrace.edge.exchange import ErrorShape, Response
 from headrace.errors import KINDS, OUTCOMES, HeadraceError, Outcome
 
-__all__ = ["ENDS", "LEFT", "STATUS", "as_ours", "problem", "shapes_of", "status_of"]
-
-Shape = Literal["own", "openai"]
+__all__ = ["ENDS", "LEFT", "STATUS", "as_ours", "problem", "status_of"]
 
 log = logging.getLogger(__name__)
 
-# Where OpenAI's clients alone ask, and where others do too: these read a sentence, and OpenAI's nothing but their own
-# shape of an error.
-_OPENAI_PATH = re.compile(r"/v1/embeddings/?")
-_SHARED_PATH = re.compile(r"/v1/models(/[^/:]+)?/?")
 # OpenAI/Python, AsyncOpenAI/Python, OpenAI/JS, OpenAI/2.1.0 (.NET ...)
 _OPENAI_CLIENT = b"OpenAI/"
 _OPENAI_TYPES = {
@@ -58,25 +50,23 @@ STATUS: dict[type[HeadraceError], int] = {
     errors.StartFailed: 500,
 }
 
-# The status that a request is counted with whose caller went away; nobody is answered so.
+# The status that counts a request whose caller went away; it is never sent.
 LEFT = STATUS[errors.ClientGone]
 
 
 def problem(
     error: Exception,
     request_id: str,
-    path: str,
+    shape: ErrorShape = "own",
     headers: Mapping[bytes, bytes] = MappingProxyType({}),
 ) -> Response:
-    """The answer to a failed request with these `headers`."""
+    """The answer to a failed request that had these `headers`."""
     error = as_ours(error)
     status = status_of(error)
     message = error.message[:200]
     body: dict[str, object]
-    shapes = shapes_of(path)
-    if shapes == {"openai"} or (
-        "openai" in shapes and _OPENAI_CLIENT in headers.get(b"user-agent", b"")
-    ):
+    is_openais = _OPENAI_CLIENT in headers.get(b"user-agent", b"")
+    if shape == "openai" or (shape == "shared" and is_openais):
         kind = _OPENAI_TYPES.get(
             status, "server_error" if status >= 500 else "invalid_request_error"
         )
@@ -87,21 +77,14 @@ def problem(
 
 
 def as_ours(error: Exception) -> HeadraceError:
-    """What is told of an error. One that is not of our family is logged and named to nobody."""
+    """The error that the caller may read. An error outside our family is logged, and its text stays here."""
     if isinstance(error, HeadraceError):
         return error
-    if isinstance(error, MemoryError):  # of large bodies, while smaller ones may find room
+    if isinstance(error, MemoryError):  # large bodies take it, smaller ones may still find room
         log.warning("no memory for a request")
         return errors.Overloaded("the server has no memory for this request now", retry_after_s=1)
     log.error("request failed", exc_info=error)
     return HeadraceError("the server failed on this request")
-
-
-def shapes_of(path: str) -> Set[Shape]:
-    """The shapes that errors have under a path or a template of paths; where both, by who asks."""
-    if _OPENAI_PATH.fullmatch(path):
-        return {"openai"}
-    return {"own", "openai"} if _SHARED_PATH.fullmatch(path) else {"own"}
 
 
 def status_of(error: HeadraceError) -> int:
@@ -112,7 +95,7 @@ def _status(kind: type[HeadraceError]) -> int:
     return next(STATUS[above] for above in kind.__mro__ if above in STATUS)
 
 
-# Every way in which a request may end.
+# All ways in which a request may end.
 ENDS: frozenset[tuple[int, Outcome]] = frozenset(
     {(200, "answered"), *((_status(kind), OUTCOMES[kind.code]) for kind in KINDS)}
 )

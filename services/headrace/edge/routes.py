@@ -1,71 +1,60 @@
-"""Which handler a request is for: a fixed table of paths, looked up once for each path and then remembered."""
+"""The table of a port's routes: finds the route of a request line, and remembers what it found for each path."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
+from headrace.edge.exchange import ErrorShape, Route
 from headrace.edge.framing import split_target
 from headrace.errors import HeadraceError, UnknownRoute, WrongMethod
 
-__all__ = ["Found", "Route", "RouteTable", "verbs"]
+__all__ = ["Found", "RouteTable", "verbs"]
 
-H = TypeVar("H")
+C = TypeVar("C")
 
 _REMEMBERED = 1024
-# A path longer than this is found without being remembered, so that strangers fill no memory with them.
+# A longer path is looked up each time, so that strangers fill no memory.
 _MAX_REMEMBERED_BYTES = 256
 
 
-class Route(NamedTuple, Generic[H]):
-    """`template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
-
-    A route of GET is one of HEAD too: the same answer, of which nothing but the head is sent.
-    `api` labels metrics, and says to the application what a route needs.
-    """
-
-    method: str
-    template: str
-    api: str
-    handler: H
-
-
-class Found(NamedTuple, Generic[H]):
+class Found(NamedTuple, Generic[C]):
     """A route for a path, and the path's parameters."""
 
-    route: Route[H]
+    route: Route[C]
     params: Mapping[str, str]
 
 
-class RouteTable(Generic[H]):
-    """The routes of a listener."""
+class RouteTable(Generic[C]):
+    """The routes of a listener, in any order: a segment that is fixed comes before one that has a parameter."""
 
-    def __init__(self, routes: Iterable[Route[H]]) -> None:
-        self._routes = [(route, route.template.split("/")) for route in routes]
+    def __init__(self, routes: Iterable[Route[C]]) -> None:
+        split = [(route, route.template.split("/")) for route in routes]
+        self._routes = sorted(split, key=lambda item: ["{" in segment for segment in item[1]])
         self._remembered = lru_cache(maxsize=_REMEMBERED)(self._look)
+        self._shapes = lru_cache(maxsize=_REMEMBERED)(self._shape)
 
-    def find(self, method: str, target: bytes) -> Found[H]:
+    def find(self, method: str, target: bytes) -> Found[C]:
         """The route of a request line. Raises BadTarget, UnknownRoute or WrongMethod."""
-        found = (self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look)(
-            method, target
-        )
+        look = self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look
+        found = look(method, target)
         if isinstance(found, HeadraceError):
-            raise type(found)(
-                *found.args
-            )  # one of its own: a remembered one would keep the frames it went through
+            # A new error: a remembered one would keep the frames that it went through.
+            raise type(found)(*found.args)
         return found
 
-    def _look(self, method: str, target: bytes) -> "Found[H] | HeadraceError":
-        """An error is given, not raised, so that it is remembered too."""
+    def error_shape(self, path: str) -> ErrorShape:
+        """The shape of errors at a path, whatever the method, and with a slash too many."""
+        return (self._shapes if len(path) <= _MAX_REMEMBERED_BYTES else self._shape)(path)
+
+    def _look(self, method: str, target: bytes) -> "Found[C] | HeadraceError":
+        """Return an error instead of raising it, so that it is remembered, too."""
         try:
             segments = split_target(method, target)
         except HeadraceError as error:
             return error
         verb = "GET" if method == "HEAD" else method
         allowed: list[str] = []
-        for route, template in self._routes:
-            params = _match(template, segments)
-            if params is None:
-                continue
+        for route, params in self._matches(segments):
             if route.method == verb:
                 return Found(route, params)
             allowed.append(route.method)
@@ -75,6 +64,16 @@ class RouteTable(Generic[H]):
                 f"expected {' or '.join(names)} for this path", allowed=", ".join(names)
             )
         return UnknownRoute("no such path")
+
+    def _shape(self, path: str) -> ErrorShape:
+        segments = path.removesuffix("/").split("/")
+        return next((route.errors for route, _ in self._matches(segments)), "own")
+
+    def _matches(self, segments: Sequence[str]) -> Iterable[tuple[Route[C], Mapping[str, str]]]:
+        for route, template in self._routes:
+            params = _match(template, segments)
+            if params is not None:
+                yield route, params
 
 
 def verbs(methods: Iterable[str]) -> list[str]:

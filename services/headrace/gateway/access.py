@@ -1,37 +1,31 @@
-"""What the data port asks of a request: a key and its quota, room, and a kind of body that the api reads."""
+"""The data port's conditions for a request: key and quota, room, kind of body, origin, size of body."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
-from typing import cast
 
 from headrace.edge.changes import Changes
-from headrace.edge.cors import PREFLIGHT
 from headrace.edge.exchange import Exchange
+from headrace.edge.kinds import refusal
 from headrace.edge.problems import LEFT
-from headrace.errors import OUTCOMES
+from headrace.errors import OUTCOMES, UnsupportedEncoding, UnsupportedMedia
 from headrace.gateway.admission import Admission
-from headrace.gateway.api.context import may_use
-from headrace.gateway.api.endpoints import ALWAYS_ANSWERED, PUBLIC_PATHS
-from headrace.gateway.api.media import check_media
-from headrace.keys import Key, KeyRing
+from headrace.gateway.wire.compression import check_encoding
+from headrace.keys import KeyRing
 from headrace.telemetry.events import GatewayEvents
 
 __all__ = ["DataPolicy", "watch_loop"]
 
-# A block is seen but for the part of it in which no timer was due; so the period is well below what matters.
+# We only see the part of a block after the next timer is due, so the period must be short.
 _LAG_PERIOD_S = 0.02
-_FREE = nullcontext()
-# Context whose bodies have a few fields, which are read on the loop: the most that one may take of it is a few ms.
-_SMALL_BODIES = frozenset({"metadata", "settings"})
-_MAX_SMALL_BODY_BYTES = 8 << 10
+_NO_SLOT = nullcontext()
 
 
 class DataPolicy:
     """The data port's policy. Without `keys` nobody needs one; with them, all but health does.
 
-    `bodies` are the most bytes of a body for models that have a limit of their own. `changes` are whose may be made.
+    `bodies` are the limits of bodies, in bytes, for models that have their own.
     """
 
     def __init__(
@@ -47,59 +41,87 @@ class DataPolicy:
         self._keys = keys
         self._bodies = bodies
         self._changes = changes
+        # The order of the checks of a head. The port has found its own name and the route before them; a slot is taken
+        # once the body is received.
+        self._checks: tuple[Callable[[Exchange], None], ...] = (
+            self._check_key,
+            self._check_room,
+        )
+        self._checks_of_body: tuple[Callable[[Exchange], None], ...] = (
+            _check_type,
+            _check_encoding,
+            self._check_origin,
+            self._limit_body,
+        )
         events.watch_in_flight(lambda: admission.in_flight)
 
-    def admit(self, exchange: Exchange, template: str) -> None:
-        if self._keys is not None and template not in PUBLIC_PATHS and exchange.api != PREFLIGHT:
-            key = self._keys.authenticate(exchange.header(b"authorization"))
-            self._keys.take(key)
-            exchange.key = key
-        if exchange.api not in ALWAYS_ANSWERED:
-            self._admission.check(_owner(exchange))
+    def admit(self, exchange: Exchange) -> None:
+        for check in self._checks:
+            check(exchange)
         if exchange.method == "POST":
-            check_media(exchange.api, exchange)
-            if exchange.api == "settings":
-                self._changes.check(exchange)
-            self._limit_body(exchange)
+            for check in self._checks_of_body:
+                check(exchange)
+
+    def _check_key(self, exchange: Exchange) -> None:
+        if self._keys is None or exchange.route.is_public:
+            return
+        key = self._keys.authenticate(exchange.header(b"authorization"))
+        self._keys.take(key)
+        exchange.key = key
+
+    def _check_room(self, exchange: Exchange) -> None:
+        if not exchange.route.is_always_answered:
+            self._admission.check(exchange.key_id)
+
+    def _check_origin(self, exchange: Exchange) -> None:
+        if exchange.route.changes_server:
+            self._changes.check(exchange)
 
     def _limit_body(self, exchange: Exchange) -> None:
+        most = exchange.route.max_body_bytes
         model = exchange.params.get("model", "")
-        if exchange.api in _SMALL_BODIES:
-            exchange.max_body_bytes = min(exchange.max_body_bytes, _MAX_SMALL_BODY_BYTES)
-        elif model in self._bodies and may_use(exchange, model):
+        if most is not None:
+            exchange.max_body_bytes = min(exchange.max_body_bytes, most)
+        elif model in self._bodies and exchange.may_use(model):
             exchange.max_body_bytes = self._bodies[model]
 
-    def place(self, exchange: Exchange) -> AbstractContextManager[None]:
-        return _FREE if exchange.api in ALWAYS_ANSWERED else self._admission.slot(_owner(exchange))
+    def slot(self, exchange: Exchange) -> AbstractContextManager[None]:
+        if exchange.route.is_always_answered:
+            return _NO_SLOT
+        return self._admission.slot(exchange.key_id)
 
     def ended(self, exchange: Exchange, status: int, code: str) -> None:
         if self._keys is not None and exchange.key is not None:
-            self._keys.give_back(cast(Key, exchange.key))
+            self._keys.give_back(exchange.key)
             exchange.key = None
-        events, api = self._events, exchange.api
+        events, api = self._events, exchange.route.api
         outcome = OUTCOMES[code] if code else "left" if status == LEFT else "answered"
-        events.request_ended(
-            exchange.model,
-            exchange.version,
-            api,
-            status,
-            outcome,
-            monotonic() - exchange.received_s,
-        )
+        seconds = monotonic() - exchange.received_s
+        events.request_ended(exchange.model, exchange.version, api, status, outcome, seconds)
         if exchange.method == "POST":
             events.body_received(api, exchange.received_s - exchange.began_s)
         if code:
             events.request_failed(code)
 
 
-def _owner(exchange: Exchange) -> str:
-    """The id of the key that asks; empty where none is needed."""
-    key = cast(Key | None, exchange.key)
-    return "" if key is None else key.id
+def _check_type(exchange: Exchange) -> None:
+    if reason := refusal(exchange.headers.get(b"content-type", b""), exchange.route.reads):
+        raise UnsupportedMedia(reason)
+
+
+def _check_encoding(exchange: Exchange) -> None:
+    encoding = exchange.headers.get(b"content-encoding")
+    if encoding is None:
+        return
+    if not exchange.route.may_be_compressed and encoding.lower() != b"identity":
+        raise UnsupportedEncoding(
+            "Content-Encoding: expected none; bodies of infer requests alone may be compressed"
+        )
+    check_encoding(encoding.decode("latin-1").lower())
 
 
 async def watch_loop(events: GatewayEvents, clock: Callable[[], float] = monotonic) -> None:
-    """Tell how late the loop runs a timer, for as long as the gateway lives."""
+    """Report how late the loop runs a timer, for as long as the gateway lives."""
     while True:
         due_s = clock() + _LAG_PERIOD_S
         await asyncio.sleep(_LAG_PERIOD_S)

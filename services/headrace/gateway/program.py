@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import orjson
 from prometheus_client import CollectorRegistry
 
 from headrace.edge.application import RoutedApplication
@@ -22,7 +23,8 @@ from headrace.fleet.entries import Fleet
 from headrace.gateway.access import DataPolicy, watch_loop
 from headrace.gateway.admission import Admission
 from headrace.gateway.api.context import Context
-from headrace.gateway.api.endpoints import ROUTES
+from headrace.gateway.api.endpoints import ENDPOINTS, ROUTES
+from headrace.gateway.api.openapi import document
 from headrace.gateway.api.ways import WAYS
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing.response_cache import ResponseCache
@@ -90,6 +92,7 @@ async def serve_gateway(
 
     Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
+    openapi = orjson.dumps(document(ENDPOINTS))
     settings = config.settings
     edge = config.edge or EdgeLimits.of(settings)
     sock = listen(settings.host, settings.port)
@@ -119,20 +122,19 @@ async def serve_gateway(
         # What is loaded by now lives as long as the process: the collector need not look at it again.
         gc.freeze()
         ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
-        inflated = Budget(edge.max_bodies_bytes)
-        cached = {name: model for name, model in config.models.items() if model.cache_bytes}
-        cache = ResponseCache(router.dispatch, cached, events)
         changes = Changes("https" if tls else "http", settings.origins)
+        cached = {name: model for name, model in config.models.items() if model.cache_bytes}
         context = Context(
-            router,
-            cache,
-            admission,
-            offload,
-            {name: model.labels for name, model in config.models.items()},
-            edge.max_inflated_bytes,
-            inflated,
-            changes,
-            change_logging,
+            router=router,
+            cache=ResponseCache(router.dispatch, cached, events),
+            admission=admission,
+            offload=offload,
+            labels={name: model.labels for name, model in config.models.items()},
+            max_inflated_bytes=edge.max_inflated_bytes,
+            inflated=Budget(edge.max_bodies_bytes),
+            changes=changes,
+            change_logging=change_logging,
+            openapi=openapi,
         )
         bodies = {n: m.max_body_bytes for n, m in config.models.items() if m.max_body_bytes}
         policy = DataPolicy(admission, events, keys, bodies, changes)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-__all__ = ["BatchStats", "Duration", "InferenceStats", "Statistics", "merge", "statistics_document"]
+__all__ = ["BatchStats", "Duration", "InferenceStats", "Statistics", "merge"]
 
 
 class Duration(msgspec.Struct, frozen=True):
@@ -78,9 +78,3 @@ def merge(parts: Sequence[Statistics]) -> Statistics:
         ),
         batch_stats=tuple(by_size[size] for size in sorted(by_size)),
     )
-
-
-def statistics_document(name: str, version: str, statistics: Statistics) -> dict[str, object]:
-    """One item of the extension's `model_stats`, with every member that clients read unasked."""
-    counted: dict[str, object] = msgspec.to_builtins(statistics)
-    return {"name": name, "version": version, **counted, "response_stats": {}, "memory_usage": []}

@@ -1,14 +1,28 @@
-"""The endpoint for streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
+"""Streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
 
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypedDict
 from urllib.parse import parse_qsl
+
+from msgspec import Meta
 
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.framing import has_bad_escape
 from headrace.edge.remembered import remember_short
 from headrace.errors import BadRequest
-from headrace.gateway.api.context import Context, answer_headers, ask_as, json_response, version_of
+from headrace.gateway.api.answers import Count, Written, answer_headers, json_response
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.endpoint import (
+    BINARY,
+    OCTETS,
+    V1_MODEL,
+    Api,
+    Endpoint,
+    parameter,
+    with_version,
+)
+from headrace.gateway.api.running import run_infer
+from headrace.gateway.api.versions import version_of
 from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav
 from headrace.gateway.wire.infer import InferBody
@@ -17,9 +31,9 @@ from headrace.inference.audio import NO_RATE, SpeechResult, chunk_tensors, read_
 from headrace.inference.request import SequenceStep
 from headrace.inference.tensor import Buffer
 from headrace_models.postprocess.speech import OPEN
-from headrace_models.spec import AudioSpec
+from headrace_models.spec import AudioSpec, ModelSpec
 
-__all__ = ["listen"]
+__all__ = ["ENDPOINTS"]
 
 _NAMES = ("sequence_id", "sequence_start", "sequence_end", "sample_rate")
 _FLAGS = {"true": True, "false": False}
@@ -27,37 +41,59 @@ _FLAGS = {"true": True, "false": False}
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 
-class _Wishes(NamedTuple):
-    """What a query says of a chunk: the step, its sequence's id as it is told, and the rate or NO_RATE."""
+class _Parameters(NamedTuple):
+    """The query of a chunk: its step, the sequence's id as it was written, and the rate or NO_RATE."""
 
     step: SequenceStep
-    told_id: int | str
+    given_id: int | str
     rate_hz: int
 
 
-async def listen(at: Context, exchange: Exchange, body: bytes) -> Response:
+class SpeechSegment(TypedDict):
+    start_s: float
+    end_s: float | None
+
+
+class StreamAnswer(TypedDict):
+    model: str
+    version: str
+    sequence_id: int | str
+    sample_rate: Count
+    first_frame: Annotated[
+        int, Meta(ge=0, description="the number in the stream of the first of `probabilities`")
+    ]
+    frame_s: float
+    probabilities: Written[list[float | None]]
+    segments: list[SpeechSegment]
+    segments_dropped: Annotated[
+        int, Meta(ge=0, description="earlier segments, which are no longer listed")
+    ]
+
+
+async def listen(call: Call) -> Response:
     """One chunk of a stream of audio: how likely each frame that it completes is speech, and the segments so far.
 
     The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames or samples do:
     what is left over waits for the next one. With `sequence_end` the last frame is filled up with zeros. As `audio/wav`
     the first chunk begins with the header of a WAV file, which says the rate.
     """
-    version = version_of(at, exchange)
+    version = version_of(call)
     audio = version.spec.audio
     if audio is None:
         raise BadRequest("the model takes no stream of audio; use /v2/models/{model}/infer")
-    asked = _wishes(exchange.query)
+    asked = _read(call.exchange.query)
     _check_rate(audio, asked.rate_hz)
-    pcm, rate_hz = _sound(exchange, audio, asked, body)
+    pcm, rate_hz = _sound(call.exchange, audio, asked, call.body)
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
-    found, answer = await ask_as(
-        at, exchange, version, InferBody(inputs=inputs, sequence=asked.step)
-    )
-    document = _document(found, audio, asked.told_id, read_result(answer.outputs))
+    body = InferBody(inputs=inputs, sequence=asked.step)
+    found, answer = await run_infer(call, version, body)
+    document = _document(found, audio, asked.given_id, read_result(answer.outputs))
     return json_response(document, *answer_headers(answer))
 
 
-def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) -> tuple[Buffer, int]:
+def _sound(
+    exchange: Exchange, audio: AudioSpec, asked: _Parameters, body: bytes
+) -> tuple[Buffer, int]:
     """The PCM of a chunk, and its rate or NO_RATE. A WAV file's header may be before each of a stream's chunks."""
     if exchange.content_type not in WAV_TYPES:
         if asked.step.starts:
@@ -74,19 +110,19 @@ def _sound(exchange: Exchange, audio: AudioSpec, asked: _Wishes, body: bytes) ->
 
 
 @remember_short  # the chunks of a stream mostly have the same query
-def _wishes(query: bytes) -> _Wishes:
+def _read(query: bytes) -> _Parameters:
     """Raises BadRequest."""
     given = _pairs(query)
     text = given.get("sequence_id", "")
-    told_id = int(text) if _INTEGER.fullmatch(text) else text
+    given_id = int(text) if _INTEGER.fullmatch(text) else text
     flags = {name: _FLAGS.get(given[name], given[name]) for name in _NAMES[1:3] if name in given}
-    step = step_of({"sequence_id": told_id, **flags}, where="")
+    step = step_of({"sequence_id": given_id, **flags}, where="")
     if step is None:
         raise BadRequest(
             "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true, "
             "found none"
         )
-    return _Wishes(step, told_id, _rate_of(given.get("sample_rate")))
+    return _Parameters(step, given_id, _rate_of(given.get("sample_rate")))
 
 
 def _pairs(query: bytes) -> dict[str, str]:
@@ -127,13 +163,13 @@ def _check_rate(audio: AudioSpec, rate_hz: int) -> None:
 
 
 def _document(
-    version: Version, audio: AudioSpec, told_id: int | str, result: SpeechResult
-) -> dict[str, object]:
+    version: Version, audio: AudioSpec, given_id: int | str, result: SpeechResult
+) -> StreamAnswer:
     hop = next(rate.hop for rate in audio.rates if rate.rate_hz == result.rate_hz)
     return {
         "model": version.spec.name,
         "version": version.spec.version,
-        "sequence_id": told_id,
+        "sequence_id": given_id,
         "sample_rate": result.rate_hz,
         "first_frame": result.first_frame,
         "frame_s": hop / result.rate_hz,
@@ -147,3 +183,53 @@ def _document(
         ],
         "segments_dropped": result.dropped,
     }
+
+
+def _has_audio(spec: ModelSpec) -> bool:
+    return spec.audio is not None
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        paths=with_version(V1_MODEL, ":stream"),
+        handler=listen,
+        api=Api(name="stream", about="Audio in, chunk by chunk; speech out.", serves=_has_audio),
+        reads=("", OCTETS, "audio/pcm", *WAV_TYPES),
+        body_media=dict.fromkeys((OCTETS, "audio/pcm", "audio/wav"), BINARY),
+        body_required=False,
+        path_parameters={"model": {"example": "silero-vad"}},
+        parameters=(
+            parameter(
+                "sequence_id",
+                "query",
+                {"type": "string", "minLength": 1, "maxLength": 128},
+                "the stream; what looks like an integer is one",
+                required=True,
+                example="call-17",
+            ),
+            parameter(
+                "sequence_start",
+                "query",
+                {"type": "boolean"},
+                "true: this chunk is the stream's first",
+                example=True,
+            ),
+            parameter(
+                "sequence_end",
+                "query",
+                {"type": "boolean"},
+                "true: this chunk is the stream's last",
+            ),
+            parameter(
+                "sample_rate",
+                "query",
+                {"type": "integer", "minimum": 1},
+                "samples a second, given with the first chunk; without it the first of the model's rates",
+            ),
+        ),
+        answer=StreamAnswer,
+        runs_model=True,
+        takes_sequences=True,
+    ),
+)

@@ -3,14 +3,14 @@
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Any, TypedDict
 
-import orjson
-
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Response
 from headrace.errors import UnknownRoute
-from headrace.gateway.api.context import Context
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.endpoint import Api, Endpoint, Schema
 
-__all__ = ["ASSETS", "asset", "docs", "openapi"]
+__all__ = ["ENDPOINTS"]
 
 # The page's files and their kinds: these alone are served, whatever a path says.
 ASSETS = {
@@ -27,32 +27,28 @@ _PAGE = b"""<!doctype html>
 _CACHED = (b"cache-control", b"max-age=86400")
 
 
-async def docs(_: Context, __: Exchange, ___: bytes) -> Response:
+class Document(TypedDict):
+    openapi: str
+    info: dict[str, Any]
+    paths: dict[str, Any]
+
+
+async def docs(call: Call) -> Response:
     """This document as a page, by Swagger UI; it needs nothing from anywhere else."""
     return Response(200, _PAGE, b"text/html; charset=utf-8")
 
 
-async def asset(_: Context, exchange: Exchange, __: bytes) -> Response:
+async def asset(call: Call) -> Response:
     """A file of that page."""
-    name = exchange.params["asset"]
+    name = call.exchange.params["asset"]
     if name not in ASSETS:
         raise UnknownRoute("no such path")
     return Response(200, _read(name), ASSETS[name], [_CACHED])
 
 
-async def openapi(_: Context, __: Exchange, ___: bytes) -> Response:
+async def openapi(call: Call) -> Response:
     """This document."""
-    from headrace.gateway.api.openapi import (
-        document,  # it reads the table of routes, which names this module
-    )
-
-    return Response(200, _dump(document))
-
-
-@cache
-def _dump(document: object) -> bytes:
-    assert callable(document)
-    return orjson.dumps(document())
+    return Response(200, call.context.openapi)
 
 
 @cache
@@ -62,3 +58,31 @@ def _read(name: str) -> bytes:
     assert found is not None, "it is a dependency"
     assert found.submodule_search_locations is not None
     return (Path(found.submodule_search_locations[0]) / "static" / name).read_bytes()
+
+
+_DOCS = Api(name="docs", about="This document.", is_always_answered=True)
+_TEXT: Schema = {"schema": {"type": "string"}}
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        paths=("/docs",),
+        handler=docs,
+        api=_DOCS,
+        answer_media={"text/html": _TEXT},
+    ),
+    Endpoint(
+        method="GET",
+        paths=("/docs/{asset}",),
+        handler=asset,
+        api=_DOCS,
+        path_parameters={
+            "asset": {
+                "schema": {"type": "string", "enum": sorted(ASSETS)},
+                "example": "swagger-ui.css",
+            }
+        },
+        answer_media={"text/javascript": _TEXT, "text/css": _TEXT},
+    ),
+    Endpoint(method="GET", paths=("/openapi.json",), handler=openapi, api=_DOCS, answer=Document),
+)

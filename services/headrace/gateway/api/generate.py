@@ -6,20 +6,27 @@ has one. The models here answer once, so the stream is one event.
 
 import math
 from collections.abc import Mapping
+from typing import Annotated
+
+from msgspec import Meta
+from pydantic import BaseModel, ConfigDict, Field
 
 from headrace.edge.bodies import printable
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Response
 from headrace.errors import BadRequest
-from headrace.gateway.api.context import (
-    Context,
-    answer_headers,
-    ask_as,
-    json_response,
-    truncated,
-    version_for,
-    version_of,
+from headrace.gateway.api.answers import answer_headers, json_response
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.endpoint import (
+    TRUNCATED_HEADER,
+    V2_MODEL,
+    Api,
+    Endpoint,
+    with_version,
 )
-from headrace.gateway.json.document import parameters_of, parse, text
+from headrace.gateway.api.infer import Id, InferParameters, Scalar
+from headrace.gateway.api.running import Document, read_infer, run_infer
+from headrace.gateway.api.versions import version_of
+from headrace.gateway.json.document import parameters_of, text
 from headrace.gateway.json.elements import plain
 from headrace.gateway.json.long_arrays import LongArray
 from headrace.gateway.routing.version import Version
@@ -27,47 +34,70 @@ from headrace.gateway.wire.infer import InferBody
 from headrace.inference.tensor import Tensor, to_array
 from headrace_models.spec import ModelSpec
 
-__all__ = ["generate", "generate_stream"]
+__all__ = ["ENDPOINTS"]
 
 _TEXT, _OTHERS = "text_input", frozenset({"id", "parameters"})
 
+Scalars = Scalar | list[Scalar]
 
-async def generate(at: Context, exchange: Exchange, body: bytes) -> Response:
+
+class GenerateRequest(BaseModel):
+    """Inputs by name beside the members listed; read by its handler, so that this serves the document alone."""
+
+    __pydantic_extra__: dict[str, Scalars] = Field(init=False)
+    model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 1})
+
+    text_input: str = ""
+    id: Id = ""
+    parameters: InferParameters = Field(default_factory=InferParameters)
+
+
+_STRING = {"type": "string"}
+GenerateAnswer = Annotated[
+    dict[str, Scalars],
+    Meta(
+        title="GenerateAnswer",
+        description="Outputs by name beside the members listed.",
+        extra_json_schema={
+            "properties": {"model_name": _STRING, "model_version": _STRING, "id": _STRING},
+            "required": ["model_name", "model_version"],
+        },
+    ),
+]
+
+
+async def generate(call: Call) -> Response:
     """Triton's generate: a flat object of inputs by name gives a flat object of outputs by name.
 
     Values are scalars or lists; `text_input` is the text of a model that reads text. One row a request.
     """
-    version = version_of(at, exchange)
-    asked = await at.offload(len(body), _read, version, body)
-    if (home := version_for(at, exchange, version, asked)) is not version:
-        version, asked = home, await at.offload(len(body), _read, home, body)
-    version, answer = await ask_as(at, exchange, version, asked)
+    version, body = await read_infer(call, version_of(call), call.body, _read)
+    version, answer = await run_infer(call, version, body)
     document: dict[str, object] = {
         "model_name": version.spec.name,
         "model_version": version.spec.version,
     }
-    if asked.id:
-        document["id"] = asked.id
-    document |= truncated(answer)
+    if body.id:
+        document["id"] = body.id
+    if answer.truncated:
+        document["truncated"] = answer.truncated
     document |= {tensor.name: _flat(tensor) for tensor in answer.outputs}
     return json_response(document, *answer_headers(answer))
 
 
-async def generate_stream(at: Context, exchange: Exchange, body: bytes) -> Response:
+async def generate_stream(call: Call) -> Response:
     """Generate, with its answer as server-sent events. The models here answer once: the stream is one event."""
-    response = await generate(at, exchange, body)
+    response = await generate(call)
     event = b"data: " + response.body + b"\n\n"
     return response._replace(body=event, content_type=b"text/event-stream; charset=utf-8")
 
 
-def _read(version: Version, body: bytes) -> InferBody:
-    document = parse(body)
+def _read(version: Version, document: Document) -> InferBody:
     given = {
         name: value for name, value in document.items() if name not in _OTHERS and value is not None
     }
-    inputs = [_input(version.spec, name, value) for name, value in given.items()]
     infer: dict[str, object] = {
-        "inputs": inputs,
+        "inputs": [_input(version.spec, name, value) for name, value in given.items()],
         "parameters": parameters_of(document, "parameters"),
     }
     if given_id := text(document.get("id"), "id"):
@@ -105,3 +135,40 @@ def _flat(tensor: Tensor) -> object:
     values = to_array(tensor).ravel().tolist()
     values = [v.decode(errors="replace") for v in values] if tensor.datatype == "BYTES" else values
     return values[0] if len(values) == 1 else values
+
+
+def _every_model(_: ModelSpec) -> bool:
+    return True
+
+
+_API = Api(name="generate", about="Triton's flat objects.", serves=_every_model)
+_EXAMPLES = {"text": {"text_input": "wikipedia.org"}, "ids": {"ids": [19, 26, 33, 1]}}
+_EVENT = '{"model_name":"dga-lstm","model_version":"1","probabilities":[0.9995,0.0005]}'
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        paths=with_version(V2_MODEL, "/generate"),
+        handler=generate,
+        api=_API,
+        body=GenerateRequest,
+        examples=_EXAMPLES,
+        answer=GenerateAnswer,
+        headers=TRUNCATED_HEADER,
+        runs_model=True,
+        takes_sequences=True,
+    ),
+    Endpoint(
+        method="POST",
+        paths=with_version(V2_MODEL, "/generate_stream"),
+        handler=generate_stream,
+        api=_API,
+        body=GenerateRequest,
+        examples=_EXAMPLES,
+        # OpenAPI 3.1 has no schema for a stream of events.
+        answer_media={"text/event-stream": {"example": f"data: {_EVENT}\n\n"}},
+        headers=TRUNCATED_HEADER,
+        runs_model=True,
+        takes_sequences=True,
+    ),
+)

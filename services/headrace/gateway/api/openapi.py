@@ -1,101 +1,59 @@
-"""The OpenAPI document: every route of the data port, with its parameters, its bodies and its answers."""
+"""The OpenAPI document, from the rows of all endpoints."""
 
-from collections.abc import Mapping
-from functools import cache
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import cleandoc
-from re import findall
 
 from headrace import __version__
 from headrace.edge.exchange import MAX_TIMEOUT_S
-from headrace.edge.routes import Route
-from headrace.gateway.api import audio as stream
-from headrace.gateway.api import docs as pages
-from headrace.gateway.api import oip, v1
-from headrace.gateway.api.endpoints import PUBLIC_PATHS, ROUTES, Handler
-from headrace.gateway.api.openapi_bodies import ASKS_A_MODEL, EXAMPLE_PARAMS, MEDIA
+from headrace.gateway.api.endpoint import JSON_TYPE, Endpoint, Schema, parameter
 from headrace.gateway.api.openapi_errors import (
     REQUEST_ID_HEADER,
     error_responses,
     error_schemas,
     responses_of,
 )
-from headrace.gateway.api.openapi_schemas import TOP_K, Schema, schemas
-from headrace.gateway.api.openapi_stream import STREAM_PARAMETERS, stream_schemas
+from headrace.gateway.api.openapi_schemas import Schemas
 from headrace_models.names import MODEL_NAME_PATTERN, VERSION_NAME_PATTERN
 
 __all__ = ["document"]
 
-_TAGS = {
-    "infer": "Tensors in, tensors out.",
-    "classify": "Photos or texts in, labels out.",
-    "stream": "Audio in, chunk by chunk; speech out.",
-    "predict": "TensorFlow GatewayHandle's rows and columns.",
-    "embeddings": "OpenAI's embeddings.",
-    "generate": "Triton's flat objects.",
-    "health": "Is it alive, is it ready.",
-    "metadata": "What is served, and what it did.",
-    "settings": "What is logged and traced.",
-    "docs": "This document.",
-}
 _NAME: Schema = {"type": "string", "pattern": MODEL_NAME_PATTERN}
-_PARAMS: dict[str, Schema] = {
-    "model": _NAME,
-    "version": {"type": "string", "pattern": VERSION_NAME_PATTERN},
-    "label": _NAME,
-    "region": _NAME,
-    "asset": {"type": "string", "enum": sorted(pages.ASSETS)},
+_VERSION: Schema = {"type": "string", "pattern": VERSION_NAME_PATTERN}
+# What a row does not say itself; the examples are names of the zoo.
+_PATH_PARAMETERS: Mapping[str, Schema] = {
+    "model": {"schema": _NAME, "example": "dga-lstm"},
+    "version": {"schema": _VERSION, "example": "1"},
+    "label": {"schema": _NAME, "example": "stable"},
 }
-_REQUEST_ID: Schema = {
-    "name": "X-Request-Id",
-    "in": "header",
-    "description": "comes back, and is in the logs; one is made if none is given",
-    "schema": {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
-}
-_TIMEOUT: Schema = {
-    "name": "X-Request-Timeout",
-    "in": "header",
-    "description": "seconds from the last byte of the request to its answer",
-    "schema": {"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT_S},
-}
-_INFER_PARAMETERS: list[Schema] = [
-    {
-        "name": "Inference-Header-Content-Length",
-        "in": "header",
-        "description": "bytes of the JSON part; 0: the body is the bytes of one row of the only input",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    {
-        "name": "Content-Encoding",
-        "in": "header",
-        "schema": {"type": "string", "enum": ["gzip", "deflate", "identity"]},
-    },
-    {
-        "name": "Accept-Encoding",
-        "in": "header",
-        "description": "this one alone is a wish; a list is what HTTP libraries send by themselves",
-        "schema": {"type": "string", "enum": ["gzip", "deflate"]},
-    },
-]
-_TOP_K: Schema = {
-    "name": "top_k",
-    "in": "query",
-    "description": "the most classes of each item, if the body does not say it",
-    "schema": TOP_K,
-}
-# What a handler reads beside the parameters that many have.
-_OF_HANDLERS: dict[Handler, list[Schema]] = {
-    oip.infer: _INFER_PARAMETERS,
-    stream.listen: STREAM_PARAMETERS,
-    v1.classify: [_TOP_K],
+_REQUEST_ID = parameter(
+    "X-Request-Id",
+    "header",
+    {"type": "string", "pattern": "^[A-Za-z0-9-]{1,64}$"},
+    "comes back, and is in the logs; one is made if none is given",
+)
+_TIMEOUT = parameter(
+    "X-Request-Timeout",
+    "header",
+    {"type": "number", "minimum": 0.001, "maximum": MAX_TIMEOUT_S},
+    "seconds from the last byte of the request to its answer",
+)
+_TIMING: Schema = {
+    "Server-Timing": {
+        "description": "where the time went, in milliseconds",
+        "schema": {"type": "string"},
+    }
 }
 
 
-@cache
-def document() -> Mapping[str, object]:
-    """The whole document; built once, from the table of routes."""
+def document(endpoints: Sequence[Endpoint]) -> dict[str, object]:
+    """The whole document."""
+    schemas = Schemas(endpoints)
     paths: dict[str, dict[str, object]] = {}
-    for route in ROUTES:
-        paths.setdefault(route.template, {})[route.method.lower()] = _operation(route)
+    for endpoint in endpoints:
+        for path in endpoint.paths:
+            operation = _operation(endpoint, path, schemas)
+            paths.setdefault(path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -105,61 +63,72 @@ def document() -> Mapping[str, object]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
+        "tags": _tags(endpoints),
         "paths": paths,
         "components": {
-            "schemas": schemas() | stream_schemas() | error_schemas(),
+            "schemas": schemas.components | error_schemas(),
             "responses": error_responses(),
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _operation(route: Route[Handler]) -> dict[str, object]:
-    media = MEDIA[route.handler]
-    summary, _, rest = cleandoc(route.handler.__doc__ or "").partition("\n\n")
+def _tags(endpoints: Iterable[Endpoint]) -> list[Schema]:
+    about = {endpoint.api.name: endpoint.api.about for endpoint in endpoints}
+    return [{"name": name, "description": text} for name, text in about.items()]
+
+
+def _operation(endpoint: Endpoint, path: str, schemas: Schemas) -> dict[str, object]:
+    summary, _, rest = cleandoc(endpoint.handler.__doc__ or "").partition("\n\n")
     operation: dict[str, object] = {
         "summary": " ".join(summary.split()),
-        "tags": [route.api],
-        "operationId": _operation_id(route),
-        "parameters": _parameters(route),
-        "responses": _answers(route) | responses_of(route),
-        "security": [{}] if route.template in PUBLIC_PATHS else [{}, {"key": []}],
+        "tags": [endpoint.api.name],
+        "operationId": _operation_id(endpoint.method, path),
+        "parameters": _parameters(endpoint, path),
+        "responses": _answers(endpoint, schemas) | responses_of(endpoint, path),
+        "security": [{}] if endpoint.is_public else [{}, {"key": []}],
     }
     if rest:
         operation["description"] = " ".join(rest.split())
-    if media.body:
-        operation["requestBody"] = {"required": media.body_required, "content": media.body}
+    if content := _body(endpoint, schemas):
+        operation["requestBody"] = {"required": endpoint.body_required, "content": content}
     return operation
 
 
-def _operation_id(route: Route[Handler]) -> str:
-    words = [route.method.lower(), *findall(r"\w+", route.template)]
-    return "_".join([*words, "slash"] if route.template.endswith("/") else words)
+def _operation_id(method: str, path: str) -> str:
+    words = [method.lower(), *re.findall(r"\w+", path)]
+    return "_".join([*words, "slash"] if path.endswith("/") else words)
 
 
-def _parameters(route: Route[Handler]) -> list[Schema]:
-    names = findall(r"\{(\w+)\}", route.template)
-    examples = EXAMPLE_PARAMS | ({"model": "silero-vad"} if route.handler is stream.listen else {})
-    found: list[Schema] = [
-        {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "schema": _PARAMS[name],
-            "example": examples[name],
-        }
-        for name in names
-    ]
+def _parameters(endpoint: Endpoint, path: str) -> list[Schema]:
+    found: list[Schema] = []
+    for name in re.findall(r"\{(\w+)\}", path):
+        facts = _PATH_PARAMETERS.get(name, {"schema": _NAME}) | endpoint.path_parameters.get(
+            name, {}
+        )
+        found.append({"name": name, "in": "path", "required": True, **facts})
     found.append(_REQUEST_ID)
-    if route.handler in ASKS_A_MODEL:
+    if endpoint.runs_model:
         found.append(_TIMEOUT)
-    return found + _OF_HANDLERS.get(route.handler, [])
+    return [*found, *endpoint.parameters]
 
 
-def _answers(route: Route[Handler]) -> dict[str, object]:
-    media = MEDIA[route.handler]
-    if not media.answer:
+def _body(endpoint: Endpoint, schemas: Schemas) -> dict[str, Schema]:
+    content = dict(endpoint.body_media)
+    if endpoint.body is None:
+        return content
+    json: Schema = {"schema": schemas.of_body(endpoint.body)}
+    if endpoint.examples:
+        json["examples"] = {title: {"value": body} for title, body in endpoint.examples.items()}
+    return {JSON_TYPE: json, **content}
+
+
+def _answers(endpoint: Endpoint, schemas: Schemas) -> dict[str, object]:
+    content = dict(endpoint.answer_media)
+    if endpoint.answer is not None:
+        content = {JSON_TYPE: {"schema": schemas.of_answer(endpoint.answer)}, **content}
+    if not content:
         return {}
-    headers = REQUEST_ID_HEADER | dict(media.headers)
-    return {"200": {"description": "the answer", "headers": headers, "content": media.answer}}
+    timing = _TIMING if endpoint.runs_model else {}
+    headers = {**REQUEST_ID_HEADER, **timing, **endpoint.headers}
+    return {"200": {"description": "the answer", "headers": headers, "content": content}}

@@ -1,99 +1,92 @@
-"""Errors in the OpenAPI document: each status with its codes, from the one table, and which routes can end in it.
+"""Errors in the OpenAPI document: each status with its codes, from the one table, and the endpoints that answer it.
 
-What no operation of the document can end in is left out of all: 405, 501 and 505 are of requests that are none of
-these, and nobody is answered 499.
+405, 501 and 505 are omitted: no documented operation answers them. 499 is never sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-from headrace.edge.problems import LEFT, STATUS, shapes_of, status_of
-from headrace.edge.routes import Route
+from headrace.edge.problems import LEFT, STATUS, status_of
 from headrace.errors import KINDS
-from headrace.gateway.api.endpoints import PUBLIC_PATHS, Handler
-from headrace.gateway.api.openapi_bodies import ASKS_A_MODEL, TAKES_SEQUENCES
-from headrace.gateway.api.openapi_schemas import REF, STRING, Schema, record
+from headrace.gateway.api.endpoint import JSON_TYPE, Endpoint, Schema
 
 __all__ = ["REQUEST_ID_HEADER", "error_responses", "error_schemas", "responses_of"]
 
+_STRING: Schema = {"type": "string"}
 _OF_ALL = {400, 408, 414, 417, 421, 429, 431, 500, 503}
-_OF_BODIES, _OF_KEYS, _OF_NAMES, _OF_MODELS, _OF_SEQUENCES = {413, 415}, {401}, {404}, {504}, {409}
-# The schemas of each shape, and the name of a response that may have either.
-_SHAPES = {"own": "Error", "openai": "OpenAIError"}
-_EITHER = "AnyError"
-REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": STRING}}
+# The names of responses by their shape, and the schemas that each may have.
+_NAMES = {"own": "Error", "openai": "OpenAIError", "shared": "AnyError"}
+_SCHEMAS: Mapping[str, Sequence[str]] = {
+    "Error": ["Error"],
+    "OpenAIError": ["OpenAIError"],
+    "AnyError": ["Error", "OpenAIError"],
+}
+REQUEST_ID_HEADER: Schema = {"X-Request-Id": {"required": True, "schema": _STRING}}
 _RETRY_AFTER: Schema = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}
 }
 _HEADERS: dict[int, Schema] = {
-    401: {"WWW-Authenticate": {"schema": STRING}},
-    415: {"Accept-Encoding": {"description": "the encodings that are read", "schema": STRING}},
+    401: {"WWW-Authenticate": {"schema": _STRING}},
+    415: {"Accept-Encoding": {"description": "the encodings that are read", "schema": _STRING}},
     429: _RETRY_AFTER,
     503: _RETRY_AFTER,
 }
 
 
 def error_schemas() -> dict[str, Schema]:
-    """The bodies of errors: ours, and OpenAI's for its endpoints; each status has the codes that it is answered with."""
+    """The bodies of errors, in our shape and in OpenAI's: one for each status, with its codes."""
     found: dict[str, Schema] = {}
-    message: Schema = {**STRING, "maxLength": 200}
+    message: Schema = {**_STRING, "maxLength": 200}
     for status, codes in _codes_by_status().items():
         code: Schema = {"type": "string", "enum": codes}
-        openai = record(
-            "message type param code",
-            message=message,
-            type=STRING,
-            param={"type": "null"},
-            code=code,
-        )
-        found[f"Error{status}"] = record(
-            "error code request_id", error=message, code=code, request_id=STRING
-        )
-        found[f"OpenAIError{status}"] = record("error", error=openai)
+        openai = _record(message=message, type=_STRING, param={"type": "null"}, code=code)
+        found[f"Error{status}"] = _record(error=message, code=code, request_id=_STRING)
+        found[f"OpenAIError{status}"] = _record(error=openai)
     return found
 
 
+def _record(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
 def error_responses() -> dict[str, Schema]:
-    schemas: dict[str, Sequence[str]] = {shape: [shape] for shape in _SHAPES.values()}
-    schemas[_EITHER] = list(_SHAPES.values())
     return {
         f"{name}{status}": {
             "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
             "headers": REQUEST_ID_HEADER | _HEADERS.get(status, {}),
             "content": {
-                "application/json": {
-                    "schema": {"anyOf": [{"$ref": f"{REF}{s}{status}"} for s in shapes]}
+                JSON_TYPE: {
+                    "schema": {
+                        "anyOf": [{"$ref": f"#/components/schemas/{s}{status}"} for s in schemas]
+                    }
                 }
             },
         }
         for status, codes in _codes_by_status().items()
-        for name, shapes in schemas.items()
+        for name, schemas in _SCHEMAS.items()
     }
 
 
-def responses_of(route: Route[Handler]) -> dict[str, object]:
-    """The errors that a route can end in, by status."""
-    shapes = shapes_of(route.template)
-    name = _EITHER if len(shapes) > 1 else _SHAPES[next(iter(shapes))]
+def responses_of(endpoint: Endpoint, path: str) -> dict[str, object]:
+    """The errors that an endpoint answers at a path, by status."""
+    name = _NAMES[endpoint.errors]
     return {
         str(status): {"$ref": f"#/components/responses/{name}{status}"}
-        for status in sorted(_statuses(route))
+        for status in sorted(_statuses(endpoint, path))
     }
 
 
-def _statuses(route: Route[Handler]) -> set[int]:
-    found = set(_OF_ALL)
-    if route.method == "POST":
-        found |= _OF_BODIES
-    if route.template not in PUBLIC_PATHS:
-        found |= _OF_KEYS
-    if "{" in route.template or route.api == "embeddings":
-        found |= _OF_NAMES
-    if route.handler in ASKS_A_MODEL:
-        found |= _OF_MODELS
-    if route.handler in TAKES_SEQUENCES:
-        found |= _OF_SEQUENCES
-    return found | {403} if route.method == "POST" and route.api == "settings" else found
+def _statuses(endpoint: Endpoint, path: str) -> set[int]:
+    conditional = {
+        401: not endpoint.is_public,
+        403: endpoint.changes_server,
+        404: "{" in path or endpoint.names_model(path),
+        409: endpoint.takes_sequences,
+        413: endpoint.method == "POST",
+        415: endpoint.method == "POST",
+        504: endpoint.runs_model,
+    }
+    return _OF_ALL | {status for status, is_possible in conditional.items() if is_possible}
 
 
 def _codes_by_status() -> dict[int, list[str]]:

@@ -1,34 +1,61 @@
-"""The repository's index on the data port: what is served to the caller. Changes are the admin port's."""
+"""The repository's index on the data port: the versions that are served to the caller. The admin port has the rest."""
 
-from dataclasses import asdict
+from typing import Annotated, Literal, TypedDict
+
+from msgspec import Meta
 
 from headrace.edge.bodies import read_body
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge.exchange import Response
 from headrace.edge.management import IndexBody
-from headrace.fleet.instructions import IndexEntry
-from headrace.gateway.api.context import Context, json_response, visible
+from headrace.gateway.api.answers import json_response
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.endpoint import MANY_TYPES, SMALL_BODY_BYTES, Endpoint
+from headrace.gateway.api.metadata import METADATA
+from headrace.gateway.api.versions import visible_versions
 from headrace.gateway.routing.version import Version
 
-__all__ = ["index"]
+__all__ = ["ENDPOINTS"]
 
 _SILENT = "none of its replicas answers now"
 
 
-async def index(at: Context, exchange: Exchange, body: bytes) -> Response:
+class IndexEntry(TypedDict):
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: Annotated[str, Meta(description="why it is not ready")]
+
+
+async def index(call: Call) -> Response:
     """The versions of the models that are served and that the caller may use; with `ready` those that can answer now.
 
     Models are loaded and unloaded on the admin port, whose index lists the others too.
     """
-    is_ready_wanted = read_body(IndexBody, body or b"{}").ready
-    models = at.router.models()
-    versions = [version for name in visible(at, exchange) for version in models[name].values()]
-    return json_response(
-        [asdict(_entry(version)) for version in versions if version.is_sound or not is_ready_wanted]
-    )
+    only_ready = read_body(IndexBody, call.body or b"{}").ready
+    versions = [v for v in visible_versions(call) if v.is_sound or not only_ready]
+    return json_response([_entry(version) for version in versions])
 
 
 def _entry(version: Version) -> IndexEntry:
-    name, number = version.spec.name, version.spec.version
-    if version.is_sound:
-        return IndexEntry(name, number, "READY")
-    return IndexEntry(name, number, "UNAVAILABLE", version.trouble or _SILENT)
+    return {
+        "name": version.spec.name,
+        "version": version.spec.version,
+        "state": "READY" if version.is_sound else "UNAVAILABLE",
+        "reason": "" if version.is_sound else version.trouble or _SILENT,
+    }
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        paths=("/v2/repository/index",),
+        handler=index,
+        api=METADATA,
+        reads=MANY_TYPES,
+        body=IndexBody,
+        body_required=False,
+        max_body_bytes=SMALL_BODY_BYTES,
+        examples={"all": {}, "ready": {"ready": True}},
+        answer=list[IndexEntry],
+    ),
+)

@@ -1,52 +1,143 @@
-"""Log and trace settings as Triton's clients ask for them on the data port."""
+"""Log and trace settings as Triton's clients read and change them on the data port; shared memory is refused."""
 
-from typing import cast
+from typing import Literal, TypedDict
 
-from headrace.edge.exchange import Exchange, Response
+from headrace.edge import changes
+from headrace.edge.exchange import Response
 from headrace.edge.management import (
+    LogChanges,
+    TraceChanges,
     changed_logging,
     check_tracing,
     logging_document,
     tracing_document,
 )
 from headrace.errors import BadRequest, Forbidden
-from headrace.gateway.api.context import Context, version_of
-from headrace.keys import Key
+from headrace.gateway.api.answers import Count
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.endpoint import SMALL_BODY_BYTES, V2_MODEL, Api, Endpoint, Schema
+from headrace.gateway.api.metadata import METADATA
+from headrace.gateway.api.versions import version_of
 from headrace.telemetry import logs
 
-__all__ = ["get_logging", "get_tracing", "no_shared_memory", "set_logging", "set_tracing"]
+__all__ = ["ENDPOINTS"]
 
 
-async def get_logging(_: Context, __: Exchange, ___: bytes) -> Response:
+class LogSettings(TypedDict):
+    log_file: str
+    log_info: bool
+    log_warning: bool
+    log_error: bool
+    log_verbose_level: Count
+    log_format: Literal["default", "ISO8601"]
+
+
+class TraceSettings(TypedDict):
+    trace_level: list[str]
+    trace_rate: str
+    trace_count: str
+    log_frequency: str
+    trace_file: str
+
+
+async def get_logging(call: Call) -> Response:
     """What the processes of the platform log."""
     return Response(200, logging_document(logs.current()))
 
 
-async def set_logging(at: Context, exchange: Exchange, body: bytes) -> Response:
+async def set_logging(call: Call) -> Response:
     """Change what is listed, in every process of the platform; gives the whole settings. With keys: an admin's."""
-    key = cast(Key | None, exchange.key)
+    key = call.exchange.key
     if key is not None and not key.admin:
         raise Forbidden("expected an admin's key")
-    return Response(
-        200, logging_document(await at.change_logging(changed_logging(logs.current(), body)))
-    )
+    changed = changed_logging(logs.current(), call.body)
+    return Response(200, logging_document(await call.context.change_logging(changed)))
 
 
-async def get_tracing(at: Context, exchange: Exchange, _: bytes) -> Response:
+async def get_tracing(call: Call) -> Response:
     """Tracing is off: of the server, and of a model."""
-    if "model" in exchange.params:
-        version_of(at, exchange)
+    if "model" in call.exchange.params:
+        version_of(call)
     return Response(200, tracing_document())
 
 
-async def set_tracing(at: Context, exchange: Exchange, body: bytes) -> Response:
+async def set_tracing(call: Call) -> Response:
     """Tracing may be set to what it is."""
-    if "model" in exchange.params:
-        version_of(at, exchange)
-    check_tracing(body)
+    if "model" in call.exchange.params:
+        version_of(call)
+    check_tracing(call.body)
     return Response(200, tracing_document())
 
 
-async def no_shared_memory(_: Context, __: Exchange, ___: bytes) -> Response:
+async def no_shared_memory(call: Call) -> Response:
     """Triton's shared memory extensions are not here: every request of theirs is refused."""
     raise BadRequest("shared memory is not supported; send the data")
+
+
+_SETTINGS = Api(name="settings", about="What is logged and traced.")
+_TRACING = ("/v2/trace/setting", V2_MODEL + "/trace/setting")
+# A clear refusal is better than an unknown path.
+_SHARED_MEMORY = ("/v2/systemsharedmemory", "/v2/cudasharedmemory")
+_REGION: dict[str, Schema] = {"region": {"example": "mine"}}
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        paths=("/v2/logging",),
+        handler=get_logging,
+        api=METADATA,
+        answer=LogSettings,
+    ),
+    Endpoint(
+        method="POST",
+        paths=("/v2/logging",),
+        handler=set_logging,
+        api=_SETTINGS,
+        reads=changes.KINDS,
+        body=LogChanges,
+        body_required=False,
+        max_body_bytes=SMALL_BODY_BYTES,
+        examples={"verbose": {"log_verbose_level": 1}, "quiet": {"log_verbose_level": 0}},
+        answer=LogSettings,
+        changes_server=True,
+    ),
+    Endpoint(method="GET", paths=_TRACING, handler=get_tracing, api=METADATA, answer=TraceSettings),
+    Endpoint(
+        method="POST",
+        paths=_TRACING,
+        handler=set_tracing,
+        api=_SETTINGS,
+        reads=changes.KINDS,
+        body=TraceChanges,
+        body_required=False,
+        max_body_bytes=SMALL_BODY_BYTES,
+        examples={"off": {"trace_level": ["OFF"]}},
+        answer=TraceSettings,
+        changes_server=True,
+    ),
+    Endpoint(
+        method="GET",
+        paths=tuple(
+            kind + path
+            for kind in _SHARED_MEMORY
+            for path in ("/status", "/region/{region}/status")
+        ),
+        handler=no_shared_memory,
+        api=_SETTINGS,
+        path_parameters=_REGION,
+    ),
+    Endpoint(
+        method="POST",
+        paths=tuple(
+            kind + path
+            for kind in _SHARED_MEMORY
+            for path in ("/region/{region}/register", "/region/{region}/unregister", "/unregister")
+        ),
+        handler=no_shared_memory,
+        api=_SETTINGS,
+        reads=changes.KINDS,
+        max_body_bytes=SMALL_BODY_BYTES,
+        path_parameters=_REGION,
+        changes_server=True,
+    ),
+)

@@ -1,36 +1,26 @@
-"""The ways in which a gateway's requests may end, out of its routes and of all errors."""
+"""The ways in which a gateway's requests may end: every endpoint with every error."""
 
-from collections.abc import Iterator
-
+from headrace.edge.exchange import NO_ROUTE
 from headrace.edge.problems import ENDS
-from headrace.gateway.api.endpoints import ROUTES
+from headrace.gateway.api.endpoints import ENDPOINTS
 from headrace.telemetry.endings import Ending, KnownEndings
 from headrace_models.spec import ModelSpec
 
 __all__ = ["WAYS"]
 
-# The one api whose body names the model, and what stands for a api where no route was found.
-_NAMED_BY_BODY, _NO_API = "embeddings", "none"
-# How a request ends whose model is known; all else is refused before.
+# The ends of requests whose model is known; all others are refused before.
 _WITH_MODEL = [end for end in ENDS if end[0] in {200, 400, 404, 409, 413, 415, 499, 500, 503, 504}]
 
-_apis = {route.api for route in ROUTES} | {_NO_API}
-_of_server = {route.api for route in ROUTES if "{model}" not in route.template} - {_NAMED_BY_BODY}
+_families = {endpoint.api for endpoint in ENDPOINTS}
+_apis = {api.name for api in _families} | {NO_ROUTE.api}
+_of_server = {e.api.name for e in ENDPOINTS if any(not e.names_model(path) for path in e.paths)}
 
 
 def _of_version(spec: ModelSpec) -> frozenset[Ending]:
-    return frozenset(Ending(api, *end) for api in _apis_of(spec) for end in _WITH_MODEL)
-
-
-def _apis_of(spec: ModelSpec) -> Iterator[str]:
-    """Where a model is asked; at the other apis it only refuses, and a first refusal may be missed."""
-    yield from ("infer", "predict", "generate", "metadata")
-    if spec.classes and spec.raw:
-        yield "classify"
-    if spec.audio:
-        yield "stream"
-    if spec.task == "embed":
-        yield "embeddings"
+    """The ways of a model where it is served; elsewhere it only refuses, and a first refusal may be missed."""
+    return frozenset(
+        Ending(api.name, *end) for api in _families if api.serves(spec) for end in _WITH_MODEL
+    )
 
 
 WAYS = KnownEndings(
@@ -39,5 +29,5 @@ WAYS = KnownEndings(
     ),
     of_version=_of_version,
     timed_apis=_apis - _of_server,
-    body_apis={route.api for route in ROUTES if route.method == "POST"} | {_NO_API},
+    body_apis={e.api.name for e in ENDPOINTS if e.method == "POST"} | {NO_ROUTE.api},
 )

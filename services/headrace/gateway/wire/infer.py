@@ -27,7 +27,7 @@ from headrace.inference.request import Answer, SequenceStep
 from headrace.inference.tensor import Tensor
 from headrace_models.spec import InputSpec, ModelSpec
 
-__all__ = ["Codec", "InferBody"]
+__all__ = ["Codec", "InferBody", "header_bytes"]
 
 _NO_TAIL = memoryview(b"")
 _MAX_PLANS = 256
@@ -104,7 +104,7 @@ class Codec:
             return self.read(parse(body), _NO_TAIL)
         if header_length == "0":
             return self._read_raw(body)
-        split = _header_bytes(header_length, len(body))
+        split = header_bytes(header_length, len(body))
         header = body[:split]
         tail = memoryview(body)[split:]
         plan = self._plans.get(header)
@@ -234,7 +234,7 @@ class Codec:
             )
 
 
-def _header_bytes(header_length: str, total: int) -> int:
+def header_bytes(header_length: str, total: int) -> int:
     """The length of the JSON part of a body of `total` bytes. Raises BadRequest."""
     is_number = (
         len(header_length) <= _MAX_DIGITS and header_length.isascii() and header_length.isdigit()

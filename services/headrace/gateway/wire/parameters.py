@@ -9,6 +9,7 @@ from headrace.errors import BadRequest
 from headrace.gateway.json.document import flag, non_negative, objects, parameters_of
 
 __all__ = [
+    "MAX_PRIORITY",
     "check_no_shared_memory",
     "check_reserved",
     "priority_of",
@@ -17,7 +18,7 @@ __all__ = [
 ]
 
 _SHARED_MEMORY = ("shared_memory_region", "shared_memory_offset", "shared_memory_byte_size")
-_MAX_PRIORITY = 100
+MAX_PRIORITY = 100
 
 
 def read_outputs(
@@ -82,8 +83,8 @@ def _count_of(value: object, where: str) -> int:
 
 def priority_of(value: object) -> int:
     priority = non_negative(value, "parameters.priority")
-    if priority > _MAX_PRIORITY:
-        raise BadRequest(f"parameters.priority: expected 0 to {_MAX_PRIORITY}, 1 being the highest")
+    if priority > MAX_PRIORITY:
+        raise BadRequest(f"parameters.priority: expected 0 to {MAX_PRIORITY}, 1 being the highest")
     return priority
 
 

@@ -1,0 +1,99 @@
+"""From a request of a caller to an answer of a model: reads what asks for it, and runs it within the caller's time."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from headrace.gateway.api.context import Call
+from headrace.gateway.api.versions import names_version
+from headrace.gateway.json.document import parameters_of, parse
+from headrace.gateway.routing.version import Version
+from headrace.gateway.wire.infer import InferBody
+from headrace.gateway.wire.sequence import step_of
+from headrace.inference.request import Answer, Request, SequenceStep, Times
+from headrace.inference.tensor import Tensor
+from headrace_models.spec import ModelSpec
+
+__all__ = ["read_infer", "run", "run_all", "run_infer"]
+
+Document = Mapping[str, object]
+
+
+async def run(
+    call: Call, version: Version, inputs: Sequence[Tensor], outputs: Sequence[str]
+) -> Answer:
+    """Run a model, or take a cached answer. Without rows the answer is empty and nothing runs."""
+    if not inputs[0].rows and version.spec.is_batched:
+        return _empty_answer(version.spec, outputs)
+    return await call.context.cache.get_or_run(version, _request(call, inputs, outputs))
+
+
+async def run_all(
+    call: Call, version: Version, requests: Sequence[Sequence[Tensor]], outputs: Sequence[str]
+) -> list[Answer]:
+    """Run several requests at once; the first error ends them all."""
+    running = [asyncio.ensure_future(run(call, version, inputs, outputs)) for inputs in requests]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for one in running:
+            one.cancel()
+
+
+async def run_infer(call: Call, version: Version, body: InferBody) -> tuple[Version, Answer]:
+    """Run an infer body by its own parameters. Returns the version that answered, too.
+
+    That is another one where the body is a step of a sequence, the path names no version, and the other has the state.
+    """
+    if not body.inputs[0].rows and version.spec.is_batched:
+        return version, _empty_answer(version.spec, body.outputs)
+    request = _request(call, body.inputs, body.outputs, body.timeout_us / 1e6)
+    request.priority = body.priority
+    if body.sequence is not None:
+        request.sequence = _own_step(call, body.sequence)
+        if not names_version(call):
+            router = call.context.router
+            found, answer = await router.dispatch_anywhere(version, request, request.sequence)
+            call.exchange.version = found.spec.version
+            return found, answer
+    return version, await call.context.cache.get_or_run(version, request)
+
+
+async def read_infer(
+    call: Call, version: Version, json: bytes, read: Callable[[Version, Document], InferBody]
+) -> tuple[Version, InferBody]:
+    """Parse a body once, then read it by the spec of the version that it is for.
+
+    A step of a sequence is for the version that is known to have the state, unless the path names one.
+    """
+    offload = call.context.offload
+    document = await offload(len(json), parse, json)
+    if not names_version(call) and document.get("parameters") is not None:
+        step = step_of(parameters_of(document, "parameters"))
+        if step is not None:
+            version = call.context.router.version_of_step(version, _own_step(call, step))
+    return version, await offload(len(json), read, version, document)
+
+
+def _own_step(call: Call, step: SequenceStep) -> SequenceStep:
+    """The step with its caller's key, as a sequence belongs to one. Raises ForeignOrigin for another site's page."""
+    call.context.changes.check_step(call.exchange)
+    return replace(step, key_id=call.exchange.key_id)
+
+
+def _request(
+    call: Call, inputs: Sequence[Tensor], outputs: Sequence[str], timeout_s: float = 0.0
+) -> Request:
+    exchange = call.exchange
+    default_s = call.context.admission.limits.default_timeout_s
+    deadline_s = exchange.received_s + (timeout_s or exchange.timeout_s(default_s))
+    return Request(inputs, outputs, deadline_s, exchange.request_id, key_id=exchange.key_id)
+
+
+def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:
+    shapes = {o.name: (o.datatype, (0, *(max(axis, 0) for axis in o.shape))) for o in spec.outputs}
+    return Answer(
+        [Tensor(name, *shapes[name], b"") for name in outputs or spec.output_names],
+        Times(0.0, 0.0, 0.0, 0),
+    )
