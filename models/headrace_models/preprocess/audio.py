@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from headrace_models.spec import AudioRate
 
-__all__ = ["Octets", "Samples", "cut", "padded", "whole_samples"]
+__all__ = ["cut", "padded", "whole_samples"]
 
 Octets = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.int16]

@@ -49,6 +49,47 @@ class ChunkResult(NamedTuple):
 
 
 @dataclass(slots=True)
+class _Carried:
+    """All that is kept between chunks beside the model's state: samples not yet run, segments."""
+
+    samples: Array
+    half: Array
+    segmenter: Segmenter
+
+    def add(self, chunk: Array, *, ends: bool) -> tuple[list[Array], int]:
+        """Take the frames that a chunk completes, the last one filled up if the stream `ends`.
+
+        Returns them and the samples of the stream so far. Raises BadRequest.
+        """
+        rate = self.segmenter.rate
+        octets = np.concatenate((self.half, chunk)) if len(self.half) else chunk
+        new, self.half = whole_samples(octets)
+        if ends and len(self.half):
+            raise BadRequest(
+                "body: expected whole 16-bit samples when the stream ends, found one byte left over"
+            )
+        samples = np.concatenate((self.samples, new))
+        length = self.segmenter.frames * rate.hop + len(samples) - rate.context
+        frames, self.samples = cut(padded(samples, rate) if ends else samples, rate)
+        return frames, length
+
+    def state(self, segments: Array) -> State:
+        segmenter = self.segmenter
+        marks = [
+            segmenter.rate.rate_hz,
+            segmenter.frames,
+            segmenter.silent_from,
+            segmenter.dropped,
+        ]
+        return {
+            _SAMPLES: self.samples,
+            _HALF: self.half,
+            _MARKS: np.array(marks, np.int64),
+            _SEGMENTS: segments,
+        }
+
+
+@dataclass(slots=True)
 class _Frames:
     """The results of a chunk's frames: their probabilities, and the model's state after them.
 
@@ -90,40 +131,26 @@ async def run_chunk(
     audio = spec.audio
     assert audio is not None, "only a model that takes audio has streams"
     chunk, rate_hz = read_chunk(inputs)
-    kept, half, segmenter = _resume(audio, state, rate_hz, starts=step.starts)
-    rate = segmenter.rate
-    _check_length(chunk, rate)
-    new, half = whole_samples(np.concatenate((half, chunk)) if len(half) else chunk)
-    if step.ends and len(half):
-        raise BadRequest(
-            "body: expected whole 16-bit samples when the stream ends, found one byte left over"
-        )
+    carried = _resume(audio, state, rate_hz, starts=step.starts)
+    segmenter = carried.segmenter
+    _check_length(chunk, segmenter.rate)
+    frames, length = carried.add(chunk, ends=step.ends)
     first_frame = segmenter.frames
-    samples = np.concatenate((kept, new))
-    frames, rest = cut(padded(samples, rate) if step.ends else samples, rate)
     ran = await _run_frames(spec, audio, frames, state, run)
     for probability in ran.probabilities:
         segmenter.add(probability)
     if step.ends:
-        segmenter.end(first_frame * rate.hop + len(samples) - rate.context)
-    segments = np.array(segmenter.segments, np.int64).reshape(-1, 2)
+        segmenter.end(length)
     result = SpeechResult(
-        rate_hz=rate.rate_hz,
+        rate_hz=segmenter.rate.rate_hz,
         first_frame=first_frame,
         dropped=segmenter.dropped,
         probabilities=np.array(ran.probabilities, np.float32),
-        segments=segments,
+        segments=np.array(segmenter.segments, np.int64).reshape(-1, 2),
     )
-    marks = [rate.rate_hz, segmenter.frames, segmenter.silent_from, segmenter.dropped]
-    next_audio: dict[str, Array] = {
-        _SAMPLES: rest,
-        _HALF: half,
-        _MARKS: np.array(marks, np.int64),
-        _SEGMENTS: segments,
-    }
     return ChunkResult(
         outputs=result_tensors(result),
-        state={**ran.state, **next_audio},
+        state={**ran.state, **carried.state(result.segments)},
         times=ran.times,
         executions=ran.executions,
     )
@@ -148,16 +175,11 @@ async def _run_frames(
     return ran
 
 
-def _resume(
-    audio: AudioSpec, state: State, rate_hz: int, *, starts: bool
-) -> tuple[Array, Array, Segmenter]:
-    """Read the beginning of the next frame, half of its next sample, and the segmenter as it was.
-
-    Raises BadRequest.
-    """
+def _resume(audio: AudioSpec, state: State, rate_hz: int, *, starts: bool) -> _Carried:
+    """Begin a stream, or read from its state where it left off. Raises BadRequest."""
     if starts:
         rate = _rate(audio, rate_hz or audio.rates[0].rate_hz)
-        return np.zeros(rate.context, np.int16), np.zeros(0, np.uint8), Segmenter(rate)
+        return _Carried(np.zeros(rate.context, np.int16), np.zeros(0, np.uint8), Segmenter(rate))
     if _SAMPLES not in state:
         raise BadRequest(
             "sequence_id: expected a stream of audio, found a sequence of infer requests"
@@ -168,9 +190,13 @@ def _resume(
             f"sample_rate: expected {began_hz}, as when the stream began, found {rate_hz}"
         )
     segmenter = Segmenter(
-        _rate(audio, began_hz), frames, silent_from, dropped, state[_SEGMENTS].tolist()
+        rate=_rate(audio, began_hz),
+        frames=frames,
+        silent_from=silent_from,
+        dropped=dropped,
+        segments=state[_SEGMENTS].tolist(),
     )
-    return state[_SAMPLES], state[_HALF], segmenter
+    return _Carried(state[_SAMPLES], state[_HALF], segmenter)
 
 
 def _rate(audio: AudioSpec, rate_hz: int) -> AudioRate:

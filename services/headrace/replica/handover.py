@@ -8,7 +8,7 @@ from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.replica.open_sequences import OpenSequence, OpenSequences
 from headrace.replica.sequence_state import fits
 
-__all__ = ["Offer", "hand_over", "take_over"]
+__all__ = ["hand_over", "take_over"]
 
 # How much is offered at once, so that no frame grows large and no step waits long for it.
 _MAX_SEQUENCES = 64

@@ -11,7 +11,7 @@ from headrace.gateway.routing.quarantine import Quarantine
 from headrace.gateway.routing.served_models import ServedModels
 from headrace.gateway.routing.version import Version
 
-__all__ = ["Links", "OnMoved"]
+__all__ = ["Links"]
 
 _RECONNECT_S = (0.05, 0.2, 1.0)
 

@@ -35,7 +35,7 @@ from headrace.inference.request import Answer, Request
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.spec import ModelSpec
 
-__all__ = ["POISON_S", "SUSPECT_S", "Quarantine", "Replica"]
+__all__ = ["POISON_S", "SUSPECT_S", "Quarantine"]
 
 log = logging.getLogger(__name__)
 

@@ -71,10 +71,15 @@ class SequenceRouter:
         Only if it `may_change` another version than the given one may answer.
         """
         search = Search(
-            version, step, request.deadline_s, wait_until_s(request.deadline_s), may_change
+            version=version,
+            step=step,
+            name=name_of(version, step),
+            deadline_s=request.deadline_s,
+            wait_until_s=wait_until_s(request.deadline_s),
+            may_change=may_change,
         )
         with self._order.join(search.name) as queued:
-            for left in reversed(range(_MAX_TARGETS)):
+            for number in range(1, _MAX_TARGETS + 1):
                 target = await self._next_target(search, queued)
                 pick = partial(self._go, queued, target)
                 try:
@@ -84,7 +89,7 @@ class SequenceRouter:
                     action = _action(search, target, holder, error)
                     if action.forgets:
                         self._table.forget(search.name)
-                    if not (action.retries and left):
+                    if not action.retries or number == _MAX_TARGETS:
                         raise
                     search.tried[target.id] = error
                     if holder is not None and holder.id != target.id:

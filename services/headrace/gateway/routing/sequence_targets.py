@@ -28,7 +28,7 @@ class Target(NamedTuple):
     is_held: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Search:
     """A step on its way: the version that read it, and the errors of the replicas it was sent to.
 
@@ -37,14 +37,11 @@ class Search:
 
     version: Version
     step: SequenceStep
+    name: str  # of the sequence, in the fleet
     deadline_s: float
     wait_until_s: float
     may_change: bool
     tried: dict[str, HeadraceError] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return name_of(self.version, self.step)
 
     def scope(self, models: Models) -> Collection[Version]:
         """The versions that may answer."""

@@ -109,7 +109,10 @@ class ServedModels:
         if known is None or (not known.members and known.spec != spec):
             self._events.version_joined(spec)
             versions[spec.version] = Version(
-                spec, entry.labels, Codec(spec, entry.labels), entry.backend
+                spec=spec,
+                labels=entry.labels,
+                codec=Codec(spec, entry.labels),
+                backend=entry.backend,
             )
             newest_first = sorted(versions, key=version_order, reverse=True)
             versions = {version: versions[version] for version in newest_first}

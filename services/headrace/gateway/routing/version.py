@@ -10,7 +10,7 @@ from headrace.gateway.routing.waiting import VersionQueue
 from headrace.gateway.wire.infer import Codec
 from headrace_models.spec import BackendName, ModelSpec
 
-__all__ = ["Busy", "Version", "least_busy"]
+__all__ = ["Version", "least_busy"]
 
 # When to ask again for a model in trouble: its replicas restart after pauses of up to a minute.
 _TROUBLE_S = 30
