@@ -16,7 +16,7 @@ from headrace.gateway.settings import GatewayModelSettings, GatewaySettings
 from headrace.keys.private import make_private, replace_private
 from headrace_models.errors import BadSpec
 from headrace_models.spec import BackendName
-from headrace_models.strict_toml import Table, read_toml
+from headrace_models.strict_toml import Table, complaint, read_toml
 
 __all__ = [
     "ModelSettings",
@@ -107,9 +107,7 @@ def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) 
         return Settings.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise StartFailed(
-            f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}"
-        ) from None
+        raise StartFailed(f"{_option(first['loc'])}: {complaint(first)}") from None
 
 
 def _option(path: tuple[int | str, ...]) -> str:
