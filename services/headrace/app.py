@@ -197,10 +197,10 @@ def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
 
 def _is_ready(gateway: GatewaySettings) -> bool:
     host, port = gateway.host, gateway.port
-    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it listens, not a bind
     if gateway.tls_certificate is None:
         connection = http.client.HTTPConnection(own, port, timeout=2)
-    else:  # the gateway's own certificate, which need not name this address
+    else:  # its own certificate, which need not name this address
         unchecked = ssl._create_unverified_context()  # noqa: S323
         connection = http.client.HTTPSConnection(own, port, timeout=2, context=unchecked)
     try:
