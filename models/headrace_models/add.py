@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace_models.candidate import Candidate
+from headrace_models.description import describe_inputs, describe_outputs
 from headrace_models.errors import BadSpec, translated_os_errors
 from headrace_models.names import is_model_name, is_version_name
 from headrace_models.onnx_graph import read_graph, shapeless_inputs, weight_files
@@ -147,8 +148,8 @@ def _draft(
         "source": given.file.name,
         "backend": "onnx",
         "weights": {"onnx": ONNX_FILE},
-        "inputs": candidate.describe_inputs(found),
-        "outputs": candidate.describe_outputs(found),
+        "inputs": describe_inputs(candidate, found),
+        "outputs": describe_outputs(candidate, found),
     }
     tolerance = rows_tolerance(given.graph)
     batching: dict[str, object] = {"max_rows": _MAX_ROWS}

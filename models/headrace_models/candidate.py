@@ -16,7 +16,6 @@ from headrace_models.independence import SIZES, SLOW_S, dependence
 from headrace_models.onnx_run import runner
 from headrace_models.reasons import sentence
 from headrace_models.trials import (
-    DATATYPES,
     FILLINGS,
     LENGTHS,
     Arrays,
@@ -103,7 +102,7 @@ class Candidate:
             assert failed is not None
             expected = "expected an answer to zeros or noise of some length"
             raise BadSpec(self.where, f"{expected}, found: {sentence(str(failed))}")
-        answers = self._run(filled(self.inputs, answered, "zeros"))
+        answers = self.run(filled(self.inputs, answered, "zeros"))
         name = next(
             (name for name, values in answers.items() if not _finite(values)), next(iter(answers))
         )
@@ -116,19 +115,19 @@ class Candidate:
         if sum(array.size for array in inputs.values()) > _MOST_ELEMENTS:
             return ValueError("its inputs are too large to try")
         try:
-            self._run(inputs)
+            self.run(inputs)
         except Exception as error:  # ONNX Runtime's errors share no base but Exception
             return error
         return None
 
     def _is_finite(self, inputs: Arrays) -> bool:
         try:
-            return all(map(_finite, self._run(inputs).values()))
+            return all(map(_finite, self.run(inputs).values()))
         except Exception:  # noise may lie outside the model's range, which is not its fault
             return False
 
     def _check_repeats(self, inputs: Arrays) -> None:
-        once, twice = self._run(inputs), self._run(inputs)
+        once, twice = self.run(inputs), self.run(inputs)
         for name in once:
             if difference(once[name], twice[name], _REPEATS_WITHIN):
                 raise BadSpec(
@@ -149,7 +148,8 @@ class Candidate:
             if size != held and size <= max(held * 2, 640) and self._fails(other, filling) is None:
                 yield other
 
-    def _run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """All inputs by name -> the wanted outputs by name."""
         return runner(self.session, [value.name for value in self.outputs])(inputs)
 
     def rows_axes(self) -> dict[str, str | None]:
@@ -214,7 +214,7 @@ class Candidate:
             elif not number and row_s > _LONG_S:
                 tell("comparing rows alone with rows together; this takes some seconds")
             sizes = (*SIZES, _LARGE_BATCH) if row_s < _QUICK_S else SIZES
-            if reason := dependence(self._run, inputs, tolerance, sizes):
+            if reason := dependence(self.run, inputs, tolerance, sizes):
                 return reason
         return None
 
@@ -222,7 +222,7 @@ class Candidate:
         """The seconds of a run. A failure is ignored here: the comparison reports it."""
         started_s = monotonic()
         with suppress(Exception):
-            self._run(inputs)
+            self.run(inputs)
         return monotonic() - started_s
 
     def _rounds(self, found: Found) -> Iterator[tuple[Trial, Filling, int]]:
@@ -240,57 +240,6 @@ class Candidate:
                 yield found.trial, filling, 3
         yield found.trial, found.filling, 4
 
-    def describe_inputs(self, found: Found) -> list[dict[str, object]]:
-        rows = self.rows_axes()
-        return [
-            _described(
-                value,
-                [self._size(axis, found) for axis in axes_of(value)],
-                has_rows=(axis := rows[value.name]) is not None and axis not in found.fixed,
-            )
-            for value in self.inputs
-        ]
-
-    def describe_outputs(self, found: Found) -> list[dict[str, object]]:
-        """The outputs as the file declares them; an axis that came out otherwise has any length."""
-        came: list[tuple[int, Arrays]] = []
-        if any(axis is not None and axis not in found.fixed for axis in self.rows_axes().values()):
-            seen = [(rows, self._answer(found, rows)) for rows in (1, 2, 3)]
-            came = [(rows, answer) for rows, answer in seen if answer is not None]
-        golden = self._run(self.golden_inputs(found))
-        return [
-            _described(
-                value,
-                self._output_axes(
-                    value, found, [golden[value.name], *(answer[value.name] for _, answer in came)]
-                ),
-                has_rows=len(came) > 1
-                and all(np.shape(answer[value.name])[:1] == (rows,) for rows, answer in came),
-            )
-            for value in self.outputs
-        ]
-
-    def _answer(self, found: Found, rows: int) -> Arrays | None:
-        try:
-            return self._run(self.with_rows(found, rows, seed=rows))
-        except Exception:  # it does not answer this many rows
-            return None
-
-    def _output_axes(
-        self, value: "NodeArg", found: Found, came: list[npt.NDArray[Any]]
-    ) -> list[int]:
-        axes, rank = axes_of(value), came[0].ndim
-        sizes = [self._size(axis, found) for axis in axes] if len(axes) == rank else [-1] * rank
-        return [
-            n if all(a.ndim == rank and a.shape[i] == n for a in came) else -1
-            for i, n in enumerate(sizes)
-        ]
-
-    def _size(self, axis: int | str, found: Found) -> int:
-        if isinstance(axis, int):
-            return axis
-        return found.trial.sizes[axis] if axis in found.fixed else -1
-
 
 def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
     """The axes of the same size, this one included."""
@@ -299,11 +248,6 @@ def _alike(axis: str, trial: Trial, without: Collection[str] = ()) -> list[str]:
         for other, size in trial.sizes.items()
         if size == trial.sizes[axis] and other not in without
     ]
-
-
-def _described(value: "NodeArg", axes: list[int], *, has_rows: bool) -> dict[str, object]:
-    tensor: dict[str, object] = {"name": value.name, "datatype": DATATYPES[value.type]}
-    return tensor | ({"shape": axes[1:]} if has_rows else {"has_rows": False, "shape": axes})
 
 
 def _finite(values: npt.NDArray[Any]) -> bool:

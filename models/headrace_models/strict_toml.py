@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from headrace_models.errors import BadSpec
 
-__all__ = ["Table", "line_of", "read_toml"]
+__all__ = ["Table", "complaint", "line_of", "read_toml"]
 
 M = TypeVar("M", bound="Table")
 Where = tuple[int | str, ...]
@@ -55,9 +56,7 @@ def read_toml(kind: type[M], path: Path) -> M:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = first["loc"]
-        raise BadSpec(
-            f"{path}:{line_of(text, where)}", _reason(kind, where, first["type"], first["msg"])
-        ) from None
+        raise BadSpec(f"{path}:{line_of(text, where)}", _reason(kind, first)) from None
 
 
 def line_of(text: str, where: Where) -> int:
@@ -92,12 +91,20 @@ def _shared(path: Where, where: Where) -> int:
     return depth
 
 
-def _reason(kind: type[BaseModel], where: Where, error_type: str, message: str) -> str:
+def _reason(kind: type[BaseModel], error: ErrorDetails) -> str:
+    where = error["loc"]
     name = ".".join(str(step) for step in where)
-    if error_type == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         return f'unknown key "{name}"; known here: {", ".join(_known_keys(kind, where[:-1]))}'
-    message = message.removeprefix("Value error, ")
-    return f"{name}: {message}" if name else message
+    return f"{name}: {complaint(error)}" if name else complaint(error)
+
+
+def complaint(error: ErrorDetails) -> str:
+    """A sentence on a wrong value: what was expected, and what was found if that is short."""
+    message = error["msg"].removeprefix("Value error, ")
+    message = re.sub("^Input should be ", "expected ", message)
+    found = error["input"]
+    return f"{message}, found {found!r}" if isinstance(found, str | int | float) else message
 
 
 def _known_keys(kind: object, where: Where) -> list[str]:

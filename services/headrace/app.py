@@ -1,6 +1,6 @@
-"""The composition root: settings and models in, Serve applications out; and the platform's life on one machine.
+"""The composition root: settings and models in, Serve applications out.
 
-A model version is an application of its own, so that a new one can start beside the old one.
+Each model version is an application of its own, so that a new one can start beside the old one.
 """
 
 import logging
@@ -54,12 +54,12 @@ _GONE = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
 def start_ray(run: Path) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a node here, whose files lie in `run`."""
+    """Join the cluster that RAY_ADDRESS names, or start a node here with its files in `run`."""
     if cluster_address():
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
     else:
         ray.init(
-            address="local",  # not one that a file of another user names
+            address="local",  # not a node that another user's file names
             _temp_dir=str(run),
             include_dashboard=False,
             log_to_driver=False,
@@ -70,9 +70,9 @@ def start_ray(run: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Applications:
-    """The applications of model versions. `token` opens the channels, and `readers` may read metrics.
+    """The applications of model versions. `token` opens the channels; `readers` may read metrics.
 
-    Once `ended`, nothing is waited for any more.
+    Once `ended` is set, nothing waits any more.
     """
 
     settings: Settings
@@ -84,7 +84,7 @@ class Applications:
         _run([_model(self.settings, version, self.token, self.readers)])
 
     def wait_until_running(self, version: ModelVersion) -> str:
-        """Empty once it runs, else why it does not, in one line."""
+        """Wait until it runs; returns an empty string, or in one line why it does not run."""
         name = _name(version)
         try:
             failed = _wait_until_running({name}, lambda _: None, self.ended, LOAD_TIMEOUT_S)
@@ -93,7 +93,10 @@ class Applications:
         return "the platform is shutting down" if self.ended.is_set() else failed.get(name, "")
 
     def delete(self, version: ModelVersion) -> None:
-        """Let it answer what it accepted, and end it. What cannot be waited for goes on in Serve."""
+        """Let it answer its requests, and end it.
+
+        After an error Serve goes on with that by itself.
+        """
         if self.ended.is_set():
             return
         try:
@@ -102,12 +105,12 @@ class Applications:
             log.warning("%s ends late: %s", _name(version), type(error).__name__)
 
     def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
-        """Those that Serve has: after a few failed starts, if none succeeded since it or its controller began.
+        """The versions that Serve has given up: after a few failed starts and no successful one.
 
-        One that Serve does not know was deleted, and could not be deployed again.
+        A version unknown to Serve was deleted, and could not be deployed again.
         """
         status = serve.status().applications
-        if self.ended.is_set() or not status:  # without even a gateway it is Serve that is missing
+        if self.ended.is_set() or not status:  # without even a gateway, Serve itself is missing
             return []
         return [
             v
@@ -122,7 +125,7 @@ def deploy(
     ended: threading.Event,
     lifeline: Path | None = None,
 ) -> Applications:
-    """Ask Serve for every application; it starts them in the background and keeps them alive from then on.
+    """Ask Serve for all applications; it starts them in the background and keeps them alive.
 
     `lifeline` is the socket that the gateways of a lone node hold.
     """
@@ -136,11 +139,14 @@ def deploy(
 
 
 def wait_until_ready(
-    versions: Sequence[ModelVersion], told: Callable[[str], None], ended: threading.Event
+    versions: Sequence[ModelVersion], report: Callable[[str], None], ended: threading.Event
 ) -> dict[str, str]:
-    """Wait until every application runs, telling the name of each; why, for each model that did not and is gone."""
+    """Wait until every application runs; `report` gets the name of each.
+
+    Returns the reasons why models did not start, by name; their applications are deleted.
+    """
     names = {_name(v): v.spec.name for v in versions}
-    failed = _wait_until_running({GATEWAY, ADMIN, *names}, told, ended, START_TIMEOUT_S)
+    failed = _wait_until_running({GATEWAY, ADMIN, *names}, report, ended, START_TIMEOUT_S)
     for name in failed.keys() & names.keys():
         serve.delete(name)
     return {names.get(name, name): reason for name, reason in failed.items()}
@@ -153,7 +159,7 @@ def _run(targets: Sequence[RunTarget]) -> None:
 
 
 def _wait_until_running(
-    names: set[str], told: Callable[[str], None], ended: threading.Event, timeout_s: float
+    names: set[str], report: Callable[[str], None], ended: threading.Event, timeout_s: float
 ) -> dict[str, str]:
     deadline_s = time.monotonic() + timeout_s
     waiting = set(names)
@@ -165,7 +171,7 @@ def _wait_until_running(
         for name in sorted(waiting):
             status = applications[name].status if name in applications else "DEPLOYING"
             if status == "RUNNING":
-                told(name)
+                report(name)
             elif status in _GONE:
                 failed[name] = _last_line(applications[name])
             else:
@@ -175,15 +181,18 @@ def _wait_until_running(
 
 
 def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
-    """Wait until the gateway says that every model can answer. Raises StartFailed when it does not in time."""
+    """Wait until the gateway reports that all models can answer.
+
+    Raises StartFailed after a while.
+    """
     gateway = settings.gateway
     deadline_s = time.monotonic() + READY_TIMEOUT_S
     while not ended.wait(_POLL_S / 4):
         if _is_ready(gateway):
             return
         if time.monotonic() > deadline_s:
-            place = host_port(gateway.host, gateway.port)
-            raise StartFailed(f"the gateway at {place} was not ready in {READY_TIMEOUT_S:g} s")
+            address = host_port(gateway.host, gateway.port)
+            raise StartFailed(f"the gateway at {address} was not ready in {READY_TIMEOUT_S:g} s")
 
 
 def _is_ready(gateway: GatewaySettings) -> bool:
@@ -208,7 +217,7 @@ def stop() -> None:
 
 
 def stop_ray() -> None:
-    """Leave the cluster, or end the node if it was started here."""
+    """Leave the cluster, or end the node that was started here."""
     ray.shutdown()
 
 
@@ -219,17 +228,20 @@ def _last_line(application: "serve.schema.ApplicationStatusOverview") -> str:
 
 
 def _is_alone() -> bool:
-    """This machine is the whole platform; then only its data port may face the network."""
+    """This machine is the whole platform. Then only its data port may face the network."""
     return cluster_address() is None
 
 
 def _name(version: ModelVersion) -> str:
-    """The application's name: no model and no version has an @ in theirs."""
+    """The application's name. Names of models and versions never contain an @."""
     return f"{version.spec.name}@{version.spec.version}"
 
 
 def _cpus(wanted: float) -> float:
-    """What an actor asks Ray for: on a lone node nothing, since all must fit and more may be loaded later."""
+    """The cores that an actor reserves in Ray.
+
+    On a lone node it reserves none: everything must fit, and more may be loaded later.
+    """
     return 0 if _is_alone() else wanted
 
 
@@ -275,8 +287,9 @@ def _deployment(
         name=name,
         num_replicas=replicas,
         ray_actor_options=options,
-        # A dead process is noticed without it, a stopped one is ended by its guardian, a check that fails needs no
-        # timeout. What is left to it is rare, and three short ones in a row would end sound ones where CPU is short.
+        # This timeout is rarely needed: a dead process is noticed without it, a stopped one is
+        # ended by its guardian, and a failing check fails at once. Three short ones in a row would
+        # end sound processes when CPU is short.
         health_check_period_s=1.0,
         health_check_timeout_s=10.0,
         graceful_shutdown_wait_loop_s=0.1,
@@ -287,5 +300,6 @@ def _deployment(
 
 
 def _target(name: str, application: serve.Application) -> RunTarget:
-    # A scaler outside may change how many replicas run, through Serve's own interface: without a restart of any.
+    # An external scaler may change the number of replicas through Serve's interface, without
+    # restarts.
     return RunTarget(application, name=name, route_prefix=None, external_scaler_enabled=True)

@@ -16,7 +16,7 @@ from headrace.gateway.settings import GatewayModelSettings, GatewaySettings
 from headrace.keys.private import make_private, replace_private
 from headrace_models.errors import BadSpec
 from headrace_models.spec import BackendName
-from headrace_models.strict_toml import Table, read_toml
+from headrace_models.strict_toml import Table, complaint, read_toml
 
 __all__ = [
     "ModelSettings",
@@ -79,7 +79,10 @@ class Settings(Table):
 
 
 def read_settings(path: Path | None) -> Settings:
-    """The settings of a file, or of `headrace.toml` in this folder if it exists. Raises StartFailed."""
+    """The settings of a file, or of `headrace.toml` in this folder if it exists.
+
+    Raises StartFailed.
+    """
     if path is None and not CONFIG_FILE.exists():
         return Settings()
     try:
@@ -89,7 +92,9 @@ def read_settings(path: Path | None) -> Settings:
 
 
 def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) -> Settings:
-    """The settings with the command line's over them: a path (`("gateway", "port")`) -> a value or None.
+    """The settings with options of the command line over them.
+
+    An option is a path, such as `("gateway", "port")`, and a value; None leaves the setting.
 
     The bounds are those of the file. Raises StartFailed, naming the option.
     """
@@ -102,9 +107,7 @@ def with_options(settings: Settings, options: Mapping[tuple[str, ...], object]) 
         return Settings.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise StartFailed(
-            f"{_option(first['loc'])}: {first['msg']}, found {first['input']!r}"
-        ) from None
+        raise StartFailed(f"{_option(first['loc'])}: {complaint(first)}") from None
 
 
 def _option(path: tuple[int | str, ...]) -> str:
@@ -113,7 +116,7 @@ def _option(path: tuple[int | str, ...]) -> str:
 
 
 def cluster_address() -> str | None:
-    """The Ray cluster to join, by RAY_ADDRESS; None, or Ray's "local", starts one on this machine."""
+    """The Ray cluster to join, by RAY_ADDRESS; None starts one on this machine, as "local" does."""
     address = os.environ.get("RAY_ADDRESS")
     return None if address in ("", "local") else address
 

@@ -30,7 +30,7 @@ IN_ONNX = {
 
 
 def added(folder: Path, nodes: Sequence[onnx.NodeProto], given: str, gives: str) -> ModelVersion:
-    """A version whose weights are these nodes: `x` [n, 3] of one datatype to `y` [n, 3] of another."""
+    """A version of these nodes: `x` [n, 3] of one datatype -> `y` [n, 3] of another."""
     values = [
         [helper.make_tensor_value_info(name, IN_ONNX[datatype], ["n", 3])]
         for name, datatype in (("x", given), ("y", gives))

@@ -1,4 +1,4 @@
-"""ONNX Runtime with inputs and outputs bound to a device's memory, on the device that every machine has."""
+"""ONNX Runtime with inputs and outputs bound to a device's memory, here the CPU's."""
 
 from pathlib import Path
 

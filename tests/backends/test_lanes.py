@@ -1,4 +1,4 @@
-"""Lanes of a device: as many batches at a time as there are lanes, each with memory that is its own."""
+"""Lanes of a device: one batch at a time in each lane, with memory of its own."""
 
 from queue import Empty
 

@@ -1,4 +1,4 @@
-"""Every runtime's way of saying that memory ran out becomes one error, which holds nothing of the failed batch."""
+"""Every runtime's error for exhausted memory becomes one of ours, which holds no tensors."""
 
 import weakref
 from collections.abc import Callable, Sequence
@@ -29,10 +29,12 @@ TOO_MANY = 10**15
         RuntimeError("CUDA error: out of memory"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         Exception(
-            "BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested bytes of 2"
+            "BFCArena::AllocateRawInternal Available memory of 1 is smaller than requested "
+            "bytes of 2"
         ),
         Exception(
-            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; expr=cudaMalloc"
+            "[ONNXRuntimeError] : 1 : FAIL : CUDA failure 2: out of memory ; GPU=0 ; "
+            "expr=cudaMalloc"
         ),
         Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Status Message: std::bad_alloc"),
         MemoryError(),
@@ -42,10 +44,10 @@ def test_what_runtimes_say_of_memory_is_one_error(error: Exception) -> None:
     def run() -> NoReturn:
         raise error
 
-    with pytest.raises(OutOfMemory) as told:
+    with pytest.raises(OutOfMemory) as caught:
         within_memory(run)
-    assert isinstance(told.value, InferenceFailed)
-    assert "GiB" not in str(told.value)
+    assert isinstance(caught.value, InferenceFailed)
+    assert "GiB" not in str(caught.value)
 
 
 def test_the_log_has_a_sentence_of_it(caplog: pytest.LogCaptureFixture) -> None:
@@ -126,6 +128,6 @@ def test_a_models_own_folder_is_not_told(tmp_path: Path) -> None:
     def run() -> NoReturn:
         raise RuntimeError(f"out of memory while reading {tmp_path}")
 
-    with pytest.raises(OutOfMemory) as told:
+    with pytest.raises(OutOfMemory) as caught:
         within_memory(run)
-    assert str(tmp_path) not in str(told.value)
+    assert str(tmp_path) not in str(caught.value)

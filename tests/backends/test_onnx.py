@@ -1,4 +1,6 @@
-"""ONNX Runtime behind our contract: every datatype of the protocol goes through it and comes back the same bits."""
+"""ONNX Runtime behind our contract: every datatype of the protocol comes back with the same
+bits.
+"""
 
 from pathlib import Path
 

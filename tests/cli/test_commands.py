@@ -46,7 +46,7 @@ def test_an_option_is_held_to_the_bounds_of_the_file_and_named(
     option: str, value: str, bound: str
 ) -> None:
     said = sentence(typed("serve", f"{option}={value}"))
-    assert said.startswith(f"{option}: Input should be {bound}")
+    assert said.startswith(f"{option}: expected {bound}")
     assert said.endswith(f", found {value}")
 
 

@@ -18,7 +18,7 @@ _PROMETHEUS = Package(
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """Prometheus' own checker: the one on this machine, else the pinned Debian package's."""
+    """Prometheus' own checker: that of this machine, or the pinned Debian package's."""
     if found := shutil.which("promtool"):
         return found
     tool = data.UNPACKED / "prometheus" / "promtool"

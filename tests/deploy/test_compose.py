@@ -1,4 +1,4 @@
-"""docker-compose.yml: what runs, what is published, what every node has in its environment."""
+"""docker-compose.yml: its services, their published ports, and the environment of every node."""
 
 import os
 import re
@@ -129,9 +129,9 @@ def docker_compose() -> list[str]:
 
 def ask(docker_compose: list[str], **environment: str) -> "subprocess.CompletedProcess[str]":
     command = [*docker_compose, "--file", str(ROOT / "docker-compose.yml"), "config"]
-    kept = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+    inherited = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
     return subprocess.run(
-        command, env={**kept, **environment}, capture_output=True, text=True, check=False
+        command, env={**inherited, **environment}, capture_output=True, text=True, check=False
     )
 
 

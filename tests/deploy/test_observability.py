@@ -32,7 +32,7 @@ def expressions() -> list[str]:
 
 
 def metrics_asked_for(expression: str) -> set[str]:
-    """The metric names of an expression: words that are neither functions, labels, strings nor durations."""
+    """The metric names of an expression: no functions, labels, strings or durations."""
     labels = r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)"
     bare = re.sub(rf'"[^"]*"|\[[^]]*\]|{labels}', " ", expression)
     bare = re.sub(r"\{[^}]*\}", " ", bare)
@@ -168,7 +168,7 @@ def assert_gives(
     expression: str,
     expected: Expected,
 ) -> None:
-    """What an expression is by model and outcome, two minutes on."""
+    """The values of an expression by model and outcome, after two minutes."""
     samples = [
         {
             "labels": f'{{model="{model}"' + (f', outcome="{outcome}"}}' if outcome else "}"),
@@ -228,9 +228,9 @@ def test_no_panel_covers_another() -> None:
     assert len(taken) == len(set(taken))
 
 
-def cells(place: dict[str, int]) -> Iterator[tuple[int, int]]:
-    for x in range(place["x"], place["x"] + place["w"]):
-        for y in range(place["y"], place["y"] + place["h"]):
+def cells(panel: dict[str, int]) -> Iterator[tuple[int, int]]:
+    for x in range(panel["x"], panel["x"] + panel["w"]):
+        for y in range(panel["y"], panel["y"] + panel["h"]):
             yield x, y
 
 

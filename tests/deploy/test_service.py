@@ -1,4 +1,4 @@
-"""deploy/headrace.service: what starts, what brings it back, and how long it may take to end."""
+"""deploy/headrace.service: its start, its restarts, and the time that it may take to end."""
 
 import re
 import shutil

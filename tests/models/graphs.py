@@ -1,4 +1,4 @@
-"""Small ONNX models for the tests: some nodes, constants, and what goes in and comes out."""
+"""Small ONNX models for the tests: nodes, constants, inputs and outputs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 __all__ = ["FLOAT", "FLOAT_X", "FLOAT_Y", "INT64", "Value", "node", "save"]
 
-# A tensor's name, element type and axes; without an element type it is a sequence of tensors of floats.
+# A tensor's name, element type and axes; without an element type it is a sequence of tensors of
+# floats.
 Value = tuple[str, int | None, Sequence[int | str] | None]
 
 FLOAT, INT64 = int(TensorProto.FLOAT), int(TensorProto.INT64)

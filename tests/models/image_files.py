@@ -27,7 +27,7 @@ def header(
 
 
 def png(*chunks: bytes) -> bytes:
-    """These chunks as a file: what every PNG begins and ends with is put around them."""
+    """A PNG of these chunks, with the signature, header and end of every PNG around them."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks) + chunk(b"IEND")
 
 
@@ -42,7 +42,7 @@ def webp_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def oriented(orientation: int) -> Image.Exif:
-    """EXIF that says how a photo is to be turned."""
+    """EXIF with a photo's orientation."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif

@@ -79,7 +79,7 @@ def test_golden_answers_are_those_of_the_model_to_noise(save: Save, root: Path) 
 
 @pytest.mark.parametrize("kind", ["Sqrt", "Log"])
 def test_golden_inputs_are_such_as_the_model_bears(save: Save, root: Path, kind: str) -> None:
-    """Of negative numbers neither is a number, and the logarithm of zero is infinite."""
+    """A model without finite answers: to negative numbers, or to zeros."""
     folder = add(save([node(kind)]), "mine", root)
     with np.load(folder / "golden.npz", allow_pickle=False) as golden:
         assert (golden["input:x"] > 0).all()
@@ -112,7 +112,8 @@ UNFIT: dict[str, tuple[Sequence[onnx.NodeProto], Sequence[Value], Sequence[Value
         [node("SplitToSequence", "x", "y", axis=1)],
         [FLOAT_X],
         [("y", None, None)],
-        r'output "y": expected a tensor of numbers, booleans or texts, found seq\(tensor\(float\)\)',
+        r'output "y": expected a tensor of numbers, booleans or texts, found '
+        r"seq\(tensor\(float\)\)",
     ),
     "nothing to go in": (
         [node("Constant", "", "y", value_floats=[1.0, 2.0])],
@@ -159,15 +160,18 @@ def test_a_model_that_fails_on_zeros_is_refused(save: Save, root: Path) -> None:
 
 @pytest.fixture
 def apart(save: Save) -> Callable[..., Path]:
-    """A model that adds ones to its input, kept in a file beside it that is called so, or as its graph says."""
+    """A model that adds ones to its input, with its weights in a file beside it.
 
-    def apart(location: str = "given.onnx.data", said: str = "") -> Path:
+    Its graph names the file as `named`, if given.
+    """
+
+    def apart(location: str = "given.onnx.data", named: str = "") -> Path:
         file = save([node("Add", "x big")], big=np.ones((1, 3), np.float32))
         model = onnx.load(file)
         onnx.save(model, file, save_as_external_data=True, size_threshold=0, location=location)
-        if said:
+        if named:
             model = onnx.load(file, load_external_data=False)
-            model.graph.initializer[0].external_data[0].value = said
+            model.graph.initializer[0].external_data[0].value = named
             onnx.save(model, file)
         return file
 
@@ -207,7 +211,7 @@ def test_the_same_file_with_other_weights_is_another_one(
 
 
 @pytest.mark.parametrize(
-    "said",
+    "named",
     [
         "../given.onnx.data",
         "/etc/passwd",
@@ -220,9 +224,9 @@ def test_the_same_file_with_other_weights_is_another_one(
     ],
 )
 def test_weights_are_taken_from_nowhere_else(
-    apart: Callable[..., Path], root: Path, said: str
+    apart: Callable[..., Path], root: Path, named: str
 ) -> None:
-    file = apart(said=said or " ")
+    file = apart(named=named or " ")
     with pytest.raises(
         BadSpec, match=r"expected weights inside or in a file beside it, .* external_data=False"
     ):
@@ -244,7 +248,7 @@ def test_weights_behind_a_link_out_of_the_folder_are_not_taken(
 def test_a_folder_of_links_to_one_other_folder_is_as_good(
     apart: Callable[..., Path], root: Path, tmp_path: Path
 ) -> None:
-    """As caches of downloads have it."""
+    """Caches of downloads have such links."""
     file, linked = apart(), tmp_path / "linked"
     linked.mkdir()
     for name in ("given.onnx", "given.onnx.data"):
@@ -327,8 +331,8 @@ def test_weights_that_are_not_there_are_named_with_the_way_out(
 ) -> None:
     file = apart()
     (file.parent / "given.onnx.data").unlink()
-    says = r'expected its weights in "given\.onnx\.data" beside it, found no such file; export it with external_data=False'
-    with pytest.raises(BadSpec, match=says):
+    expected = r'expected its weights in "given\.onnx\.data" beside it, found no such file'
+    with pytest.raises(BadSpec, match=f"{expected}; export it with external_data=False"):
         add(file, "mine", root)
 
 
@@ -409,18 +413,18 @@ def test_the_runtimes_own_reason_is_told(
 
 
 def test_integers_that_may_be_looked_up_are_hinted_at(save: Save, root: Path) -> None:
-    said: list[str] = []
+    sentences: list[str] = []
     file = save(
         [node("Gather", "table ids", "y")],
         [("ids", graphs.INT64, ["n", "m"])],
         table=np.ones(100, np.float32),
     )
-    add(file, "mine", root, tell=said.append)
-    assert said[-1].startswith(
+    add(file, "mine", root, tell=sentences.append)
+    assert sentences[-1].startswith(
         'if the model looks up "ids" in a table, set `maximum`, and `max_length`'
     )
-    add(save([node("Relu")]), "numbers", root, tell=said.append)
-    assert len(said) == 1
+    add(save([node("Relu")]), "numbers", root, tell=sentences.append)
+    assert len(sentences) == 1
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path, root: Path) -> None:

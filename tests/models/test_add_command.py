@@ -10,11 +10,11 @@ from headrace_models.repository import read_version
 
 
 @pytest.mark.parametrize(
-    ("said", "served"),
+    ("options", "served"),
     [((), ("y", "z")), (("--outputs", "z"), ("z",)), (("--outputs", "z, y"), ("y", "z"))],
 )
 def test_outputs_are_named_by_commas(
-    tmp_path: Path, said: tuple[str, ...], served: tuple[str, ...]
+    tmp_path: Path, options: tuple[str, ...], served: tuple[str, ...]
 ) -> None:
     nodes = [node("Relu"), node("Tanh", "x", "z")]
     file = graphs.save(
@@ -22,7 +22,7 @@ def test_outputs_are_named_by_commas(
     )
     root = tmp_path / "repository"
     ended = CliRunner().invoke(
-        app, ["add", str(file), "--name", "mine", "--models", str(root), *said]
+        app, ["add", str(file), "--name", "mine", "--models", str(root), *options]
     )
     assert ended.exit_code == 0, ended.output
     assert read_version(root / "mine" / "1").spec.output_names == served

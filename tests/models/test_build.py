@@ -20,11 +20,11 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "repository"
 
 
-def test_a_built_model_verifies_and_its_progress_is_told(root: Path) -> None:
-    told: list[tuple[str, float]] = []
-    build([NAME], root, cache=data.CACHE, progress=lambda name, done: told.append((name, done)))
+def test_a_built_model_verifies_and_its_progress_is_reported(root: Path) -> None:
+    reported: list[tuple[str, float]] = []
+    build([NAME], root, cache=data.CACHE, progress=lambda name, done: reported.append((name, done)))
     verify(read_version(root / NAME / "1"))
-    assert told == [(NAME, 0.0), (NAME, 0.5), (NAME, 1.0)]
+    assert reported == [(NAME, 0.0), (NAME, 0.5), (NAME, 1.0)]
 
 
 def test_a_second_build_changes_nothing_and_needs_no_packages(root: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Images made to hurt: each is refused in its own sentence, before a decoder or much memory is spent on it."""
+"""Malicious images: each is refused with a sentence of its own, before it costs much."""
 
 import io
 import struct
@@ -104,7 +104,7 @@ def lossless_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("raw", "says"),
+    ("raw", "message"),
     [
         (png(header(10_000, 8_900, depth=1)), "limit 16 megapixels): found 10000x8900"),
         (png(header(2**31 - 1, 2**31 - 1)), "limit 16 megapixels"),
@@ -141,10 +141,10 @@ def lossless_header(width: int, height: int) -> bytes:
         ),
     ],
 )
-def test_an_image_too_large_is_refused_from_its_header(raw: bytes, says: str) -> None:
+def test_an_image_too_large_is_refused_from_its_header(raw: bytes, message: str) -> None:
     with pytest.raises(OversizedImage) as refused:
         read(raw)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
     assert str(refused.value).startswith("image too large (")
 
 
@@ -156,8 +156,8 @@ def test_the_limits_themselves_are_kept_to() -> None:
 
 
 def without_checksum(raw: bytes) -> bytes:
-    place = raw.index(b"IDAT") + 20
-    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+    offset = raw.index(b"IDAT") + 20
+    return raw[:offset] + bytes([raw[offset] ^ 1]) + raw[offset + 1 :]
 
 
 def pixels(data: bytes) -> bytes:
@@ -275,11 +275,11 @@ def scans(count: int) -> bytes:
 
 @pytest.mark.parametrize("what", HEAVY)
 def test_a_file_that_would_cost_much_is_refused_for_little_memory(what: str) -> None:
-    make, says = HEAVY[what]
+    make, message = HEAVY[what]
     raw = make()
     tracemalloc.start()
     try:
-        with pytest.raises(UnreadableImage, match=says):
+        with pytest.raises(UnreadableImage, match=message):
             read(raw)
         _, most_bytes = tracemalloc.get_traced_memory()
     finally:
@@ -339,7 +339,7 @@ def test_arithmetic_coded_and_deep_jpegs_are_no_format_of_ours() -> None:
 
 @pytest.mark.parametrize("raw", [PNG, JPEG, WEBP], ids=["PNG", "JPEG", "WebP"])
 def test_what_is_behind_the_end_of_a_photo_changes_nothing(raw: bytes) -> None:
-    """Previews, films and second pictures follow the end of real photos, and padding."""
+    """Previews, films, second pictures and padding follow the end of real photos."""
     expected = read(raw)
     for appended in (raw, JPEG, b"PK\3\4", b"\0", bytes(5_000_000), b"\0\0\0\x18ftypmp42"):
         assert np.array_equal(read(raw + appended), expected)
@@ -405,17 +405,19 @@ def test_exif_is_read_in_either_order_with_or_without_its_name() -> None:
     "raw", [PNG, JPEG, PROGRESSIVE, WEBP], ids=["PNG", "JPEG", "progressive", "WebP"]
 )
 def test_a_damaged_photo_is_read_or_refused_in_a_sentence_of_ours(raw: bytes) -> None:
-    chance, said = np.random.default_rng(0), set[str]()
+    chance, messages = np.random.default_rng(0), set[str]()
     for _ in range(300):
         damaged = bytearray(raw)
-        for place in chance.integers(0, len(raw), 3):
-            damaged[place] = chance.integers(0, 256)
+        for offset in chance.integers(0, len(raw), 3):
+            damaged[offset] = chance.integers(0, 256)
         try:
             read(bytes(damaged))
         except BadInput as error:
-            said.add(str(error))
-    assert said
-    assert [sentence for sentence in said if "object at" in sentence or len(sentence) > 150] == []
+            messages.add(str(error))
+    assert messages
+    assert [
+        sentence for sentence in messages if "object at" in sentence or len(sentence) > 150
+    ] == []
 
 
 def test_pillow_agrees_with_what_is_left_of_a_photo() -> None:

@@ -1,4 +1,4 @@
-"""How much is run to see whether rows are independent. On a clock that the model moves."""
+"""The runs that the proof of independent rows takes, on a clock that the model moves."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -36,7 +36,7 @@ def _gradient(width: int, height: int) -> Image.Image:
 
 
 def _pixels(raw: bytes, **changes: Any) -> npt.NDArray[np.float32]:
-    """What the network gets, as values 0..255: [3, size, size]."""
+    """The network's input as values 0..255: [3, size, size]."""
     spec = _image_spec(**changes)
     tensor = load(spec, Path())(raw).tensors["x"]
     assert tensor.dtype == np.float32
@@ -60,7 +60,7 @@ def test_the_middle_of_a_photo_is_what_counts() -> None:
 
 
 def _deep(colour: int, pixel: str) -> bytes:
-    """A PNG of 16 bits a sample, which Pillow reads but does not write: 8 x 8 such pixels."""
+    """A PNG of 8 x 8 pixels, 16 bits a sample, which Pillow reads but does not write."""
     return png(header(8, 8, depth=16, colour=colour), _rows(pixel))
 
 

@@ -11,7 +11,7 @@ Write = Callable[[dict[str, Any]], Path]
 
 
 def _line(folder: Path, start: str) -> str:
-    """The place, file:line, of the line of `model.toml` that starts so."""
+    """`file:line` of the line of `model.toml` that starts like this."""
     path = folder / "model.toml"
     lines = path.read_text(encoding="utf-8").splitlines()
     return (

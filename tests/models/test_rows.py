@@ -1,4 +1,4 @@
-"""Which models are batched when they are added, and what is said of those that are not."""
+"""Added models that are batched, and the reasons given for those that are not."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Graph:
 
 
 def added(folder: Path, graph: Graph) -> tuple[ModelVersion, list[str]]:
-    """The version, and what was said while it was added."""
+    """The version, and the messages while it was added."""
     file = save(folder / "given.onnx", graph.nodes, graph.inputs, graph.outputs, **graph.constants)
     said: list[str] = []
     version = read_version(add(file, "mine", folder / "repository", tell=said.append))
@@ -98,7 +98,8 @@ def test_a_length_that_the_weights_demand_is_written_though_the_file_says_any(
 
 
 ONE: Value = ("s", FLOAT, [1])
-# What keeps a model from being batched, the sentence, and the whole shapes of its inputs and outputs.
+# What keeps a model from being batched, the sentence, and the whole shapes of its inputs and
+# outputs.
 UNBATCHED: dict[str, tuple[Graph, str, list[tuple[int, ...]]]] = {
     "softmax over rows": (
         Graph([node("Softmax", axis=0)]),

@@ -161,7 +161,7 @@ def test_a_file_that_preprocessing_reads_has_a_digest(whole: dict[str, Any]) -> 
 
 
 def test_bodies_of_every_kind_of_file_may_be_sent() -> None:
-    assert set(IMAGE.media_types) == set(UPLOAD_TYPES)
+    assert set(IMAGE.media_types) <= set(UPLOAD_TYPES)
 
 
 @pytest.mark.parametrize("name", ["a", "A.b-c_9", "x" * 32])

@@ -1,4 +1,4 @@
-"""What the zoo's models get right on real, labelled data, run straight through the runtimes."""
+"""The zoo's accuracy on real, labelled data, run straight through the runtimes."""
 
 import random
 import zipfile
@@ -30,7 +30,7 @@ Built = Callable[[str], ModelVersion]
 
 
 def onnx_run(weights: Path | bytes) -> Run:
-    """One thread: the tests share the machine, and answers must not depend on how many there are."""
+    """One thread: the tests share the machine, and answers must not depend on the number."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
-from headrace_models.spec import CharactersSpec, ImageSpec, RawSpec, TextSpec
+from headrace_models.spec.preprocess import CharactersSpec, ImageSpec, RawSpec, TextSpec
 
 __all__ = ["Prepared", "Preprocessor", "load"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from headrace_models.preprocess import Prepared
 from headrace_models.preprocess.plain_text import check_length, read_text
-from headrace_models.spec import CharactersSpec
+from headrace_models.spec.preprocess import CharactersSpec
 
 __all__ = ["CharactersPreprocessor"]
 

@@ -13,7 +13,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from headrace_models.errors import BadInput, UnreadableImage
 from headrace_models.preprocess import Prepared, jpeg_file, png_file, webp_file
 from headrace_models.preprocess.image_size import CORRUPT
-from headrace_models.spec import ImageSpec
+from headrace_models.spec.preprocess import ImageSpec
 
 __all__ = ["ImagePreprocessor"]
 

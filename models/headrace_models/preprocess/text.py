@@ -8,7 +8,7 @@ from tokenizers import Encoding, Tokenizer
 from headrace_models.errors import BadInput, BadSpec
 from headrace_models.preprocess import Prepared
 from headrace_models.preprocess.plain_text import EMPTY, read_text
-from headrace_models.spec import TextSpec
+from headrace_models.spec.preprocess import TextSpec
 
 __all__ = ["TextPreprocessor"]
 

@@ -29,7 +29,7 @@ LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminConfig:
-    """The admin process: its settings, and the key file and the names that it shares with the data port.
+    """The admin process: its settings, and the key file and names of the data port.
 
     `readers` may read its metrics beyond loopback; `address` is this node's.
     """

@@ -1,4 +1,4 @@
-"""The lanes of a device: each has what one batch needs on its way, and takes one batch at a time."""
+"""The lanes of a device: each holds the resources of one batch, and takes one batch at a time."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +13,15 @@ L = TypeVar("L")
 
 
 def lanes_of(device: str) -> int:
-    """On a GPU two: one batch is put together and copied while the other runs. A CPU's cores are busy with one."""
+    """Two on a GPU: one batch is copied while the other runs.
+
+    One batch keeps a CPU's cores busy.
+    """
     return _ON_A_GPU if device == "cuda" else 1
 
 
 class Lanes(Generic[L]):
-    """Lends each lane to one batch at a time. They go round, so that warming up reaches each of them."""
+    """Lends each lane to one batch at a time, in turn, so that warming up reaches all of them."""
 
     def __init__(self, lanes: Sequence[L]) -> None:
         self._free: SimpleQueue[L] = SimpleQueue()
@@ -27,7 +30,7 @@ class Lanes(Generic[L]):
 
     @contextmanager
     def one(self) -> Iterator[L]:
-        """A lane until the block ends. Raises queue.Empty if more batches come at a time than there are lanes."""
+        """A lane until the block ends. Raises queue.Empty if there are more batches than lanes."""
         lane = self._free.get_nowait()
         try:
             yield lane

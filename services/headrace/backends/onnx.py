@@ -31,7 +31,10 @@ class _Lane(NamedTuple):
 
 
 class OnnxBackend:
-    """One session. `replica.cpus` of the spec is its number of threads; they sleep between batches."""
+    """One session.
+
+    `replica.cpus` of the spec is its number of threads; they sleep between batches.
+    """
 
     def __init__(self, version: ModelVersion) -> None:
         options = ort.SessionOptions()

@@ -1,4 +1,4 @@
-"""A lane of torch: a stream of the GPU, and pinned memory between it and numpy."""
+"""A lane for torch: a stream of the GPU, and pinned memory between it and numpy."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,16 +9,16 @@ from headrace.inference.tensor import Array
 
 __all__ = ["StagedLane"]
 
-# A larger tensor goes without pinned memory, which is taken from the whole machine and kept.
+# Larger tensors do without pinned memory, which the whole machine lacks while it is held.
 MAX_STAGED_BYTES = 64 << 20
 
 Module = Callable[..., Sequence[torch.Tensor]]
 
 
 class StagedLane:
-    """Runs one batch at a time; the next one may come as soon as `run` has ended, however it ended.
+    """Runs one batch at a time; the next may come once `run` has ended, however it ended.
 
-    On another device than CUDA there is neither stream nor pinned memory, and the rest is the same.
+    On another device than CUDA there is neither a stream nor pinned memory.
     """
 
     def __init__(
@@ -26,7 +26,7 @@ class StagedLane:
     ) -> None:
         self._module = module
         self._device = torch.device(device)
-        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]  # torch says no types here
+        self._stream = torch.cuda.Stream() if device == "cuda" else None  # type: ignore[no-untyped-call]  # untyped in torch
         self._inputs = _Staging(device == "cuda", max_staged_bytes)
         self._outputs = _Staging(device == "cuda", max_staged_bytes)
 
@@ -52,15 +52,18 @@ class StagedLane:
         )
 
     def _wait(self) -> None:
-        """Until all that this lane asked for is done; the thread sleeps meanwhile, and lets others run."""
+        """Wait for all work of this lane; the thread sleeps, so that others can run."""
         if self._stream is not None:
-            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # nor here
+            done = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # untyped in torch
             done.record(self._stream)
             done.synchronize()
 
 
 class _Staging:
-    """Memory by index, used again for every shape: each piece grows to the next power of two of bytes, to a bound."""
+    """Host memory by index, reused for all shapes.
+
+    A piece grows to the next power of two of bytes, up to `max_bytes`.
+    """
 
     def __init__(self, is_pinned: bool, max_bytes: int) -> None:
         self._is_pinned = is_pinned
@@ -68,7 +71,10 @@ class _Staging:
         self._pieces: dict[int, torch.Tensor] = {}
 
     def take(self, index: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """An uninitialised tensor in host memory; the one taken before at this index is gone."""
+        """An uninitialised tensor in host memory.
+
+        It replaces the one taken before at this index.
+        """
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if nbytes > self._max_bytes:
             return torch.empty(tuple(shape), dtype=dtype)

@@ -1,4 +1,4 @@
-"""torch: an architecture from the zoo's fixed table with weights from safetensors; CUDA where it is there."""
+"""torch: an architecture of the zoo's table, weights from safetensors; on CUDA if available."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,10 @@ def load(version: ModelVersion) -> Backend:
 
 
 class TorchBackend:
-    """One module in inference mode. `replica.cpus` of the spec is the number of threads of this process."""
+    """One module in inference mode.
+
+    `replica.cpus` of the spec is the number of threads of this process.
+    """
 
     def __init__(self, version: ModelVersion) -> None:
         spec = version.spec
@@ -34,7 +37,8 @@ class TorchBackend:
         self._module = module.eval().to(self.device)
         self._staged = Lanes([StagedLane(self._module, self.device) for _ in range(self.lanes)])
         if self.device == "cuda":
-            torch.cuda.synchronize()  # the lanes' streams do not wait for the one that the weights came by
+            # The lanes' streams do not wait for the stream that copied the weights.
+            torch.cuda.synchronize()
         self._run = self._run_staged if self.device == "cuda" else self._run_here
         self._inputs = spec.input_names
         self._outputs = spec.output_names

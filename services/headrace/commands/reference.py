@@ -19,9 +19,9 @@ __all__ = ["reference"]
 _HEAD = """\
 # Settings
 
-Every key of `headrace.toml`. All are optional; `headrace serve` reads the file in its folder, or the
-one that `--config` names, and refuses unknown keys with their line. Options of the command line go
-before the file.
+Every key of `headrace.toml`. All are optional. `headrace serve` reads the file in its folder, or
+the one that `--config` names, and refuses unknown keys with their line. Options of the command line
+take precedence.
 
 <!-- Made by `python -m headrace.commands.reference > docs/settings.md`; a test holds it so. -->
 """

@@ -21,7 +21,8 @@ class ListenerSettings(Table):
     max_connections: int = Field(
         default=1024,
         ge=1,
-        description="Most open connections of one process; beyond that the longest idle one is closed.",
+        description="Most open connections of one process; beyond that the longest idle one "
+        "is closed.",
     )
 
 

@@ -52,8 +52,10 @@ class Admission:
         return _Slot(self, key_id)
 
     def enter(self, key_id: str) -> float:
-        """Take a slot; returns the time. Raises Overloaded at once, but not for a drain: a request that
-        began to arrive before it is still answered.
+        """Take a slot; returns the time.
+
+        Raises Overloaded at once, but not for a drain: a request that began to arrive before it is
+        still answered.
         """
         self._check_room(key_id)
         now_s = self._clock()

@@ -1,4 +1,7 @@
-"""One gateway as an asyncio program: router, HTTP and metrics, from listening to drained. No Ray."""
+"""One gateway as an asyncio program: router, HTTP and metrics, from listening to drained.
+
+No Ray.
+"""
 
 import asyncio
 import gc
@@ -46,8 +49,8 @@ class GatewayConfig:
     """A gateway process: its settings, and what its platform and its node tell it.
 
     `token` opens the channels; `readers` may read metrics beyond loopback. `node` and `address` are
-    this node's id and address. `lifeline` is the socket of the process that started the platform, if
-    that runs on this machine. `edge`, if given, replaces the limits that follow from `settings`.
+    this node's id and address. `lifeline` is the socket of the process that started the platform,
+    if that runs on this machine. `edge`, if given, replaces the limits that follow from `settings`.
     """
 
     settings: GatewaySettings
@@ -64,7 +67,8 @@ class GatewayConfig:
 class GatewayHandle:
     """A gateway that listens; `metrics` is `host:port`.
 
-    `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits until it acts on that.
+    `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits
+    until it acts on that.
     """
 
     metrics: str
@@ -86,7 +90,9 @@ async def serve_gateway(
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
     tell_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Listen and serve until `stop` or the platform's end; then say "not ready", answer what is in flight and end.
+    """Listen and serve until `stop` or the platform's end; then drain.
+
+    Draining, it reports not ready and answers the requests in flight.
 
     `tell_ended` is told the ids of replicas whose processes have ended, and must not block.
 
@@ -119,7 +125,8 @@ async def serve_gateway(
         metrics = await stack.enter_async_context(
             expose(render_of(registry), config.address, config.readers)
         )
-        # What is loaded by now lives as long as the process: the collector need not look at it again.
+        # What is loaded by now lives as long as the process: the collector need not look at it
+        # again.
         gc.freeze()
         ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
         changes = Changes("https" if tls else "http", settings.origins)

@@ -1,4 +1,4 @@
-"""The gateway's sections of `headrace.toml`. Each field is documented here; docs/settings.md is made of it."""
+"""The gateway's sections of `headrace.toml`. docs/settings.md is made of the descriptions."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def _as_name(text: str) -> str:
 
 
 def _as_origin(text: str) -> str:
-    """As browsers send it: in lower case, and without the scheme's default port."""
+    """The origin as browsers send it: in lower case, without the scheme's default port."""
     if text != ANY_ORIGIN and not _ORIGIN.fullmatch(text):
         raise ValueError(
             'expected scheme://host or scheme://host:port, as https://app.example, or "*"'
@@ -66,7 +66,8 @@ class GatewaySettings(GatewayLimits, ListenerSettings):
         default=2,
         ge=1,
         le=64,
-        description="Gateway processes that share the port. With two, the port still answers when one dies.",
+        description="Gateway processes that share the port. With two, the port still answers "
+        "when one dies.",
     )
     shutdown_delay_s: float = Field(
         default=0.0,
@@ -106,7 +107,7 @@ class GatewaySettings(GatewayLimits, ListenerSettings):
         return None
 
     def readers(self, token: str) -> Readers:
-        """Who may read metrics beyond loopback: anybody in a network that is closed and has no keys."""
+        """The readers of metrics beyond loopback; in a closed network without keys, everybody."""
         return Readers(token, self.keys, is_open=self.insecure and self.keys is None)
 
 
