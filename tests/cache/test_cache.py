@@ -91,7 +91,12 @@ async def outcome(asked: "asyncio.Task[Answer]") -> object:
 async def test_an_answer_is_kept_and_says_so() -> None:
     place = Place()
     first, second = await place.ask(1), await place.ask(1)
-    assert (number_of(second), second.tokens, second.is_kept, first.is_kept) == (2, 4, True, False)
+    assert (number_of(second), second.tokens, second.is_cached, first.is_cached) == (
+        2,
+        4,
+        True,
+        False,
+    )
     assert (sum((second.times.queue_s, second.times.compute_s)), second.times.batch_rows) == (0, 0)
     assert (place.ran, place.told.events) == ([1], ["miss", "hit"])
 

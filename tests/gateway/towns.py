@@ -124,14 +124,14 @@ class Town:
 def fall_silent(replica: Running) -> None:
     """It hears nothing any more, as one whose machine is short of time."""
     for peer in replica.channel.peers:
-        peer.stream._transport.pause_reading()  # type: ignore[union-attr] # open
+        peer.frame_stream._transport.pause_reading()  # type: ignore[union-attr] # open
 
 
 def speak_again(replica: Running) -> None:
     for peer in replica.channel.peers:
-        peer.stream._transport.resume_reading()  # type: ignore[union-attr] # open
+        peer.frame_stream._transport.resume_reading()  # type: ignore[union-attr] # open
 
 
 def hang_up(replica: Running) -> None:
     for peer in list(replica.channel.peers):
-        peer.stream.abort()
+        peer.frame_stream.abort()

@@ -31,8 +31,6 @@ PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
 # A batch this short costs less than waking another thread twice, so it runs on the loop itself.
 INLINE_BELOW_S = 0.002
-# StepOrder of the loop from a batch's end until its answers are with their connections.
-_TURNS_TO_ANSWER = 4
 # What is larger than anything seen is not given more than so many times longer for that.
 _MOST_TIMES = 10.0
 
@@ -118,7 +116,7 @@ class Batches:
             longest, deadline_s = max(longest, length), max(deadline_s, request.deadline_s)
         cells = rows * longest
         if started := pieces[0].request.started:  # it runs alone
-            await self._announce(started)
+            await started()
         started_s = monotonic()
         expected_s = self._cost.seconds(cells)
         tries = Tries(
@@ -193,12 +191,6 @@ class Batches:
         for tries, future in self._in_executor.items():
             if tries.last is run and not future.done():
                 future.set_exception(RunStopped("the model did not end on this batch"))
-
-    async def _announce(self, started: Callable[[], None]) -> None:
-        """Say that a suspect runs now. If that is the end of this process, those before it were answered."""
-        for _ in range(_TURNS_TO_ANSWER):
-            await asyncio.sleep(0)
-        started()
 
     async def keep_proving(self, ask: Callable[[Request], Awaitable[object]]) -> None:
         """While nothing is asked, `ask` for a golden row now and then, so that "ready" is always a recent fact.

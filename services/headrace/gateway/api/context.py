@@ -132,7 +132,9 @@ def _request(
 ) -> Request:
     allowed_s = timeout_s or exchange.timeout_s(at.admission.limits.default_timeout_s)
     deadline_s = exchange.received_s + allowed_s
-    return Request(inputs, outputs, deadline_s, exchange.request_id, key_id=_owner(exchange))
+    return Request(
+        inputs, outputs, deadline_s, request_id=exchange.request_id, key_id=_owner(exchange)
+    )
 
 
 def _owner(exchange: Exchange) -> str:
@@ -221,4 +223,4 @@ def _server_timing(answer: Answer) -> tuple[bytes, bytes]:
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
         f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, padding;desc={times.padding:.2f}"
     )
-    return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_kept else text).encode()
+    return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_cached else text).encode()

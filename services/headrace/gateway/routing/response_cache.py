@@ -162,7 +162,7 @@ class _Kept:
         while self._nbytes + nbytes > self._limits.max_bytes:
             self._drop(next(iter(self._answers)))
         outputs = [Tensor(t.name, t.datatype, t.shape, bytes(t.data)) for t in answer.outputs]
-        copy = Answer(outputs, _NO_TIME, answer.tokens, answer.truncated, is_kept=True)
+        copy = Answer(outputs, _NO_TIME, answer.tokens, answer.truncated, is_cached=True)
         self._answers[digest] = (copy, nbytes, now_s + self._limits.stay_s)
         self._nbytes += nbytes
 

@@ -325,7 +325,7 @@ class Router:
                     continue
                 attempt = 0
                 version.replicas[entry.id] = client
-                client.on_change = partial(self._replicas_changed, version)
+                client.watch(partial(self._replicas_changed, version))
                 try:
                     await client.known.wait()
                     tried.set()
@@ -408,7 +408,7 @@ def _pick(way: _Way) -> ReplicaClient:
             return least_busy(ready)
     if turn is None or not turn.is_last_resort:
         raise version.not_ready(may_pass=True)
-    silent = [r for r in version.replicas.values() if r.is_suspect and r not in way.tried]
+    silent = [r for r in version.replicas.values() if r.is_silent and r not in way.tried]
     if not silent:
         raise version.not_ready()
     return least_busy(silent)
