@@ -17,7 +17,8 @@ from headrace.channel import (
     connect,
     serve,
 )
-from headrace.channel.frames import Welcome
+from headrace.channel.encoding import encode
+from headrace.channel.frames import Ask, Welcome, metas
 from headrace.channel.server import ChannelServer
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.statistics import Statistics
@@ -28,6 +29,7 @@ __all__ = [
     "TOKEN",
     "Doubler",
     "Running",
+    "ask",
     "doubled",
     "ready_client",
     "request",
@@ -42,7 +44,27 @@ TOKEN = "a token"
 def request(number: float, *, seconds: float = 5.0, rows: int = 1) -> Request:
     """`rows` times one FP32 number, to be answered within `seconds`."""
     array = np.full((rows, 1), number, np.float32)
-    return Request([from_array("x", array)], ["y"], monotonic() + seconds, f"request-{number:g}")
+    return Request(
+        inputs=[from_array("x", array)],
+        outputs=["y"],
+        deadline_s=monotonic() + seconds,
+        request_id=f"request-{number:g}",
+    )
+
+
+def ask(
+    number: int, tensors: Sequence[Tensor], *, seconds: float = 1.0, is_suspect: bool = False
+) -> bytes:
+    """An Ask with this id, as it is sent."""
+    frame = Ask(
+        id=number,
+        budget_us=int(seconds * 1e6),
+        request_id="r",
+        outputs=(),
+        tensors=metas(tensors),
+        is_suspect=is_suspect,
+    )
+    return b"".join(map(bytes, encode(frame, tensors)))
 
 
 def doubled(answer: Answer) -> float:

@@ -16,6 +16,7 @@ from tests.channel.replicas import (
     TIMES,
     TOKEN,
     Running,
+    ask,
     doubled,
     ready_client,
     request,
@@ -24,17 +25,8 @@ from tests.channel.replicas import (
 )
 
 from headrace.channel import Address, Health, ReplicaClient, SequenceKey, SequenceSnapshot, connect
-from headrace.channel.frames import (
-    Ask,
-    Cancel,
-    Decoder,
-    Hello,
-    TakeOver,
-    Tell,
-    Welcome,
-    encode,
-    metas,
-)
+from headrace.channel.encoding import Decoder, encode
+from headrace.channel.frames import Cancel, GetStatistics, Hello, TakeOver, Welcome
 from headrace.channel.greeting import Greeting, answer_to
 from headrace.errors import (
     BadRequest,
@@ -179,7 +171,7 @@ async def test_a_withdrawn_request_harms_no_other(replica: Running, client: Repl
     asked[1].cancel()
     replica.service.gate.set()
     assert [doubled(await asked[i]) for i in (0, 2)] == [0, 4]
-    assert client.stream.is_open
+    assert client.frame_stream.is_open
 
 
 async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
@@ -191,7 +183,7 @@ async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
             await asyncio.sleep(0)
         crossing.cancel()
         assert doubled(await other) == 2 * n
-    assert client.stream.is_open
+    assert client.frame_stream.is_open
 
 
 async def test_a_request_withdrawn_in_the_turn_it_was_sent_never_reaches_the_service(
@@ -223,7 +215,7 @@ async def test_the_replicas_end_fails_everything_that_was_asked(tmp_path: Path) 
         asked = [client.send(request(n)) for n in range(3)]
         await until(lambda: len(replica.service.requests) == 3)
         for peer in replica.channel.peers:
-            peer.stream.abort()
+            peer.frame_stream.abort()
         outcomes = await asyncio.gather(*asked, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [ReplicaLost] * 3
         await asyncio.wait_for(client.lost.wait(), 1)
@@ -340,19 +332,19 @@ async def test_a_replica_tells_what_it_counted(replica: Running, node: str) -> N
 
 
 async def test_a_replica_that_tells_nothing_is_not_waited_for(tmp_path: Path) -> None:
-    place = str(tmp_path / "mute.sock")
+    path = str(tmp_path / "mute.sock")
 
     async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (hello, _), *_ = Decoder().feed(await reader.read(1000))
         assert isinstance(hello, Hello)
-        answer = answer_to(hello, Welcome("tiny", "1"), TOKEN, place)
+        answer = answer_to(hello, Welcome("tiny", "1"), TOKEN, path)
         assert answer is not None
         writer.writelines(bytes(part) for part in encode(answer))
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_unix_server(welcome, place) as server:
-        client = await connect(Address("here", place, "", 0), "here", TOKEN)
+    async with await asyncio.start_unix_server(welcome, path) as server:
+        client = await connect(Address("here", path, "", 0), "here", TOKEN)
         with pytest.raises(DeadlineExceeded):
             await client.statistics(0.01)
         telling = asyncio.create_task(client.statistics(5))
@@ -379,7 +371,7 @@ async def test_statistics_asked_for_and_given_up_leave_the_channel_sound(
 
 async def test_a_stranger_is_told_nothing(replica: Running) -> None:
     reader, writer = await asyncio.open_unix_connection(replica.address.unix)
-    writer.writelines(bytes(part) for part in encode(Tell(1)))
+    writer.writelines(bytes(part) for part in encode(GetStatistics(1)))
     assert await reader.read(100) == b""
     writer.close()
 
@@ -421,9 +413,7 @@ async def test_garbage_cuts_its_sender_off_and_nobody_else(
 async def test_a_stranger_is_not_served(replica: Running) -> None:
     reader, writer = await asyncio.open_unix_connection(replica.address.unix)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
-    writer.writelines(
-        bytes(p) for p in encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor])
-    )
+    writer.write(ask(1, [tensor]))
     assert await at_end(reader)
     assert replica.service.requests == []
     writer.close()
@@ -443,8 +433,8 @@ async def test_a_frame_sent_and_cancelled_in_one_write_leaves_the_channel_sound(
     _, writer = await welcomed(replica)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
     for number in range(20):
-        ask = encode(Ask(number, 10**6, 0, "r", (), metas([tensor])), [tensor])
-        writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(number))))
+        writer.write(ask(number, [tensor]))
+        writer.writelines(bytes(p) for p in encode(Cancel(number)))
     async with ready_client(replica) as client:
         assert doubled(await client.send(request(1))) == 2
     assert [r.request_id for r in replica.service.requests] == ["request-1"]
@@ -457,8 +447,8 @@ async def test_a_request_cancelled_before_it_began_does_not_keep_the_replica_fro
     """Its task ends without having run a line, so nothing inside of it can say that it ended."""
     _, writer = await welcomed(replica)
     tensor = from_array("x", np.zeros((1, 1), np.float32))
-    ask = encode(Ask(1, 10**6, 0, "r", (), metas([tensor])), [tensor])
-    writer.writelines(bytes(p) for p in (*ask, *encode(Cancel(1))))
+    writer.write(ask(1, [tensor]))
+    writer.writelines(bytes(p) for p in encode(Cancel(1)))
     try:
         async with ready_client(replica) as client, asyncio.timeout(0.5):
             assert doubled(await client.send(request(1))) == 2
@@ -487,8 +477,7 @@ class Deaf:
         self.replica.service.double = lambda _: answer
         tensor = from_array("x", np.zeros((1, 1), np.float32))
         for number in range(times):
-            ask = encode(Ask(number, 10**9, 0, "r", (), metas([tensor])), [tensor])
-            self.socket.sendall(b"".join(map(bytes, ask)))
+            self.socket.sendall(ask(number, [tensor], seconds=1000))
             await until(partial(self._has_heard, number + 1))
         await asyncio.sleep(0)
         self.replica.service.double = kept
@@ -561,7 +550,7 @@ async def test_an_offer_that_is_not_answered_ends_in_time_or_with_the_replica(
             await client.take_over([], [], 0)
         offer = asyncio.create_task(client.take_over([], [], 5))
         await asyncio.sleep(0)
-        client.stream.abort()
+        client.frame_stream.abort()
         with pytest.raises(ReplicaLost):
             await offer
 

@@ -9,23 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.channel import frames
+from headrace.channel.encoding import MAX_FRAME_BYTES, Decoder, encode
 from headrace.channel.frames import (
-    MAX_FRAME_BYTES,
     Ask,
     Cancel,
-    Decoder,
     Fault,
     Frame,
+    GetStatistics,
     GoingAway,
     Hello,
     Ping,
     Pong,
     Reply,
     Started,
-    Tell,
-    Told,
+    StatisticsReply,
     Welcome,
-    encode,
 )
 from headrace.errors import BadRequest, TooLarge
 from headrace.inference.request import SequenceStep, Times
@@ -50,11 +48,19 @@ tensor_lists = st.lists(
 
 
 def ask(number: int, tensors: Sequence[Tensor]) -> Sent:
-    return Ask(number, 10, 0, "r", ("y",), frames.metas(tensors)), list(tensors)
+    frame = Ask(
+        id=number,
+        budget_us=10,
+        request_id="r",
+        outputs=("y",),
+        tensors=frames.metas(tensors),
+    )
+    return frame, list(tensors)
 
 
 def step(number: int, name: str, key_id: str) -> Sent:
-    return Ask(number, 10, 0, "r", (), (), SequenceStep(name, starts=True, key_id=key_id)), []
+    sequence = SequenceStep(name, starts=True, key_id=key_id)
+    return Ask(id=number, budget_us=10, request_id="r", outputs=(), sequence=sequence), []
 
 
 def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
@@ -63,8 +69,8 @@ def reply(number: int, tensors: Sequence[Tensor]) -> Sent:
     )
 
 
-def told(number: int, count: int) -> Told:
-    return Told(
+def told(number: int, count: int) -> StatisticsReply:
+    return StatisticsReply(
         number, Statistics(inference_count=count, batch_stats=(BatchStats(batch_size=count),))
     )
 
@@ -81,7 +87,7 @@ frames_sent: st.SearchStrategy[Sent] = st.one_of(
     st.builds(Cancel, small).map(lambda frame: (frame, [])),
     st.builds(Pong, st.booleans(), small).map(lambda frame: (frame, [])),
     st.builds(told, small, small).map(lambda frame: (frame, [])),
-    st.sampled_from([(Ping(), []), (GoingAway(), []), (Tell(7), []), (Started(8), [])]),
+    st.sampled_from([(Ping(), []), (GoingAway(), []), (GetStatistics(7), []), (Started(8), [])]),
 )
 
 
@@ -102,11 +108,11 @@ def plain(
 @given(st.lists(frames_sent, max_size=5), st.lists(st.integers(0, 400), max_size=8))
 def test_any_split_of_the_stream_gives_the_same_frames(sent: list[Sent], cuts: list[int]) -> None:
     stream = stream_of(sent)
-    places = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
+    offsets = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
     decoder = trusting()
     received = [
         whole
-        for start, end in itertools.pairwise(places)
+        for start, end in itertools.pairwise(offsets)
         for whole in decoder.feed(stream[start:end])
     ]
     assert plain(received) == plain(sent)
@@ -143,7 +149,7 @@ def test_until_a_peer_is_known_a_frame_is_as_long_as_a_greeting_at_most() -> Non
     longest, longer = Welcome("m" * 1016, ""), Welcome("m" * 1017, "")
     assert list(Decoder().feed(stream_of([(longest, [])]))) == [(longest, [])]
     with pytest.raises(
-        BadRequest, match="at most 1024 and 0 bytes of header and body, found 1025 and 0"
+        BadRequest, match="at most 1024 bytes of header and 0 of body, found 1025 and 0"
     ):
         list(Decoder().feed(stream_of([(longer, [])])))
     assert list(trusting().feed(stream_of([(longer, [])]))) == [(longer, [])]
@@ -198,7 +204,7 @@ def test_a_damaged_stream_gives_frames_or_a_bad_request_and_nothing_else(
     sent: list[Sent], data: st.DataObject
 ) -> None:
     stream = bytearray(stream_of(sent))
-    place = data.draw(st.integers(0, len(stream) - 1))
-    stream[place] = data.draw(st.integers(0, 255))
+    offset = data.draw(st.integers(0, len(stream) - 1))
+    stream[offset] = data.draw(st.integers(0, 255))
     with contextlib.suppress(BadRequest):
         list(trusting().feed(bytes(stream)))

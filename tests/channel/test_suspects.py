@@ -6,10 +6,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.channel.replicas import TOKEN, Running, doubled, ready_client, request, running, until
+from tests.channel.replicas import (
+    TOKEN,
+    Running,
+    ask,
+    doubled,
+    ready_client,
+    request,
+    running,
+    until,
+)
 
 from headrace.channel import ReplicaClient, connect
-from headrace.channel.frames import Ask, Decoder, Frame, Started, encode, metas
+from headrace.channel.encoding import Decoder, encode
+from headrace.channel.frames import Frame, Started
 from headrace.channel.greeting import Greeting
 from headrace.errors import Blame, DeadlineExceeded, ReplicaLost, RunStopped
 from headrace.inference.request import Answer, Request
@@ -35,7 +45,7 @@ def suspect(number: float) -> Request:
 
 def lose(replica: Running) -> None:
     for peer in list(replica.channel.peers):
-        peer.stream.abort()
+        peer.frame_stream.abort()
 
 
 async def blame(asked: "asyncio.Future[Answer]") -> str:
@@ -70,7 +80,7 @@ async def test_a_suspect_that_ran_alone_did_it_and_nothing_beside_it(
 ) -> None:
     async def start(seen: Request) -> None:
         if seen.started and seen.request_id == "request-3":
-            seen.started()
+            await seen.started()
             lose(replica)
 
     replica.service.before = start
@@ -84,7 +94,7 @@ async def test_a_suspect_that_was_answered_is_blamed_for_nothing_that_comes_late
 ) -> None:
     async def start(seen: Request) -> None:
         if seen.started:
-            seen.started()
+            await seen.started()
 
     replica.service.before = start
     assert doubled(await client.send(suspect(1))) == 2
@@ -112,18 +122,14 @@ async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running
 
     async def start(asked: Request) -> None:
         assert asked.started
-        asked.started()
+        await asked.started()
         seen.extend(frame for frame, _ in decoder.feed(caller.recv(1000)))
 
     decoder = Decoder()
     replica.service.before = start
     tensors = request(1).inputs
-    ask = encode(Ask(1, 10**6, 0, "r", (), metas(tensors), is_suspect=True), tensors)
-    caller.sendall(
-        b"".join(
-            bytes(part) for part in [*encode(Greeting(TOKEN, replica.address.unix).hello), *ask]
-        )
-    )
+    hello = encode(Greeting(TOKEN, replica.address.unix).hello)
+    caller.sendall(b"".join(map(bytes, hello)) + ask(1, tensors, is_suspect=True))
     await until(lambda: bool(seen))
     caller.close()
     assert seen[-1] == Started(1)

@@ -37,7 +37,7 @@ class CrashingService:
         if request.is_suspect:
             await self._may_try.wait()
             assert request.started
-            request.started()
+            await request.started()
             return self._run(request)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))

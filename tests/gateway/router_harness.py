@@ -124,14 +124,14 @@ class RouterHarness:
 def fall_silent(replica: Running) -> None:
     """Let it read nothing, as if its machine were short of time."""
     for peer in replica.channel.peers:
-        peer.stream._transport.pause_reading()  # type: ignore[union-attr] # open
+        peer.frame_stream._transport.pause_reading()  # type: ignore[union-attr] # open
 
 
 def speak_again(replica: Running) -> None:
     for peer in replica.channel.peers:
-        peer.stream._transport.resume_reading()  # type: ignore[union-attr] # open
+        peer.frame_stream._transport.resume_reading()  # type: ignore[union-attr] # open
 
 
 def hang_up(replica: Running) -> None:
     for peer in list(replica.channel.peers):
-        peer.stream.abort()
+        peer.frame_stream.abort()

@@ -12,7 +12,8 @@ from tests.greeting.wires import as_bytes
 
 from headrace.channel import Address, connect
 from headrace.channel.client import CONNECT_TIMEOUT_S
-from headrace.channel.frames import Decoder, Frame, GoingAway, Hello, Pong, Welcome
+from headrace.channel.encoding import Decoder
+from headrace.channel.frames import Frame, GoingAway, Hello, Pong, Welcome
 from headrace.channel.greeting import answer_to
 from headrace.errors import NotReady
 
@@ -39,9 +40,9 @@ class Squatter:
 
 
 @asynccontextmanager
-async def squatting(place: Path, answer: Answer) -> AsyncIterator[Squatter]:
+async def squatting(path: Path, answer: Answer) -> AsyncIterator[Squatter]:
     squatter = Squatter(answer)
-    async with await asyncio.start_unix_server(squatter.meet, place):
+    async with await asyncio.start_unix_server(squatter.meet, path):
         yield squatter
         await squatter.left.wait()
 
@@ -78,10 +79,10 @@ def welcome_with(proof: bytes) -> bytes:
 async def test_a_gateway_leaves_who_does_not_prove_to_be_the_replica_at_once(
     tmp_path: Path, answer: Answer
 ) -> None:
-    place = tmp_path / "replica.sock"
-    async with squatting(place, answer) as squatter:
+    path = tmp_path / "replica.sock"
+    async with squatting(path, answer) as squatter:
         with taking(0.0), pytest.raises(NotReady):
-            await connect(Address("here", str(place), "", 0), "here", TOKEN)
+            await connect(Address("here", str(path), "", 0), "here", TOKEN)
     assert TOKEN.encode() not in squatter.heard
 
 
@@ -98,19 +99,19 @@ def taking(seconds: float) -> Iterator[None]:
 
 @pytest.mark.parametrize("part", [0, 7, 12])
 async def test_a_gateway_waits_five_seconds_for_a_welcome(tmp_path: Path, part: int) -> None:
-    place = tmp_path / "replica.sock"
-    async with squatting(place, lambda _: welcome_with(b"x" * 32)[:part]):
+    path = tmp_path / "replica.sock"
+    async with squatting(path, lambda _: welcome_with(b"x" * 32)[:part]):
         with taking(CONNECT_TIMEOUT_S), pytest.raises(NotReady):
-            await connect(Address("here", str(place), "", 0), "here", TOKEN)
+            await connect(Address("here", str(path), "", 0), "here", TOKEN)
 
 
 async def test_what_a_squatter_is_told_does_not_open_the_replica_that_came_instead(
     tmp_path: Path,
 ) -> None:
-    place = tmp_path / "gone.sock"
-    async with squatting(place, lambda _: b"") as squatter:
+    path = tmp_path / "gone.sock"
+    async with squatting(path, lambda _: b"") as squatter:
         with pytest.raises(NotReady):
-            await connect(Address("here", str(place), "", 0), "here", TOKEN)
+            await connect(Address("here", str(path), "", 0), "here", TOKEN)
     async with running(tmp_path) as replica:
         reader, writer = await asyncio.open_unix_connection(replica.address.unix)
         writer.write(squatter.heard)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loadtests.support.virtual_time import VirtualTimeLoop
-from tests.channel.replicas import TOKEN, Doubler
+from tests.channel.replicas import TOKEN
 from tests.channel.test_frames import frames_sent, stream_of
-from tests.greeting.wires import PLACE, Wire, as_bytes, replica
+from tests.greeting.wires import NAME, Wire, as_bytes, replica
 
-from headrace.channel.frames import Cancel, Hello, Ping, Tell
+from headrace.channel.frames import Cancel, GetStatistics, Hello, Ping
 from headrace.channel.greeting import Greeting
-from headrace.channel.server import GREET_S, MAX_GREETED, MAX_STRANGERS, ChannelServer
+from headrace.channel.server import ChannelServer
+from headrace.channel.strangers import GREET_S, MAX_GREETED, MAX_STRANGERS
 
 
 async def fate(channel: ChannelServer, data: Sequence[bytes]) -> Wire:
@@ -54,7 +55,7 @@ def test_whatever_strangers_say_gets_no_answer_and_ends_in_time_and_gateways_bes
 async def test_who_never_finishes_a_greeting_is_cut_off_after_five_seconds(part: int) -> None:
     channel = replica()
     wire = Wire(channel)
-    wire.hear(as_bytes(Greeting(TOKEN, PLACE).hello)[:part])
+    wire.hear(as_bytes(Greeting(TOKEN, NAME).hello)[:part])
     await asyncio.sleep(GREET_S - 0.1)
     assert not wire.is_cut
     await asyncio.sleep(0.2)
@@ -81,7 +82,13 @@ async def test_nothing_that_a_stranger_asks_for_is_done() -> None:
     channel = replica()
     gateway = Wire(channel)
     assert await gateway.is_served()
-    for frame in (Ping(), Cancel(1), Tell(1), Greeting("guessed", PLACE).hello, Hello(b"", b"")):
+    for frame in (
+        Ping(),
+        Cancel(1),
+        GetStatistics(1),
+        Greeting("guessed", NAME).hello,
+        Hello(b"", b""),
+    ):
         stranger = Wire(channel)
         stranger.hear(as_bytes(frame))
         assert (stranger.is_cut, stranger.written) == (True, b"")
@@ -91,7 +98,7 @@ async def test_nothing_that_a_stranger_asks_for_is_done() -> None:
 async def test_a_refused_greeting_is_not_followed_by_another_of_the_same_write() -> None:
     channel = replica()
     wire = Wire(channel)
-    wire.hear(as_bytes(Greeting("guessed", PLACE).hello) + as_bytes(Greeting(TOKEN, PLACE).hello))
+    wire.hear(as_bytes(Greeting("guessed", NAME).hello) + as_bytes(Greeting(TOKEN, NAME).hello))
     await asyncio.sleep(0)
     assert (wire.is_cut, wire.written, channel.peers) == (True, b"", set())
 
@@ -104,7 +111,7 @@ async def test_a_greeting_that_was_meant_for_another_replica_opens_nothing() -> 
 
 async def test_a_greeting_that_somebody_has_heard_opens_nothing_again() -> None:
     channel = replica()
-    gateway, hello = Wire(channel), as_bytes(Greeting(TOKEN, PLACE).hello)
+    gateway, hello = Wire(channel), as_bytes(Greeting(TOKEN, NAME).hello)
     for is_open in (True, False):  # its gateway's channel still lives, and lives no more
         gateway.hear(hello)
         for _ in range(2):
@@ -120,15 +127,15 @@ async def test_a_greeting_that_somebody_has_heard_opens_nothing_again() -> None:
 
 async def test_greetings_are_remembered_up_to_a_bound_and_strangers_take_none_of_it() -> None:
     channel = replica()
-    first, *others = (Greeting(TOKEN, PLACE).hello for _ in range(MAX_GREETED + 1))
-    assert channel.answer_to(first)
+    first, *others = (Greeting(TOKEN, NAME).hello for _ in range(MAX_GREETED + 1))
+    assert channel.strangers.answer_to(first)
     for hello in others[:-1]:
-        assert channel.answer_to(hello)
-        assert channel.answer_to(Hello(hello.nonce[::-1], hello.proof)) is None
-    assert channel.answer_to(first) is None
-    assert channel.answer_to(others[-1])
-    assert len(channel.greeted) == MAX_GREETED
-    assert channel.answer_to(others[0]) is None
+        assert channel.strangers.answer_to(hello)
+        assert channel.strangers.answer_to(Hello(hello.nonce[::-1], hello.proof)) is None
+    assert channel.strangers.answer_to(first) is None
+    assert channel.strangers.answer_to(others[-1])
+    assert channel.strangers.greeted == MAX_GREETED
+    assert channel.strangers.answer_to(others[0]) is None
 
 
 async def test_a_thousand_silent_strangers_keep_no_gateway_out() -> None:
@@ -159,10 +166,10 @@ async def test_a_replica_that_ends_leaves_no_stranger_connected() -> None:
 
 
 async def test_a_gateways_second_greeting_ends_its_channel_and_harms_nobody() -> None:
-    channel = ChannelServer(Doubler(), replica().welcome, TOKEN, PLACE)
+    channel = replica()
     wire, other = Wire(channel), Wire(channel)
     assert await wire.is_served()
     assert await other.is_served()
-    wire.hear(as_bytes(Greeting(TOKEN, PLACE).hello))
+    wire.hear(as_bytes(Greeting(TOKEN, NAME).hello))
     await asyncio.sleep(0)
     assert (wire.is_cut, other.is_cut, len(channel.peers)) == (True, False, 1)

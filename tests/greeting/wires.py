@@ -4,21 +4,23 @@ import asyncio
 from collections.abc import Iterable
 
 import numpy as np
-from tests.channel.replicas import TOKEN, Doubler
+from tests.channel.replicas import TOKEN, Doubler, ask
 
+from headrace.channel.encoding import Decoder, encode
 from headrace.channel.frame_stream import FrameStream
-from headrace.channel.frames import Ask, Decoder, Frame, Welcome, encode, metas
+from headrace.channel.frames import Frame, Welcome
 from headrace.channel.greeting import Greeting
 from headrace.channel.server import ChannelServer
+from headrace.channel.strangers import Strangers
 from headrace.inference.tensor import Buffer, from_array
 
-__all__ = ["PLACE", "Wire", "as_bytes", "replica"]
+__all__ = ["NAME", "Wire", "as_bytes", "replica"]
 
-PLACE = "/run/replica.sock"
+NAME = "/run/replica.sock"
 
 
 def replica() -> ChannelServer:
-    return ChannelServer(Doubler(), Welcome("tiny", "1"), TOKEN, PLACE)
+    return ChannelServer(Doubler(), Strangers(Welcome("tiny", "1"), TOKEN, NAME))
 
 
 def as_bytes(frame: Frame) -> bytes:
@@ -62,8 +64,8 @@ class Wire(asyncio.Transport):
     async def is_served(self) -> bool:
         """Whether a gateway that greets on it, and asks, is welcomed and answered."""
         tensors = [from_array("x", np.ones((1, 1), np.float32))]
-        self.hear(as_bytes(Greeting(TOKEN, PLACE).hello))
-        self.hear(b"".join(map(bytes, encode(Ask(1, 10**6, 0, "r", (), metas(tensors)), tensors))))
+        self.hear(as_bytes(Greeting(TOKEN, NAME).hello))
+        self.hear(ask(1, tensors))
         for _ in range(5):
             await asyncio.sleep(0)
         decoder = Decoder()

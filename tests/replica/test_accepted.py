@@ -11,7 +11,12 @@ import onnx
 import pytest
 from loadtests.support.gated_backend import GateLoader
 from onnx import TensorProto, helper, numpy_helper
+from tests.channel.replicas import TOKEN, ask, until
 
+from headrace.channel import serve
+from headrace.channel.encoding import Decoder, encode
+from headrace.channel.frames import NOBODY, Frame, Reply, Started, Welcome
+from headrace.channel.greeting import Greeting
 from headrace.errors import BadImage, BadRequest, DeadlineExceeded, ImageTooLarge
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, Tensor, from_array, pack_bytes, to_array
@@ -183,7 +188,7 @@ async def test_a_request_waits_no_longer_than_its_deadline_though_the_model_is_s
 async def test_outputs_come_as_asked_for(looking_up: ModelVersion) -> None:
     async with Host(looking_up, "onnx", ReplicaEvents()) as host:
         answer = await host.infer(
-            Request([from_array("ids", np.array([[1]]))], ("y",), monotonic() + 5, "r")
+            Request([from_array("ids", np.array([[1]]))], ("y",), monotonic() + 5, request_id="r")
         )
     assert [t.name for t in answer.outputs] == ["y"]
 
@@ -244,27 +249,36 @@ def summing(write: Write) -> ModelVersion:
 
 
 async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answered(
-    looking_up: ModelVersion, gate: Gate
+    looking_up: ModelVersion, gate: Gate, tmp_path: Path
 ) -> None:
-    order: list[str] = []
-    async with Host(looking_up, "onnx", ReplicaEvents(), gate) as host:
+    unix = str(tmp_path / "replica.sock")
+    seen: list[Frame] = []
+    async with (
+        Host(looking_up, "onnx", ReplicaEvents(), gate) as host,
+        serve(host, Welcome("tiny", "1"), TOKEN, unix, ""),
+    ):
+        reader, writer = await asyncio.open_unix_connection(unix)
+        writer.write(b"".join(map(bytes, encode(Greeting(TOKEN, unix).hello))))
         first = await gate.shut_in(host)
         gate.backend.sizes.clear()
-        suspect = lookup(1)
-        suspect.is_suspect = True
-        suspect.started, suspect.ended = (
-            lambda: order.append("started"),
-            lambda: order.append("ended"),
-        )
-        asked = [
-            asyncio.ensure_future(host.infer(request))
-            for request in (lookup(2), suspect, lookup(3))
-        ]
-        asked[0].add_done_callback(lambda _: order.append("answered"))
-        await asyncio.sleep(0)
+        for number in (1, 2, 3):
+            writer.write(ask(number, lookup(number).inputs, seconds=5, is_suspect=number == 2))
+        await until(lambda: host.health().waiting_rows == 3)
         gate.backend.open()
-        await asyncio.gather(first, *asked)
-    assert order == ["answered", "started", "ended"]
+        await first
+        decoder = Decoder()
+        decoder.trust()
+        while len(seen) < 6:
+            seen += [frame for frame, _ in decoder.feed(await reader.read(1000))]
+        writer.close()
+    assert [frame.id for frame in seen if isinstance(frame, Reply | Started)] == [
+        1,
+        3,
+        2,
+        NOBODY,
+        2,
+    ]
+    assert [type(frame) for frame in seen[3:]] == [Started, Started, Reply]
     assert sorted(gate.backend.sizes) == [1, 2]
 
 

@@ -19,7 +19,7 @@ from headrace.inference.tensor import from_array
 from headrace.replica.audio import MAX_CHUNK_S, run_chunk
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
-from headrace.replica.running import Ran
+from headrace.replica.running import PartResult
 from headrace.replica.sequence_state import State, zeros
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.postprocess.speech import MAX_SEGMENTS
@@ -67,12 +67,14 @@ class AudioStream:
         assert len(came.executions) == len(result.probabilities)
         return result
 
-    async def _run(self, part: Mapping[str, Any]) -> Result[Ran]:
+    async def _run(self, part: Mapping[str, Any]) -> Result[PartResult]:
         if self.ran == self.fails_at:
             raise InferenceFailed("the model failed on this request")
         self.ran += 1
         score = np.abs(part["frame"]).max(axis=1, keepdims=True) * 0.9 + part["sum"] * 0.1
-        return Result(Ran({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1)
+        return Result(
+            PartResult({"loudness": score, "sumN": score}, Execution(1, 0, 0, 0)), 0.5, 0.25, 1
+        )
 
     async def take_all(
         self, sound: "np.ndarray | bytes", size: int, rate_hz: int

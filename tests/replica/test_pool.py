@@ -106,7 +106,7 @@ async def test_the_items_of_one_request_are_spread_over_the_threads() -> None:
 
 
 async def test_requests_take_turns_however_many_items_one_has(gate: Gate) -> None:
-    with pool(1, turn_s=0.0) as threads:
+    with pool(1, slice_s=0.0) as threads:
         many = await gate.enter(threads, 1, 2, 3, 4)
         other = asyncio.create_task(do(threads, gate, "other"))
         await asyncio.sleep(0)
@@ -121,7 +121,7 @@ async def test_a_full_line_refuses_at_once_and_says_when_to_come_back(gate: Gate
         first = await gate.enter(threads, 1)
         waiting = asyncio.create_task(do(threads, gate, 2, 3))
         await asyncio.sleep(0)
-        with pytest.raises(Overloaded, match="2 items wait already") as refused:
+        with pytest.raises(Overloaded, match="2 items already wait") as refused:
             await do(threads, gate, 4)
         assert refused.value.retry_after_s
         gate.opened.set()
@@ -132,7 +132,7 @@ async def test_a_full_line_refuses_at_once_and_says_when_to_come_back(gate: Gate
 async def test_bytes_are_bounded_too_but_one_request_always_fits(gate: Gate) -> None:
     with pool(max_waiting_bytes=10) as threads:
         first = await gate.enter(threads, 1, nbytes=11)
-        with pytest.raises(Overloaded, match="11 bytes wait already"):
+        with pytest.raises(Overloaded, match="11 bytes already wait"):
             await do(threads, gate, 2, nbytes=1)
         gate.opened.set()
         await first

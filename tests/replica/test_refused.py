@@ -18,7 +18,7 @@ from headrace.errors import BadRequest, HeadraceError, InferenceFailed
 from headrace.inference.request import Answer, Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
-from headrace.replica.running import Ran, Runner
+from headrace.replica.running import PartResult, Runner
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion, read_version
@@ -135,7 +135,7 @@ class Together:
 def outcomes(error: Exception, numbers: Sequence[int]) -> list[object]:
     parts = [{"x": np.array([n]), "z": np.array([n])} for n in numbers]
     ran = Runner(Together(error), SPEC).run(parts, Machine(0.0, 0.0).tries(len(parts)))
-    return [one.outputs["y"].tolist() if isinstance(one, Ran) else type(one) for one in ran]
+    return [one.outputs["y"].tolist() if isinstance(one, PartResult) else type(one) for one in ran]
 
 
 def test_only_who_fails_alone_is_refused() -> None:
@@ -171,7 +171,7 @@ def test_however_many_are_refused_the_others_are_answered(are_right: list[bool])
         for n, is_right in enumerate(are_right)
     ]
     ran = Runner(table, SPEC).run(parts, Machine(0.0, 0.0).tries(len(parts)))
-    told = [one.outputs["y"].tolist() if isinstance(one, Ran) else type(one) for one in ran]
+    told = [one.outputs["y"].tolist() if isinstance(one, PartResult) else type(one) for one in ran]
     assert told == [[n % WORDS] if is_right else BadRequest for n, is_right in enumerate(are_right)]
     assert table.runs <= 16 + 1.5 * len(parts)
 

@@ -10,7 +10,7 @@ from tests.replica.machine import Machine
 from headrace.errors import InferenceFailed, OutOfMemory
 from headrace.inference.tensor import Array
 from headrace.replica.assembly import Part
-from headrace.replica.running import Ran, Runner
+from headrace.replica.running import PartResult, Runner
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 SPEC = ModelSpec(
@@ -49,12 +49,12 @@ def part(*rows: int) -> Part:
     return {"x": np.array(rows)[:, None]}
 
 
-def run(runner: Runner, parts: Sequence[Part]) -> list[Ran | Exception]:
+def run(runner: Runner, parts: Sequence[Part]) -> list[PartResult | Exception]:
     """With all the time that it takes."""
     return runner.run(parts, Machine(0.0, 0.0).tries(len(parts)))
 
 
-def answers(results: list[Ran | Exception]) -> list[list[int] | type[Exception]]:
+def answers(results: list[PartResult | Exception]) -> list[list[int] | type[Exception]]:
     return [
         type(r) if isinstance(r, Exception) else r.outputs["y"].ravel().tolist() for r in results
     ]

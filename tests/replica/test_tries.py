@@ -17,7 +17,7 @@ from headrace.errors import BadRequest, InferenceFailed, RunStopped
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array
 from headrace.replica.batches import Batches, Piece
-from headrace.replica.running import Ran, Runner
+from headrace.replica.running import PartResult, Runner
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
@@ -31,7 +31,7 @@ SPEC = ModelSpec(
     files={"m.onnx": "0" * 64, "g.npz": "0" * 64},
 )
 EXPECTED: Mapping[int, type] = {
-    GOOD: Ran,
+    GOOD: PartResult,
     REFUSED: BadRequest,
     FAILING: InferenceFailed,
     ENDLESS: RunStopped,
@@ -144,9 +144,9 @@ def test_a_model_that_breaks_only_in_company_is_told_of_once(
     runner, machine = Runner(Alone(), SPEC), Machine(0.0, 0.0)
     for _ in range(3):
         results = runner.run([{"x": np.array([n])} for n in range(64)], machine.tries(64))
-        assert [one.outputs["y"].tolist() if isinstance(one, Ran) else one for one in results] == [
-            [n] for n in range(64)
-        ]
+        assert [
+            one.outputs["y"].tolist() if isinstance(one, PartResult) else one for one in results
+        ] == [[n] for n in range(64)]
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert re.search(
@@ -177,7 +177,7 @@ async def test_only_a_batch_that_ran_once_says_what_batches_take_and_further_run
 
         async def run(*kinds: int) -> float:
             await batches.run([Piece({"x": np.array([kind])}, 1, 1, request) for kind in kinds])
-            return batches.took.at_most(len(kinds), 1, 0.0)
+            return batches.past_runs.at_most_s(len(kinds), 1, 0.0)
 
         assert await run(GOOD, REFUSED, GOOD) == 0.0
         assert events.runs == [machine.runs - 1]

@@ -1,205 +1,172 @@
-"""The gateway's end of a channel: asks, and is told answers, faults and the replica's health.
+"""The gateway's end of a channel: sends requests, and receives answers, faults and health.
 
-A replica that goes away speaks by it too, to hand its sequences to another one.
+A replica that goes away uses it, too, to hand its sequences to another replica.
 """
 
 import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
+from enum import Enum
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
 
+from headrace.channel.calls import Calls
 from headrace.channel.frame_stream import Address, FrameStream
 from headrace.channel.frames import (
-    NOBODY,
     Ask,
     Blamed,
     Cancel,
     Fault,
     Frame,
+    GetStatistics,
     GoingAway,
     Moved,
-    Ping,
     Pong,
     Reply,
     Started,
+    StatisticsReply,
     TakenOver,
     TakeOver,
-    Tell,
-    Told,
     Welcome,
     metas,
 )
 from headrace.channel.greeting import Greeting
-from headrace.channel.withdrawn import Withdrawn
-from headrace.errors import (
-    BadRequest,
-    Blame,
-    DeadlineExceeded,
-    NotReady,
-    Overloaded,
-    ReplicaLost,
-    error_from,
-)
+from headrace.channel.liveness import Liveness
+from headrace.channel.pending import OnBlame, PendingRequests, replica_lost
+from headrace.errors import BadRequest, NotReady, ReplicaLost, error_from
 from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
 
-__all__ = ["OnBlame", "OnMoved", "ReplicaClient", "connect", "has_ended"]
+__all__ = ["ReplicaClient", "connect", "has_ended"]
 
-T = TypeVar("T")
-# Told of each replica that took sequences over: its id in the fleet, and the sequences.
+# Called for each replica that took sequences over, with its id in the fleet and the sequences.
 OnMoved = Callable[[str, Collection[SequenceKey]], None]
-# Told of what is to blame, or may be, for a lost replica or a stopped run, though nobody waits for it any more.
-OnBlame = Callable[[Request, Blame], None]
 
-# Of a machine that is short of time: a replica that ended refuses at once.
+# Only a machine short of time needs so long: an address without a replica refuses at once.
 CONNECT_TIMEOUT_S = 5.0
-PING_PERIOD_S = 0.5
-# A replica that leaves this many seconds of pings unanswered is avoided, one that leaves LOST_S is cut off. Pings are
-# counted, not seconds, since a gateway that did not run for a while has asked nothing meanwhile.
-SUSPECT_S = 1.5
-LOST_S = 10.0
-_SUSPECT_PINGS = round(SUSPECT_S / PING_PERIOD_S)
-_LOST_PINGS = round(LOST_S / PING_PERIOD_S)
 
 
-class _Asked(NamedTuple):
-    request: Request
-    future: asyncio.Future[Answer]
-    timer: asyncio.TimerHandle
+class State(Enum):
+    """The replica at the other end of a channel."""
+
+    GREETING = "has not proven itself yet"
+    OPEN = "takes any request"
+    GOING_AWAY = "takes only steps of the sequences that it has"
+    LOST = "is disconnected"
 
 
 class ReplicaClient:
-    """One connection to one replica. Every `ask` is settled: answered, failed, expired, or lost with the replica."""
+    """A connection to a replica; every request sent is answered, fails, expires or is lost."""
 
     def __init__(self, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None) -> None:
-        loop = asyncio.get_running_loop()
         self._on_moved = on_moved
-        self._on_blame = on_blame
-        self._loop = loop
+        self._state = State.GREETING
         self._ids = itertools.count(1)
-        self._asked: dict[int, _Asked] = {}
-        self._withdrawn = Withdrawn()
-        self._suspects: set[int] = set()
-        self._alone = NOBODY  # the suspect of which the replica said last that it runs, alone
-        self._telling: dict[int, asyncio.Future[Statistics]] = {}
-        self._taking_over: dict[int, asyncio.Future[Collection[SequenceKey]]] = {}
         self._greeting: Greeting | None = None
-        self._welcome: asyncio.Future[Welcome] = loop.create_future()
-        self._pong = Pong(is_ready=False, waiting_rows=0)
-        self._unanswered = 0  # pings since a frame came
-        self._going_away = False
-        self._pinger: asyncio.TimerHandle | None = None
-        self.stream = FrameStream(self._on_welcome, self._on_lost)
-        self.on_change: Callable[[], None] = _nothing  # told when it may have become ready
+        self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
+        self.frame_stream = FrameStream(self._on_welcome, self._on_lost)
+        self._pending = PendingRequests(self._withdraw, on_blame)
+        self._statistics: Calls[Statistics] = Calls(self.frame_stream)
+        self._offers: Calls[Collection[SequenceKey]] = Calls(self.frame_stream)
+        self._liveness = Liveness(self.frame_stream)
         self.lost = asyncio.Event()
-        self.known = asyncio.Event()  # its readiness is known: it answered a ping, or is lost
-        self._idle = asyncio.Event()
-        self._idle.set()
 
-    async def greet(self, token: str, place: str) -> Welcome:
-        """Shake hands with the replica that is called `place`. Raises NotReady if it does not welcome us in time."""
-        self._greeting = Greeting(token, place)
-        self.stream.send(self._greeting.hello)
+    async def greet(self, token: str, name: str) -> Welcome:
+        """Shake hands with the replica `name`. Raises NotReady if that fails or takes too long."""
+        self._greeting = Greeting(token, name)
+        self.frame_stream.send(self._greeting.hello)
         try:
             welcome = await asyncio.wait_for(self._welcome, CONNECT_TIMEOUT_S)
         except (TimeoutError, ReplicaLost):
             raise NotReady("the replica did not welcome this gateway", retry_after_s=1) from None
-        self._ping()
+        self._liveness.start()
         return welcome
 
     @property
     def outstanding(self) -> int:
-        return len(self._asked)
+        return len(self._pending)
+
+    @property
+    def known(self) -> asyncio.Event:
+        """Set once the replica's readiness is known: it answered a ping, or is lost."""
+        return self._liveness.known
+
+    def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when the replica may have become ready."""
+        self._liveness.on_change = on_change
 
     @property
     def is_ready(self) -> bool:
-        """It takes whatever comes: a replica that goes away takes nothing but steps of the sequences that it has."""
-        return self.takes_steps and not self._going_away
+        """True if it takes any request; one that goes away takes only steps of its sequences."""
+        return self._state is not State.GOING_AWAY and self.takes_steps
 
     @property
     def takes_steps(self) -> bool:
-        """It is connected, answers pings, and says that it proved itself lately."""
-        return self.stream.is_open and self._pong.is_ready and self._unanswered <= _SUSPECT_PINGS
+        """True if it is connected, answers pings, and proved itself lately."""
+        liveness = self._liveness
+        return self.frame_stream.is_open and liveness.is_ready and not liveness.is_silent
 
     @property
-    def is_suspect(self) -> bool:
-        """It was ready and is silent since: its machine may be short of time, or it may be gone."""
-        is_silent = self._unanswered > _SUSPECT_PINGS
-        return is_silent and self.stream.is_open and self._pong.is_ready and not self._going_away
+    def is_silent(self) -> bool:
+        """True if it was ready and leaves pings unanswered, perhaps for want of time."""
+        liveness = self._liveness
+        return (
+            self._state is State.OPEN
+            and liveness.is_silent
+            and liveness.is_ready
+            and self.frame_stream.is_open
+        )
 
     def send(self, request: Request) -> asyncio.Future[Answer]:
-        """Send a request; cancel the future to withdraw it. Raises ReplicaLost, Overloaded or TooLarge at once."""
-        if not self.stream.is_open:
+        """Send a request; cancel the future to withdraw it.
+
+        Raises ReplicaLost, Overloaded or TooLarge at once.
+        """
+        if not self.frame_stream.is_open:
             raise ReplicaLost("the replica went away", retry_after_s=1)
         ask_id = next(self._ids)
         budget_s = max(0.0, request.deadline_s - monotonic())
         ask = Ask(
-            ask_id,
-            int(budget_s * 1e6),
-            request.priority,
-            request.request_id,
-            tuple(request.outputs),
-            metas(request.inputs),
-            request.sequence,
-            request.key_id,
-            request.is_suspect,
+            id=ask_id,
+            budget_us=int(budget_s * 1e6),
+            outputs=tuple(request.outputs),
+            tensors=metas(request.inputs),
+            request_id=request.request_id,
+            priority=request.priority,
+            sequence=request.sequence,
+            key_id=request.key_id,
+            is_suspect=request.is_suspect,
         )
-        self.stream.send(ask, request.inputs)
-        future: asyncio.Future[Answer] = self._loop.create_future()
-        timer = self._loop.call_later(budget_s, self._expire, ask_id)
-        self._asked[ask_id] = _Asked(request, future, timer)
-        if request.is_suspect:
-            self._suspects.add(ask_id)
-        self._idle.clear()
-        future.add_done_callback(lambda _: self._withdraw(ask_id))
-        return future
+        self.frame_stream.send(ask, request.inputs)
+        return self._pending.add(ask_id, request, budget_s)
 
     async def statistics(self, timeout_s: float) -> Statistics:
-        """What the replica counted since it loaded. Raises ReplicaLost, Overloaded, or DeadlineExceeded in time."""
-        tell = Tell(next(self._ids))
-        return await self._answer_to(tell, (), self._telling, timeout_s)
+        """Its counts since it loaded. Raises ReplicaLost, Overloaded or DeadlineExceeded."""
+        return await self._statistics.call(GetStatistics(next(self._ids)), (), timeout_s)
 
     async def take_over(
         self, state_names: Sequence[str], snapshots: Sequence[SequenceSnapshot], timeout_s: float
     ) -> Collection[SequenceKey]:
-        """Offer sequences, all of which have the states `state_names`; those that the replica took.
+        """Offer sequences, all of which have the states `state_names`; return those that it took.
 
-        Raises ReplicaLost, Overloaded, TooLarge, or DeadlineExceeded: then nobody knows whether it took them.
+        Raises ReplicaLost, Overloaded, TooLarge, or DeadlineExceeded: then it may have taken them.
         """
         listed, tensors = pack(snapshots)
         offer = TakeOver(next(self._ids), tuple(state_names), listed, metas(tensors))
-        return await self._answer_to(offer, tensors, self._taking_over, timeout_s)
-
-    async def _answer_to(
-        self,
-        frame: Tell | TakeOver,
-        tensors: Sequence[Tensor],
-        waiting: dict[int, "asyncio.Future[T]"],
-        timeout_s: float,
-    ) -> T:
-        if not self.stream.is_open:
-            raise ReplicaLost("the replica went away", retry_after_s=1)
-        answer = waiting[frame.id] = self._loop.create_future()
-        try:
-            self.stream.send(frame, tensors)
-            return await asyncio.wait_for(answer, timeout_s)
-        except TimeoutError:
-            raise DeadlineExceeded("the replica did not answer in time") from None
-        finally:
-            del waiting[frame.id]
+        return await self._offers.call(offer, tensors, timeout_s)
 
     def close(self) -> None:
-        self._withdrawn.clear()  # that the channel ends is nobody's fault
-        self.stream.close()
+        self._pending.withdrawn.clear()  # no request is to blame for this end
+        self.frame_stream.close()
 
     async def finish(self) -> None:
-        """Close once everything that was asked is settled, which its deadlines bound."""
-        await self._idle.wait()
+        """Close once every request is resolved, which their deadlines bound."""
+        await self._pending.wait_idle()
         self.close()
+
+    def _withdraw(self, ask_id: int) -> None:
+        self.frame_stream.send(Cancel(ask_id))
 
     def _on_welcome(self, frame: Frame, _: list[Tensor]) -> None:
         greeting = None if self._welcome.done() else self._greeting
@@ -207,150 +174,64 @@ class ReplicaClient:
             raise BadRequest(
                 "frame: expected the welcome of a replica that has the channel's token"
             )
-        self.stream.trust(self._on_frame)
+        self._state = State.OPEN
+        self.frame_stream.trust(self._on_frame)
         self._welcome.set_result(frame)
 
     def _on_frame(self, frame: Frame, tensors: list[Tensor]) -> None:
-        if self._unanswered > _SUSPECT_PINGS:
-            self._loop.call_soon(self.on_change)
-        self._unanswered = 0
+        self._liveness.frame_came()
         match frame:
             case Reply():
-                self._withdrawn.pop(frame.id)
-                if frame.id == self._alone:
-                    self._alone = NOBODY
-                if future := self._take(frame.id):
-                    future.set_result(Answer(tensors, frame.times, frame.tokens, frame.truncated))
+                answer = Answer(tensors, frame.times, frame.tokens, frame.truncated)
+                self._pending.answer(frame.id, answer)
             case Fault():
-                self._fail(frame)
-            case Started():
-                self._alone = frame.id
+                error = error_from(frame.code, frame.message, frame.retry_after_s, frame.blame)
+                self._pending.fail(frame.id, error, frame.blame)
             case Pong():
-                if frame.is_ready and not self._pong.is_ready:
-                    self._loop.call_soon(self.on_change)
-                self._pong = frame
-                self.known.set()
-            case _:
-                self._on_news(frame, tensors)
-
-    def _on_news(self, frame: Frame, tensors: list[Tensor]) -> None:
-        match frame:
-            case Blamed():
-                self._tell_blame(Request(tensors, frame.outputs, deadline_s=0.0), "certain")
-            case Told():
-                _settle(self._telling, frame.id, frame.statistics)
+                self._pending.withdrawn.forget_old()
+                self._liveness.pong_came(frame)
+            case StatisticsReply():
+                self._statistics.answer(frame.id, frame.statistics)
             case TakenOver():
-                _settle(self._taking_over, frame.id, frozenset(frame.taken))
+                self._offers.answer(frame.id, frozenset(frame.taken))
+            case _:
+                self._on_notice(frame, tensors)
+
+    def _on_notice(self, frame: Frame, tensors: list[Tensor]) -> None:
+        """Act on a frame that answers nothing."""
+        match frame:
+            case Started():
+                self._pending.suspect_started(frame.id)
+            case Blamed():
+                blamed = Request(tensors, frame.outputs, deadline_s=0.0)
+                self._pending.tell_blame(blamed, "certain")
             case GoingAway():
-                self._going_away = True
+                self._state = State.GOING_AWAY
             case Moved():
                 if self._on_moved:
                     self._on_moved(frame.successor, frame.sequences)
             case _:
-                raise BadRequest(f"frame: a replica sends no {type(frame).__name__} here")
-
-    def _fail(self, frame: Fault) -> None:
-        request = self._request_of(frame.id)
-        if future := self._take(frame.id):
-            future.set_exception(
-                error_from(frame.code, frame.message, frame.retry_after_s, frame.blame)
-            )
-        elif request is not None:
-            self._tell_blame(request, frame.blame)
-
-    def _request_of(self, ask_id: int) -> Request | None:
-        """What was asked, also if nobody waits for it any more: it is forgotten then."""
-        asked = self._asked.get(ask_id)
-        return asked.request if asked else self._withdrawn.pop(ask_id)
-
-    def _tell_blame(self, request: Request, blame: Blame) -> None:
-        if self._on_blame and blame != "none":
-            self._on_blame(request, blame)
-
-    def _blame(self, ask_id: int) -> Blame:
-        """Whether what was asked may have ended the replica. Where one ran alone it was that one, and nothing else."""
-        if ask_id == self._alone:
-            return "certain"
-        return "none" if self._alone != NOBODY or ask_id in self._suspects else "possible"
-
-    def _take(self, ask_id: int) -> asyncio.Future[Answer] | None:
-        """The future that still waits for this answer; None if it was withdrawn or has expired."""
-        asked = self._asked.pop(ask_id, None)
-        self._suspects.discard(ask_id)
-        if not self._asked:
-            self._idle.set()
-        if asked is None:
-            return None
-        asked.timer.cancel()
-        return None if asked.future.done() else asked.future
-
-    def _expire(self, ask_id: int) -> None:
-        future = self._asked[ask_id].future
-        if not future.done():
-            future.set_exception(DeadlineExceeded("the model did not answer before the deadline"))
-
-    def _withdraw(self, ask_id: int) -> None:
-        """A future ended before its answer came (cancelled or expired): tell the replica to drop the work."""
-        asked = self._asked.get(ask_id)
-        if asked is None:
-            return
-        self._withdrawn.put(ask_id, asked.request)
-        self._take(ask_id)
-        self.stream.send(Cancel(ask_id))
-
-    def _ping(self) -> None:
-        if not self.stream.is_open:
-            return
-        if self._unanswered > _LOST_PINGS:
-            self.stream.abort()
-            return
-        self._withdrawn.forget()
-        self._unanswered += 1
-        self._pinger = self._loop.call_later(PING_PERIOD_S, self._ping)
-        with suppress(Overloaded):  # it reads nothing: that is silence, too
-            self.stream.send(Ping())
+                raise BadRequest(
+                    f"frame: expected one that replicas send, found {type(frame).__name__}"
+                )
 
     def _on_lost(self) -> None:
-        if self._pinger:
-            self._pinger.cancel()
+        self._state = State.LOST
+        self._liveness.stop()
         if not self._welcome.done():
-            self._welcome.set_exception(_lost("none"))
-            self._welcome.exception()  # heard: a gateway that gave up connecting does not ask any more
-        blames = {ask_id: self._blame(ask_id) for ask_id in (*self._asked, *self._withdrawn)}
-        for ask_id, blame in blames.items():
-            request = self._request_of(ask_id)
-            if asked := self._take(ask_id):
-                asked.set_exception(_lost(blame))
-            elif request is not None:
-                self._tell_blame(request, blame)
-        waiting: list[asyncio.Future[Any]] = [
-            *self._telling.values(),
-            *self._taking_over.values(),
-        ]  # of either's answer
-        for future in waiting:
-            if not future.done():
-                future.set_exception(_lost("none"))
+            self._welcome.set_exception(replica_lost())
+            self._welcome.exception()  # retrieved: a gateway that gave up connecting never does
+        self._pending.lose()
+        self._statistics.lose(replica_lost())
+        self._offers.lose(replica_lost())
         self.known.set()
         self.lost.set()
 
 
-def _lost(blame: Blame) -> ReplicaLost:
-    return ReplicaLost("the replica went away before it answered", retry_after_s=1, blame=blame)
-
-
-def _settle(waiting: dict[int, "asyncio.Future[T]"], frame_id: int, answer: T) -> None:
-    future = waiting.get(frame_id)
-    if future is not None and not future.done():
-        future.set_result(answer)
-
-
-def _nothing() -> None: ...
-
-
 def has_ended(error: Exception) -> bool:
-    """Whether `connect` found nobody at the address: a replica listens there for as long as its process lives.
+    """True if `connect` found nobody at the address: a living replica always listens there.
 
-    Sure on its own node alone: between nodes others may refuse.
+    This is certain on the replica's own node only: between nodes others may refuse.
     """
     return isinstance(error.__cause__, ConnectionRefusedError)
 
@@ -362,20 +243,22 @@ async def connect(
     on_moved: OnMoved | None = None,
     on_blame: OnBlame | None = None,
 ) -> ReplicaClient:
-    """Open a channel: the Unix socket on the same node, TCP else. Raises NotReady if that cannot be done in time."""
+    """Open a channel: the Unix socket on the same node, otherwise TCP. Raises NotReady in time."""
     loop = asyncio.get_running_loop()
     client = ReplicaClient(on_moved, on_blame)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             if address.node == own_node:
-                await loop.create_unix_connection(lambda: client.stream, address.unix)
+                await loop.create_unix_connection(lambda: client.frame_stream, address.unix)
             else:
-                await loop.create_connection(lambda: client.stream, address.host, address.port)
+                await loop.create_connection(
+                    lambda: client.frame_stream, address.host, address.port
+                )
     except OSError as error:  # TimeoutError is one
         raise NotReady("the replica cannot be reached", retry_after_s=1) from error
     try:
         await client.greet(token, address.unix)
     except BaseException:
-        client.stream.abort()
+        client.frame_stream.abort()
         raise
     return client

@@ -1,25 +1,26 @@
-"""Either end's view of the connection: frames in by callback, frames out in one write a loop turn."""
+"""A connection as both ends see it: frames in by callback, and frames out in one write per tick."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from headrace.channel.frames import Decoder, Frame, encode
+from headrace.channel.encoding import Decoder, encode
+from headrace.channel.frames import Frame
 from headrace.errors import BadRequest, Overloaded
 from headrace.inference.tensor import Buffer, Tensor
 
 __all__ = ["Address", "FrameStream"]
 
-# What may wait in a socket that its peer does not read; beyond it new frames are refused.
+# The most that may wait for a peer that does not read; beyond it new frames are refused.
 _MAX_UNREAD_BYTES = 256 << 20
-# A long turn's frames leave before its end, so that the peer works while this side still reads.
+# The buffers that leave before the end of a long tick, so that the peer can work already.
 _FLUSH_AT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a replica listens: `unix` for gateways of its own node, `host:port` for all others."""
+    """The address of a replica: `unix` for gateways on its own node, `host:port` for all others."""
 
     node: str
     unix: str
@@ -28,10 +29,10 @@ class Address:
 
 
 class FrameStream(asyncio.Protocol):
-    """An asyncio protocol that speaks frames. A peer that sends no frames of ours is cut off.
+    """An asyncio protocol that speaks frames. A peer that sends anything else is cut off.
 
-    `on_frame` is told of each, and raises BadRequest if the peer should not have sent it. Until `trust` is called, the
-    peer is a stranger, and frames are bounded by what a greeting needs.
+    `on_frame` is called with each frame, and raises BadRequest if the peer should not have sent it.
+    Until `trust` is called, the peer is a stranger, whose frames may be as long as a greeting.
     """
 
     def __init__(
@@ -42,16 +43,16 @@ class FrameStream(asyncio.Protocol):
         self._decoder = Decoder()
         self._out: list[Buffer] = []
         self._transport: asyncio.Transport | None = None
-        self._is_unwanted = False
+        self._is_aborted = False
 
     def trust(self, on_frame: Callable[[Frame, list[Tensor]], None]) -> None:
-        """The peer has proven who it is: what it sends from here on is told to `on_frame`."""
+        """The peer has proven who it is; call `on_frame` with its frames from here on."""
         self._on_frame = on_frame
         self._decoder.trust()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
-        if self._is_unwanted:
+        if self._is_aborted:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -70,7 +71,7 @@ class FrameStream(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
-        """Queue a frame; frames of one loop turn share a write. Raises Overloaded if the peer does not read."""
+        """Queue a frame; those of a tick share a write. Raises Overloaded if no peer reads."""
         if self._transport is None:
             return
         if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:
@@ -87,9 +88,10 @@ class FrameStream(asyncio.Protocol):
             self._transport.writelines(out)
 
     def flush(self) -> None:
-        """Write what was sent into the socket now, as far as it takes it.
+        """Write what was sent into the socket now, as far as the socket takes it.
 
-        uvloop waits for the end of the loop's turn with what is within the write buffer's limits, so these are lowered.
+        uvloop keeps what is within the write buffer's limits until the end of the tick, so lower
+        them.
         """
         if self._transport is None:
             return
@@ -98,13 +100,13 @@ class FrameStream(asyncio.Protocol):
         self._transport.set_write_buffer_limits()
 
     def close(self) -> None:
-        """Close once all that was sent is written."""
+        """Close when all that was sent is written."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """Cut the connection now, or once it is made."""
-        self._is_unwanted = True
+        """Cut the connection now, or as soon as it is made."""
+        self._is_aborted = True
         if self._transport is not None:
             self._transport.abort()

@@ -1,6 +1,7 @@
-"""How both ends of a channel prove that they have its token without telling it.
+"""The greeting, by which both ends of a channel prove that they have its token without sending it.
 
-A proof holds for one replica: whoever listens where a replica was learns nothing that opens another's channel.
+A proof holds for one replica: whoever listens at a former replica's address learns nothing that
+opens the channel of another.
 """
 
 import hmac
@@ -15,23 +16,23 @@ __all__ = ["Greeting", "answer_to"]
 
 
 class Greeting:
-    """A gateway's word to the replica that is called `place`, and the answer that it expects."""
+    """A gateway's `hello` to the replica with this name, and the answer that it expects."""
 
-    def __init__(self, token: str, place: str) -> None:
+    def __init__(self, token: str, name: str) -> None:
         nonce = secrets.token_bytes(16)
-        self.hello = Hello(nonce, _proof(token, "gateway", nonce, place))
-        self._expected = _proof(token, "replica", nonce, place)
+        self.hello = Hello(nonce, _proof(token, "gateway", nonce, name))
+        self._expected = _proof(token, "replica", nonce, name)
 
     def is_answered_by(self, welcome: Welcome) -> bool:
         return hmac.compare_digest(welcome.proof, self._expected)
 
 
-def answer_to(hello: Hello, welcome: Welcome, token: str, place: str) -> Welcome | None:
-    """What the replica at `place` says to a gateway; None to a stranger."""
-    if not hmac.compare_digest(hello.proof, _proof(token, "gateway", hello.nonce, place)):
+def answer_to(hello: Hello, welcome: Welcome, token: str, name: str) -> Welcome | None:
+    """The replica's `welcome` with the proof for this gateway; None for one without the token."""
+    if not hmac.compare_digest(hello.proof, _proof(token, "gateway", hello.nonce, name)):
         return None
-    return msgspec.structs.replace(welcome, proof=_proof(token, "replica", hello.nonce, place))
+    return msgspec.structs.replace(welcome, proof=_proof(token, "replica", hello.nonce, name))
 
 
-def _proof(token: str, role: Literal["gateway", "replica"], nonce: bytes, place: str) -> bytes:
-    return hmac.digest(token.encode(), msgspec.msgpack.encode((role, nonce, place)), "sha256")
+def _proof(token: str, role: Literal["gateway", "replica"], nonce: bytes, name: str) -> bytes:
+    return hmac.digest(token.encode(), msgspec.msgpack.encode((role, nonce, name)), "sha256")

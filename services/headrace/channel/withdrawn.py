@@ -1,4 +1,4 @@
-"""Requests that nobody waits for any more, though a replica may still run them: one may yet be to blame."""
+"""Requests that nobody waits for any more, though a replica may still run them and fail by them."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -7,10 +7,12 @@ from headrace.inference.request import Request
 
 __all__ = ["Withdrawn"]
 
-# A run is stopped at ten times its usual time, which is long for a slow model. What is stopped still later than this
-# has been forgotten here. And the most that are kept: the oldest go first.
+# Ten times the usual run time, after which a run is stopped, is less than this for all but slow
+# models.
 STAY_S = 60.0
-MOST, MOST_BYTES = 256, 32 << 20
+# The most requests and bytes that are remembered; the oldest are forgotten first.
+MOST = 256
+MOST_BYTES = 32 << 20
 
 
 class Withdrawn:
@@ -18,31 +20,35 @@ class Withdrawn:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._kept: dict[int, tuple[float, Request]] = {}
+        self._requests: dict[int, tuple[float, Request]] = {}  # with the time to forget each
         self._nbytes = 0
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._kept)
+        return iter(self._requests)
 
     def put(self, ask_id: int, request: Request) -> None:
-        self._kept[ask_id] = (self._clock() + STAY_S, request)
+        self._requests[ask_id] = (self._clock() + STAY_S, request)
         self._nbytes += request.nbytes
-        while len(self._kept) > MOST or self._nbytes > MOST_BYTES:
-            self.pop(next(iter(self._kept)))
+        while len(self._requests) > MOST or self._nbytes > MOST_BYTES:
+            self.pop(next(iter(self._requests)))
 
     def pop(self, ask_id: int) -> Request | None:
-        kept = self._kept.pop(ask_id, None)
-        if kept is None:
+        found = self._requests.pop(ask_id, None)
+        if found is None:
             return None
-        self._nbytes -= kept[1].nbytes
-        return kept[1]
+        _, request = found
+        self._nbytes -= request.nbytes
+        return request
 
     def clear(self) -> None:
-        self._kept.clear()
+        self._requests.clear()
         self._nbytes = 0
 
-    def forget(self) -> None:
-        """Drop what no news can come of any more."""
+    def forget_old(self) -> None:
+        """Drop the requests that it is too late to blame."""
         now_s = self._clock()
-        while self._kept and self._kept[oldest := next(iter(self._kept))][0] <= now_s:
+        while self._requests:
+            oldest = next(iter(self._requests))
+            if self._requests[oldest][0] > now_s:
+                return
             self.pop(oldest)

@@ -1,20 +1,20 @@
-"""One inference: what is asked, what comes back, and where its time went."""
+"""One inference: what is asked for, what comes back, and where its time went."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from headrace.errors import HeadraceError
 from headrace.inference.tensor import Tensor
 
-__all__ = ["Answer", "Request", "SequenceStep", "Times"]
+__all__ = ["Answer", "Request", "RequestOptions", "SequenceStep", "Times"]
 
 
 class SequenceStep(msgspec.Struct, array_like=True, frozen=True):
-    """Which sequence a request is a step of, and whether it is its first and its last.
+    """The sequence that a request is a step of, and whether it is its first and its last step.
 
-    `id` is written as JSON has it, so that 7 and "7" are two sequences. `key_id` is the id of the key that asks, empty
-    where none is needed: a sequence belongs to its key.
+    `id` is written as JSON has it, so that 7 and "7" are two sequences. A sequence belongs to the
+    API key `key_id`, which is empty if the gateway needs no keys.
     """
 
     id: str
@@ -23,36 +23,44 @@ class SequenceStep(msgspec.Struct, array_like=True, frozen=True):
     key_id: str = ""
 
 
-class Request(msgspec.Struct):
-    """One inference asked for. `outputs` empty means all of them; `deadline_s` is on this process's monotonic clock.
+class RequestOptions(msgspec.Struct, kw_only=True):
+    """The part of a request that crosses the channel as it is.
 
-    `key_id` is the id of the key that asks, empty where none is needed: keys share a replica fairly. `is_suspect`: it
-    was under way when a replica died or a run was stopped; it runs in a batch of its own; `started` and `ended`, if
-    given, frame that. `stopped`, if given, is told of it and of the error if its run is stopped, though nobody waits
-    for it any more.
+    `priority` 1 is the highest, 0 means the default. Keys, by `key_id`, share a replica fairly. A
+    suspect was running when a replica died or a run was stopped; it runs in a batch of its own.
     """
 
-    inputs: Sequence[Tensor]
-    outputs: Sequence[str]
-    deadline_s: float
     request_id: str = ""
     priority: int = 0
     sequence: SequenceStep | None = None
     key_id: str = ""
     is_suspect: bool = False
-    started: Callable[[], None] | None = None
+
+
+class Request(RequestOptions):
+    """One inference. Empty `outputs` mean all; `deadline_s` is on this process's monotonic clock.
+
+    A replica awaits a suspect's `started` right before its run, and calls `ended` after it. If a
+    run is stopped, it calls `stopped` with the request and the error, even if nobody waits any
+    more.
+    """
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[str]
+    deadline_s: float
+    started: Callable[[], Awaitable[None]] | None = None
     ended: Callable[[], None] | None = None
     stopped: Callable[["Request", HeadraceError], None] | None = None
 
     @property
     def nbytes(self) -> int:
-        return sum(len(t.data) for t in self.inputs)
+        return sum(len(tensor.data) for tensor in self.inputs)
 
 
 class Times(msgspec.Struct, array_like=True, frozen=True):
-    """Where a request's time went, in seconds; the rows of the batch that it ran in, and how much of that was padding.
+    """Where a request's time went, in seconds, and the batch that it ran in.
 
-    `padding` is a share of the batch's cells, 0 to 1.
+    `padding` is the share of the batch's cells that were padding, 0 to 1.
     """
 
     queue_s: float
@@ -63,9 +71,10 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Answer(msgspec.Struct):
-    """`tokens` is how many tokens a text model read, 0 for others; `is_cached`: no model ran for this.
+    """The outputs of one inference.
 
-    `truncated` are the places, in the request's own order, of the texts that were cut.
+    `tokens` is the number of tokens that a text model read, 0 for other models. `truncated` are the
+    indices of texts that were cut. `is_cached` means that the answer was cached and no model ran.
     """
 
     outputs: Sequence[Tensor]

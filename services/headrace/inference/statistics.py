@@ -1,4 +1,4 @@
-"""What a replica counted since it loaded, in the shape of the Open Inference Protocol's statistics extension."""
+"""The counts of a replica since it loaded, as in OIP's statistics extension."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ __all__ = ["BatchStats", "Duration", "InferenceStats", "Statistics", "merge"]
 
 
 class Duration(msgspec.Struct, frozen=True):
-    """How often something was done, and the nanoseconds that it took in all."""
+    """The number of times that something was done, and the nanoseconds it took in all."""
 
     count: int = 0
     ns: int = 0
@@ -21,10 +21,11 @@ _NONE = Duration()
 
 
 class InferenceStats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counts are of requests: one that ran as several batches counts once, with the time of them all.
+    """Counts of requests: one that ran as several batches counts once, with the time of them all.
 
-    A request that failed counts in `fail` alone. `compute_input` is preprocessing and putting the batch together,
-    `compute_infer` the backend's run, `compute_output` taking the batch apart and packing. Nothing is cached yet.
+    A request that failed counts in `fail` alone. `compute_input` is preprocessing and forming the
+    batch, `compute_infer` the backend's run, and `compute_output` splitting the batch and packing.
+    `cache_hit` and `cache_miss` stay 0, since answers are cached in the gateways.
     """
 
     success: Duration = _NONE
@@ -38,7 +39,7 @@ class InferenceStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchStats(msgspec.Struct, frozen=True, kw_only=True):
-    """All batches of `batch_size` rows; counts are of batches."""
+    """Counts of the batches of `batch_size` rows."""
 
     batch_size: int
     compute_input: Duration = _NONE
@@ -47,8 +48,10 @@ class BatchStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
-    """`last_inference` is in milliseconds since 1970, 0 before the first; `inference_count` is the rows of requests
-    that succeeded, `execution_count` the batches that they ran in.
+    """All counts of one version.
+
+    `last_inference` is in milliseconds since 1970, 0 before the first one; `inference_count` counts
+    the rows of requests that succeeded, and `execution_count` the batches that they ran in.
     """
 
     last_inference: int = 0
@@ -59,7 +62,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def merge(parts: Sequence[Statistics]) -> Statistics:
-    """What several replicas of one version did together."""
+    """Add up the counts of several replicas of one version."""
     by_size: dict[int, BatchStats] = {}
     for stats in (stats for part in parts for stats in part.batch_stats):
         known = by_size.get(stats.batch_size, BatchStats(batch_size=stats.batch_size))

@@ -1,4 +1,4 @@
-"""A tensor as it travels: name, datatype, shape and raw little-endian row-major bytes; and to and from numpy."""
+"""Tensors as they travel, with raw little-endian row-major bytes, and as numpy arrays."""
 
 import math
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ _DATATYPES = {dtype.str: name for name, dtype in DTYPES.items()}
 
 
 class Tensor(msgspec.Struct, frozen=True):
-    """`data` holds `shape` elements; BYTES elements each follow their length as a 4-byte little-endian integer.
+    """A tensor, laid out as in OIP's binary extension: binary requests pass without decoding.
 
-    The layout is the Open Inference Protocol's binary tensor extension, so that a binary request is passed on
-    without being decoded.
+    `data` holds the elements of `shape`; each BYTES element follows its length, a 4-byte
+    little-endian integer.
     """
 
     name: str
@@ -42,18 +42,19 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 def to_array(tensor: Tensor) -> Array:
-    """A read-only view of the bytes as numpy; BYTES become a 1-D or n-D object array of `bytes`.
+    """A read-only numpy view of the tensor's bytes; BYTES become an object array of `bytes`.
 
-    Raises BadRequest if the bytes are not what shape and datatype say.
+    Raises BadRequest if the bytes do not fit the shape and the datatype.
     """
     count = math.prod(tensor.shape)
     if tensor.datatype == "BYTES":
         return np.array(_unpack_bytes(tensor, count), dtype=object).reshape(tensor.shape)
     dtype = DTYPES[tensor.datatype]
-    if len(tensor.data) != count * dtype.itemsize:
-        expected = count * dtype.itemsize
+    expected = count * dtype.itemsize
+    if len(tensor.data) != expected:
         raise BadRequest(
-            f'input "{tensor.name}": expected {expected} bytes for its shape, found {len(tensor.data)}'
+            f'input "{tensor.name}": expected {expected} bytes for its shape, '
+            f"found {len(tensor.data)}"
         )
     return np.frombuffer(tensor.data, dtype).reshape(tensor.shape)
 
@@ -70,23 +71,24 @@ def from_array(name: str, array: Array) -> Tensor:
 
 
 def pack_bytes(elements: Sequence[bytes | str]) -> bytes:
-    """Elements of a BYTES tensor in their binary form; text is UTF-8."""
+    """Pack the elements of a BYTES tensor into its binary form; text becomes UTF-8."""
     raw = [e.encode() if isinstance(e, str) else bytes(e) for e in elements]
     return b"".join(part for e in raw for part in (len(e).to_bytes(4, "little"), e))
 
 
 def _unpack_bytes(tensor: Tensor, count: int) -> list[bytes]:
-    data, place = memoryview(tensor.data), 0
+    data = memoryview(tensor.data)
+    offset = 0
     elements: list[bytes] = []
-    while place + 4 <= len(data) and len(elements) < count:
-        end = place + 4 + int.from_bytes(data[place : place + 4], "little")
+    while offset + 4 <= len(data) and len(elements) < count:
+        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "little")
         if end > len(data):
             break
-        elements.append(bytes(data[place + 4 : end]))
-        place = end
-    if len(elements) != count or place != len(data):
+        elements.append(bytes(data[offset + 4 : end]))
+        offset = end
+    if len(elements) != count or offset != len(data):
         raise BadRequest(
             f'input "{tensor.name}": expected {count} elements, each after its 4-byte length, '
-            f"found {len(elements)} and {len(data) - place} bytes left over"
+            f"found {len(elements)} and {len(data) - offset} bytes left over"
         )
     return elements

@@ -1,1 +1,1 @@
-"""A replica: one model version, loaded, proven and served over the channel; and its Ray Serve deployment."""
+"""A replica: one model version, loaded, proven and served over the channel, by Ray Serve."""

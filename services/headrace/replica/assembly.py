@@ -1,4 +1,4 @@
-"""Parts of requests into one batch, and a batch's outputs back into parts. Pure numpy, run in the executor's thread."""
+"""Parts of requests into one batch, and a batch's outputs back into parts. Pure numpy."""
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -21,14 +21,14 @@ def rows_of(part: Part) -> int:
 
 
 def group_of(part: Part, inputs: Sequence[InputSpec]) -> Hashable:
-    """What parts must share to travel in one batch: the shapes of all inputs that cannot be padded."""
+    """The shapes of all inputs that cannot be padded: parts of one batch share them."""
     return tuple(part[i.name].shape[1:] for i in inputs if i.pad is None and -1 in i.shape) or None
 
 
 def length_of(part: Part, spec: ModelSpec) -> int:
-    """The cells of each of its rows, as far as padding and a batch's time go; 1 where lengths do not matter.
+    """The cells of each row, those of the input that varies most; 1 if lengths do not matter.
 
-    Those of the input that varies most; what is not batched is one row, whatever its axes.
+    A part of a model without batching is one row, whatever its axes.
     """
     if spec.batching.cost == "rows":
         return 1
@@ -37,7 +37,7 @@ def length_of(part: Part, spec: ModelSpec) -> int:
     lengths = (
         prod(_free_axes(part, i, spec.batching.buckets)) for i in spec.inputs if -1 in i.shape
     )
-    return max([1, *lengths])  # a row without anything in it costs something, too
+    return max([1, *lengths])  # an empty row has a cost, too
 
 
 def _free_cells(shape: Sequence[int], declared: Sequence[int]) -> int:
@@ -55,13 +55,13 @@ def _free_axes(part: Part, tensor: InputSpec, buckets: Sequence[int]) -> Iterato
 
 
 def _edge(length: int, buckets: Sequence[int]) -> int:
-    """The bucket's length that holds this one; itself, if none does."""
-    place = bisect_left(buckets, length)
-    return buckets[place] if place < len(buckets) else length
+    """The length of the smallest bucket that holds this length; the length itself if none does."""
+    index = bisect_left(buckets, length)
+    return buckets[index] if index < len(buckets) else length
 
 
 def join(parts: Sequence[Part], spec: ModelSpec) -> dict[str, Array]:
-    """The batch `[n, *shape]` of each input; shorter rows are padded up to the longest. Always a copy."""
+    """The batch `[n, *shape]` of each input; shorter rows are padded to the longest. A copy."""
     return {
         i.name: _stack([part[i.name] for part in parts], i, spec.batching.buckets)
         for i in spec.inputs
@@ -89,7 +89,7 @@ def _stack(arrays: list[Array], tensor: InputSpec, buckets: Sequence[int]) -> Ar
 
 
 def split_rows(part: Part, max_rows: int) -> list[Part]:
-    """A part larger than a batch, in pieces that fit."""
+    """Split a part into pieces that fit a batch."""
     rows = rows_of(part)
     if rows <= max_rows:
         return [part]
@@ -99,7 +99,7 @@ def split_rows(part: Part, max_rows: int) -> list[Part]:
 
 
 def take_rows(outputs: Part, parts: Sequence[Part], batch: Part, spec: ModelSpec) -> list[Part]:
-    """A batch's outputs cut back into those of its parts: views, in order, as long as each part itself was."""
+    """Split a batch's outputs into views for its parts, in order, cut to their own lengths."""
     sizes = [rows_of(part) for part in parts]
     starts = accumulate(sizes, initial=0)
     taken: list[Part] = [
@@ -120,9 +120,8 @@ def _cut_back(rows: Part, part: Part, batch: Part, spec: ModelSpec, ragged: Sequ
         for padded, own, declared in zip(
             batch[tensor.name].shape[1:], part[tensor.name].shape[1:], tensor.shape, strict=True
         ):
-            if (
-                declared == -1
-            ):  # the longer one, where two padded axes are alike: padding harms less than a loss
+            if declared == -1:
+                # Of padded axes alike, the longer counts: padding harms less than a loss.
                 own_lengths[padded] = max(own, own_lengths.get(padded, 0))
     shapes = {o.name: o.shape for o in spec.outputs}
     cut = {}

@@ -1,20 +1,21 @@
-"""What one replica did since it loaded: plain integers, so that counting costs a request about a microsecond."""
+"""The counts of a replica since it loaded: plain integers, about a microsecond a request."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from headrace.inference.request import Times
 from headrace.inference.statistics import BatchStats, Duration, InferenceStats, Statistics
 
 __all__ = ["Counters", "Execution"]
 
-# More sizes than any batcher forms are not told apart, so that what is told fits a frame; the totals hold them too.
+# The most batch sizes that are told apart, so that the counts fit a frame; totals hold all of them.
 _MAX_SIZES = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Execution:
-    """One run of the model: its rows, and the nanoseconds of putting together, running and taking apart."""
+    """One run of the model: its rows, and the nanoseconds to form the batch, run and split it."""
 
     rows: int
     input_ns: int
@@ -25,7 +26,7 @@ class Execution:
 
 @dataclass(slots=True)
 class _Totals:
-    """Of all batches of one size, or of all requests."""
+    """The sums of all batches of one size, or of all requests."""
 
     count: int = 0
     input_ns: int = 0
@@ -35,7 +36,7 @@ class _Totals:
 
 @dataclass(slots=True)
 class Counters:
-    """For the event loop's thread alone."""
+    """Counts requests and executions, in the event loop's thread."""
 
     served: _Totals = field(default_factory=_Totals)
     served_ns: int = 0
@@ -48,26 +49,34 @@ class Counters:
     by_size: dict[int, _Totals] = field(default_factory=dict)
 
     def request_served(
-        self, rows: int, ns: int, queue_s: float, preprocess_s: float, packing_ns: int
+        self,
+        *,
+        rows: int,
+        ns: int,
+        times: Times,
+        packing_ns: int,
+        executions: Collection[Execution],
     ) -> None:
-        """`ns` is all its time in this replica. Told beside it: each execution that it ran in."""
+        """Count a request that took `ns` in this replica and ran in these executions."""
         served = self.served
         served.count += 1
-        served.input_ns += int(preprocess_s * 1e9)
+        served.input_ns += int(times.preprocess_s * 1e9)
         served.output_ns += packing_ns
         self.served_ns += ns
-        self.queue_ns += int(queue_s * 1e9)
+        self.queue_ns += int(times.queue_s * 1e9)
         self.rows += rows
         self.last = datetime.now(UTC)
+        for execution in executions:
+            self._request_ran(execution)
 
     def request_failed(self, ns: int) -> None:
         self.failed += 1
         self.failed_ns += ns
 
-    def request_ran(self, execution: Execution) -> None:
-        """A served request ran in it, perhaps beside others: each request has all its time, its size has it once.
+    def _request_ran(self, execution: Execution) -> None:
+        """Count the execution's time for each request that ran in it, and once for its size.
 
-        Executions that answered nobody do not count: so the golden rows of an idle replica stay out.
+        Executions without a request, the golden rows of an idle replica, do not count.
         """
         served = self.served
         served.input_ns += execution.input_ns

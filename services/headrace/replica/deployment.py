@@ -1,4 +1,4 @@
-"""The Serve deployment around a host: Serve starts, watches and stops it; requests come by the channel."""
+"""The Serve deployment of a replica: Serve runs it, and requests use the channel."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,32 +37,40 @@ class ModelReplica:
         keep_calls_local()
         process_id = serve.get_replica_context().replica_id.unique_id
         node, host = node_address(is_alone)
-        socket = str(own_folder() / f"{process_id}.sock")
-        order = ReplicaConfig(folder, backend, node, host, socket, token, is_alone, readers)
+        config = ReplicaConfig(
+            folder=folder,
+            backend=backend,
+            node=node,
+            host=host,
+            unix=str(own_folder() / f"{process_id}.sock"),
+            token=token,
+            is_alone=is_alone,
+            readers=readers,
+        )
         self._thread: LoopThread[ReplicaHandle] = LoopThread(
             "replica",
             lambda ready, stop: serve_replica(
-                order, ready, stop, find_successors=self._find_successors
+                config, ready, stop, find_successors=self._find_successors
             ),
         )
         self._process_id = process_id
-        self._serving = self._start(process_entry(process_id, "replica", ""), Path(folder))
+        self._handle = self._start(process_entry(process_id, "replica", ""), Path(folder))
         replica = ReplicaEntry(
             process_id,
-            self._serving.version.spec,
-            self._serving.labels,
-            self._serving.address,
+            self._handle.version.spec,
+            self._handle.labels,
+            self._handle.address,
             backend,
         )
         self._membership = Membership(
-            process_entry(process_id, "replica", self._serving.metrics), replica
+            process_entry(process_id, "replica", self._handle.metrics), replica
         )
         self._membership.join()
         self._guardian = Guardian()
         self._guardian.keep()
 
     def _start(self, process: ProcessEntry, folder: Path) -> ReplicaHandle:
-        """Load the model, later if it ended unexpectedly of late. A failure is told to the fleet, too."""
+        """Load the model, after a delay if it died lately; report a failure to the fleet."""
         begin_start(process, folder.parent.name, folder.name)
         try:
             return self._thread.start(LOAD_TIMEOUT_S)
@@ -75,32 +83,34 @@ class ModelReplica:
 
     @property
     def _trouble(self) -> str:
-        """Why the model does not answer; empty if it does."""
+        """The reason why the model does not answer; empty if it does."""
         if not self._thread.is_alive:
             return "it stopped serving"
-        return "" if self._serving.is_ready() else "it does not give its golden answer any more"
+        return "" if self._handle.is_ready() else "it does not give its golden answer any more"
 
     def check_health(self) -> None:
-        """Serve replaces a replica whose thread has ended or that no inference has proven lately."""
+        """Raise if Serve is to replace this replica, as it has ended or was not proven lately."""
         self._guardian.keep()
         if self._trouble:
             raise RuntimeError("the model does not answer")
 
     async def __del__(self) -> None:
-        """Serve awaits this at a graceful stop: hand the sequences over, leave the fleet, answer what was accepted.
+        """Hand the sequences over, leave the fleet, and answer the rest.
 
-        Gateways close their channel to a replica that has left, so that it leaves when it has handed over.
+        Serve awaits this on a graceful stop. Gateways close their channel to a replica that has
+        left, so it leaves after the handover.
         """
         if not hasattr(self, "_membership"):
             return
         trouble = self._trouble
-        await asyncio.to_thread(self._thread.run, self._serving.go_away, FIND_S + HAND_OVER_S)
+        await asyncio.to_thread(self._thread.run, self._handle.go_away, FIND_S + HAND_OVER_S)
         await asyncio.to_thread(self._membership.leave, trouble)
         self._thread.stop()
         await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
 
     async def _find_successors(self) -> Sequence[Successor]:
         """The other replicas of this model that the fleet knows."""
-        name, fleet = self._serving.version.spec.name, await asyncio.to_thread(read_fleet)
+        name = self._handle.version.spec.name
+        fleet = await asyncio.to_thread(read_fleet)
         others = (r for r in fleet.replicas if r.spec.name == name and r.id != self._process_id)
         return [Successor(other.id, other.address, other.spec.version) for other in others]

@@ -1,14 +1,14 @@
-"""Load, warm up, prove, serve and drain one model version. No Ray: the same host runs in a plain process."""
+"""One model version in a process: loads, warms up, proves, serves and drains it.
+
+No Ray: the same host runs in a plain process.
+"""
 
 import asyncio
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from time import monotonic, monotonic_ns
 from types import TracebackType
-from typing import NamedTuple
-
-import numpy as np
 
 from headrace import backends
 from headrace.backends import Backend
@@ -17,52 +17,32 @@ from headrace.channel import Health, SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
-from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
 from headrace.replica.audio import check_no_audio, is_chunk, run_chunk
 from headrace.replica.batches import Batches, Piece
-from headrace.replica.counters import Counters
+from headrace.replica.counters import Counters, Execution
 from headrace.replica.handover import take_over
 from headrace.replica.open_sequences import OpenSequences
+from headrace.replica.packing import pack, times_of
 from headrace.replica.pool import PreprocessPool, threads_for
-from headrace.replica.preprocessing import preprocessing
+from headrace.replica.preparation import Preparation, PreparedRequest
 from headrace.replica.proof import warm_up
-from headrace.replica.running import Ran
-from headrace.replica.sequence_state import State, next_state, zeros
+from headrace.replica.running import PartResult
+from headrace.replica.sequence_state import next_state, zeros
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
-from headrace_models.spec import OutputSpec
 
 __all__ = ["Host", "Load"]
 
 Load = Callable[[ModelVersion, str], Backend]
 
 
-class _Served(NamedTuple):
-    """What a request became: its rows, and how each piece was settled."""
-
-    rows: "_Rows"
-    settled: list[Result[Ran]]
-
-
-class _Rows(NamedTuple):
-    """A request's rows as tensors; if it was preprocessed, the seconds that took, and which texts were cut."""
-
-    parts: list[Part]
-    preprocess_s: float = 0.0
-    truncated: tuple[int, ...] = ()
-
-
 class Host:
-    """One model version in this process. Enter it to load and prove the model; leave it to drain and unload."""
+    """Enter it to load and prove the model; leave it to drain and unload."""
 
     def __init__(
-        self,
-        version: ModelVersion,
-        backend: str,
-        events: ReplicaEvents,
-        load: Load = backends.load,
+        self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load
     ) -> None:
         self._load = load
         self.version = version
@@ -70,69 +50,68 @@ class Host:
         self._backend_name = backend
         self._events = events
         self._stack = AsyncExitStack()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"model-{self.spec.name}")
-        threads = threads_for(self.spec.raw, self.spec.replica.cpus)
-        self._pool = PreprocessPool(threads, self.spec.batching.max_waiting_rows, events)
         self._counters = Counters()
         self._accepted = 0
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
-        self._read_spec()
-
-    def _read_spec(self) -> None:
-        """What each request would else ask the spec for again."""
-        spec = self.spec
-        self._is_batched = spec.is_batched
-        self._has_lengths = not spec.is_batched or any(-1 in i.shape for i in spec.inputs)
-        self._tensors = {output.name: output for output in spec.outputs}
 
     async def __aenter__(self) -> "Host":
-        self._loop = asyncio.get_running_loop()
-        self._stack.callback(self._executor.shutdown, wait=False)
-        self._stack.enter_context(self._pool)
-        self._preprocess = (
-            preprocess.load(self.spec.raw, self.version.folder) if self.spec.raw else None
+        loop = asyncio.get_running_loop()
+        spec = self.spec
+        executor = self._executor(threads=1)
+        pool = PreprocessPool(
+            threads_for(spec.raw, spec.replica.cpus), spec.batching.max_waiting_rows, self._events
         )
-        self._backend: Backend = await self._loop.run_in_executor(
-            self._executor, self._load, self.version, self._backend_name
+        self._stack.enter_context(pool)
+        preprocessor = preprocess.load(spec.raw, self.version.folder) if spec.raw else None
+        self._backend: Backend = await loop.run_in_executor(
+            executor, self._load, self.version, self._backend_name
         )
-        self._widen_executor(self._backend.lanes)
-        proved = await self._loop.run_in_executor(
-            self._executor, warm_up, self._backend, self.version
-        )
-        self.version, self._golden, seen = proved
-        self.spec = self.version.spec
-        self._read_spec()
-        cost = CostModel()
-        self._batches = Batches(self._backend, self.spec, self._executor, cost, self._events)
-        batching = self.spec.batching
-        max_rows = batching.max_rows if self._is_batched else 1
-        self._batcher: Batcher[Piece, Ran] = await self._stack.enter_async_context(
-            Batcher(
-                self._run_batch,
-                Limits(max_rows, batching.max_waiting_rows, max_running=self._backend.lanes),
-                cost=cost,
-            )
-        )
-        for cells, seconds in seen:
-            cost.batch_ran(cells, cells, seconds, monotonic())
-            self._batches.took.saw(cells, length_of(self._golden, self.spec), seconds)
+        proved = await loop.run_in_executor(executor, warm_up, self._backend, self.version)
+        self.version = proved.version
+        self.spec = proved.version.spec
+        self._golden = proved.golden
+        self._is_batched = self.spec.is_batched
+        self._has_lengths = not self._is_batched or any(-1 in i.shape for i in self.spec.inputs)
+        self._outputs = {output.name: output for output in self.spec.outputs}
+        self._preparation = Preparation(self.spec, preprocessor, pool)
+        if self._backend.lanes > 1:
+            executor.shutdown(wait=False)
+            executor = self._executor(self._backend.lanes)
+        await self._start_batching(executor, proved.seen)
         self._sequences = await self._stack.enter_async_context(
             OpenSequences(self.spec.sequence, zeros(self.spec), self._events)
         )
         self._stack.enter_context(self._batches.watch)
         self._events.watch_batcher(self._batcher)
-        prover = asyncio.create_task(self._batches.keep_proving(self._prove))
+        prover = asyncio.create_task(self._batches.readiness.keep(self._run_golden))
         self._stack.callback(prover.cancel)
         return self
 
-    def _widen_executor(self, lanes: int) -> None:
-        """A thread for each batch that the backend takes at a time; the model was loaded in the one there was."""
-        if lanes > 1:
-            self._executor.shutdown(wait=False)
-            self._executor = ThreadPoolExecutor(lanes, thread_name_prefix=f"model-{self.spec.name}")
-            self._stack.callback(self._executor.shutdown, wait=False)
+    def _executor(self, threads: int) -> ThreadPoolExecutor:
+        """The model's threads: one for each batch that the backend takes at a time."""
+        executor = ThreadPoolExecutor(threads, thread_name_prefix=f"model-{self.spec.name}")
+        self._stack.callback(executor.shutdown, wait=False)
+        return executor
+
+    async def _start_batching(
+        self, executor: ThreadPoolExecutor, seen: Sequence[tuple[int, float]]
+    ) -> None:
+        """Start the batcher; `seen` are the cells and seconds of the batches that warmed up."""
+        cost = CostModel()
+        self._batches = Batches(self._backend, self.spec, executor, cost, self._events)
+        limits = Limits(
+            max_rows=self.spec.batching.max_rows if self._is_batched else 1,
+            max_waiting_rows=self.spec.batching.max_waiting_rows,
+            max_running=self._backend.lanes,
+        )
+        self._batcher: Batcher[Piece, PartResult] = await self._stack.enter_async_context(
+            Batcher(self._run_batch, limits, cost=cost)
+        )
+        for cells, seconds in seen:
+            cost.batch_ran(cells, cells, seconds, monotonic())
+            self._batches.past_runs.add(cells, length_of(self._golden, self.spec), seconds)
 
     async def __aexit__(
         self,
@@ -143,7 +122,7 @@ class Host:
         await self._stack.aclose()
 
     async def drain(self) -> None:
-        """Refuse new requests and wait until every accepted one is settled."""
+        """Refuse new requests and wait until every accepted one is answered."""
         self._is_draining = True
         await self._idle.wait()
         await self._batcher.drain()
@@ -155,7 +134,7 @@ class Host:
     def take_over(
         self, state_names: Collection[str], snapshots: Sequence[SequenceSnapshot]
     ) -> Sequence[SequenceKey]:
-        """Take sequences over from a replica whose model keeps `state_names`; those that are here now."""
+        """Take sequences over from a replica whose model has these states; return those taken."""
         return take_over(self._sequences, state_names, snapshots)
 
     @property
@@ -163,17 +142,18 @@ class Host:
         return self._backend.device
 
     def health(self) -> Health:
-        """Ready means that an inference succeeded lately."""
-        return Health(self._batches.is_ready and not self._is_draining, self._batcher.waiting_rows)
+        is_ready = self._batches.readiness.is_ready and not self._is_draining
+        return Health(is_ready, self._batcher.waiting_rows)
 
     def statistics(self) -> Statistics:
-        """What was counted since the model was loaded."""
+        """The counts since the model was loaded."""
         return self._counters.statistics()
 
     async def infer(self, request: Request) -> Answer:
-        """Preprocess, batch, run. Raises BadRequest for raw inputs that cannot become tensors, else what the line says.
+        """Preprocess, batch, run. A request larger than a batch runs in pieces.
 
-        A request larger than a batch runs as several parts and is put together again.
+        Raises BadRequest for inputs that cannot become tensors, and what the batcher and the
+        sequences raise.
         """
         if self._is_draining:
             raise ShuttingDown("the model is shutting down", retry_after_s=1)
@@ -194,169 +174,117 @@ class Host:
 
     async def _answer(self, request: Request, started_ns: int) -> Answer:
         step = request.sequence
-        if step and is_chunk(self.spec, request):
-            return await self._listen(request, step, started_ns)
-        (parts, preprocess_s, truncated), settled = await (
-            self._step(request, step) if step else self._run(request, {})
-        )
-        times = _times(settled, preprocess_s)
-        self._events.request_served(times)
-        settled_ns = monotonic_ns()
-        tokens = self._tokens(parts) if preprocess_s else 0
-        answer = Answer(self._outputs(request, settled), times, tokens, truncated)
-        ended_ns = monotonic_ns()
-        rows = request.inputs[0].rows if self._is_batched else len(settled)
-        self._counters.request_served(
-            rows, ended_ns - started_ns, times.queue_s, preprocess_s, ended_ns - settled_ns
-        )
-        # Pieces of one request may have shared an execution, whose time the request spent once.
-        first = settled[0].value.execution
-        for execution in (first,) if len(settled) == 1 else {s.value.execution for s in settled}:
-            self._counters.request_ran(execution)
-        return answer
+        if step is None:
+            prepared = await self._preparation.prepare(request, {})
+            results = await self._run(prepared.pieces, request)
+        elif is_chunk(self.spec, request):
+            return await self._run_chunk(request, step, started_ns)
+        else:
+            async with self._sequences.run_step(step, request.deadline_s) as running:
+                state = check_no_audio(running.state)
+                prepared = await self._preparation.prepare(request, state)
+                results = await self._run(prepared.pieces, request)
+                running.state = next_state(self.spec, results[0].value.outputs)
+        return self._pack(request, prepared, results, started_ns)
 
-    async def _step(self, request: Request, step: SequenceStep) -> _Served:
-        """Run a step of a sequence with the state that the one before it left."""
-        async with self._sequences.run_step(step, request.deadline_s) as running:
-            ran = await self._run(request, check_no_audio(running.state))
-            running.state = next_state(self.spec, ran.settled[0].value.outputs)
-            return ran
-
-    async def _listen(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
-        """Run the frames that a chunk of a stream completes, each behind the one before it."""
-        async with self._sequences.run_step(step, request.deadline_s) as running:
-            came = await run_chunk(
-                self.spec,
-                step,
-                request.inputs,
-                running.state,
-                lambda frame: self._submit(frame, request),
-            )
-            running.state = came.state
-        self._events.request_served(came.times)
-        rows, spent_ns = len(came.executions), monotonic_ns() - started_ns
-        self._counters.request_served(rows, spent_ns, came.times.queue_s, 0.0, 0)
-        for execution in came.executions:
-            self._counters.request_ran(execution)
-        return Answer(came.outputs, came.times)
-
-    async def _run(self, request: Request, state: State) -> _Served:
-        rows = await self._rows_of(request, state)
-        most = self.spec.batching.max_rows
-        pieces = (
-            [p for part in rows.parts for p in split_rows(part, most)]
-            if self._is_batched
-            else rows.parts
-        )
-        settled = (
-            [await self._submit(pieces[0], request)]
-            if len(pieces) == 1
-            else await self._ask_all(pieces, request)
-        )
-        return _Served(rows, settled)
-
-    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Result[Ran]]":
-        rows, length = rows_of(part) if self._is_batched else 1, self._length_of(part)
-        return self._batcher.submit(
-            Piece(part, rows, length, request),
-            rows=rows,
-            length=length,
-            nbytes=sum(a.nbytes for a in part.values()),
-            deadline_s=request.deadline_s,
-            group=self._group_of(part) if self._is_batched and not request.is_suspect else object(),
-            priority=request.priority,
-            key_id=request.key_id,
-        )
-
-    def _length_of(self, part: Part) -> int:
-        return length_of(part, self.spec) if self._has_lengths else 1
-
-    def _group_of(self, part: Part) -> Hashable:
-        return group_of(part, self.spec.inputs) if self._has_lengths else None
-
-    async def _ask_all(self, pieces: Sequence[Part], request: Request) -> list[Result[Ran]]:
-        """All pieces of a request, or the first error; then the others leave the line."""
+    async def _run(self, pieces: Sequence[Part], request: Request) -> Sequence[Result[PartResult]]:
+        """The results of all pieces, or the first error; then the others leave the queue."""
+        if len(pieces) == 1:
+            return [await self._submit(pieces[0], request)]
         most = self.spec.batching.max_waiting_rows
         rows = sum(map(rows_of, pieces)) if self._is_batched else len(pieces)
         if rows > most:
             raise BadRequest(
                 f"inputs: expected at most {most} rows, which is all that may wait, found {rows}"
             )
-        asked: list[asyncio.Future[Result[Ran]]] = []
+        submitted: list[asyncio.Future[Result[PartResult]]] = []
         try:
-            asked.extend(self._submit(piece, request) for piece in pieces)
-            return list(await asyncio.gather(*asked))
+            submitted.extend(self._submit(piece, request) for piece in pieces)
+            return await asyncio.gather(*submitted)
         except BaseException:
-            for future in asked:
+            for future in submitted:
                 future.cancel()
             raise
 
-    def _tokens(self, parts: Sequence[Part]) -> int:
-        tokens = self.spec.raw.tokens if self.spec.raw else None
-        return sum(int(part[tokens.mask].sum()) for part in parts) if tokens else 0
+    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Result[PartResult]]":
+        rows = rows_of(part) if self._is_batched else 1
+        length = length_of(part, self.spec) if self._has_lengths else 1
+        if request.is_suspect or not self._is_batched:
+            group: object = object()  # in a batch of its own
+        else:
+            group = group_of(part, self.spec.inputs) if self._has_lengths else None
+        return self._batcher.submit(
+            Piece(part=part, rows=rows, length=length, request=request),
+            rows=rows,
+            length=length,
+            nbytes=sum(array.nbytes for array in part.values()),
+            deadline_s=request.deadline_s,
+            group=group,
+            priority=request.priority,
+            key_id=request.key_id,
+        )
 
-    def _outputs(self, request: Request, settled: Sequence[Result[Ran]]) -> list[Tensor]:
-        names = request.outputs or self._tensors
-        return [
-            from_array(n, _joined([s.value.outputs[n] for s in settled], self._tensors[n]))
-            for n in names
-        ]
+    def _pack(
+        self,
+        request: Request,
+        prepared: PreparedRequest,
+        results: Sequence[Result[PartResult]],
+        started_ns: int,
+    ) -> Answer:
+        ran_ns = monotonic_ns()
+        answer = Answer(
+            outputs=pack(results, request.outputs or tuple(self._outputs), self._outputs),
+            times=times_of(results, prepared.preprocess_s),
+            tokens=prepared.tokens,
+            truncated=prepared.truncated,
+        )
+        # Pieces of one request may have shared an execution, whose time the request spent once.
+        executions = {result.value.execution for result in results}
+        rows = request.inputs[0].rows if self._is_batched else len(results)
+        self._record(answer.times, rows, executions, started_ns, ran_ns)
+        return answer
 
-    async def _rows_of(self, request: Request, state: State) -> _Rows:
-        raw = self.spec.raw
-        if self._preprocess is None or raw is None or request.inputs[0].name != raw.input:
-            return _Rows(
-                [self._with_state({**{t.name: to_array(t) for t in request.inputs}, **state})]
+    async def _run_chunk(self, request: Request, step: SequenceStep, started_ns: int) -> Answer:
+        """Run the frames of audio that a chunk completes, one after the other."""
+        async with self._sequences.run_step(step, request.deadline_s) as running:
+            chunk = await run_chunk(
+                self.spec,
+                step,
+                request.inputs,
+                running.state,
+                lambda frame: self._submit(frame, request),
             )
-        started_s = monotonic()
-        prepared = await self._pool.do(
-            preprocessing(self._preprocess, request.inputs[0]), request.deadline_s
+            running.state = chunk.state
+        self._record(
+            chunk.times, len(chunk.executions), chunk.executions, started_ns, monotonic_ns()
         )
-        parts = [self._with_state({**tensors, **state}) for tensors, _ in prepared]
-        truncated = tuple(place for place, (_, is_cut) in enumerate(prepared) if is_cut)
-        return _Rows(parts, monotonic() - started_s, truncated)
+        return Answer(chunk.outputs, chunk.times)
 
-    def _with_state(self, part: dict[str, Array]) -> Part:
-        """A recurrent state that nobody gives starts from zeros."""
-        if not self.spec.state:
-            return part
-        rows = next(
-            (len(part[i.name]) for i in self.spec.inputs if i.has_rows and i.name in part), 1
+    def _record(
+        self,
+        times: Times,
+        rows: int,
+        executions: Collection[Execution],
+        started_ns: int,
+        ran_ns: int,
+    ) -> None:
+        """Count a request that ran until `ran_ns` and was packed just now."""
+        now_ns = monotonic_ns()
+        self._events.request_served(times)
+        self._counters.request_served(
+            rows=rows,
+            ns=now_ns - started_ns,
+            times=times,
+            packing_ns=now_ns - ran_ns,
+            executions=executions,
         )
-        return {**zeros(self.spec, rows), **part}
 
-    async def _run_batch(self, pieces: Sequence[Piece]) -> Sequence[Ran | Exception]:
+    async def _run_batch(self, pieces: Sequence[Piece]) -> Sequence[PartResult | Exception]:
         results = await self._batches.run(pieces)
         self._batcher.limit_cells(self._batches.safe_cells)
         return results
 
-    async def _prove(self, request: Request) -> None:
-        await self._submit(
-            split_rows(self._golden, 1)[0] if self._is_batched else self._golden, request
-        )
-
-
-def _joined(arrays: list[Array], output: OutputSpec) -> Array:
-    """An output of several runs: its rows one after the other; where runs have none, each is one. Raises BadRequest."""
-    if len(arrays) == 1:
-        return arrays[0]
-    try:
-        return (
-            np.concatenate(arrays)
-            if output.has_rows or output.shape[:1] == (1,)
-            else np.stack(arrays)
-        )
-    except ValueError:
-        shapes = sorted({array.shape for array in arrays})
-        raise BadRequest(
-            f'output "{output.name}" has other shapes for each: {shapes}; ask for one at a time'
-        ) from None
-
-
-def _times(settled: Sequence[Result[Ran]], preprocess_s: float) -> Times:
-    first = settled[0]
-    if len(settled) == 1:
-        return Times(first.queue_s, preprocess_s, first.compute_s, first.batch_rows, first.padding)
-    compute_s, queue_s = max(s.compute_s for s in settled), min(s.queue_s for s in settled)
-    widest = max(settled, key=lambda s: s.batch_rows)
-    return Times(queue_s, preprocess_s, compute_s, widest.batch_rows, widest.padding)
+    async def _run_golden(self, request: Request) -> None:
+        """Run one golden row as this request."""
+        row = split_rows(self._golden, 1)[0] if self._is_batched else self._golden
+        await self._submit(row, request)

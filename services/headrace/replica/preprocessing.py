@@ -1,4 +1,4 @@
-"""Photos and texts of a request to the tensors of its rows, and what is wrong with them as errors of ours."""
+"""The preprocessing of a request's photos or texts, with errors of our own."""
 
 import math
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ _REFUSALS: Mapping[type[BadInput], type[BadRequest]] = {
 
 
 def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, bytes], Prepared]:
-    """Making each element of `raw` the tensors of one row; it raises BadRequest or one of its kind for a bad one.
+    """The work of making each element of `raw` the tensors of one row.
 
-    Of several, the error says which: as all endpoints call them, `input[2]`, counted from 0.
+    It raises BadRequest or a subclass for a bad element, which the error names as all endpoints do:
+    `input[2]`, counted from 0.
     """
     count = math.prod(raw.shape)
 
@@ -28,11 +29,11 @@ def preprocessing(preprocess: Preprocessor, raw: Tensor) -> Work[tuple[int, byte
         return list(enumerate(to_array(raw).ravel().tolist()))
 
     def one(item: tuple[int, bytes]) -> Prepared:
-        place, content = item
+        index, content = item
         try:
             return preprocess(content)
         except BadInput as error:
-            where = f"input[{place}]" if count > 1 else f'input "{raw.name}"'
+            where = f"input[{index}]" if count > 1 else f'input "{raw.name}"'
             raise _REFUSALS.get(type(error), BadRequest)(f"{where}: {error}") from None
 
-    return Work(items, one, count, len(raw.data))
+    return Work(items=items, one=one, count=count, nbytes=len(raw.data))

@@ -1,4 +1,4 @@
-"""One replica as an asyncio program: host, channel and metrics, from start to drained. No Ray."""
+"""One replica as an asyncio program without Ray: host, channel and metrics, from start to drain."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -33,10 +33,11 @@ DRAIN_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class ReplicaConfig:
-    """What to serve and where. `unix` is the socket's path; `host` is this node's address for TCP and for metrics.
+    """The settings of a replica.
 
-    On a lone node, `is_alone`, all gateways come by the socket, and nothing listens by TCP.
-    `readers` of its metrics are asked who they are where `host` is no loopback.
+    `unix` is the path of its socket; `host` is this node's address, for TCP and for metrics. On a
+    lone node, `is_alone`, all gateways use the socket, and nothing listens on TCP. Unless `host` is
+    a loopback address, `readers` of its metrics must identify themselves.
     """
 
     folder: str
@@ -51,11 +52,10 @@ class ReplicaConfig:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaHandle:
-    """A replica that serves: `metrics` is `host:port`. `is_ready` may be asked from any thread.
+    """A replica that serves. `metrics` is `host:port`; `is_ready` may be called from any thread.
 
-    The version's spec says how it is served, which its proof may have changed.
-
-    `go_away`, on its loop, lets nothing new begin and hands the open sequences over; what comes is still answered.
+    The version's spec is as its proof left it. `go_away`, on the replica's loop, stops new work and
+    hands the open sequences over; requests that still come are answered.
     """
 
     version: ModelVersion
@@ -67,19 +67,18 @@ class ReplicaHandle:
 
 
 async def serve_replica(
-    order: ReplicaConfig,
+    config: ReplicaConfig,
     ready: Callable[[ReplicaHandle], None],
     stop: asyncio.Event,
     load: Load = backends.load,
     find_successors: FindSuccessors = no_successors,
 ) -> None:
-    """Load, prove and serve a model version until `stop`; then drain: go away, answer what was accepted, end.
+    """Load, prove and serve a model version until `stop`; then go away, answer the rest, and end.
 
-    `find_successors` gives those that may take its sequences over.
-
-    Raises BadSpec or StartFailed if the model cannot be served.
+    `find_successors` finds the replicas that may take its sequences over. Raises BadSpec or
+    StartFailed if the model cannot be served.
     """
-    version = read_version(Path(order.folder))
+    version = read_version(Path(config.folder))
     verify(version)
     spec = version.spec
     registry = CollectorRegistry()
@@ -87,24 +86,22 @@ async def serve_replica(
         registry, spec.name, spec.version, has_raw_input=spec.raw is not None
     )
     welcome = Welcome(spec.name, spec.version)
+    network = "" if config.is_alone else config.host
     async with (
-        expose(render_of(registry), order.host, order.readers) as metrics,
-        Host(version, order.backend, events, load) as host,
-        serve(host, welcome, order.token, order.unix, "" if order.is_alone else order.host) as (
-            channel,
-            port,
-        ),
+        expose(render_of(registry), config.host, config.readers) as metrics,
+        Host(version, config.backend, events, load) as host,
+        serve(host, welcome, config.token, config.unix, network) as (channel, port),
     ):
-        address = Address(order.node, order.unix, order.host, port)
-        go_away = partial(_go_away, host, channel, order, find_successors)
+        address = Address(node=config.node, unix=config.unix, host=config.host, port=port)
+        go_away = partial(_go_away, host, channel, config, find_successors)
         ready(
             ReplicaHandle(
-                host.version,
-                _labels(version),
-                address,
-                metrics,
-                lambda: host.health().is_ready,
-                go_away,
+                version=host.version,
+                labels=_labels(version),
+                address=address,
+                metrics=metrics,
+                is_ready=lambda: host.health().is_ready,
+                go_away=go_away,
             )
         )
         await stop.wait()
@@ -115,9 +112,9 @@ async def serve_replica(
 
 
 async def _go_away(
-    host: Host, channel: ChannelServer, order: ReplicaConfig, find_successors: FindSuccessors
+    host: Host, channel: ChannelServer, config: ReplicaConfig, find_successors: FindSuccessors
 ) -> None:
-    """Once: gateways that have closed their channels would not hear who has what."""
+    """Go away, once: gateways that have closed their channels would not hear of a handover."""
     if channel.is_going_away:
         return
     channel.say_going_away()
@@ -125,8 +122,8 @@ async def _go_away(
     source = Source(
         model=spec.name,
         version=spec.version,
-        node=order.node,
-        token=order.token,
+        node=config.node,
+        token=config.token,
         tell_moved=channel.say_moved,
     )
     await hand_over_to_successors(host.sequences, source, find_successors)

@@ -1,4 +1,4 @@
-"""The proof that a loaded model is the one that was published, and that it may be served as its spec says."""
+"""The proof that a loaded model is the published one, and can be served as its spec says."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -21,14 +21,14 @@ __all__ = ["Proved", "warm_up"]
 
 log = logging.getLogger(__name__)
 
-# What TF32, which a GPU multiplies with, may come to.
+# The error of TF32, which GPUs multiply in.
 _GPU_TOLERANCE = 1e-3
-# Attention over padding that is masked adds zeros in another order.
+# The error of attention over masked padding, which adds zeros in another order.
 _PAD_TOLERANCE = 1e-4
 
 
 class Proved(NamedTuple):
-    """The version as it is to be served, its golden inputs, and the cells and seconds of some batches."""
+    """The version as it is to be served, its golden inputs, cells and seconds of some batches."""
 
     version: ModelVersion
     golden: Part
@@ -36,12 +36,13 @@ class Proved(NamedTuple):
 
 
 def warm_up(backend: Backend, version: ModelVersion) -> Proved:
-    """Run the golden inputs, then time one row and a full batch. Raises StartFailed on a wrong answer.
+    """Run the golden inputs, then time one row and a full batch. Raises StartFailed if wrong.
 
-    Unless the spec says whether rows are independent, they are compared with the same rows beside others: up to a full
-    batch, or a few if the model is slow. If that changes an answer, requests are to be run one at a time. A `pad` that
-    changes answers is not used. What was not compared is run once more before it is timed. Where memory has no room for
-    a full batch, half of it is one from now on.
+    Unless the spec says whether rows are independent, they are compared with the same rows beside
+    others, up to a full batch, or a few if the model is slow. If that changes an answer, requests
+    will run one at a time. A `pad` that changes answers is not used. A batch that was not compared
+    runs once more before it is timed. If memory has no room for a full batch, half of it is a full
+    one from now on.
     """
     inputs, expected = read_golden(version)
     _compare(backend.run(inputs), expected, version.spec)
@@ -62,11 +63,12 @@ def warm_up(backend: Backend, version: ModelVersion) -> Proved:
 
 
 class _Narrow:
-    """A backend that remembers the fewest rows which memory had no room for; 0 if there was always room."""
+    """A backend that remembers the fewest rows that memory had no room for; 0 if none."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.device, self.lanes = backend.device, backend.lanes
+        self.device = backend.device
+        self.lanes = backend.lanes
         self.lacked_rows = 0
 
     def run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
@@ -78,7 +80,7 @@ class _Narrow:
 
 
 class _Running(NamedTuple):
-    """A spec that the model keeps to, and the cells and seconds of some of its batches."""
+    """A spec that the model fulfils, and the cells and seconds of some of its batches."""
 
     spec: ModelSpec
     seen: list[tuple[int, float]]
@@ -96,16 +98,15 @@ def _as_it_runs(backend: _Narrow, inputs: Part, spec: ModelSpec) -> _Running:
 
 
 def _one_at_a_time(backend: _Narrow, spec: ModelSpec, reason: str) -> ModelSpec:
-    """The spec unbatched. Where memory lacked room that is no last word: smaller batches are tried."""
+    """The spec without batching; if memory lacked room, smaller batches are tried later."""
     if not backend.lacked_rows:
         log.warning("%s %s: %s; served one request at a time", spec.name, spec.version, reason)
     return spec.unbatched()
 
 
 def _timed(backend: Backend, inputs: Part, spec: ModelSpec) -> list[tuple[int, float]]:
-    is_warm = _is_to_be_compared(
-        spec
-    )  # comparing rows has run these batches, but for a slow model's full one
+    # Comparing rows has run these batches, except a slow model's full one.
+    is_warm = _is_to_be_compared(spec)
     seen = []
     for batch in _batches(inputs, spec):
         if not is_warm:
@@ -118,7 +119,7 @@ def _timed(backend: Backend, inputs: Part, spec: ModelSpec) -> list[tuple[int, f
 
 
 def _as_it_batches(backend: _Narrow, inputs: Part, spec: ModelSpec) -> ModelSpec:
-    """The spec, with what it promises of rows and of padding taken back where the model does not keep it."""
+    """The spec without those promises about rows and padding that the model breaks."""
     if not spec.is_batched:
         return spec
     if _is_to_be_compared(spec):
@@ -138,7 +139,7 @@ def _as_it_batches(backend: _Narrow, inputs: Part, spec: ModelSpec) -> ModelSpec
 
 
 def _is_to_be_compared(spec: ModelSpec) -> bool:
-    """Nobody has said whether rows may share a batch, and they would: where a batch has one row they never meet."""
+    """True if rows would share a batch and the spec does not say whether they may."""
     return spec.is_batched and spec.batching.rows is None and spec.batching.max_rows > 1
 
 
@@ -147,12 +148,12 @@ def _tolerance(backend: Backend, spec: ModelSpec) -> float:
 
 
 def _pad_changes(backend: Backend, inputs: Part, spec: ModelSpec) -> str | None:
-    """How a row's answer changes if it is padded beside a longer one; None if it does not."""
+    """The change of a row's answer when it is padded beside a longer row; None if there is none."""
     row = split_rows(inputs, 1)[0]
-    ways = ((row, _resized(row, spec, 2)), (_resized(row, spec, 0.5), row))
-    pairs = [(short, long) for short, long in ways if _shapes(short) != _shapes(long)]
-    told = [_padded_differs(backend, short, long, spec) for short, long in pairs]
-    tried = [name for name in told if name is not None]
+    candidates = ((row, _resized(row, spec, 2)), (_resized(row, spec, 0.5), row))
+    pairs = [(short, long) for short, long in candidates if _shapes(short) != _shapes(long)]
+    differences = [_padded_differs(backend, short, long, spec) for short, long in pairs]
+    tried = [name for name in differences if name is not None]
     if not tried:
         return "its padding could not be tried" if pairs else None
     changed = next(filter(None, tried), "")
@@ -160,9 +161,10 @@ def _pad_changes(backend: Backend, inputs: Part, spec: ModelSpec) -> str | None:
 
 
 def _padded_differs(backend: Backend, short: Part, long: Part, spec: ModelSpec) -> str | None:
-    """The output that differs if a row is padded beside a longer one; "" for none, None if it takes no such length."""
+    """The output that padding changes; "" for none, None if the model refuses the length."""
     try:
-        alone, batch = backend.run(short), join([short, long], spec)
+        alone = backend.run(short)
+        batch = join([short, long], spec)
         beside = take_rows(backend.run(batch), [short, long], batch, spec)[0]
     except Exception:  # a runtime's errors share no base but Exception
         return None
@@ -177,7 +179,7 @@ def _shapes(part: Part) -> list[tuple[int, ...]]:
 
 
 def _resized(row: Part, spec: ModelSpec, factor: float) -> Part:
-    """The row with what it holds again and again, or cut, so that padded axes are so many times as long."""
+    """The row repeated or cut, so that its padded axes are `factor` times as long."""
     return {
         i.name: _stretched(row[i.name], i, factor) if i.pad is not None else row[i.name]
         for i in spec.inputs
@@ -193,7 +195,7 @@ def _stretched(array: Array, tensor: InputSpec, factor: float) -> Array:
 
 
 def _allowed(tensor: InputSpec, wanted: int, held: int) -> int:
-    """The length that is wanted, if the input may have it, else one towards it."""
+    """The wanted length if the input may have it, otherwise one towards it."""
     if tensor.lengths:
         towards = [n for n in tensor.lengths if (n > held) == (wanted > held) and n != held]
         return min(towards, key=lambda n: abs(n - wanted), default=held)
@@ -203,7 +205,8 @@ def _allowed(tensor: InputSpec, wanted: int, held: int) -> int:
 def _batches(inputs: Part, spec: ModelSpec) -> Sequence[Part]:
     if not spec.is_batched:
         return [inputs]
-    one, most = split_rows(inputs, 1)[0], spec.batching.max_rows
+    one = split_rows(inputs, 1)[0]
+    most = spec.batching.max_rows
     if most == 1:
         return [one]
     copies = -(-most // rows_of(inputs))
@@ -214,6 +217,6 @@ def _compare(outputs: Mapping[str, Array], expected: Mapping[str, Array], spec: 
     for name, array in expected.items():
         if worst := difference(outputs[name], array, spec.golden_tolerance):
             raise StartFailed(
-                f'{spec.name} {spec.version}: golden output "{name}": expected within {spec.golden_tolerance}, '
-                f"found a difference of {worst:.3g}"
+                f'{spec.name} {spec.version}: golden output "{name}": '
+                f"expected within {spec.golden_tolerance}, found a difference of {worst:.3g}"
             )

@@ -1,4 +1,4 @@
-"""Runs batches on a backend, and finds out whose fault it was when one fails. In the executor's thread."""
+"""Runs batches on a backend and, when one fails, finds the parts at fault. For one thread."""
 
 import logging
 from collections.abc import Sequence
@@ -15,51 +15,49 @@ from headrace.replica.counters import Execution
 from headrace.replica.tries import Tries
 from headrace_models.spec import ModelSpec
 
-__all__ = ["Ran", "Runner"]
+__all__ = ["PartResult", "Runner"]
 
 log = logging.getLogger(__name__)
 
-# So few that a batch's base time counts for more than its rows.
+# With no more suspects than this, a batch's base time counts for more than its rows.
 _FEW = 16
-# Where one more was found at fault, so many times fewer of the rest are tried together.
+# After another part was found at fault, this many times fewer of the rest are tried together.
 _FEWER = 4
-# A model that fails only on several requests at a time says so once in so many seconds.
-_TELL_EVERY_S = 60.0
+# A model that fails only on several requests at a time is logged once in this many seconds.
+_LOG_EVERY_S = 60.0
 
 
-class Ran(NamedTuple):
-    """The outputs of one part, and the execution that gave them."""
+class PartResult(NamedTuple):
+    """The outputs of one part, and the execution that it ran in."""
 
     outputs: Part
     execution: Execution
 
 
 class Runner:
-    """`safe_cells` is how large a batch may be since one found no room on the device: half of that."""
+    """Runs batches. After one found no room on the device, `safe_cells` is half its size."""
 
     def __init__(self, backend: Backend, spec: ModelSpec) -> None:
         self._backend = backend
         self._spec = spec
         self._is_batched = spec.is_batched
         names = [f'"{name}"' for name in spec.required_inputs]
-        self._named_inputs = f"input{'s' * (len(names) > 1)} {', '.join(names)}"
+        self._named_inputs = f"{'inputs' if len(names) > 1 else 'input'} {', '.join(names)}"
         self.safe_cells = inf
-        self._told_s = -inf
+        self._logged_s = -inf
 
-    def run(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
-        """One batch. If it fails, smaller ones run until only the parts at fault fail: a stranger's harm nobody.
+    def run(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception]:
+        """Run a batch. If it fails, run smaller ones, until only the parts at fault fail.
 
-        With one part at fault that takes about the time of two more such batches. Where the `tries` have no time left,
-        what did not run by then has failed. A request of a model that is served unbatched is a batch as it is.
+        With one part at fault, that takes about the time of two more such batches. When the `tries`
+        have no time left, the parts that did not run fail. Without batching, each part runs alone.
         Raises RunStopped if a run was told to stop.
         """
-        return (
-            self._run(parts, tries)
-            if self._is_batched
-            else [self._run_alone(part, tries) for part in parts]
-        )
+        if self._is_batched:
+            return self._run(parts, tries)
+        return [self._run_alone(part, tries) for part in parts]
 
-    def _run(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
+    def _run(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception]:
         ran = self._try(parts, tries)
         if not isinstance(ran, Exception):
             return ran
@@ -67,11 +65,11 @@ class Runner:
             return [self._as_ours(ran, parts[0])]
         results = self._search(parts, tries)
         if not any(isinstance(result, Exception) for result in results):
-            self._tell_of_company(ran, len(parts))
+            self._log_failure_together(ran, len(parts))
         return results
 
-    def _try(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception] | Exception:
-        """What becomes of each part, or the error that they failed with together."""
+    def _try(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception] | Exception:
+        """The result of each part, or the error that they failed with together."""
         if tries.are_over:
             late = InferenceFailed(
                 "the model failed on this batch, and had no time for each request alone"
@@ -86,17 +84,16 @@ class Runner:
             tries.check()
             return error
 
-    def _search(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
-        """What becomes of parts that failed together: one at fault is sought, and then the others run in one batch.
+    def _search(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception]:
+        """The results of parts that failed together.
 
-        A few of the `suspects` are tried at a time: if they fail it is among them. Each that is found makes it likelier
-        that there are more, so that fewer are tried together next, and twice as many again while they succeed.
+        To find a part at fault, a few of the `suspects` are tried at a time: if they fail, it is
+        among them. Each one found makes more of them likelier, so fewer are tried together next,
+        and twice as many again while they succeed.
         """
-        results = list[Ran | Exception]()
-        suspects, most = (
-            len(parts),
-            _FEWER * len(parts),
-        )  # it is among so many of those that are left; 0: nobody knows
+        results = list[PartResult | Exception]()
+        suspects = len(parts)  # one of the next so many is at fault; 0 if that is unknown
+        most = _FEWER * len(parts)
         while left := parts[len(results) :]:
             few = left[: _share_of(suspects) if suspects else most]
             ran = self._try(few, tries)
@@ -104,7 +101,8 @@ class Runner:
                 suspects = len(few)
                 continue
             if isinstance(ran, Exception):
-                ran, suspects = [self._as_ours(ran, few[0])], 1
+                ran = [self._as_ours(ran, few[0])]
+                suspects = 1
             results += ran
             if not suspects:
                 most *= 2
@@ -114,20 +112,27 @@ class Runner:
                 most = max(1, most // _FEWER)
         return results
 
-    def _tell_of_company(self, error: Exception, parts: int) -> None:
+    def _log_failure_together(self, error: Exception, parts: int) -> None:
         now_s = monotonic()
-        if now_s - self._told_s >= _TELL_EVERY_S:
-            self._told_s = now_s
-            text = "%d requests failed together (%s), and none in smaller batches: is the model right in batches?"
-            log.warning(text, parts, reason_without_values(error))
+        if now_s - self._logged_s >= _LOG_EVERY_S:
+            self._logged_s = now_s
+            log.warning(
+                "%d requests failed together (%s), and none in smaller batches: "
+                "is the model right in batches?",
+                parts,
+                reason_without_values(error),
+            )
 
-    def _run_smaller(self, parts: Sequence[Part], tries: Tries) -> list[Ran | Exception]:
-        rows, cells = sum(map(rows_of, parts)), _cells_of(parts, self._spec)
+    def _run_smaller(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception]:
+        rows = sum(map(rows_of, parts))
+        cells = _cells_of(parts, self._spec)
         if rows == 1:
             return [OutOfMemory("the device has no room for one row of this length")]
         self.safe_cells = min(self.safe_cells, max(cells // 2, 1))
         log.warning(
-            "a batch of %d rows (%d cells) found no room: from now on at most half", rows, cells
+            "a batch of %d rows (%d cells) found no room on the device: at most half from now on",
+            rows,
+            cells,
         )
         if len(parts) > 1:
             half = len(parts) // 2
@@ -138,7 +143,7 @@ class Runner:
             )
         ]
 
-    def _run_alone(self, part: Part, tries: Tries) -> Ran | Exception:
+    def _run_alone(self, part: Part, tries: Tries) -> PartResult | Exception:
         started_ns = monotonic_ns()
         try:
             with tries.begin():
@@ -150,9 +155,10 @@ class Runner:
         except Exception as error:
             tries.check()
             return self._as_ours(error, part)
-        return Ran(outputs, Execution(1, 0, monotonic_ns() - started_ns, 0))
+        infer_ns = monotonic_ns() - started_ns
+        return PartResult(outputs, Execution(rows=1, input_ns=0, infer_ns=infer_ns, output_ns=0))
 
-    def _run_together(self, parts: Sequence[Part]) -> list[Ran]:
+    def _run_together(self, parts: Sequence[Part]) -> list[PartResult]:
         rows = sum(map(rows_of, parts))
         started_ns = monotonic_ns()
         batch = join(parts, self._spec)
@@ -166,21 +172,25 @@ class Runner:
                 )
         taken = take_rows(outputs, parts, batch, self._spec)
         execution = Execution(
-            rows, joined_ns - started_ns, ran_ns - joined_ns, monotonic_ns() - ran_ns
+            rows=rows,
+            input_ns=joined_ns - started_ns,
+            infer_ns=ran_ns - joined_ns,
+            output_ns=monotonic_ns() - ran_ns,
         )
-        return [Ran(rows, execution) for rows in taken]
+        return [PartResult(part_outputs, execution) for part_outputs in taken]
 
     def _as_ours(self, error: Exception, part: Part) -> HeadraceError:
-        """What to tell whoever sent a part that failed alone."""
+        """The error for the caller of a part that failed alone."""
         if isinstance(error, BadRequest):
             return error
         shapes = {name: array.shape for name, array in part.items()}
-        if refuses_inputs(error):  # in words of the runtime's, which are for the log alone
+        if refuses_inputs(error):  # the runtime's own words are for the log alone
             log.info(
                 "inputs of the shapes %s were refused: %s", shapes, reason_without_values(error)
             )
             return BadRequest(
-                f"{self._named_inputs}: expected values and lengths that the model takes, found others"
+                f"{self._named_inputs}: expected values and lengths that the model takes, "
+                "found others"
             )
         log.error("inputs of the shapes %s failed", shapes, exc_info=error)
         return (
@@ -191,20 +201,21 @@ class Runner:
 
 
 def _share_of(suspects: int) -> int:
-    """How many of them to try at once: less than half, since those who fail cost their time for nothing.
+    """The number of suspects to try at once: less than half, since a batch that fails is lost time.
 
-    Of a hundred with 20 ms a batch and 2 ms a row it takes 2.9 batches' time on average, 3.3 with halves.
+    For a hundred parts with 20 ms a batch and 2 ms a row, thirds take the time of 2.9 batches on
+    average, halves that of 3.3.
     """
     return suspects // 3 if suspects > _FEW else max(1, suspects // 2)
 
 
 def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:
-    """What a batch of these parts costs: all its rows at the length of the longest."""
+    """The cells of a batch of these parts: all its rows at the length of the longest one."""
     return sum(map(rows_of, parts)) * max(length_of(part, spec) for part in parts)
 
 
-def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:
-    """The pieces of one part as the part; the first error, if one failed."""
+def _together(pieces: Sequence[PartResult | Exception]) -> PartResult | Exception:
+    """Join the pieces of one part; the first error if one failed."""
     ran = []
     for piece in pieces:
         if isinstance(piece, Exception):
@@ -213,4 +224,4 @@ def _together(pieces: Sequence[Ran | Exception]) -> Ran | Exception:
     outputs = {
         name: np.concatenate([piece.outputs[name] for piece in ran]) for name in ran[0].outputs
     }
-    return Ran(outputs, ran[0].execution)
+    return PartResult(outputs, ran[0].execution)

@@ -1,4 +1,4 @@
-"""The runs of one batch: the first, and where that fails those that find out whose fault it was."""
+"""The runs of one batch: the first one and, if that fails, those that find the parts at fault."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -9,16 +9,18 @@ from headrace.replica.watch import LEAST_S, Run, Watch
 
 __all__ = ["Tries"]
 
-# The search for those at fault may take this many times what the batch was expected to take, and always LEAST_S: where
-# all of 64 are at fault and half of a batch's time is its base, it takes forty, and nineteen where that is a fifth.
+# The search for parts at fault may take this many times the expected time of the batch, and always
+# LEAST_S. If all of 64 parts are at fault, it takes forty times as long where half of a batch's
+# time is its base, and nineteen times where that is a fifth.
 _TIMES_EXPECTED = 30.0
 
 
 class Tries:
-    """Each run has the watch's limit for itself, so that many short ones are not taken for one that does not end.
+    """Starts the runs of a batch. The watch's limit is for each run, so many short ones may follow.
 
-    What bounds them together is time: that of the search, and the deadline of the batch's last caller. `expected_s` is
-    what the whole batch may be expected to take. `last`: the run that goes on, or else the last one.
+    Together they are bound by the time of the search and by the latest deadline of the batch.
+    `expected_s` is the most time that the whole batch may be expected to take. `last` is the
+    present run, or the last one.
     """
 
     __slots__ = ("_clock", "_deadline_s", "_expected_s", "_started_s", "_watch", "count", "last")
@@ -41,24 +43,24 @@ class Tries:
 
     @property
     def cause(self) -> Literal["endless", "late"] | None:
-        """Why the last run was told to stop, if it was."""
+        """The reason why the last run was told to stop, if it was."""
         return self.last.cause if self.last else None
 
     @property
     def are_doomed(self) -> bool:
-        """Whether the process ends for one."""
+        """True if the process ends because of a run."""
         return self.last is not None and self.last.is_doomed
 
     @property
     def are_over(self) -> bool:
-        """Whether there is no time for another run. There is for the first."""
+        """True if there is no time for another run; there always is for the first one."""
         if not self.count:
             return False
         longest_s = max(LEAST_S, _TIMES_EXPECTED * self._expected_s)
         return self._clock() >= min(self._started_s + longest_s, self._deadline_s)
 
     def begin(self) -> Run:
-        """The next run: enter it in the thread that runs. Raises RunStopped if the last one was told to stop."""
+        """The next run, to enter in its thread. Raises RunStopped if the last one was stopped."""
         if self.last:
             self.check()
         self.count += 1
@@ -66,6 +68,6 @@ class Tries:
         return self.last
 
     def check(self) -> None:
-        """Raises RunStopped if the last run was told to stop: what does not end would not in a smaller batch either."""
+        """Raise RunStopped if the last run was stopped: a smaller batch would not end either."""
         if self.cause:
             raise RunStopped("the model did not end on this batch")

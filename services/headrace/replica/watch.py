@@ -1,9 +1,9 @@
-"""An end to every run of a model: one that takes far too long is stopped, or else this process is ended.
+"""The watch over a model's runs: one that takes far too long is stopped, or this process is ended.
 
-A thread looks at what runs, some times a second, also while a run holds the event loop. What counts is the CPU time of
-the thread that runs, which a machine that is too busy does not inflate. A run that sleeps for ever, or whose work is a
-GPU's, is convicted by the time that passed alone, six times later. Time in which the watch itself got no turn (the
-process was stopped, the machine slept) counts for nobody.
+A thread looks at the runs several times a second, even while one holds the event loop. It counts
+the CPU time of the thread that runs, which a busy machine does not inflate. A run that sleeps for
+ever, or whose work is a GPU's, is convicted by elapsed time alone, six times later. Time in which
+the watch itself did not run (the process was stopped, the machine slept) does not count.
 """
 
 import logging
@@ -23,32 +23,35 @@ __all__ = ["LEAST_S", "LOOK_S", "Run", "Watch"]
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.2
-# A run may take this many times what was expected, and always so many seconds of CPU time.
+# A run may take this many times its expected time, and always LEAST_S of CPU time.
 _TIMES_EXPECTED = 10.0
 LEAST_S = 1.5
-# The time that passed convicts alone at this many times the limit.
-_PASSED = 6.0
-# So long after its last caller's deadline a run is of use to nobody. One that has taken this share of its limit by then
-# is odd: it is left some seconds more to show whether it is endless, or its input could be sent again and again.
-_LATE_S, _ODD, _ODD_LATE_S = 0.5, 0.2, 5.0
-# What a run that was told to stop may still take.
+# Elapsed time alone convicts at this many times the limit.
+_ELAPSED_TIMES = 6.0
+# A run is useless when the latest deadline of its batch is this long past.
+_LATE_S = 0.5
+# One that has taken this share of its limit by then is odd: it gets some seconds more, to show
+# whether it is endless. Otherwise its input could be sent again and again.
+_ODD = 0.2
+_ODD_LATE_S = 5.0
+# The time that a run may take after it was told to stop.
 _OBEY_S = 1.0
-# How long the process lives on to say who was in the run.
+# The time that the process lives on to report which requests were in the run.
 _LAST_WORDS_S = 0.5
 
 
 class Run:
-    """A batch's run. `cause`: why it was told to stop, if it was. For `begin` and `end`: the thread that runs it."""
+    """One run of a batch; enter it in its thread. `cause` is set if it was told to stop."""
 
     __slots__ = (
         "_watch",
         "cause",
         "clock_id",
         "cpu_s",
+        "elapsed_s",
         "is_doomed",
         "late_s",
         "limit_s",
-        "passed_s",
         "thread",
         "told_at",
     )
@@ -59,10 +62,11 @@ class Run:
         self.late_s = late_s
         self.cause: Literal["endless", "late"] | None = None
         self.is_doomed = False  # the process ends for it
-        self.thread = self.clock_id = 0
+        self.thread = 0
+        self.clock_id = 0
         self.cpu_s: float | None = None  # the thread's clock when the watch first saw the run
-        self.passed_s = 0.0
-        self.told_at = (0.0, 0.0)  # CPU time and time passed when it was told to stop
+        self.elapsed_s = 0.0
+        self.told_at = (0.0, 0.0)  # CPU time and elapsed time when it was told to stop
 
     def __enter__(self) -> "Run":
         self.thread = threading.get_ident()
@@ -77,16 +81,16 @@ class Run:
         trace: TracebackType | None,
     ) -> None:
         self._watch.runs.discard(self)
-        if (
-            self.cause
-        ):  # the watch may be about to stop this thread's run, which must not be the next one
+        if self.cause:
+            # The watch may be about to stop this thread's run, which must not be the next one.
             self._watch.wait_for_look()
 
 
 class Watch:
-    """Looks at the runs of a backend. Enter it to start its thread; `look` alone is for a test with clocks of its own.
+    """Looks at the runs of a backend. Enter it to start its thread; tests may call `look`.
 
-    `last_words` is called, in the watch's thread, with the run for which `end` ends the process a moment later.
+    `last_words` is called, in the watch's thread, with the run for which `end` ends the process
+    soon.
     """
 
     def __init__(
@@ -127,26 +131,27 @@ class Watch:
 
     @property
     def may_hold_the_loop(self) -> bool:
-        """Whether a short run may be the event loop's own: if it does not end, it is stopped soon."""
+        """True if a short run may hold the event loop: if it does not end, it is stopped soon."""
         return self._stop is not None and (self._max_run_s or 0.0) <= LEAST_S
 
     def run(self, expected_s: float, deadline_s: float, now_s: float) -> Run:
-        """A run to be: enter it in the thread that runs. `deadline_s` is that of its last caller."""
+        """A new run. `deadline_s` is the latest deadline of its batch."""
         limit_s = self._max_run_s or max(LEAST_S, _TIMES_EXPECTED * expected_s)
         return Run(self, limit_s, max(deadline_s + _LATE_S, now_s + LEAST_S))
 
     def wait_for_look(self) -> None:
-        """Until nobody is being stopped."""
+        """Wait until no run is being stopped."""
         with self._looking:
             pass
 
     def look(self) -> None:
-        """Once at everything that runs now."""
+        """Judge all present runs once."""
         now_s = self._clock()
-        passed_s, self._looked_s = min(now_s - self._looked_s, 2 * LOOK_S), now_s
+        elapsed_s = min(now_s - self._looked_s, 2 * LOOK_S)
+        self._looked_s = now_s
         for run in list(self.runs):
             with self._looking:
-                is_doomed = self._judge(run, passed_s, now_s)
+                is_doomed = self._judge(run, elapsed_s, now_s)
             if is_doomed:
                 self._end_for(run)
 
@@ -157,14 +162,14 @@ class Watch:
             except Exception:
                 log.exception("the watch failed at a look")
 
-    def _judge(self, run: Run, passed_s: float, now_s: float) -> bool:
-        """Stop a run that is over its limit, or late; whether the process is to end for it."""
+    def _judge(self, run: Run, elapsed_s: float, now_s: float) -> bool:
+        """Stop a run that is over its limit, or late; True if the process must end for it."""
         cpu_s = self._cpu_clock(run.clock_id)
         if run.cpu_s is None:
             run.cpu_s = cpu_s
             return False
-        run.passed_s += passed_s
-        spent = (cpu_s - run.cpu_s, run.passed_s)
+        run.elapsed_s += elapsed_s
+        spent = (cpu_s - run.cpu_s, run.elapsed_s)
         is_endless = _is_over(spent, (0.0, 0.0), run.limit_s)
         if self._stop is None:
             return is_endless
@@ -175,19 +180,21 @@ class Watch:
             run.told_at = spent
         if is_endless or run.cause is None:
             run.cause = "endless" if is_endless else "late"
-        # In this order, as its thread leaves first and then asks for the cause: it is not stopped in its next run.
+        # Its thread leaves `runs` first and asks for the cause then, so its next run is not
+        # stopped.
         if run in self.runs:
             self._stop(run.thread)
         return is_endless and _is_over(spent, run.told_at, _OBEY_S)
 
     def _end_for(self, run: Run) -> None:
         log.critical("a run of the model does not end, and cannot be stopped: this process ends")
-        run.cause, run.is_doomed = "endless", True
+        run.cause = "endless"
+        run.is_doomed = True
         self._last_words(run)
         self._over.wait(self._last_words_s)
         self._end()
 
 
 def _is_over(spent: tuple[float, float], since: tuple[float, float], limit_s: float) -> bool:
-    """Whether so much CPU time was spent since, or so much more time has passed."""
-    return spent[0] - since[0] >= limit_s or spent[1] - since[1] >= _PASSED * limit_s
+    """True if so much CPU time was spent since, or that many times more time has elapsed."""
+    return spent[0] - since[0] >= limit_s or spent[1] - since[1] >= _ELAPSED_TIMES * limit_s

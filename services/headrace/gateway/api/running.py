@@ -88,7 +88,9 @@ def _request(
     exchange = call.exchange
     default_s = call.context.admission.limits.default_timeout_s
     deadline_s = exchange.received_s + (timeout_s or exchange.timeout_s(default_s))
-    return Request(inputs, outputs, deadline_s, exchange.request_id, key_id=exchange.key_id)
+    return Request(
+        inputs, outputs, deadline_s, request_id=exchange.request_id, key_id=exchange.key_id
+    )
 
 
 def _empty_answer(spec: ModelSpec, outputs: Sequence[str]) -> Answer:

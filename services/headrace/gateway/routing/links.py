@@ -105,7 +105,7 @@ class Links:
     ) -> None:
         """Let requests go to a replica until its channel is lost."""
         version.replicas[entry.id] = client
-        client.on_change = partial(self._changed, version)
+        client.watch(partial(self._changed, version))
         try:
             await client.known.wait()
             tried.set()

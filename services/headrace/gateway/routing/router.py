@@ -203,7 +203,7 @@ def _best(attempts: _Attempts) -> ReplicaClient:
             return least_busy(ready)
     if waiter is None or not waiter.is_last_resort:
         raise version.not_ready(may_pass=True)
-    silent = [r for r in version.replicas.values() if r.is_suspect and r not in attempts.tried]
+    silent = [r for r in version.replicas.values() if r.is_silent and r not in attempts.tried]
     if not silent:
         raise version.not_ready()
     return least_busy(silent)

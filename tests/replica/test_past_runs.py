@@ -1,4 +1,4 @@
-"""What a run may be expected to take at most: what was sound once is not found endless later."""
+"""The most time that a run may be expected to take: no sound batch is found endless later."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.batching import CostModel
-from headrace.replica.batches import Took
+from headrace.replica.past_runs import PastRuns
 
 SHAPES: dict[str, Callable[[int], float]] = {
     "linear": lambda cells: 1e-3 + 1e-4 * cells,
@@ -21,30 +21,30 @@ SHAPES: dict[str, Callable[[int], float]] = {
 def test_a_size_that_ran_before_may_take_as_long_again_whatever_ran_meanwhile(
     shape: str, sizes: list[int]
 ) -> None:
-    took, cost, now_s = Took(), CostModel(), 0.0
+    runs, cost, now_s = PastRuns(), CostModel(), 0.0
     for cells in sizes:
         seconds = SHAPES[shape](cells)
         now_s += seconds
         cost.batch_ran(cells, cells, seconds, now_s)
-        took.saw(cells, cells, seconds)
+        runs.add(cells, cells, seconds)
     for cells in sizes:
-        assert 2 * took.at_most(cells, cells, cost.seconds(cells)) >= SHAPES[shape](cells) / 2
+        assert 2 * runs.at_most_s(cells, cells, cost.seconds(cells)) >= SHAPES[shape](cells) / 2
 
 
 def test_what_is_larger_than_all_that_ran_may_take_the_square_of_it() -> None:
-    took = Took()
-    took.saw(100, 100, 0.1)
-    assert took.at_most(400, 400, 0.1) >= 1.6
-    assert took.at_most(100, 100, 0.1) == 0.1
+    runs = PastRuns()
+    runs.add(100, 100, 0.1)
+    assert runs.at_most_s(400, 400, 0.1) >= 1.6
+    assert runs.at_most_s(100, 100, 0.1) == 0.1
 
 
 def test_one_long_row_may_take_longer_than_many_short_ones_of_as_many_cells() -> None:
-    took = Took()
-    took.saw(8192, 128, 0.2)
-    assert took.at_most(8192, 1024, 0.2) >= 8 * 0.2
+    runs = PastRuns()
+    runs.add(8192, 128, 0.2)
+    assert runs.at_most_s(8192, 1024, 0.2) >= 8 * 0.2
 
 
 def test_nothing_is_given_time_without_end() -> None:
-    took = Took()
-    took.saw(1, 1, 0.001)
-    assert took.at_most(10**9, 10**9, 0.001) <= 0.2
+    runs = PastRuns()
+    runs.add(1, 1, 0.001)
+    assert runs.at_most_s(10**9, 10**9, 0.001) <= 0.2
