@@ -17,6 +17,7 @@ def test_the_best_fixed_size_is_where_the_cost_says() -> None:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.slow("simulates minutes of load")
 def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size(
     history: str,
 ) -> None:
