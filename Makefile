@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: env models serve test lint bench fuzz clean
+.PHONY: env models serve check test lint bench fuzz clean
 
 env: $(VENV)/.ready
 
@@ -29,6 +29,10 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What a change is tried with: no Ray, no built models, and no test that takes seconds.
+check: lint
+	$(BIN)/pytest -q -m "not ray and not zoo and not slow"
 
 test: lint models
 	$(BIN)/pytest

@@ -71,7 +71,7 @@ class Row:
 
 @dataclass
 class Hurt:
-    """What an attack did, each time that it was made: answers as codes, times, memory, lags."""
+    """The effects of an attack, one entry each time it was made: codes answered, times, memory, lags."""
 
     attack: str
     codes: tuple[str, ...]
@@ -85,7 +85,7 @@ class Hurt:
 
 
 def is_within(hurt: Hurt) -> bool:
-    """Whether it was answered as it should be, and did not block the loop.
+    """True if it was answered as it should be and did not block the loop.
 
     What an input does it does each time, so the least of the lags is what is held against it: on a shared machine the
     others show who else was let run.
@@ -112,7 +112,7 @@ def compare(without: list[Figures], with_it: list[Figures], most: float, what: s
 
 @dataclass(frozen=True)
 class Run:
-    """What every measurement shares."""
+    """Settings that all measurements share."""
 
     seconds: float
     rate: float

@@ -72,7 +72,7 @@ class BenchFailed(Exception):
 
 @dataclass(frozen=True)
 class Figures:
-    """What wrk saw: answers a second, and the time that half and 99 percent of them stayed within."""
+    """Figures of wrk: answers a second, and the times within which 50 and 99 % of them came."""
 
     rate: float
     p50_s: float
@@ -104,7 +104,7 @@ class System:
 
 @dataclass(frozen=True)
 class Bench:
-    """What every measurement of a run shares; `folder` has the model, the bodies and the logs."""
+    """Settings that all measurements share; `folder` has the model, the bodies and the logs."""
 
     folder: Path
     model: Path

@@ -1,4 +1,4 @@
-"""What callers see of a process that is stopped and never continued, and of an input on which a model does not end.
+"""Failures that callers see when a process is stopped for good, or an input never ends in a model.
 
     python -m loadtests.frozen DATA_PORT ADMIN_PORT replica|gateway [MODEL]    SIGSTOP to one, at 20 requests/s
     python -m loadtests.frozen DATA_PORT ADMIN_PORT endless                    needs the tests' `loop` (tests/replica)

@@ -1,4 +1,4 @@
-"""What the host makes of a device: its own rate and latency beside those of the bare backend.
+"""Rate and latency of the host beside those of its bare backend, on the device at hand.
 
     python -m loadtests.gpu --model minilm-l6 --json gpu.json
 
@@ -230,7 +230,7 @@ async def measure(case: Case, seconds: float, load: Load = backends.load) -> Mea
 
 
 def report(measured: Sequence[Measured], seconds: float) -> dict[str, object]:
-    """What is written as JSON: the figures, the ratios, the device and the day."""
+    """The document that --json writes: figures, ratios, device and day."""
     ratios = ("rate_ratio", "light_ratio", "busy_ratio")
     figures = [asdict(m) | {ratio: getattr(m, ratio) for ratio in ratios} for m in measured]
     return {

@@ -1,4 +1,4 @@
-"""What the batcher does after noise, neighbours and changing regimes, beside the best fixed size by hindsight.
+"""The batcher after noise, neighbours and changing regimes, beside the best fixed size by hindsight.
 
     python -m loadtests.histories --seeds 100
 

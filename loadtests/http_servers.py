@@ -73,7 +73,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def family(case: Case) -> str | None:
-    """Which part of the catalogue a case is of; None if the answer is a route's or a model's business."""
+    """The part of the catalogue that a case belongs to; None if routes or models decide its answer."""
     is_servers = case.status[0] in (200, NO_ANSWER) or SERVER_CODES & set(case.code)
     if not case.id.startswith("A") or not is_servers or "not_found" in case.code:
         return None
@@ -82,7 +82,7 @@ def family(case: Case) -> str | None:
 
 
 def is_as_expected(port: int, case: Case) -> bool:
-    """Whether the status is one that the catalogue allows, and the connection as it should be afterwards."""
+    """True if the catalogue allows the status, and the connection's state afterwards."""
     probes: dict[str, Literal["again", "end", "none"]] = {
         "open": "again",
         "close": "end",

@@ -1,4 +1,4 @@
-"""What batches of like lengths are worth: MiniLM on texts of heavy-tailed lengths, beside first-come batches.
+"""The worth of batches of like lengths: MiniLM on heavy-tailed texts, beside first-come batches.
 
     python -m loadtests.lengths
 
@@ -83,7 +83,7 @@ def first_come() -> None:
 
 
 def gain(before: Course, after: Course) -> float:
-    """How many times the throughput at an allowed latency; NaN if one of them never kept it."""
+    """The ratio of throughputs at an allowed latency; NaN if a policy never kept it."""
     if before.best is None or after.best is None:
         return float("nan")
     return after.best.goodput / before.best.goodput

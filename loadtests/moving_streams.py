@@ -54,7 +54,7 @@ class _Town:
         return f"http://{HOST}:{self._settings.gateway.port}"
 
     def serving(self) -> str:
-        """Which versions serve, once for each replica."""
+        """The version of each replica that serves."""
         from headrace.fleet.calls import read_fleet
 
         return ", ".join(f"version {replica.spec.version}" for replica in read_fleet().replicas)

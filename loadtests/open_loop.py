@@ -69,7 +69,7 @@ class Sent(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What became of every request. `latencies_s` are those of right, wrong and late ones: refusals answer fast."""
+    """A verdict on every request. `latencies_s` leave out refusals, which are fast."""
 
     counts: Counter[Verdict] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Ledger:
     last_s: float = 0.0
 
     def enter(self, sent: Sent, deadline_s: float) -> None:
-        """Settle one request."""
+        """Judge and count one request."""
         verdict = verdict_of(sent, deadline_s)
         self.counts[verdict] += 1
         self.lateness_s.append(sent.sent_s - sent.due_s)
@@ -182,7 +182,7 @@ class Figures:
 
     @property
     def is_driver_late(self) -> bool:
-        """Whether the driver fell so far behind its schedule that it measured itself as well."""
+        """True if the driver fell so far behind its schedule that it measured itself, too."""
         return self.driver_p99_s > _DRIVER_LATE_S
 
 

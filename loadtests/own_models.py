@@ -38,7 +38,7 @@ Arrays = Mapping[str, Array]
 
 
 class Outcome(NamedTuple):
-    """What became of one file: `wrong` of the answers, or None if it was refused."""
+    """The result for one file: the number of wrong answers, None if the file was refused."""
 
     served: str
     wrong: int | None
@@ -71,7 +71,7 @@ def requests_of(spec: ModelSpec, golden: Arrays, seed: int) -> list[Arrays]:
 
 
 async def wrong_of(version: ModelVersion, rounds: int) -> int:
-    """How many answers differ from those to the same request alone."""
+    """The number of answers that differ from those to the same request alone."""
     golden, _ = read_golden(version)
     alone, wrong = backends.load(version, "onnx"), 0
     async with Host(version, "onnx", ReplicaEvents()) as host:

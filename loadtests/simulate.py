@@ -61,7 +61,7 @@ def keys_of(given: Sequence[str]) -> dict[str, float]:
 
 
 def arrivals_of(traffic: Traffic, preset: Preset, trace: Path | None) -> Arrivals:
-    """What comes at a rate: drawn, or from a trace that is sped up to it. Raises TrafficError."""
+    """Arrivals at a rate: drawn, or a trace that is sped up to it. Raises TrafficError."""
     if trace is None:
         return partial(draw, traffic if preset.is_ragged else replace(traffic, longest=1))
     return partial(at_rate, read_trace(trace))

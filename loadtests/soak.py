@@ -80,7 +80,7 @@ class Tally:
 
 
 def traffic_marks(tally: Tally, faults: int, kills: int) -> list[Mark]:
-    """What callers must have seen; `faults` are errors of status 500 by the platform's own count."""
+    """Marks on what callers saw; `faults` are errors of status 500 by the platform's own count."""
     excused = _OF_A_KILL if kills else ()
     marks = []
     kinds: tuple[tuple[Kind, str], ...] = (
@@ -109,7 +109,7 @@ def traffic_marks(tally: Tally, faults: int, kills: int) -> list[Mark]:
 
 
 def growth_marks(processes: Sequence[Process], warm_up_s: float, until_s: float) -> list[Mark]:
-    """What each process must not have gained after its first `warm_up_s`; those with too little time are left out."""
+    """Marks on what each process gained after its first `warm_up_s`; young ones are left out."""
     marks = []
     for process in processes:
         settled = process.settled(warm_up_s)

@@ -1,4 +1,4 @@
-"""What callers see of a starved machine, or of a replica that is killed: statuses of an open loop, second by second.
+"""Statuses that an open loop of callers sees on a starved machine, or when a replica is killed.
 
     python -m loadtests.starved --model dga-lstm --loops 8                # busy loops at nice 0 beside the platform
     python -m loadtests.starved --model dga-lstm --loops 0 --kill-at 5    # kill the model's replicas after 5 s
@@ -72,7 +72,7 @@ def main(
     url: Annotated[str, typer.Option()] = "http://127.0.0.1:8000",
     admin: Annotated[str, typer.Option()] = "127.0.0.1:8001",
 ) -> None:
-    """Ask on schedule, and count the statuses; exit 1 if any is not 200."""
+    """Send on schedule and count the statuses; exit 1 if one is not 200."""
     pids = replicas_of(admin, model)
     with busy(loops, seconds + deadline):
         sent = uvloop.run(_ask(url, model, rate, seconds, deadline, (kill_at, pids)))

@@ -49,7 +49,7 @@ Probabilities = npt.NDArray[np.float32]
 
 @dataclass
 class Course:
-    """What came of streams: seconds from when each chunk was due to its answer, and what was wrong."""
+    """The results of streams: seconds from each chunk's due time to its answer, and faults."""
 
     latencies_s: list[float] = field(default_factory=list)
     frames: int = 0
@@ -142,7 +142,7 @@ async def run_streams(
 
 
 def loop_frames_a_second(version: ModelVersion, seconds: float) -> float:
-    """What the bare model does in this process, on batches of LOOP_ROWS that carry their states along."""
+    """Rate of the bare model in this process, on batches of LOOP_ROWS that carry their states along."""
     model = backends.load(version, "onnx")
     frames = np.random.default_rng(0).normal(0, 0.1, (LOOP_ROWS, CONTEXT + HOP)).astype(np.float32)
     state = np.zeros((LOOP_ROWS, 2, 128), np.float32)

@@ -114,7 +114,7 @@ def shots(count: int) -> list[Shot]:
 
 
 def is_met(found: Figures) -> bool:
-    """Whether the batcher is as good as it should be."""
+    """True if the batcher is as good as it should be."""
     return found.goodput >= MIN_RATE and found.p99_s <= MAX_P99_S
 
 

@@ -1,12 +1,34 @@
 """Platforms that several folders of tests share: a start takes 20 s."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from loadtests.support.checkout import REPOSITORY
 from tests.conformance.small_models import make_finite, make_typed, make_wide
 from tests.platform.running import Platform, platform
+
+LEFT_OUT: pytest.StashKey[Counter[str]] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    """Count slow tests that are left out, by reason; those marked ray or zoo say by that why."""
+    for item in items:
+        mark = item.get_closest_marker("slow")
+        if mark and not item.get_closest_marker("ray") and not item.get_closest_marker("zoo"):
+            item.config.stash[LEFT_OUT][mark.args[0]] += 1
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for reason, count in config.stash[LEFT_OUT].most_common():
+        terminalreporter.write_line(f"SLOW [{count}] left out: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Requests that are made to hurt, each with what must come back."""
+"""Requests made to hurt, each with the codes that must come back."""
 
 import base64
 import gzip
@@ -25,7 +25,7 @@ _BOMB_BYTES = 100 * _MIB
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes to send on one connection; `codes` holds the codes that are right, "" being a 200."""
+    """Bytes to send on one connection; `codes` are the right answers, "" a 200."""
 
     name: str
     sent: bytes
@@ -33,7 +33,7 @@ class Attack:
 
 
 def attacks() -> Iterator[Attack]:
-    """One after the other, since each is large."""
+    """Yield the attacks one by one, since each is large."""
     yield Attack(
         "a small request, for comparison", _post(_TEXTS, b'{"input":"wikipedia.org"}'), ("",)
     )

@@ -1,4 +1,4 @@
-"""Callers who hold connections and say little: headers and bodies that trickle, and connects by the thousand."""
+"""Callers who hold connections and send little: slow headers and bodies, and thousands of connects."""
 
 import asyncio
 import resource
@@ -19,9 +19,9 @@ _STARTED_WITHIN_S = 2.0
 
 @contextmanager
 def slow_sockets(port: int, count: int, *, is_stubborn: bool) -> Iterator[None]:
-    """So many connections that send a byte a second, half of them in a header and half in a body.
+    """Hold `count` connections that send a byte a second, half in a header and half in a body.
 
-    The stubborn ones come again when they are closed.
+    Stubborn ones reconnect when they are closed.
     """
     with child_process(_run, port, count, is_stubborn):
         yield
@@ -29,7 +29,7 @@ def slow_sockets(port: int, count: int, *, is_stubborn: bool) -> Iterator[None]:
 
 @contextmanager
 def flood(port: int, count: int, seconds: float) -> Iterator[None]:
-    """So many connects that send nothing, evenly over `seconds`, each kept for as long as the server lets it."""
+    """Connect `count` times, evenly over `seconds`, and send nothing until the server closes."""
     with child_process(_run_flood, port, count, seconds):
         yield
 
@@ -54,7 +54,7 @@ async def _slow(port: int, n: int, count: int, is_stubborn: bool) -> None:
 
 
 async def _trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A byte a second until the server closes."""
+    """Send a byte a second until the server closes."""
     closed = asyncio.create_task(reader.read())
     try:
         while not closed.done():

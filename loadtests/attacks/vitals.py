@@ -1,4 +1,4 @@
-"""How the attacked are: their memory, their open files, and how long the gateway's loop kept a caller waiting."""
+"""Vital signs under attack: memory, and how long the gateway's loop kept a caller waiting."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -24,19 +24,19 @@ _LAG = "headrace_loop_lag_seconds_bucket"
 
 
 def resident_bytes(pids: Sequence[int]) -> list[int]:
-    """What each process holds now; its high-water mark begins anew."""
+    """Resident memory of each process; also resets its high-water mark."""
     for pid in pids:
         Path(f"/proc/{pid}/clear_refs").write_text("5", encoding="ascii")
     return [status_bytes(pid, "VmRSS") for pid in pids]
 
 
 def peak_growth_bytes(pids: Sequence[int], before: Sequence[int]) -> list[int]:
-    """By how much each process was larger at its largest since `resident_bytes` told `before`."""
+    """Growth of each process at its largest since `resident_bytes` returned `before`."""
     return [status_bytes(pid, "VmHWM") - held for pid, held in zip(pids, before, strict=True)]
 
 
 def lag_bound_s(at: ProcessPlatform, before: dict[float, float]) -> float:
-    """The bucket of the worst lag that the gateway's own metric counted since `before`, which is brought up to now."""
+    """The bucket of the worst lag that the gateway counted since `before`; updates `before`."""
     now = _buckets(at)
     bounds = sorted(now)
     grown = [now[bound] - before.get(bound, 0.0) for bound in bounds]
@@ -55,15 +55,15 @@ def _buckets(at: ProcessPlatform) -> dict[float, float]:
 
 
 class Pinger:
-    """Asks the gateway for its health every 2 ms, from a process of its own, which keeps `worst` up to date."""
+    """Probes the gateway's health every 2 ms from its own process, which keeps `worst` up to date."""
 
     def __init__(self, worst: "SynchronizedArray[float]") -> None:
         self._worst = worst
 
     def worst_s(self) -> tuple[float, float]:
-        """Since the last call: the longest that an answer took, and how late the pinger itself woke at worst.
+        """Since the last call: the slowest answer, and the latest that the pinger itself woke.
 
-        The second is the machine's part: a process that is not let run sees what it asks late as well.
+        The second is the machine's part: a process that was not scheduled sees its answers late, too.
         """
         with self._worst.get_lock():
             found = self._worst[0], self._worst[1]
@@ -87,7 +87,7 @@ def _ping(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> N
 def _ping_on_one_connection(
     port: int, worst: "SynchronizedArray[float]", parent: Connection
 ) -> None:
-    """Until the gateway closes it, as it does after so many requests, or the parent goes."""
+    """Probe until the gateway closes the connection, which it does after many requests, or the parent ends."""
     with socket.create_connection((HOST, port), _TIMEOUT_S) as sock:
         while not parent.poll():
             began_s = monotonic()

@@ -1,4 +1,4 @@
-"""Callers who always want one more answer, and callers who leave at a random moment; each a process's whole work."""
+"""Callers who always want one more answer, and callers who leave at random; each fills a process."""
 
 import asyncio
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ _MOST_STAY_S = 2 * BATCH_S
 
 @dataclass(frozen=True)
 class Left:
-    """Which of the requests were answered before their caller left."""
+    """For each request: true if it was answered before its caller left."""
 
     is_answered: npt.NDArray[np.bool_]
 
 
 def saturate(port: int, seconds: float) -> float:
-    """Answers a second while so many callers ask that there is always a full batch.
+    """Measure answers a second with so many callers that a full batch always waits.
 
     Raises OSError if the gateway takes no connection, and RuntimeError for any answer but a 200.
     """
@@ -39,7 +39,7 @@ def saturate(port: int, seconds: float) -> float:
 
 
 class _Saturation:
-    """Each connection asks again when it is answered."""
+    """Connections that send again as soon as they are answered."""
 
     def __init__(self) -> None:
         self._ended_s: list[float] = []
@@ -82,7 +82,7 @@ class _Saturation:
 
 
 def leave(port: int, first: int, count: int, rate: float) -> Left:
-    """Ask `count` times, on a connection each, and close it at a random moment, whether or not it was answered."""
+    """Send `count` requests on a connection each, and close it at random, answered or not."""
     return uvloop.run(_Leavers().run(port, first, count, rate))
 
 

@@ -46,7 +46,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class Record:
-    """What became of a stream's requests, in order: times, HTTP status, and whether a 200 was the right answer."""
+    """The results of a stream's requests, in order; `is_right` if a 200 had the right answer."""
 
     due_s: Seconds
     sent_s: Seconds
@@ -56,7 +56,7 @@ class Record:
 
 
 def drive(stream: Stream, start_s: float) -> Record:
-    """Send a stream, its time 0 at `start_s` of the machine's monotonic clock, and return when all is settled.
+    """Send a stream, its time 0 at `start_s` of the monotonic clock, and wait for all results.
 
     Raises OSError if the gateway takes no connection.
     """

@@ -176,5 +176,5 @@ def _numbers(first: int, due_s: Seconds) -> npt.NDArray[np.int64]:
 
 
 def _of(runs: Runs, first: int, record: Record) -> Runs:
-    """How often each request of a record was run: a copy, which outlives the file."""
+    """The runs of each request of a record, copied out of the shared file."""
     return np.array(runs[first : first + len(record.due_s)])

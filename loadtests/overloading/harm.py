@@ -1,4 +1,4 @@
-"""What one caller can do to the others: a request that makes the model raise, and leaving without a word."""
+"""Harm by one caller to the others: a request that makes the model raise, and callers who leave."""
 
 import tempfile
 import time
@@ -107,7 +107,7 @@ def poison_marks(sound: Sequence[Volley], poisoned: Sequence[Volley]) -> list[Ma
 
 @dataclass(frozen=True)
 class State:
-    """What a gateway and its replicas hold: open files of each, and their gauges of requests and rows."""
+    """Open files of a gateway and its replicas, and their gauges of requests and rows."""
 
     files: tuple[int, ...]
     held: float
@@ -157,7 +157,7 @@ def _state(at: ProcessPlatform) -> State:
 
 
 def _ran_for_nobody(runs: Runs, first: int, left: Left) -> int:
-    """How many requests ran whose callers had left without an answer."""
+    """The number of requests that ran though their callers had left without an answer."""
     has_run = np.array(runs[first : first + len(left.is_answered)]) > 0
     return int((has_run & ~left.is_answered).sum())
 

@@ -59,7 +59,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class PhaseFigures:
-    """What became of the requests that were due in a phase. A percentile without values is NaN.
+    """Figures of the requests that were due in a phase. A percentile of nothing is NaN.
 
     `goodput` is right answers within the deadline that came in the phase, as a share of capacity; `wasted` is the share
     of what the model ran that was not answered in time. `is_from_sending` says from when latency counts: from when a

@@ -1,4 +1,4 @@
-"""What a process holds, by its own metrics."""
+"""Gauges of requests and rows that a process holds."""
 
 from loadtests.support.metrics import samples
 

@@ -43,7 +43,7 @@ Runs = npt.NDArray[np.uint8]
 
 
 class _Counting:
-    """What both models share: y = 3 x + 1, and a count of how often each number was run."""
+    """The part that both models share: y = 3 x + 1, and a count of the runs of each number."""
 
     device = "simulated"
     lanes = 1
@@ -88,7 +88,7 @@ def fragile(place: Path) -> tuple[Replica, Runs]:
 
 
 def request(number: int, deadline_s: float, key: str = "", rows: int = 1) -> bytes:
-    """The whole HTTP request of this number, tensors in binary both ways; the number is in each of its rows."""
+    """The complete HTTP request of a number, which fills all its rows; tensors are binary both ways."""
     tensor = np.full((rows, WIDTH), number, "<f4").tobytes()
     header = _header(rows)
     return b"%s%d\r\n\r\n%s%s" % (
@@ -129,7 +129,7 @@ def _head(deadline_s: float, key: str, header_bytes: int) -> bytes:
 
 
 def is_answer(number: int, body: bytes) -> bool:
-    """Whether the tensor at a binary answer's end is the one of this request."""
+    """True if the tensor at the end of a binary answer belongs to this request."""
     expected = answer_to(np.full(WIDTH, number, np.float32))
     return len(body) > expected.nbytes and bool(
         (np.frombuffer(body[-expected.nbytes :], "<f4") == expected).all()

@@ -1,4 +1,4 @@
-"""What the measurements share: processes that drive, and a bar that shows how far they are."""
+"""Tools that the measurements share: driver processes, and a bar of their progress."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait

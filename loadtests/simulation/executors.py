@@ -10,7 +10,7 @@ __all__ = ["PRESETS", "Executor", "Preset"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What a model on a device takes, and the latency that one would hold it to.
+    """A model on a device: the time of its batches, and a sensible objective for its latency.
 
     `is_ragged` where a row's cells are its length; else every row is one cell.
     """

@@ -1,4 +1,4 @@
-"""What happens to a batcher before it is judged: spells of noise, regimes and neighbours, on a virtual clock.
+"""Histories of a batcher before it is judged: noise, regimes and neighbours, on a virtual clock.
 
 A trial is a closed loop of callers through a history and, when all is quiet again, a second of grace and then the time
 that counts. The same quiet time with every fixed size tells what the best one would have answered, by hindsight.
@@ -40,7 +40,7 @@ COSTS: Mapping[str, Cost] = {
 
 
 class Moment(NamedTuple):
-    """What makes a batch take longer: its rows, how far into the spell it is (0 to 1), callers who preprocess now."""
+    """A factor on a batch's time, by its rows, progress of the spell (0 to 1) and callers who preprocess."""
 
     rows: int
     share: float
@@ -175,7 +175,7 @@ class _Callers:
 def judge(
     cost: Cost, history: History, seed: int, max_rows: int = CALLERS, limits: Limits | None = None
 ) -> Outcome:
-    """What the batcher does after this history; `max_rows` of 1, 2, ... are the fixed sizes."""
+    """Judge the batcher after a history; `max_rows` of 1, 2, ... give the fixed sizes."""
     limits = limits or Limits(max_rows=max_rows)
     return run(_judge(cost, history, Random(seed), limits))  # noqa: S311 - the same noise for the same seed
 

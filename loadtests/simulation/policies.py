@@ -36,7 +36,7 @@ class Seen(NamedTuple):
 
 
 class Queue(Protocol):
-    """What requests wait in; the batcher is one. The payload is the request's length."""
+    """A queue of requests, as the batcher is one. The payload is the request's length."""
 
     async def __aenter__(self) -> object: ...
     async def __aexit__(
@@ -64,7 +64,7 @@ _NONE = 1e-9
 
 @dataclass(frozen=True)
 class Policy:
-    """How batches are formed. With `edges`, lengths are rounded up and only those of one edge share a batch.
+    """A way to form batches. With `edges`, lengths are rounded up, and only equal ones share a batch.
 
     One that `is_blind` tells the batcher that all lengths are 1; one with `timer_s` uses no batcher but a Timer.
     """

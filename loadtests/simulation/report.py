@@ -1,4 +1,4 @@
-"""What a study found, as a table and as plots."""
+"""The results of a study, as a table and as plots."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

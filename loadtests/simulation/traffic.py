@@ -42,7 +42,7 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is drawn. Lengths are log-normal with `sigma` and cut at `longest`; a `longest` of 1 makes them all alike.
+    """Random traffic. Lengths are log-normal with `sigma`, cut at `longest`; 1 makes them all alike.
 
     `bursts` are on for `on_s` and off for as long as makes them `on_share` of the time; the mean rate stays. Keys come
     by their shares, and each of `deadlines_s` as often as another.

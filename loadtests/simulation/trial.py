@@ -35,7 +35,7 @@ class Machines:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of all requests of one run. Shares are of all requests, so that a refusal counts as a miss.
+    """Figures of one run. Shares are of all requests, so that a refusal counts as a miss.
 
     `goodput` and `in_time` are of those answered within their deadlines, `met` of those answered within the objective.
     Latencies are of those that were answered.

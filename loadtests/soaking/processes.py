@@ -1,4 +1,4 @@
-"""The platform's processes while it runs: what each holds of memory, open files and threads."""
+"""The platform's processes while it runs: the memory, open files and threads of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class Sample:
 
 @dataclass
 class Process:
-    """One process and its samples. `name` says what it is: its role, and the model that it serves."""
+    """One process and its samples. `name` is its role, and the model that it serves."""
 
     name: str
     pid: int
@@ -45,7 +45,7 @@ class Process:
 
 
 class Census:
-    """Looks at every process that the admin port at `host:port` names, on this machine."""
+    """Samples every process of this machine that the admin port at `host:port` names."""
 
     def __init__(self, admin: str) -> None:
         self._admin = admin
@@ -53,7 +53,7 @@ class Census:
 
     @property
     def processes(self) -> Sequence[Process]:
-        """All that were ever seen, those that ended among them."""
+        """All processes seen so far, ended ones too."""
         return list(self._processes.values())
 
     def look(self, at_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What a soak sends: good requests, malformed ones, and callers who leave in every phase of theirs."""
+"""The requests of a soak: good ones, malformed ones, and callers who leave in every phase."""
 
 import asyncio
 import socket
@@ -35,7 +35,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request. `what` is a model, a case of the catalogue, or a phase; `is_wrong`: a false 200."""
+    """The result of one request. `what` is a model, a case or a phase; `is_wrong` means a false 200."""
 
     kind: Kind
     what: str
@@ -47,7 +47,7 @@ class Outcome:
 def good_shots(
     models: Sequence[str], repository: Path = REPOSITORY
 ) -> Mapping[str, Sequence[Shot]]:
-    """What users send to each of these models, and the golden rows of each, which are answered as they were."""
+    """Users' requests to each of these models, and golden rows, whose answers are known."""
     found = {name: [*shots_for(name, repository)] for name in models if name in MODELS}
     for version in scan(repository, found)[0]:
         inputs, outputs = read_golden(version)
@@ -61,7 +61,7 @@ def good_shots(
 
 
 def cut(request: bytes, phase: Phase, chance: np.random.Generator) -> bytes:
-    """What its caller sends before leaving: some of the head, all of that and some of the body, or everything."""
+    """The bytes that a caller sends before leaving in a phase."""
     head = request.index(b"\r\n\r\n") + 4
     if phase == "waiting":
         return request

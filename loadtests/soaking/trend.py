@@ -1,4 +1,4 @@
-"""Whether a process grows: a slope that one large request, or memory that comes and goes, does not tilt."""
+"""The growth of a process, as a slope that neither one large request nor waves of memory tilt."""
 
 from collections.abc import Sequence
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""A caller over a raw socket: sends any bytes at all, and reads what comes back with the standard library's parser."""
+"""A caller over a raw socket: sends any bytes and reads answers with the standard library's parser."""
 
 import http.client
 import io
@@ -22,7 +22,7 @@ _AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: agai
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `is_open` says whether the same connection answered once more, `rest` what came unasked."""
+    """An answer. `is_open` if the connection answered once more; `rest` came without being asked for."""
 
     status: int
     headers: dict[str, str]
@@ -33,14 +33,14 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Which error it is: OpenAI's endpoint has it in an object of its own."""
+        """The error's code, which OpenAI's endpoint has in an object of its own."""
         document = orjson.loads(self.body)
         code: str = (document["error"] if isinstance(document["error"], dict) else document)["code"]
         return code
 
 
 class _Stream(io.BufferedReader):
-    """What http.client reads an answer from. It stays open when the answer is read, for what may follow."""
+    """A file for http.client to read from. It stays open after an answer, for what may follow."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(socket.SocketIO(sock, "rb"))
@@ -69,7 +69,7 @@ def call(
 
 
 def converse(port: int, sent: bytes, then: Then = "listen") -> list[Answer]:
-    """All answers to what is sent and to one request more, up to that one's or to the end of the connection."""
+    """All answers to `sent` and to one further request, up to that one's or the connection's end."""
     with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
         answered = threading.Event()
         sender = threading.Thread(target=_send, args=(sock, sent, then, answered))
@@ -100,7 +100,7 @@ _NOTHING = Answer(NO_ANSWER, {}, b"", had_interim=False, is_open=False, rest=b""
 
 
 def _send(sock: socket.socket, sent: bytes, then: Then, answered: threading.Event) -> None:
-    """A server may answer, and end, before it has read all: that is its right, and no error here."""
+    """Send all. A server may answer and close before it has read everything."""
     with suppress(OSError):
         if then == "drip":
             for byte in sent:
@@ -146,7 +146,7 @@ def _answers_again(sock: socket.socket, stream: _Stream) -> bool:
 
 
 def _end(stream: _Stream) -> tuple[bool, bytes]:
-    """Whether the connection is still open after all the patience there is, and what came on it."""
+    """Wait for the end of the connection: true if it is still open, and the bytes that came on it."""
     try:
         return False, stream.read()
     except TimeoutError:

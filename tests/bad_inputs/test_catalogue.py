@@ -117,7 +117,7 @@ def check(case: Case, answer: Answer) -> None:
 
 
 def _sentence(answer: Answer) -> bool:
-    """Whether an error says itself in at most 200 characters, and names the request as the header does."""
+    """Check that an error has at most 200 characters and the request id of its header."""
     document = orjson.loads(answer.body)
     if isinstance(document["error"], dict):  # the embeddings endpoint speaks as OpenAI's does
         message, named = document["error"]["message"], answer.headers["x-request-id"]

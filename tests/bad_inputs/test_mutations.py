@@ -121,6 +121,7 @@ def test_headers_of_other_requests_are_borne(
 @pytest.mark.parametrize("name", PLAIN)
 @generated
 @given(data=st.data())
+@pytest.mark.slow("searches many generated cases")
 def test_any_chunks_hold_the_same_body(
     endpoint: InProcessPlatform, name: str, data: st.DataObject
 ) -> None:

@@ -41,7 +41,7 @@ def answers(port: int, sent: bytes, then: Then, added: bytes) -> list[Answer]:
 
 
 def seen(answers: list[Answer]) -> list[tuple[int, bytes, bool, bool]]:
-    """What a caller sees, but for the ids of requests."""
+    """An answer as a caller sees it, without request ids."""
     return [
         (a.status, re.sub(rb'"request_id":"[^"]*"', b"", a.body), a.had_interim, a.is_open)
         for a in answers

@@ -1,4 +1,4 @@
-"""What a bad request must not change: processes, their memory, what they answer, and every other error's count."""
+"""Vital signs that a bad request must not change: processes, memory, answers, other errors' counts."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -50,12 +50,12 @@ def take(platform: Platform) -> Vitals:
 
 
 def grown(before: Mapping[int, int]) -> dict[int, int]:
-    """By how many bytes each process has grown."""
+    """The bytes by which each process has grown."""
     return {pid: status_bytes(pid, "VmRSS") - rss_bytes for pid, rss_bytes in before.items()}
 
 
 def live_s(platform: Platform) -> float:
-    """How long the gateway takes to say that it lives."""
+    """The time of a liveness probe."""
     began_s = monotonic()
     assert platform.ask("GET", "/v2/health/live")[0] == 200
     return monotonic() - began_s
@@ -76,7 +76,7 @@ def errors(platform: Platform) -> Counter[str]:
 
 
 def until(is_so: Callable[[], bool]) -> bool:
-    """Whether it comes to be so in bounded time, asked again and again of processes that cannot tell."""
+    """Poll other processes; true if the condition comes to hold in bounded time."""
     deadline_s = monotonic() + _PATIENCE_S
     while not (found := is_so()) and monotonic() < deadline_s:
         pass

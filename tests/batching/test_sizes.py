@@ -88,6 +88,7 @@ def best(seconds: Callable[[int], float]) -> float:
 @pytest.mark.parametrize("shape", SHAPES)
 @given(history=spells, seed=st.integers(0, 1000))
 @settings(max_examples=60, deadline=None)
+@pytest.mark.slow("searches many generated cases")
 def test_after_any_history_a_second_of_backlog_brings_nearly_the_best_rate(
     shape: str, history: list[Spell], seed: int
 ) -> None:

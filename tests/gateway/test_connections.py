@@ -333,6 +333,7 @@ def test_a_stopped_replica_answers_what_it_accepted(
     assert found == [200]
 
 
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_a_lost_replica_is_503_and_may_be_repeated(
     gated: tuple[InProcessPlatform, GatedBackend],
 ) -> None:

@@ -261,6 +261,7 @@ def crowd(client: Client, served: InProcessPlatform, model: Faulty) -> None:
             client.record(ANSWERED, "", float("inf"))
 
 
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_counters_and_buckets_are_what_the_clients_saw(
     town: tuple[InProcessPlatform, Faulty], keys: tuple[Path, str, str]
 ) -> None:

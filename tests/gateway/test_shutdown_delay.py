@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import pytest
 from loadtests.support.in_process_platform import in_process_platform
 from loadtests.support.virtual_time import VirtualTimeLoop
 
@@ -36,6 +37,7 @@ def test_a_gateway_that_ends_says_so_for_the_whole_delay_before_it_takes_nothing
         assert runner.run(seen()) == [(False, True), (True, True), (True, True), (True, False)]
 
 
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_meanwhile_the_gateway_answers_as_ever_and_its_readiness_alone_says_that_it_ends(
     tmp_path: Path,
 ) -> None:

@@ -12,9 +12,10 @@ from time import monotonic
 import pytest
 from loadtests.support.proc import has_ended
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/stat").exists(), reason="there is no /proc here"
-)
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here"),
+    pytest.mark.slow("waits for seconds on the real clock"),
+]
 
 TIMEOUT_S = 30.0
 # Longer than a process may be stopped.

@@ -217,6 +217,7 @@ def test_under_nohup_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_signals_are_obeyed_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
     with living(tmp_path, "stubborn", way) as platform:
         platform.tell(signal.SIGTERM)
@@ -232,6 +233,7 @@ def test_signals_are_obeyed_whether_its_words_are_heard_or_not(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_a_lost_node_ends_it_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
     with living(tmp_path, "stubborn", way) as platform:
         platform.order("serve")
@@ -249,6 +251,7 @@ def test_a_lost_node_is_seen_where_no_descriptor_is_free(tmp_path: Path) -> None
         assert (code, said.splitlines()[:2]) == (75, ["starving", LOST])
 
 
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_looks_that_fail_in_a_row_are_logged_once_and_others_follow(tmp_path: Path) -> None:
     (tmp_path / "broken").touch()
     (tmp_path / "lost").touch()

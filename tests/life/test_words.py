@@ -49,6 +49,7 @@ def code(source: str, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow("waits for seconds on the real clock")
 def test_a_platform_goes_on_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
     log = tmp_path / "log"
     assert code(SAYS_AND_GOES_ON, way, str(log)) == 7

@@ -1,4 +1,4 @@
-"""What users saw, in exact figures, and what objectives make of them."""
+"""Exact figures of users, and how objectives judge them."""
 
 from pathlib import Path
 

@@ -17,6 +17,7 @@ def test_the_best_fixed_size_is_where_the_cost_says() -> None:
 
 
 @pytest.mark.parametrize("history", HISTORIES)
+@pytest.mark.slow("simulates minutes of load")
 def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size(
     history: str,
 ) -> None:
@@ -26,7 +27,7 @@ def test_after_each_history_the_batcher_is_nearly_as_fast_as_the_best_fixed_size
 
 
 def test_a_size_that_does_not_fit_is_seen_to_be_slow() -> None:
-    """What says that all is well must be able to say that it is not."""
+    """A check that says "all is well" must be able to fail."""
     _, best = best_fixed(CLIFF, sizes=(16,))
     assert (
         judge(CLIFF, HISTORIES["quiet"], 1, limits=Limits(max_rows=64, least_gain=0.99)).rate

@@ -1,4 +1,4 @@
-"""What the load tests send, against the models themselves: the answer that counts as right is the model's own."""
+"""The load tests' requests, against the models: the right answer is the model's own."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -42,7 +42,7 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
 
 
 def classified(version: ModelVersion, shot: Shot) -> bytes:
-    """What the classify endpoint answers."""
+    """The answer of the classify endpoint."""
     is_photo = shot.headers["Content-Type"] == "image/jpeg"
     raw = shot.body if is_photo else orjson.loads(shot.body)["input"].encode()
     output = version.spec.classes

@@ -160,6 +160,7 @@ def serve() -> Iterator[Serve]:
         server.server_close()
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_a_run_counts_wrong_answers_and_says_what_it_left_out(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "loadtest_times.json").write_text("an earlier run's", encoding="utf-8")
@@ -177,6 +178,7 @@ def test_a_run_counts_wrong_answers_and_says_what_it_left_out(serve: Serve, tmp_
 
 
 @pytest.mark.parametrize("attributes", [{"score": None}, {"answers_with": 206}])
+@pytest.mark.slow("runs the load test for real")
 def test_no_answer_is_right_without_a_score_or_with_another_status(
     attributes: dict[str, Any], serve: Serve, tmp_path: Path
 ) -> None:
@@ -184,6 +186,7 @@ def test_no_answer_is_right_without_a_score_or_with_another_status(
     assert found.total.failures == found.total.requests > 0
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_objectives_of_what_is_not_served_are_left_out_unless_their_file_is_named(
     serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +207,7 @@ def test_objectives_of_what_is_not_served_are_left_out_unless_their_file_is_name
     assert missed in strict.output
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_a_served_model_with_objectives_that_cannot_be_asked_is_missed(
     serve: Serve, tmp_path: Path
 ) -> None:
@@ -213,6 +217,7 @@ def test_a_served_model_with_objectives_that_cannot_be_asked_is_missed(
     assert found.missed == ("mail-spam: expected requests, found none",)
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_nothing_that_can_be_asked_is_said_with_the_reason(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(
         StartFailed, match=r"left out mail-spam: not ready \(503, it is being loaded\)"
@@ -276,6 +281,7 @@ def by_itself(serve_url: str, locustfile: Path, folder: Path, *more: str) -> dic
 
 
 @pytest.mark.parametrize("length", [("--seconds", "1"), ("--run-time", "1s")])
+@pytest.mark.slow("runs the load test for real")
 def test_a_run_is_as_long_as_was_asked_however_long_its_imports_take(
     length: tuple[str, str], serve: Serve, tmp_path: Path
 ) -> None:
@@ -293,6 +299,7 @@ def test_a_run_is_as_long_as_was_asked_however_long_its_imports_take(
     assert found["models"]["dga-lstm"]["times_ms"]
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_a_request_without_an_answer_at_the_end_is_a_failure(serve: Serve, tmp_path: Path) -> None:
     end = threading.Event()
     try:
@@ -306,6 +313,7 @@ def test_a_request_without_an_answer_at_the_end_is_a_failure(serve: Serve, tmp_p
     assert len(found["models"]["dga-lstm"]["times_ms"]) == 1
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_a_model_of_ones_own_is_asked_anywhere_and_its_answers_are_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +357,7 @@ class Wrong:
         ),
     ],
 )
+@pytest.mark.slow("runs the load test for real")
 def test_wrong_answers_of_a_model_that_is_up_miss_the_gate(
     wrong: Callable[[np.ndarray, np.ndarray], np.ndarray], tmp_path: Path
 ) -> None:
@@ -365,6 +374,7 @@ def test_wrong_answers_of_a_model_that_is_up_miss_the_gate(
     assert found.missed[0].endswith("most often: wrong answer")
 
 
+@pytest.mark.slow("runs the load test for real")
 def test_a_certificate_of_ones_own_is_named_and_then_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

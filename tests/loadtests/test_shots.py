@@ -1,4 +1,4 @@
-"""What counts as a right answer to a model of one's own: its golden rows, or what it answers alone."""
+"""Right answers of a user's own model: its golden rows, or its answers to single requests."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -209,7 +209,7 @@ def test_the_same_seed_gives_the_same_figures() -> None:
 
 
 def _trial_at(stands: float) -> Callable[[float], Trial]:
-    """What comes of a rate where a policy stands no more than so much."""
+    """Figures at a rate for a policy that stands no more than so much."""
     usual = play(HEADRACE, coming(0.1, 0.2), Machines(FIXED))
     return lambda rate: Trial(
         **{**vars(usual), "offered": rate, "met": 1.0 if rate <= stands else 0.5}

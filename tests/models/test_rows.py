@@ -278,6 +278,7 @@ OVER_ROWS = [
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([*BY_ROW, *OVER_ROWS]), min_size=1, max_size=5))
+@pytest.mark.slow("searches many generated cases")
 def test_a_random_graph_is_batched_only_if_its_rows_do_not_interact(steps: list[Any]) -> None:
     places = ["x", *(f"v{n}" for n in range(1, len(steps))), "y"]
     nodes = [made for n, step in enumerate(steps) for made in step(places[n], places[n + 1])]

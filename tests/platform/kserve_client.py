@@ -1,4 +1,4 @@
-"""What KServe's client is answered, as JSON on stdout. Run by an interpreter that has kserve and nothing of headrace.
+"""Prints the answers that KServe's client gets as JSON, in an interpreter with kserve but no headrace.
 
 Arguments: the platform's URL, then `model=file` for each model with its golden inputs and outputs.
 """

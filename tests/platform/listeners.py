@@ -1,4 +1,4 @@
-"""Who listens where, as the kernel says: for the processes of one platform."""
+"""The sockets on which a platform's processes listen, as the kernel lists them."""
 
 import ipaddress
 from collections.abc import Iterator

@@ -82,7 +82,7 @@ def _figure(text: str, name: str) -> float:
 
 
 def find_command() -> tuple[str, ...]:
-    """What starts it, in a root of its own where this machine's libraries are too old.
+    """The command that starts it, in its own root where this machine's libraries are too old.
 
     Skips the calling test, saying why, where neither can be had. All is kept for the next run.
     """
@@ -136,7 +136,7 @@ def _make_root(root: Path) -> None:
 
 
 def _mirror() -> list[str]:
-    """Where this machine has its own packages from; nothing where it does not say so."""
+    """The sources of this machine's own packages, empty if it does not tell."""
     places = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.*"))]
     found = [
         match[1]

@@ -23,7 +23,7 @@ COMMANDS = re.findall(
 
 
 class Said(NamedTuple):
-    """What curl was answered, and the headers of all answers on the way, in lower case."""
+    """The answer that curl got, and the headers of all answers on the way, in lower case."""
 
     status: int
     document: Any

@@ -1,4 +1,4 @@
-"""How a platform ends: on the operator's word, at once, and when a process of Ray's is lost; each test has its own."""
+"""Ends of a platform: by signal, at once, and by the loss of a Ray process. Each test has its own."""
 
 import os
 import pty

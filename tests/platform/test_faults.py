@@ -1,4 +1,4 @@
-"""What breaks, and what the platform shows. Each test has a platform of its own, with one small model."""
+"""Faults, and how the platform reports them. Each test has its own platform with one small model."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""What a lone node lets others reach, in the network and on the machine."""
+"""The sockets of a lone node that others can reach, in the network and on the machine."""
 
 import ipaddress
 import stat

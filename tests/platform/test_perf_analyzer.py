@@ -30,7 +30,7 @@ EDGE, ROUNDING_US = 2 * AT_A_TIME, len(STAGES)
 
 @pytest.fixture(scope="session")
 def analyzer() -> Sequence[str]:
-    """What starts it; looked for once, and before a platform starts."""
+    """The command that starts it; found once, before a platform starts."""
     return find_command()
 
 

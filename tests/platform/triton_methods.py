@@ -1,4 +1,4 @@
-"""What each method of Triton's HTTP clients must do here, by its name."""
+"""The behaviour expected of each method of Triton's HTTP clients."""
 
 from collections.abc import Callable
 from functools import partial

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+import pytest
 from tests.channel.replicas import TOKEN, until
 from tests.replica.loops import ENDLESS, patient_loop
 
@@ -58,6 +59,7 @@ def fleet(version: Path, unix: Path, replica: str) -> Fleet:
     return Fleet(1, ("loop",), (ReplicaEntry(replica, spec, (), address, "onnx"),), ())
 
 
+@pytest.mark.slow("starts processes")
 async def test_its_process_ends_and_what_it_ran_is_known_to_be_at_fault(tmp_path: Path) -> None:
     version = patient_loop(tmp_path, tmp_path / "repository", max_run_s=0.3)
     unix = tmp_path / "deaf.sock"

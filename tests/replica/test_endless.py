@@ -11,6 +11,8 @@ import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from tests.replica.loops import ENDLESS, make_loop, patient_loop
 
+pytestmark = pytest.mark.slow("waits for seconds on the real clock")
+
 # Some rounds that take longer than the event loop may be held for, and less than any limit.
 SOME = 2_000
 # Of which a model that has a limit of its own may take as many, and one that has none may not.

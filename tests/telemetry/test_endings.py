@@ -4,6 +4,7 @@ number that left.
 
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 from tests.gateway.router_harness import spec
 
@@ -57,6 +58,7 @@ def test_a_version_that_leaves_and_comes_back_has_lost_nothing() -> None:
     assert gateway.failures(spec()) == 2
 
 
+@pytest.mark.slow("searches many generated cases")
 def test_versions_may_come_and_go_for_ever() -> None:
     gateway = Gateway()
     gateway.events.version_joined(spec("stays"))
