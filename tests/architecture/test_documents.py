@@ -76,6 +76,12 @@ def named_paths(document: str) -> Iterator[str]:
             yield code
 
 
+def drawn_paths(document: str) -> Iterator[str]:
+    """The paths of Python files in drawings and code."""
+    for fence in _FENCE.findall(text(document)):
+        yield from re.findall(r"(?<![\w/.])(?:[a-z_]+/)+[a-z_]+\.py\b", fence)
+
+
 def named_modules(document: str) -> set[str]:
     """The modules of ours that a document names, in prose or in a command."""
     return {
@@ -103,7 +109,7 @@ def test_a_link_that_leads_nowhere_is_found(link: str) -> None:
 def test_every_file_that_a_document_names_exists(document: str) -> None:
     missing = [
         path
-        for path in named_paths(document)
+        for path in (*named_paths(document), *drawn_paths(document))
         if not any(any(home.glob(path.rstrip("/"))) for home in HOMES)
     ]
     assert missing == []
