@@ -1,4 +1,4 @@
-"""The command line's questions to an admin port, and to what is none."""
+"""The command line's requests to an admin port, and to other servers."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ HEALTH = b'{"replicas": [], "troubles": [], "missing": [], "processes": []}'
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """`host:port` of a server that answers so, whatever it is asked."""
+    """Run a server that gives this answer to every request; gives its `host:port`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

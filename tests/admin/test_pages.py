@@ -1,4 +1,4 @@
-"""All processes' metrics on one page, whatever some of them answer."""
+"""The metrics of all processes on one page, even if some processes do not answer well."""
 
 import asyncio
 import socket

@@ -1,6 +1,4 @@
-"""The commands as they are typed, where they end without a platform: one sentence each, and exit
-code 1.
-"""
+"""Commands that fail without a platform: one sentence each, and exit code 1."""
 
 import subprocess
 import sys
@@ -19,7 +17,7 @@ def typed(*arguments: str) -> Result:
 
 
 def sentence(done: Result) -> str:
-    """What it ended with: one line, for an exit code of 1 and nothing on stdout."""
+    """The one line on stderr of a command that exited with 1 and an empty stdout."""
     assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("headrace: ")

@@ -1,4 +1,4 @@
-"""Whether the platform's ports can be had, asked before anything starts."""
+"""The check of the platform's ports before anything starts."""
 
 import re
 import socket
@@ -65,7 +65,7 @@ def test_ports_are_free_again_once_they_are_not_held(port: int) -> None:
 def test_of_two_platforms_that_start_on_one_port_before_either_listens_the_second_is_told(
     port: int, first: str, second: str
 ) -> None:
-    """Whichever of the ports it is, and while the first's gateways come, are all gone and come again."""
+    """Either port, while the first platform's gateways start, are all gone, and start again."""
     others = [
         settings((second, port), ("127.0.0.1", free_port())),
         settings(("127.0.0.1", free_port()), (second, port)),

@@ -1,4 +1,4 @@
-"""The wall clock of a platform jumps by an hour, ahead and back: what it says changes, and nothing else."""
+"""The wall clock of a platform jumps by an hour, ahead and back: only printed times change."""
 
 import os
 import shutil
@@ -29,14 +29,14 @@ DEADLINE_S = 10.0
 
 
 class Clock:
-    """The wall clock of the processes that start while it is there."""
+    """The wall clock of processes that start within the context."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.set(0)
 
     def set(self, ahead_s: int) -> None:
-        """At once, so many seconds ahead of what it should be."""
+        """Set the clock `seconds` ahead of the true time, at once."""
         if not self._file.exists():
             self._file.touch()
         with self._file.open("r+b") as file:  # in place: it is mapped
@@ -57,7 +57,9 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[Platform, dict[str, str]]]:
-    """A platform and three keys: one without limits, one that ends in half an hour, one of a request in 20 minutes."""
+    """A platform and three keys: one without limits, one that expires in half an hour, one with a
+    request per 20 minutes.
+    """
     file, now = tmp_path / "keys.json", utc_now()
     issued = {
         "good": issue("good", now),
@@ -84,7 +86,7 @@ def shot(key: str) -> Shot:
 async def statuses(
     url: str, key: str, count: int, jump: Callable[[], None] = lambda: None
 ) -> Sequence[int]:
-    """What so many requests get, half of them before the clock jumps."""
+    """The answers to `number` requests, half of them before the clock jumps."""
     one = shot(key)
     found = []
     async with HttpClient(url, DEADLINE_S, DEADLINE_S) as client:

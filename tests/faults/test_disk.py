@@ -1,4 +1,4 @@
-"""Disks that are full or not to be written: one sentence, nothing half-made, and what was there still is."""
+"""Full and read-only disks: one sentence, no partial files, and earlier files stay."""
 
 import subprocess
 from pathlib import Path

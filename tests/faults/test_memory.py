@@ -1,4 +1,6 @@
-"""A replica whose memory is limited while it serves: what has no room is told so, and all else is answered."""
+"""A replica whose memory is limited while it serves: too large requests get an error, all others an
+answer.
+"""
 
 import resource
 from collections import Counter
@@ -23,7 +25,9 @@ LONG, SHORT = 20_000, 4
 
 
 def make_hungry(repository: Path) -> Path:
-    """`y` FP32 [n] is the mean of the sines of `x` FP32 [n, t], by way of a tensor of 1 KiB for each number."""
+    """`y` FP32 [n] is the mean of the sines of `x` FP32 [n, t], with a tensor of 1 KiB for each
+    number.
+    """
     graph = helper.make_graph(
         [
             helper.make_node("Unsqueeze", ["x", "two"], ["column"]),
@@ -68,7 +72,7 @@ def hungry(tmp_path: Path) -> Iterator[Platform]:
 
 
 def ask(at: Platform, rows: int, length: int) -> str:
-    """An error's code; "right" or "wrong"."""
+    """The code of an error, or "right" or "wrong"."""
     tensor = {
         "name": "x",
         "datatype": "FP32",

@@ -1,7 +1,4 @@
-"""Versions that fail again and again: pauses, declared trouble and the way back.
-
-On a clock that is set.
-"""
+"""Versions that fail again and again: pauses, declared trouble and recovery, on a fake clock."""
 
 import pytest
 from hypothesis import settings
@@ -136,7 +133,7 @@ def test_models_that_are_not_expected_any_more_are_forgotten(
 
 
 class History(RuleBasedStateMachine):
-    """Crashes, recoveries, words that come late or twice, and a directory that forgets all."""
+    """Crashes, recoveries, reports that come late or twice, and a directory that restarts empty."""
 
     @initialize()
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""Real processes with a guardian each: which of them it ends."""
+"""Real processes with a guardian each: those that it kills, and those that it leaves alone."""
 
 import os
 import signal
@@ -20,7 +20,8 @@ TIMEOUT_S = 30.0
 # Longer than a process may be stopped.
 WHILE_S = 5.0
 
-# It answers a line by a line, once it has made sure of its guardian, and begins to be busy at the end of its input.
+# It answers a line by a line, once it has made sure of its guardian, and begins to be busy at the
+# end of its input.
 GUARDED = """
 import sys
 from headrace.process.guardian import Guardian
@@ -53,12 +54,12 @@ def guarded() -> Iterator[Guarded]:
 
 
 def guardians(pid: int) -> list[int]:
-    """Its children: the guardian alone."""
+    """The only child, which is the guardian."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def until(question: Callable[[], bool]) -> None:
-    """Other processes tell nobody; bounded, and a look costs next to nothing."""
+    """Poll, since other processes send no events; bounded, and a poll costs next to nothing."""
     deadline_s = monotonic() + TIMEOUT_S
     while not question():
         assert monotonic() < deadline_s

@@ -1,4 +1,4 @@
-"""`headrace keys`, as it is typed."""
+"""The command `headrace keys`."""
 
 from pathlib import Path
 

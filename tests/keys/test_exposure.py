@@ -1,4 +1,4 @@
-"""Which ports may face a network, with what."""
+"""The conditions on which ports may face a network."""
 
 from datetime import timedelta
 from pathlib import Path

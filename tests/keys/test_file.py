@@ -1,6 +1,4 @@
-"""The key file: whole, its owner's alone, and refused with its place when it is not what it should
-be.
-"""
+"""The key file: replaced atomically, private, and refused with its path if it is wrong."""
 
 import fcntl
 import json

@@ -1,4 +1,4 @@
-"""Where the secret lies that opens Ray's ports, and who can read it. Nothing of Ray runs here."""
+"""The path and mode of the secret that opens Ray's ports. Ray does not run here."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from headrace.process.own_folder import begin_run
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A user's home, in an environment that says nothing of Ray and is put back at the end."""
+    """A user's home, in an environment without Ray's variables, which is restored at the end."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         del os.environ[name]
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def prepared(warned: list[str] | None = None) -> Path:
-    """The folder of a run for which Ray's environment is ready."""
+    """The folder of a run, with Ray's environment prepared for it."""
     run = begin_run()
     prepare_ray(run, (warned if warned is not None else []).append)
     return run

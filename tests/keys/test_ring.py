@@ -1,4 +1,4 @@
-"""Who is let in, with what, and how often."""
+"""Authentication, rates and concurrency."""
 
 import hmac
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""TLS by real handshakes on loopback, and certificates that are replaced while it serves."""
+"""TLS by real handshakes on loopback, and certificates that are replaced while the server runs."""
 
 import asyncio
 import shutil
@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Pair:
 
 @asynccontextmanager
 async def serving(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """A server on loopback, which says one line to whoever shakes hands; gives its port."""
+    """A server on loopback, which sends one line after each handshake; gives its port."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello\n")
@@ -101,7 +101,7 @@ def test_the_files_are_followed(pair: Pair) -> None:
 
 
 def serial_shown(context: ssl.SSLContext, trusted: Path) -> int:
-    """The serial number that a context shows, by a handshake of its own."""
+    """The serial number of a context's certificate, by a handshake."""
 
     async def program() -> int:
         async with serving(context) as port:

@@ -1,4 +1,4 @@
-"""What becomes of a process whose words nobody hears."""
+"""A process whose output nobody reads."""
 
 import subprocess
 import sys

@@ -272,9 +272,7 @@ def test_the_triton_client_lists_loads_and_unloads(town: Town) -> None:
     assert states() == {"1": "UNAVAILABLE", "2": "UNAVAILABLE"}
     client.load_model(MODEL)
     assert states() == {"1": "UNAVAILABLE", "2": "READY"}
-    with pytest.raises(
-        triton.InferenceServerException, match="add the version to the repository"
-    ):
+    with pytest.raises(triton.InferenceServerException, match="add the version to the repository"):
         client.load_model(MODEL, config="{}")
     client.close()
 

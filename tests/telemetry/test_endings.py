@@ -1,6 +1,4 @@
-"""Counters that are there before they count, for the versions that there are and for a bounded
-number that left.
-"""
+"""Counters that exist at 0, for present versions and for a bounded number that left."""
 
 from typing import Any
 
@@ -17,7 +15,7 @@ TROUBLE = {"code": "503", "outcome": "state", "api": "infer"}
 
 
 class Gateway:
-    """A gateway's figures."""
+    """A gateway's metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

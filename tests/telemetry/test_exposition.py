@@ -1,4 +1,4 @@
-"""Many processes' metrics as one page, and the names that boards and alerts know."""
+"""The metrics of many processes on one page, and the names that boards and alerts use."""
 
 import gzip
 import math
@@ -87,7 +87,7 @@ class Cost:
     cell_s: float = 0.125
 
 
-class Line:
+class Queue:
     waiting_rows, running_rows, cost = 4, 2, Cost()
 
     def wait_s(self) -> float:
@@ -97,7 +97,7 @@ class Line:
 def test_a_replica_tells_its_stages_apart() -> None:
     registry = CollectorRegistry()
     replica = PrometheusReplica(registry, "m", "1")
-    replica.watch_batcher(Line())
+    replica.watch_batcher(Queue())
     replica.batch_ran(3, 30, 6)
     replica.batch_repeated(5)
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.0, compute_s=0.5, batch_rows=3))

@@ -1,4 +1,4 @@
-"""Logs as their readers need them: one JSON object a line, whatever is said, and as much as was asked for."""
+"""Logs for their readers: one JSON object per line for any message, of the levels that are set."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ log = logging.getLogger("headrace.test")
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """Whatever a test configures is undone."""
+    """Undo what a test configures."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers.clear()  # pytest's own, which configure would close
@@ -34,7 +34,7 @@ def own_logging() -> Iterator[None]:
 
 @pytest.fixture
 def written(own_logging: None, tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """What was logged so far."""
+    """The records logged so far."""
     path = tmp_path / "log"
 
     def read() -> str:
