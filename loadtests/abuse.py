@@ -36,7 +36,7 @@ from loadtests.attacks.vitals import (
     pinging,
     resident_bytes,
 )
-from loadtests.inputs import shots_for
+from loadtests.inputs import requests_for
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure
 from tests.bad_inputs.caller import call
 
@@ -128,7 +128,7 @@ class Run:
     def good_callers(self, at: Platform) -> Figures:
         schedule = fixed_schedule(self.rate, self.seconds)
         return figures(
-            uvloop.run(measure(at.url, shots_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
+            uvloop.run(measure(at.url, requests_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
         )
 
     def by_turns(

@@ -10,7 +10,7 @@ from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
-from loadtests.inputs import Shot
+from loadtests.inputs import CheckedRequest
 
 __all__ = ["BROKEN", "GIVEN_UP", "HttpClient", "Reply"]
 
@@ -90,7 +90,7 @@ class HttpClient:
         self._fixed_headers = {"Host": place.netloc, "X-Request-Timeout": f"{deadline_s:g}"}
         self._patience_s = patience_s
         self._idle: list[_Connection] = []
-        self._encoded: dict[Shot, bytes] = {}
+        self._encoded: dict[CheckedRequest, bytes] = {}
 
     async def __aenter__(self) -> "HttpClient":
         return self
@@ -108,7 +108,7 @@ class HttpClient:
         """Open connections in advance. Raises OSError if the server takes none."""
         self._idle += [await self._connected() for _ in range(count)]
 
-    async def send(self, shot: Shot) -> Reply:
+    async def send(self, shot: CheckedRequest) -> Reply:
         """The reply to one request; it waits for no longer than the client's patience."""
         connection: _Connection | None = None
         try:
@@ -125,7 +125,7 @@ class HttpClient:
             self._idle.append(connection)
         return reply
 
-    def encoded(self, shot: Shot) -> bytes:
+    def encoded(self, shot: CheckedRequest) -> bytes:
         """The request as it goes over the wire."""
         if (encoded := self._encoded.get(shot)) is None:
             headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}

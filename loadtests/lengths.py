@@ -25,7 +25,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadtests.apart import Platform, Replica, platform
-from loadtests.inputs import REPOSITORY, Shot, infer_shot
+from loadtests.inputs import REPOSITORY, CheckedRequest, infer_request
 from loadtests.metrics import samples
 from loadtests.open_loop import Figures, figures, measure, poisson_schedule
 
@@ -65,7 +65,7 @@ def draw_lengths(count: int, seed: int = 0) -> list[int]:
     return lengths
 
 
-def shots(version: ModelVersion, lengths: Sequence[int]) -> list[Shot]:
+def shots(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
     """A text of each length, and its own answer when it runs alone."""
     chance = np.random.default_rng(1)
     model = backends.load(version, "onnx")
@@ -74,7 +74,7 @@ def shots(version: ModelVersion, lengths: Sequence[int]) -> list[Shot]:
         words = chance.integers(_FIRST_WORD, _FIRST_WORD + _WORDS, length - 2)
         ids = np.array([[_CLS, *words, _SEP]], np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        made.append(infer_shot(MODEL, inputs, "embedding", model.run(inputs)["embedding"]))
+        made.append(infer_request(MODEL, inputs, "embedding", model.run(inputs)["embedding"]))
     return made
 
 
@@ -99,7 +99,7 @@ def _cells(at: Platform) -> dict[str, float]:
     return {s.labels["kind"]: s.value for s in found if s.name == "headrace_batch_cells_total"}
 
 
-def _run(course: Course, texts: Sequence[Shot], rate: float, seconds: float) -> None:
+def _run(course: Course, texts: Sequence[CheckedRequest], rate: float, seconds: float) -> None:
     """One rate. The course is over once the latency is not kept, or not all is answered."""
     before = _cells(course.at)
     schedule = poisson_schedule(rate, seconds)

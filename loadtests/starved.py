@@ -27,7 +27,7 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadtests.http_client import HttpClient
-from loadtests.inputs import Shot, shots_for
+from loadtests.inputs import CheckedRequest, requests_for
 from loadtests.open_loop import fixed_schedule
 
 MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
@@ -89,7 +89,7 @@ def main(
     print(f"{len(sent)} asked, by status: {dict(Counter(one.status for one in sent))}")  # noqa: T201
     print(
         f"p50 {times[len(times) // 2]:.3f} s, p99 {times[len(times) * 99 // 100]:.3f} s, worst {times[-1]:.3f} s"
-    )  # noqa: T201
+    )
     if failed:
         print(f"failed: those due from {failed[0]:.1f} s to {failed[-1]:.1f} s")  # noqa: T201
         raise SystemExit(1)
@@ -111,7 +111,7 @@ async def _ask(
     sent: list[_Sent] = []
     start_s = loop.time() + 0.1
 
-    async def one(client: HttpClient, shot: Shot, due_s: float) -> None:
+    async def one(client: HttpClient, shot: CheckedRequest, due_s: float) -> None:
         await asyncio.sleep(start_s + due_s - loop.time())
         reply = await client.send(shot)
         sent.append(_Sent(reply.status, due_s, loop.time() - start_s - due_s))
@@ -121,7 +121,7 @@ async def _ask(
         asyncio.TaskGroup() as group,
     ):
         for due_s, shot in zip(
-            fixed_schedule(rate, seconds), cycle(shots_for(model)), strict=False
+            fixed_schedule(rate, seconds), cycle(requests_for(model)), strict=False
         ):
             group.create_task(one(client, shot, due_s))
     return sent

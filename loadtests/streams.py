@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from loadtests.apart import Replica, platform
 from loadtests.http_client import HttpClient
-from loadtests.inputs import REPOSITORY, Shot
+from loadtests.inputs import REPOSITORY, CheckedRequest
 
 from headrace import backends
 from headrace_models.repository import ModelVersion, scan
@@ -108,7 +108,9 @@ async def listen(
         if due is not None:
             due_s = due(number)
             await asyncio.sleep(due_s - time.perf_counter())
-        shot = Shot(MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True)
+        shot = CheckedRequest(
+            MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True
+        )
         reply = await client.send(shot)
         if reply.status != 200:
             course.lost += 1

@@ -57,7 +57,7 @@ def test_an_option_wins_over_the_file_and_leaves_the_rest_of_it(elsewhere: Path)
     )
 
 
-def test_a_list_of_no_models_says_so_and_how_to_get_some() -> None:
+def test_an_empty_list_of_models_says_how_to_build_some() -> None:
     assert sentence(typed("models", "list")) == (
         "models/repository: expected models, found none; build the zoo with: headrace models build"
     )
@@ -128,7 +128,7 @@ err.print("ours, to stderr")
 """
 
 
-def test_only_what_is_ours_reaches_the_terminal_and_the_rest_a_file_of_this_user(
+def test_only_our_output_reaches_the_terminal_and_the_rest_a_private_file(
     elsewhere: Path,
 ) -> None:
     log = elsewhere / "log"

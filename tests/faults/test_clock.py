@@ -16,7 +16,7 @@ import pytest
 import uvloop
 from loadtests.apart import Platform, Replica, platform
 from loadtests.http_client import HttpClient
-from loadtests.inputs import Shot
+from loadtests.inputs import CheckedRequest
 from tests.plain import make_doubler
 from tests.platform.running import platform as running_platform
 
@@ -72,7 +72,7 @@ def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[Platform, dict[str, st
         yield at, {name: text for name, (_, text) in issued.items()}
 
 
-def shot(key: str) -> Shot:
+def shot(key: str) -> CheckedRequest:
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
     expected = [2.0, 4.0, 6.0, 8.0]
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
@@ -80,7 +80,9 @@ def shot(key: str) -> Shot:
     def is_right(answer: bytes) -> bool:
         return bool(np.array_equal(orjson.loads(answer)["outputs"][0]["data"], expected))
 
-    return Shot("doubler", "/v2/models/doubler/infer", headers, orjson.dumps(body), is_right)
+    return CheckedRequest(
+        "doubler", "/v2/models/doubler/infer", headers, orjson.dumps(body), is_right
+    )
 
 
 async def statuses(

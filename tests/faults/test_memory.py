@@ -80,7 +80,10 @@ def ask(at: Platform, rows: int, length: int) -> str:
         "data": [0.5] * (rows * length),
     }
     body = orjson.dumps({"inputs": [tensor]})
-    head = f"POST /v2/models/hungry/infer HTTP/1.1\r\nHost: {HOST}:{at.port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v2/models/hungry/infer HTTP/1.1\r\n"
+        f"Host: {HOST}:{at.port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     answer = call(at.port, head.encode() + body)
     if answer.status != 200:
         return answer.code if answer.body else "none"
@@ -97,7 +100,7 @@ def test_a_batch_without_room_is_answered_in_parts(hungry: Platform) -> None:
     assert ask(hungry, 8, LONG) == "right", "320 MiB at once, 40 a row"
 
 
-def test_a_row_without_room_is_told_so_and_harms_nobody(hungry: Platform) -> None:
+def test_a_row_without_memory_gets_an_error_and_harms_no_other(hungry: Platform) -> None:
     found = ask_at_once(hungry, [(1, SHORT)] * 12 + [(1, 10 * LONG)] + [(1, SHORT)] * 12)
     assert found.pop(12) == "out_of_memory"
     assert Counter(found) == {"right": 24}

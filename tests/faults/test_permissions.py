@@ -45,7 +45,7 @@ def as_nobody() -> Iterator[None]:
 @pytest.mark.parametrize(
     "closed", ["closed", "closed/1", "closed/1/model.onnx", "closed/1/model.toml"]
 )
-def test_what_is_closed_to_us_hides_nothing_else(repository: Path, closed: str) -> None:
+def test_unreadable_models_hide_no_others(repository: Path, closed: str) -> None:
     path = repository / closed
     mode = path.stat().st_mode
     path.chmod(0)

@@ -56,9 +56,7 @@ def test_a_pause_ends_by_itself(troubles: Troubles, clock: Clock) -> None:
     assert troubles.pause_s(KEY) == 0
 
 
-def test_one_or_two_ends_are_no_trouble_more_are_and_the_reason_is_told(
-    troubles: Troubles, clock: Clock
-) -> None:
+def test_three_ends_are_trouble_and_one_or_two_are_not(troubles: Troubles, clock: Clock) -> None:
     crash(troubles, clock, DECLARED_AFTER - 1)
     assert troubles.declared() == ()
     crash(troubles, clock, 1)

@@ -112,7 +112,8 @@ def test_a_guardian_ends_with_its_process(guarded: Guarded) -> None:
 
 ORPHANING = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+pipe = subprocess.PIPE
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=pipe, stdout=pipe, text=True)
 print(child.stdout.readline().strip(), child.pid, flush=True)
 input()
 """

@@ -39,7 +39,7 @@ def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_umask")
-def test_the_folder_is_its_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_folder_is_private_with_any_umask(tmp_path: Path) -> None:
     assert mode(own_folder(tmp_path)) == 0o700
 
 
@@ -95,7 +95,7 @@ def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "dangling"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_instead_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     place = tmp_path / f"headrace-{os.getuid()}"
     if name == "file":
         place.touch()

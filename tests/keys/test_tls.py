@@ -130,7 +130,7 @@ def test_a_key_that_is_mounted_as_secrets_are_is_taken(pair: Pair) -> None:
     make_context(*pair)
 
 
-def test_what_is_missing_is_named(pair: Pair) -> None:
+def test_a_missing_file_is_named(pair: Pair) -> None:
     with pytest.raises(StartFailed, match=r"cannot read .*tls\.key: No such file"):
         make_context(*pair)
     write_pair(*pair)
@@ -139,7 +139,7 @@ def test_what_is_missing_is_named(pair: Pair) -> None:
         make_context(*pair)
 
 
-def test_a_key_with_a_password_and_what_is_no_pem_are_refused(pair: Pair) -> None:
+def test_a_key_with_a_password_and_a_file_that_is_not_pem_are_refused(pair: Pair) -> None:
     write_pair(*pair, password=b"closed")
     with pytest.raises(
         StartFailed, match="expected a PEM certificate and its private key without a password"

@@ -166,9 +166,7 @@ def test_the_first_signal_ends_a_platform_that_serves_in_order(
 @pytest.mark.parametrize(
     ("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")]
 )
-def test_the_second_signal_ends_it_at_once_whatever_it_waits_for(
-    tmp_path: Path, first: str, second: str
-) -> None:
+def test_the_second_signal_ends_it_at_once(tmp_path: Path, first: str, second: str) -> None:
     with living(tmp_path, "stubborn") as platform:
         platform.order("serve")
         platform.tell(signal.Signals[first])
@@ -215,7 +213,9 @@ def test_under_nohup_a_terminal_that_is_closed_ends_nothing(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_signals_are_obeyed_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
+def test_signals_are_obeyed_with_and_without_readers_of_its_output(
+    tmp_path: Path, way: str
+) -> None:
     with living(tmp_path, "stubborn", way) as platform:
         platform.tell(signal.SIGTERM)
         assert platform.end()[0] == 143
@@ -230,7 +230,9 @@ def test_signals_are_obeyed_whether_its_words_are_heard_or_not(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_lost_node_ends_it_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
+def test_a_lost_node_ends_it_with_and_without_readers_of_its_output(
+    tmp_path: Path, way: str
+) -> None:
     with living(tmp_path, "stubborn", way) as platform:
         platform.order("serve")
         (tmp_path / "lost").touch()

@@ -36,7 +36,7 @@ def test_ray_that_starts_in_time_or_at_the_second_try_is_used(
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-def test_ray_that_does_not_start_is_said_in_one_line_and_what_is_not_ours_is_left_alone(
+def test_a_failed_start_of_ray_is_one_line_and_a_foreign_cluster_is_left_alone(
     is_ours: bool,
 ) -> None:
     ray = SlowRay(9)

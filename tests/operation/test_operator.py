@@ -175,7 +175,7 @@ def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
     ]
 
 
-def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgiven(
+def test_the_reason_of_a_failed_start_is_given_even_if_its_trouble_cannot_be_forgiven(
     operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     def deafen() -> None:
@@ -194,7 +194,7 @@ def test_a_loaded_version_is_loaded_again_by_doing_nothing(
     assert platform.deployed == [("m", "1")]
 
 
-def test_a_loaded_version_that_does_not_answer_is_not_said_to(
+def test_a_loaded_version_that_does_not_answer_is_not_ready(
     operator: Operator, platform: FakePlatform
 ) -> None:
     platform.running.clear()
@@ -223,7 +223,7 @@ def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
     assert platform.deployed == [("m", "1")]
 
 
-def test_the_newest_sound_version_is_loaded_where_none_is(
+def test_the_newest_sound_version_is_loaded_if_none_is_loaded(
     operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
@@ -292,7 +292,7 @@ def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(
     assert operator.index() == (IndexEntry("m", "1", "READY"),)
 
 
-def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forgives_it(
+def test_a_version_in_trouble_is_unavailable_with_the_reason_until_a_load_forgives_it(
     operator: Operator, platform: FakePlatform
 ) -> None:
     platform.in_trouble[("m", "1")] = "its process ended unexpectedly"
@@ -305,7 +305,7 @@ def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forg
     assert platform.in_trouble == {}
 
 
-def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
+def test_only_versions_that_were_given_up_are_deployed_again_now_and_then(
     repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("other", "1")
@@ -346,7 +346,7 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
     ]  # last in the list once it is new
 
 
-def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(
+def test_a_version_that_could_not_be_deployed_again_is_missing_and_tried_again(
     repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     versions, _ = scan(repository.root)

@@ -21,7 +21,9 @@ async def nothing() -> None: ...
 @pytest.mark.parametrize(
     "ask", [lambda thread: thread.call(lambda: None), lambda thread: thread.run(nothing, IN_TIME_S)]
 )
-def test_nothing_happens_to_who_asks_while_it_ends(ask: Callable[[LoopThread[None]], None]) -> None:
+def test_calls_while_it_ends_do_nothing_and_do_not_fail(
+    ask: Callable[[LoopThread[None]], None],
+) -> None:
     """Many ends, because the time between the loop's close and the thread's end is short."""
     for _ in range(100):
         thread = LoopThread("short", main)

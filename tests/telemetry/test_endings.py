@@ -124,7 +124,7 @@ def test_a_models_own_doors_are_there_and_no_others() -> None:
     assert Ending("infer", 504, "state") in WAYS.of_version(spec())
 
 
-def test_a_port_has_all_errors_at_0_with_whose_they_are() -> None:
+def test_a_port_has_all_errors_at_0_with_their_outcomes() -> None:
     registry = CollectorRegistry()
     PrometheusEdge(registry).request_failed("sequence_lost")
 

@@ -61,7 +61,7 @@ def test_lines_are_written_in_order() -> None:
     assert (disk.lines, lines.dropped) == (whole(range(500)), 0)
 
 
-def test_a_full_disk_costs_lines_that_are_told_when_there_is_room_again() -> None:
+def test_a_full_disk_costs_lines_which_are_reported_when_there_is_room_again() -> None:
     disk = Disk(room=100)
     with writer(disk.write) as lines:
         for n in range(50):

@@ -69,7 +69,8 @@ async def load(at: Desk, exchange: Exchange, body: bytes) -> Response:
     for parameter in read_body(_LoadBody, body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
             raise BadRequest(
-                "parameters: expected no config and no files; add the version to the repository instead"
+                "parameters: expected no config and no files; "
+                "add the version to the repository instead"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
     await at.give_instruction(Instruction("load", name))

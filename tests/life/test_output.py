@@ -49,17 +49,19 @@ def code(source: str, *arguments: str) -> int:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_platform_goes_on_whether_its_words_are_heard_or_not(tmp_path: Path, way: str) -> None:
+def test_a_platform_goes_on_with_and_without_readers_of_its_output(
+    tmp_path: Path, way: str
+) -> None:
     log = tmp_path / "log"
     assert code(SAYS_AND_GOES_ON, way, str(log)) == 7
     assert log.read_bytes().endswith(b"of a library")
 
 
 @pytest.mark.parametrize("way", ["gone", "full"])
-def test_a_warning_that_nobody_hears_ends_no_command(way: str) -> None:
+def test_a_warning_that_nobody_reads_ends_no_command(way: str) -> None:
     assert code(WARNS, way) == 7
 
 
 @pytest.mark.parametrize("way", ["gone", "full"])
-def test_what_a_command_was_asked_for_is_not_lost_in_silence(way: str) -> None:
+def test_a_command_fails_if_its_output_cannot_be_written(way: str) -> None:
     assert code(GIVES, way) == 1
