@@ -25,7 +25,7 @@ from loadtests.attacks.vitals import (
     pinging,
     resident_bytes,
 )
-from loadtests.inputs import shots_for
+from loadtests.inputs import requests_for
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure
 from loadtests.support.proc import open_files
 from loadtests.support.process_platform import ProcessPlatform, built_replicas, process_platform
@@ -122,7 +122,7 @@ class Run:
     def good_callers(self, at: ProcessPlatform) -> Figures:
         schedule = fixed_schedule(self.rate, self.seconds)
         return figures(
-            uvloop.run(measure(at.url, shots_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
+            uvloop.run(measure(at.url, requests_for(_MODEL), schedule, _DEADLINE_S)), self.seconds
         )
 
     def by_turns(

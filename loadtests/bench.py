@@ -26,7 +26,7 @@ import numpy as np
 import onnxruntime
 import orjson
 import typer
-from loadtests.inputs import Shot, infer_shot
+from loadtests.inputs import CheckedRequest, infer_request
 from loadtests.peers.cnn import MODEL_VARIABLE, Rows, open_session
 from loadtests.peers.environment import PeerUnavailable, prepare
 from loadtests.peers.make_cnn import write_cnn
@@ -108,7 +108,7 @@ class Bench:
 
     folder: Path
     model: Path
-    shots: Mapping[str, Shot]
+    shots: Mapping[str, CheckedRequest]
     seconds: int
     progress: Progress
 
@@ -190,11 +190,11 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms"
 
 
-def make_shots(model: Path) -> dict[str, Shot]:
+def make_shots(model: Path) -> dict[str, CheckedRequest]:
     """One image in each body that is measured, with the answer that the model itself gives."""
     x = np.random.default_rng(1).random((1, 1, 28, 28), np.float32).round(4)
     (y,) = open_session(model).run(None, {"x": x})
-    binary = infer_shot(_MODEL, {"x": x}, "y", y)
+    binary = infer_request(_MODEL, {"x": x}, "y", y)
     return {
         JSON: replace(binary, headers={"Content-Type": "application/json"}, body=_json_body(x)),
         BINARY: binary,
@@ -288,7 +288,7 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
         time.sleep(_POLL_S)
 
 
-def _is_right(port: int, shot: Shot) -> bool:
+def _is_right(port: int, shot: CheckedRequest) -> bool:
     try:
         answer = http_request(
             port, "POST", shot.path, shot.body, shot.headers, timeout_s=_ASK_TIMEOUT_S

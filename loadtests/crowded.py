@@ -28,7 +28,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 import uvloop
-from loadtests.inputs import Shot, infer_shot, shots_for
+from loadtests.inputs import CheckedRequest, infer_request, requests_for
 from loadtests.peers.make_cnn import write_cnn
 from loadtests.support.checkout import REPOSITORY
 from loadtests.support.http_client import HttpClient
@@ -83,19 +83,19 @@ def take_all() -> None:
     setattr(Sizes, "most", lambda *_: inf)  # noqa: B010 - to replace the choice is what the fixed sizes are
 
 
-def _cnn(place: Path) -> tuple[Path, Sequence[Shot]]:
+def _cnn(place: Path) -> tuple[Path, Sequence[CheckedRequest]]:
     write_cnn(place / "cnn.onnx")
     folder = add(place / "cnn.onnx", "cnn", place / "models")
     x = np.random.default_rng(0).normal(size=(1, 1, 28, 28)).astype(np.float32)
     expected = backends.load(read_version(folder), "onnx").run({"x": x})["y"]
-    return folder, [infer_shot("cnn", {"x": x}, "y", expected)]
+    return folder, [infer_request("cnn", {"x": x}, "y", expected)]
 
 
-def _of_the_zoo(model: str, _: Path) -> tuple[Path, Sequence[Shot]]:
-    return scan(REPOSITORY, [model])[0][0].folder, shots_for(model)
+def _of_the_zoo(model: str, _: Path) -> tuple[Path, Sequence[CheckedRequest]]:
+    return scan(REPOSITORY, [model])[0][0].folder, requests_for(model)
 
 
-MODELS: dict[str, Callable[[Path], tuple[Path, Sequence[Shot]]]] = {
+MODELS: dict[str, Callable[[Path], tuple[Path, Sequence[CheckedRequest]]]] = {
     "cnn": _cnn,
     "dga-lstm": partial(_of_the_zoo, "dga-lstm"),
     "minilm-l6": partial(_of_the_zoo, "minilm-l6"),
@@ -112,7 +112,9 @@ def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
     return copy
 
 
-async def _drive(at: ProcessPlatform, shots: Sequence[Shot], callers: int, seconds: float) -> int:
+async def _drive(
+    at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float
+) -> int:
     """Answers that so many callers get, each waiting for one before it asks for the next. Raises on another."""
     until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
 
@@ -149,7 +151,7 @@ def _burst() -> Iterator[None]:
             burner.join()
 
 
-def _live_through_noise(at: ProcessPlatform, shots: Sequence[Shot]) -> None:
+def _live_through_noise(at: ProcessPlatform, shots: Sequence[CheckedRequest]) -> None:
     for _ in range(BURSTS):
         with _burst():
             uvloop.run(_drive(at, shots, CALLERS, BURST_S))
@@ -176,7 +178,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _measure(
-    courses: Sequence[Course], shots: Sequence[Shot], seconds: float, chance: Random
+    courses: Sequence[Course], shots: Sequence[CheckedRequest], seconds: float, chance: Random
 ) -> None:
     """One round: each course for so long, in turns that begin with a second of grace."""
     turns = max(1, round(seconds / TURN_S))

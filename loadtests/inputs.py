@@ -6,20 +6,20 @@ from pathlib import Path
 from loadtests.support.checkout import REPOSITORY
 
 from headrace.loadtest import zoo
+from headrace.loadtest.checked_request import CheckedRequest, infer_request
 from headrace.loadtest.server import is_served
-from headrace.loadtest.shots import Shot, infer_shot
 from headrace.loadtest.zoo import MODELS, WEIGHTS
 
 __all__ = [
     "MODELS",
     "WEIGHTS",
-    "Shot",
-    "infer_shot",
+    "CheckedRequest",
+    "infer_request",
     "is_served",
-    "shots_for",
+    "requests_for",
 ]
 
 
-def shots_for(model: str, repository: Path = REPOSITORY) -> Sequence[Shot]:
+def requests_for(model: str, repository: Path = REPOSITORY) -> Sequence[CheckedRequest]:
     """Requests for one model of MODELS. Raises ModelError if they need a version that `repository` does not have."""
-    return zoo.shots_for(model, repository)
+    return zoo.requests_for(model, repository)

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 import uvloop
-from loadtests.inputs import Shot, infer_shot
+from loadtests.inputs import CheckedRequest, infer_request
 from loadtests.open_loop import Figures, figures, measure, poisson_schedule
 from loadtests.support.checkout import REPOSITORY
 from loadtests.support.metrics import samples
@@ -60,7 +60,7 @@ def draw_lengths(count: int, seed: int = 0) -> list[int]:
     return lengths
 
 
-def shots(version: ModelVersion, lengths: Sequence[int]) -> list[Shot]:
+def shots(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
     """A text of each length, and its own answer when it runs alone."""
     chance = np.random.default_rng(1)
     model = backends.load(version, "onnx")
@@ -69,7 +69,7 @@ def shots(version: ModelVersion, lengths: Sequence[int]) -> list[Shot]:
         words = chance.integers(_FIRST_WORD, _FIRST_WORD + _WORDS, length - 2)
         ids = np.array([[_CLS, *words, _SEP]], np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        made.append(infer_shot(MODEL, inputs, "embedding", model.run(inputs)["embedding"]))
+        made.append(infer_request(MODEL, inputs, "embedding", model.run(inputs)["embedding"]))
     return made
 
 
@@ -94,7 +94,7 @@ def _cells(at: ProcessPlatform) -> dict[str, float]:
     return {s.labels["kind"]: s.value for s in found if s.name == "headrace_batch_cells_total"}
 
 
-def _run(course: Course, texts: Sequence[Shot], rate: float, seconds: float) -> None:
+def _run(course: Course, texts: Sequence[CheckedRequest], rate: float, seconds: float) -> None:
     """One rate. The course is over once the latency is not kept, or not all is answered."""
     before = _cells(course.at)
     schedule = poisson_schedule(rate, seconds)

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import numpy as np
 import typer
 import uvloop
-from loadtests.inputs import Shot, is_served, shots_for
+from loadtests.inputs import CheckedRequest, is_served, requests_for
 from loadtests.support.http_client import GIVEN_UP, HttpClient, Reply
 from rich.console import Console
 
@@ -54,13 +54,13 @@ _DRIVER_LATE_S = 0.005
 _PERCENTS = (50, 95, 99)
 
 
-Send = Callable[[Shot], Awaitable[Reply]]
+Send = Callable[[CheckedRequest], Awaitable[Reply]]
 
 
 class Sent(NamedTuple):
     """One request and its reply; times are seconds since the start."""
 
-    shot: Shot
+    shot: CheckedRequest
     reply: Reply
     due_s: float
     sent_s: float
@@ -114,7 +114,7 @@ def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
 
 async def drive(
     send: Send,
-    shots: Iterable[Shot],
+    shots: Iterable[CheckedRequest],
     schedule: Sequence[float],
     deadline_s: float,
     clock: Callable[[], float] = perf_counter,
@@ -126,7 +126,7 @@ async def drive(
     done: list[Sent] = []
     start_s = clock() + _LEAD_IN_S
 
-    async def one(shot: Shot, due_s: float) -> None:
+    async def one(shot: CheckedRequest, due_s: float) -> None:
         sent_s = clock() - start_s
         reply = await send(shot)
         done.append(Sent(shot, reply, due_s, sent_s, clock() - start_s))
@@ -143,7 +143,7 @@ async def drive(
 
 
 async def measure(
-    url: str, shots: Sequence[Shot], schedule: Sequence[float], deadline_s: float
+    url: str, shots: Sequence[CheckedRequest], schedule: Sequence[float], deadline_s: float
 ) -> Ledger:
     """Drive a server over HTTP. Raises OSError if it takes no connection."""
     async with HttpClient(url, deadline_s, patience_s=deadline_s + _GRACE_S) as client:
@@ -237,7 +237,7 @@ def main(
     try:
         if not is_served(url, model):
             raise ModelError(f"{model} is not served at {url}")
-        shots = shots_for(model)
+        shots = requests_for(model)
     except KeyError:
         raise typer.BadParameter(
             f"no requests are known for {model}", param_hint="--model"

@@ -19,7 +19,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 import uvloop
-from loadtests.inputs import Shot, shots_for
+from loadtests.inputs import CheckedRequest, requests_for
 from loadtests.open_loop import fixed_schedule
 from loadtests.support.http_client import HttpClient
 from loadtests.support.http_request import http_request
@@ -102,7 +102,7 @@ async def _ask(
     sent: list[_Sent] = []
     start_s = loop.time() + 0.1
 
-    async def one(client: HttpClient, shot: Shot, due_s: float) -> None:
+    async def one(client: HttpClient, shot: CheckedRequest, due_s: float) -> None:
         await asyncio.sleep(start_s + due_s - loop.time())
         reply = await client.send(shot)
         sent.append(_Sent(reply.status, due_s, loop.time() - start_s - due_s))
@@ -112,7 +112,7 @@ async def _ask(
         asyncio.TaskGroup() as group,
     ):
         for due_s, shot in zip(
-            fixed_schedule(rate, seconds), cycle(shots_for(model)), strict=False
+            fixed_schedule(rate, seconds), cycle(requests_for(model)), strict=False
         ):
             group.create_task(one(client, shot, due_s))
     return sent

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import orjson
 import typer
 import uvloop
-from loadtests.inputs import Shot
+from loadtests.inputs import CheckedRequest
 from loadtests.support.checkout import REPOSITORY
 from loadtests.support.http_client import HttpClient
 from loadtests.support.process_platform import Replica, process_platform
@@ -104,7 +104,9 @@ async def listen(
         if due is not None:
             due_s = due(number)
             await asyncio.sleep(due_s - time.perf_counter())
-        shot = Shot(MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True)
+        shot = CheckedRequest(
+            MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True
+        )
         reply = await client.send(shot)
         if reply.status != 200:
             course.lost += 1

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 import uvloop
-from loadtests.inputs import Shot, infer_shot
+from loadtests.inputs import CheckedRequest, infer_request
 from loadtests.open_loop import Figures, figures, fixed_schedule, measure, show
 from loadtests.support.process_platform import Replica, process_platform
 from rich.console import Console
@@ -107,10 +107,10 @@ def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
     return folder
 
 
-def shots(count: int) -> list[Shot]:
+def shots(count: int) -> list[CheckedRequest]:
     """Requests of one row, no two alike."""
     rows = [np.full((1, WIDTH), n, np.float32) for n in range(count)]
-    return [infer_shot(MODEL, {"x": x}, "y", answer_to(x)) for x in rows]
+    return [infer_request(MODEL, {"x": x}, "y", answer_to(x)) for x in rows]
 
 
 def is_met(found: Figures) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from loadtests.inputs import MODELS, WEIGHTS, Shot, infer_shot, shots_for
+from loadtests.inputs import MODELS, WEIGHTS, CheckedRequest, infer_request, requests_for
 from loadtests.support.bad_inputs.builders import build
 from loadtests.support.bad_inputs.catalogue import CASES, Case
 from loadtests.support.checkout import REPOSITORY
@@ -46,16 +46,16 @@ class Outcome:
 
 def good_shots(
     models: Sequence[str], repository: Path = REPOSITORY
-) -> Mapping[str, Sequence[Shot]]:
+) -> Mapping[str, Sequence[CheckedRequest]]:
     """Users' requests to each of these models, and golden rows, whose answers are known."""
-    found = {name: [*shots_for(name, repository)] for name in models if name in MODELS}
+    found = {name: [*requests_for(name, repository)] for name in models if name in MODELS}
     for version in scan(repository, found)[0]:
         inputs, outputs = read_golden(version)
         output, expected = next(iter(outputs.items()))
         for n in range(len(expected)):
             row = {name: array[n : n + 1] for name, array in inputs.items()}
             found[version.spec.name].append(
-                infer_shot(version.spec.name, row, output, expected[n : n + 1])
+                infer_request(version.spec.name, row, output, expected[n : n + 1])
             )
     return found
 
@@ -82,7 +82,7 @@ class Traffic:
         self,
         client: HttpClient,
         address: tuple[str, int],
-        shots: Mapping[str, Sequence[Shot]],
+        shots: Mapping[str, Sequence[CheckedRequest]],
         callers: Executor,
         seed: int,
     ) -> None:
@@ -110,11 +110,11 @@ class Traffic:
         while True:
             yield from (cases[n] for n in self._chance.permutation(len(cases)))
 
-    def _shot(self) -> Shot:
+    def _shot(self) -> CheckedRequest:
         shots = self._shots[str(self._chance.choice(self._models, p=self._weights))]
         return shots[int(self._chance.integers(0, len(shots)))]
 
-    async def _good(self, shot: Shot) -> Outcome:
+    async def _good(self, shot: CheckedRequest) -> Outcome:
         reply = await self._client.send(shot)
         is_right = reply.status == 200 and shot.accepts(reply.body)
         return Outcome(
@@ -140,7 +140,7 @@ class Traffic:
         )
         return Outcome("malformed", case.id, answer.status, is_expected)
 
-    async def _leave(self, shot: Shot, phase: Phase) -> Outcome:
+    async def _leave(self, shot: CheckedRequest, phase: Phase) -> Outcome:
         """Expected is only that the connection is taken: there is nobody to be answered."""
         try:
             async with asyncio.timeout(_CONNECTED_WITHIN_S):

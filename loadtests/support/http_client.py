@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from loadtests.support.http_connection import BROKEN, GIVEN_UP, HttpConnection
 
-from headrace.loadtest.shots import Shot
+from headrace.loadtest.checked_request import CheckedRequest
 
 __all__ = ["BROKEN", "GIVEN_UP", "HttpClient", "Reply"]
 
@@ -57,7 +57,7 @@ class HttpClient:
         self._fixed_headers = {"Host": parts.netloc, "X-Request-Timeout": f"{deadline_s:g}"}
         self._patience_s = patience_s
         self._idle: list[_Slot] = []
-        self._encoded: dict[Shot, bytes] = {}
+        self._encoded: dict[CheckedRequest, bytes] = {}
 
     async def __aenter__(self) -> "HttpClient":
         return self
@@ -75,7 +75,7 @@ class HttpClient:
         """Open connections in advance. Raises OSError if the server takes none."""
         self._idle += [await self._connect() for _ in range(count)]
 
-    async def send(self, shot: Shot) -> Reply:
+    async def send(self, shot: CheckedRequest) -> Reply:
         """The reply to one request, GIVEN_UP if it takes longer than the client's patience."""
         slot: _Slot | None = None
         try:
@@ -92,7 +92,7 @@ class HttpClient:
             self._idle.append(slot)
         return reply
 
-    def encoded(self, shot: Shot) -> bytes:
+    def encoded(self, shot: CheckedRequest) -> bytes:
         """The request as it goes over the wire."""
         if (encoded := self._encoded.get(shot)) is None:
             headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}

@@ -1,4 +1,4 @@
-"""The command line's questions to an admin port, and to what is none."""
+"""The command line's requests to an admin port, and to other servers."""
 
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ HEALTH = b'{"replicas": [], "troubles": [], "missing": [], "processes": []}'
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[str]:
-    """`host:port` of a server that answers so, whatever it is asked."""
+    """Run a server that gives this answer to every request; gives its `host:port`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -40,7 +40,7 @@ def refusal(admin: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["{}", "http://{}", "http://{}/"])
-def test_an_admin_port_is_understood_by_place_and_by_url(form: str) -> None:
+def test_an_admin_port_is_given_by_address_or_url(form: str) -> None:
     with answering(200, HEALTH) as place:
         assert read_health(form.format(place), {})["missing"] == []
 
@@ -57,7 +57,7 @@ def test_an_admin_port_is_understood_by_place_and_by_url(form: str) -> None:
         "",
     ],
 )
-def test_what_is_no_place_is_refused_and_what_is_expected_said(admin: str) -> None:
+def test_a_wrong_address_is_refused_with_the_form_that_is_expected(admin: str) -> None:
     assert refusal(admin) == f"--admin: expected HOST:PORT or http://HOST:PORT, found {admin}"
 
 
@@ -72,13 +72,13 @@ def test_what_is_no_place_is_refused_and_what_is_expected_said(admin: str) -> No
         (200, b'{"status": "ok"}'),
     ],
 )
-def test_another_port_is_told_from_an_admin_port(status: int, body: bytes) -> None:
+def test_another_port_is_distinguished_from_an_admin_port(status: int, body: bytes) -> None:
     with answering(status, body) as place:
         assert refusal(place).startswith(f"{place} is not headrace's admin port")
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_port_that_asks_for_a_key_says_which(status: int) -> None:
+def test_a_port_that_needs_a_key_says_which(status: int) -> None:
     with answering(status, b'{"error": "a key is needed"}') as place:
         assert refusal(place) == f"{place}: a key is needed; set HEADRACE_KEY to an admin's key"
 
@@ -91,7 +91,7 @@ def test_a_refusal_is_passed_on(body: bytes, said: str) -> None:
         assert refusal(place) == f"{place}: {said}"
 
 
-def test_where_nobody_answers_is_said() -> None:
+def test_an_address_without_a_platform_is_named() -> None:
     with answering(200, HEALTH) as place:
         pass
     assert refusal(place) == f"no platform answers at {place}; start one with: headrace serve"

@@ -1,4 +1,4 @@
-"""All processes' metrics on one page, whatever some of them answer."""
+"""The metrics of all processes on one page, even if some processes do not answer well."""
 
 import asyncio
 import socket
@@ -47,7 +47,7 @@ async def page_of(*targets: str, token: str = "the token") -> list[str]:
     return [line for line in response.body.decode().splitlines() if line.startswith("mine_total")]
 
 
-async def test_the_page_is_of_all_who_give_theirs() -> None:
+async def test_the_page_merges_all_pages_that_were_scraped() -> None:
     with socket.create_server(("127.0.0.1", 0)) as deserted:
         nobody = f"127.0.0.1:{deserted.getsockname()[1]}"
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The admin port as a browser meets it: its own names, its own pages, and changes that are said to be JSON."""
+"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type."""
 
 import http.client
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ PAGES = sorted({r.template for r in ROUTES if r.method == "GET"})
 JSON = {"Content-Type": "application/json"}
 
 
-class Port:
-    """An admin port with an operator who notes orders."""
+class AdminPort:
+    """An admin port with an operator that records instructions."""
 
     def __init__(self, *names: str) -> None:
         self.operator = Operator()
@@ -59,8 +59,8 @@ class Port:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Port]:
-    port = Port("head")
+def running() -> Iterator[AdminPort]:
+    port = AdminPort("head")
     port.thread.start(20)
     yield port
     port.thread.stop()
@@ -68,13 +68,13 @@ def running() -> Iterator[Port]:
 
 
 @pytest.fixture
-def port(running: Port) -> Port:
+def port(running: AdminPort) -> AdminPort:
     running.operator.orders.clear()
     return running
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_pages_are_for_own_names_alone(port: Port, path: str) -> None:
+def test_pages_are_for_own_names_alone(port: AdminPort, path: str) -> None:
     for name in ("evil.example", "evil.example:8001", "head.evil.example"):
         assert port.code("GET", path, Host=name) == (421, "misdirected")
     for name in ("127.0.0.1", "localhost:8001", "[::1]:8001", "HEAD.:8001"):
@@ -82,7 +82,7 @@ def test_pages_are_for_own_names_alone(port: Port, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_head_is_get_without_its_body(port: Port, path: str) -> None:
+def test_head_is_get_without_its_body(port: AdminPort, path: str) -> None:
     got, head = port.ask("GET", path, b"", {}), port.ask("HEAD", path, b"", {})
     assert (head[0], head[1]) == (200, b"")
     assert head[2] | {"x-request-id": ""} == got[2] | {"x-request-id": ""}
@@ -105,7 +105,7 @@ def test_head_is_get_without_its_body(port: Port, path: str) -> None:
     ],
 )
 def test_a_page_of_another_site_changes_nothing(
-    port: Port, path: str, body: bytes, headers: dict[str, str]
+    port: AdminPort, path: str, body: bytes, headers: dict[str, str]
 ) -> None:
     status, text, answered = port.ask("POST", path, body, headers)
     assert (status, orjson.loads(text)["code"]) == (403, "foreign_origin")
@@ -117,7 +117,7 @@ def test_a_page_of_another_site_changes_nothing(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"]
 )
 @pytest.mark.parametrize("path", CHANGES)
-def test_a_change_is_no_form(port: Port, path: str, kind: str) -> None:
+def test_a_change_is_no_form(port: AdminPort, path: str, kind: str) -> None:
     assert port.code("POST", path, b"{}", Content_Type=kind) == (415, "unsupported_media_type")
     assert port.operator.orders == []
 
@@ -136,14 +136,14 @@ def test_a_change_is_no_form(port: Port, path: str, kind: str) -> None:
     ],
 )
 def test_clients_and_the_ports_own_pages_change_what_they_like(
-    port: Port, body: bytes, headers: dict[str, str]
+    port: AdminPort, body: bytes, headers: dict[str, str]
 ) -> None:
     assert port.ask("POST", "/v2/repository/models/m/load", body, headers)[0] == 200
     assert [order.kind for order in port.operator.orders] == ["load"]
 
 
-def test_nothing_is_asked_before_a_request_here(port: Port) -> None:
-    """A browser then sends no request that it would ask about, as JSON of another site is."""
+def test_nothing_is_asked_before_a_request_here(port: AdminPort) -> None:
+    """A browser then sends no request that needs a preflight, as JSON to another site does."""
     assert port.code("OPTIONS", CHANGES[0], Origin="http://127.0.0.1") == (
         405,
         "method_not_allowed",

@@ -1,6 +1,4 @@
-"""The commands as they are typed, where they end without a platform: one sentence each, and exit
-code 1.
-"""
+"""Commands that fail without a platform: one sentence each, and exit code 1."""
 
 import subprocess
 import sys
@@ -19,7 +17,7 @@ def typed(*arguments: str) -> Result:
 
 
 def sentence(done: Result) -> str:
-    """What it ended with: one line, for an exit code of 1 and nothing on stdout."""
+    """The one line on stderr of a command that exited with 1 and an empty stdout."""
     assert (done.exit_code, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("headrace: ")
@@ -59,7 +57,7 @@ def test_an_option_wins_over_the_file_and_leaves_the_rest_of_it(elsewhere: Path)
     )
 
 
-def test_a_list_of_no_models_says_so_and_how_to_get_some() -> None:
+def test_an_empty_list_of_models_says_how_to_build_some() -> None:
     assert sentence(typed("models", "list")) == (
         "models/repository: expected models, found none; build the zoo with: headrace models build"
     )
@@ -130,7 +128,7 @@ err.print("ours, to stderr")
 """
 
 
-def test_only_what_is_ours_reaches_the_terminal_and_the_rest_a_file_of_this_user(
+def test_only_our_output_reaches_the_terminal_and_the_rest_a_private_file(
     elsewhere: Path,
 ) -> None:
     log = elsewhere / "log"

@@ -1,4 +1,4 @@
-"""Whether the platform's ports can be had, asked before anything starts."""
+"""The check of the platform's ports before anything starts."""
 
 import re
 import socket
@@ -39,9 +39,7 @@ HOSTS = ["127.0.0.1", "0.0.0.0", "localhost", "::"]
 
 @pytest.mark.parametrize("data", HOSTS)
 @pytest.mark.parametrize("admin", HOSTS)
-def test_one_port_for_both_is_refused_under_whatever_names(
-    port: int, data: str, admin: str
-) -> None:
+def test_one_port_for_both_is_refused_under_any_names(port: int, data: str, admin: str) -> None:
     with pytest.raises(
         StartFailed, match=r"^expected two ports, found .* for data and .* for admin; set --port or"
     ) as said:
@@ -67,7 +65,7 @@ def test_ports_are_free_again_once_they_are_not_held(port: int) -> None:
 def test_of_two_platforms_that_start_on_one_port_before_either_listens_the_second_is_told(
     port: int, first: str, second: str
 ) -> None:
-    """Whichever of the ports it is, and while the first's gateways come, are all gone and come again."""
+    """Either port, while the first platform's gateways start, are all gone, and start again."""
     others = [
         settings((second, port), ("127.0.0.1", free_port())),
         settings(("127.0.0.1", free_port()), (second, port)),
@@ -100,7 +98,9 @@ def test_platforms_on_one_port_of_addresses_that_share_nothing_start_beside_each
         take(settings(("127.0.0.2", port), ("127.0.0.1", free_port())))
 
 
-def test_connections_reach_those_that_listen_and_never_who_only_holds_the_port(port: int) -> None:
+def test_connections_reach_listeners_and_never_the_process_that_only_holds_the_port(
+    port: int,
+) -> None:
     with hold_ports(settings(("127.0.0.1", port), ("127.0.0.1", free_port()))):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
@@ -110,10 +110,13 @@ def test_connections_reach_those_that_listen_and_never_who_only_holds_the_port(p
                     gateway.accept()[0].close()
 
 
-def test_a_platform_that_is_killed_holds_no_port_whatever_it_had_started(port: int) -> None:
+def test_a_platform_that_is_killed_holds_no_port(port: int) -> None:
     starting = (
-        "import subprocess, sys; from headrace.commands.preflight import hold_ports; from tests.cli.test_ports import settings\n"
-        "with hold_ports(settings(('127.0.0.1', int(sys.argv[1])), ('127.0.0.1', int(sys.argv[2])))):\n"
+        "import subprocess, sys\n"
+        "from headrace.commands.preflight import hold_ports\n"
+        "from tests.cli.test_ports import settings\n"
+        "data, admin = (('127.0.0.1', int(port)) for port in sys.argv[1:])\n"
+        "with hold_ports(settings(data, admin)):\n"
         "    subprocess.Popen(['cat'])\n"
         "    print('holds', flush=True); sys.stdin.read()"
     )
@@ -138,7 +141,7 @@ def taken(port: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
-def test_a_port_that_somebody_has_is_named(taken: int, host: str) -> None:
+def test_a_port_in_use_is_named(taken: int, host: str) -> None:
     shown = "[::]" if host == "::" else host
     for data, admin in (
         ((host, taken), ("127.0.0.1", free_port())),
@@ -151,14 +154,14 @@ def test_a_port_that_somebody_has_is_named(taken: int, host: str) -> None:
             take(settings(data, admin))
 
 
-def test_a_port_that_somebody_has_is_not_laid_to_the_data_port(taken: int) -> None:
+def test_an_admin_port_in_use_is_not_blamed_on_the_data_port(taken: int) -> None:
     with pytest.raises(
         StartFailed, match=f"cannot listen on 127.0.0.1:{taken}: Address already in use"
     ):
         take(settings(("127.0.0.3", taken), ("127.0.0.1", taken)))
 
 
-def test_a_name_that_nobody_knows_is_said_as_the_resolver_says_it(port: int) -> None:
+def test_an_unknown_host_name_is_reported_in_the_resolvers_words(port: int) -> None:
     with pytest.raises(StartFailed) as said:
         take(settings(("nosuch.invalid", port), ("127.0.0.1", free_port())))
     with pytest.raises(socket.gaierror) as resolver:

@@ -1,4 +1,4 @@
-"""What `headrace serve` says when it is ready: commands that work as they stand there."""
+"""The output of `headrace serve` when it is ready: commands that work as printed."""
 
 import pytest
 

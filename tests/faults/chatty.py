@@ -1,4 +1,5 @@
-"""A gateway whose event loop logs much: prints what requests get, and whether lines are missing.
+"""A gateway whose event loop logs much: prints the answers to requests, and if log lines are
+missing.
 
 python -m tests.faults.chatty FOLDER
 """

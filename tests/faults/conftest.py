@@ -1,4 +1,4 @@
-"""Disks that are small, for tests that fill them."""
+"""Small disks, for tests that fill them."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ MakeDisk = Callable[..., Path]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[MakeDisk]:
-    """Makes a disk of so many bytes, or with other options of tmpfs; gives its folder."""
+    """Makes a disk of the given bytes, or with other options of tmpfs; gives its folder."""
     with ExitStack() as made:
 
         def make(name: str, *options: str) -> Path:

@@ -1,4 +1,4 @@
-"""The wall clock of a platform jumps by an hour, ahead and back: what it says changes, and nothing else."""
+"""The wall clock of a platform jumps by an hour, ahead and back: only printed times change."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tests.platform.running import platform as running_platform
 
 from headrace.keys.file import add_key
 from headrace.keys.key import issue, utc_now
-from headrace.loadtest.shots import Shot
+from headrace.loadtest.checked_request import CheckedRequest
 
 SOURCE = Path(__file__).with_name("wall_clock.c")
 HOUR_S = 3600
@@ -29,14 +29,14 @@ DEADLINE_S = 10.0
 
 
 class Clock:
-    """The wall clock of the processes that start while it is there."""
+    """The wall clock of processes that start within the context."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.set(0)
 
     def set(self, ahead_s: int) -> None:
-        """At once, so many seconds ahead of what it should be."""
+        """Set the clock `seconds` ahead of the true time, at once."""
         if not self._file.exists():
             self._file.touch()
         with self._file.open("r+b") as file:  # in place: it is mapped
@@ -72,7 +72,7 @@ def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[ProcessPlatform, dict[
         yield at, {name: text for name, (_, text) in issued.items()}
 
 
-def shot(key: str) -> Shot:
+def shot(key: str) -> CheckedRequest:
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
     expected = [2.0, 4.0, 6.0, 8.0]
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
@@ -80,13 +80,15 @@ def shot(key: str) -> Shot:
     def is_right(answer: bytes) -> bool:
         return bool(np.array_equal(orjson.loads(answer)["outputs"][0]["data"], expected))
 
-    return Shot("doubler", "/v2/models/doubler/infer", headers, orjson.dumps(body), is_right)
+    return CheckedRequest(
+        "doubler", "/v2/models/doubler/infer", headers, orjson.dumps(body), is_right
+    )
 
 
 async def statuses(
     url: str, key: str, count: int, jump: Callable[[], None] = lambda: None
 ) -> Sequence[int]:
-    """What so many requests get, half of them before the clock jumps."""
+    """The answers to `number` requests, half of them before the clock jumps."""
     one = shot(key)
     found = []
     async with HttpClient(url, DEADLINE_S, DEADLINE_S) as client:

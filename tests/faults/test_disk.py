@@ -1,4 +1,4 @@
-"""Disks that are full or not to be written: one sentence, nothing half-made, and what was there still is."""
+"""Full and read-only disks: one sentence, no partial files, and earlier files stay."""
 
 import subprocess
 from pathlib import Path
@@ -43,7 +43,7 @@ def everything(folder: Path) -> set[Path]:
 
 
 @pytest.mark.parametrize("pages", [1, 8, 16, 17, 18, 40])
-def test_what_finds_no_room_is_refused_in_a_sentence_and_leaves_nothing_wherever_the_disk_is_full(
+def test_a_full_disk_is_reported_in_a_sentence_and_leaves_no_partial_files(
     tmp_path: Path, disk: MakeDisk, pages: int
 ) -> None:
     repository = disk("small", f"size={pages * PAGE_BYTES}")
@@ -107,7 +107,7 @@ def test_a_package_cache_without_room_is_named(disk: MakeDisk) -> None:
     assert str(caught.value) == f"{cache}: {FULL}"
 
 
-def test_a_folder_where_a_file_is_expected_is_told_as_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_instead_of_a_file_is_reported_in_one_sentence(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder", encoding="utf-8")
     with pytest.raises(ModelError) as caught:

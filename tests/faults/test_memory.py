@@ -1,4 +1,6 @@
-"""A replica whose memory is limited while it serves: what has no room is told so, and all else is answered."""
+"""A replica whose memory is limited while it serves: too large requests get an error, all others an
+answer.
+"""
 
 import resource
 from collections import Counter
@@ -24,7 +26,9 @@ LONG, SHORT = 20_000, 4
 
 
 def make_hungry(repository: Path) -> Path:
-    """`y` FP32 [n] is the mean of the sines of `x` FP32 [n, t], by way of a tensor of 1 KiB for each number."""
+    """`y` FP32 [n] is the mean of the sines of `x` FP32 [n, t], with a tensor of 1 KiB for each
+    number.
+    """
     graph = helper.make_graph(
         [
             helper.make_node("Unsqueeze", ["x", "two"], ["column"]),
@@ -77,7 +81,10 @@ def ask(at: ProcessPlatform, rows: int, length: int) -> str:
         "data": [0.5] * (rows * length),
     }
     body = orjson.dumps({"inputs": [tensor]})
-    head = f"POST /v2/models/hungry/infer HTTP/1.1\r\nHost: {HOST}:{at.port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v2/models/hungry/infer HTTP/1.1\r\n"
+        f"Host: {HOST}:{at.port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     answer = call(at.port, head.encode() + body)
     if answer.status != 200:
         return answer.code if answer.body else "none"

@@ -1,4 +1,4 @@
-"""An ordinary user to whom parts of a repository are closed: what is open is served, what is not is named."""
+"""A user who cannot read parts of a repository: readable models are served, the others are named."""
 
 import os
 import tempfile
@@ -19,7 +19,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def repository() -> Iterator[Path]:
-    """Two models, `closed` and `doubler`, in a folder that everybody may enter."""
+    """Two models, `closed` and `doubler`, in a folder that every user can enter."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -30,7 +30,7 @@ def repository() -> Iterator[Path]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may do everything, so that it becomes another user; whoever else runs the tests is one."""
+    """Become another user if the tests run as root, who may read everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -44,7 +44,7 @@ def as_nobody() -> Iterator[None]:
 @pytest.mark.parametrize(
     "closed", ["closed", "closed/1", "closed/1/model.onnx", "closed/1/model.toml"]
 )
-def test_what_is_closed_to_us_hides_nothing_else(repository: Path, closed: str) -> None:
+def test_unreadable_models_hide_no_others(repository: Path, closed: str) -> None:
     path = repository / closed
     mode = path.stat().st_mode
     path.chmod(0)

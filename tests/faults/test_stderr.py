@@ -1,4 +1,4 @@
-"""A server whose stderr takes nothing: it serves on, and ends when it should."""
+"""A server whose stderr accepts nothing: it goes on serving, and ends when it should."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ END_S = 120
 
 @pytest.fixture
 def full() -> Iterator[IO[bytes]]:
-    """A file on a disk without room."""
+    """A file on a full disk."""
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     with Path("/dev/full").open("wb") as file:
@@ -24,7 +24,7 @@ def full() -> Iterator[IO[bytes]]:
 
 
 def chatty(folder: Path, stderr: int | IO[bytes]) -> str:
-    """What it printed. Fails if it does not end."""
+    """The output. Fails if the process does not end."""
     command = [sys.executable, "-m", "tests.faults.chatty", str(folder)]
     with ExitStack() as stack:
         process = stack.enter_context(

@@ -93,7 +93,7 @@ async def test_a_report_that_says_nothing_new_wakes_nobody(directory: Directory)
     assert (await waiting).models == ("tiny", "more")
 
 
-async def test_a_revision_is_applied_when_every_follower_says_so(directory: Directory) -> None:
+async def test_a_revision_is_applied_when_every_follower_confirms_it(directory: Directory) -> None:
     waiting = [await follower(directory, "g1"), await follower(directory, "g2")]
     await report(directory, "r", "replica", "1")
     revision = (await waiting[1]).revision
@@ -106,7 +106,7 @@ async def test_a_revision_is_applied_when_every_follower_says_so(directory: Dire
     await _end(*told)
 
 
-async def test_a_follower_that_does_not_say_so_is_waited_for_only_so_long(
+async def test_the_wait_for_a_follower_that_does_not_confirm_is_bounded(
     directory: Directory,
 ) -> None:
     await report(directory, "g", "gateway")

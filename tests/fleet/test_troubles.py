@@ -1,7 +1,4 @@
-"""Versions that fail again and again: pauses, declared trouble and the way back.
-
-On a clock that is set.
-"""
+"""Versions that fail again and again: pauses, declared trouble and recovery, on a fake clock."""
 
 import pytest
 from hypothesis import settings
@@ -59,9 +56,7 @@ def test_a_pause_ends_by_itself(troubles: Troubles, clock: Clock) -> None:
     assert troubles.pause_s(KEY) == 0
 
 
-def test_one_or_two_ends_are_no_trouble_more_are_and_the_reason_is_told(
-    troubles: Troubles, clock: Clock
-) -> None:
+def test_three_ends_are_trouble_and_one_or_two_are_not(troubles: Troubles, clock: Clock) -> None:
     crash(troubles, clock, DECLARED_AFTER - 1)
     assert troubles.declared() == ()
     crash(troubles, clock, 1)
@@ -136,7 +131,7 @@ def test_models_that_are_not_expected_any_more_are_forgotten(
 
 
 class History(RuleBasedStateMachine):
-    """Crashes, recoveries, words that come late or twice, and a directory that forgets all."""
+    """Crashes, recoveries, reports that come late or twice, and a directory that restarts empty."""
 
     @initialize()
     def begin(self) -> None:

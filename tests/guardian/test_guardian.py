@@ -1,4 +1,4 @@
-"""Real processes with a guardian each: which of them it ends."""
+"""Real processes with a guardian each: those that it kills, and those that it leaves alone."""
 
 import os
 import signal
@@ -21,7 +21,8 @@ TIMEOUT_S = 30.0
 # Longer than a process may be stopped.
 WHILE_S = 5.0
 
-# It answers a line by a line, once it has made sure of its guardian, and begins to be busy at the end of its input.
+# It answers a line by a line, once it has made sure of its guardian, and begins to be busy at the
+# end of its input.
 GUARDED = """
 import sys
 from headrace.process.guardian import Guardian
@@ -54,12 +55,12 @@ def guarded() -> Iterator[Guarded]:
 
 
 def guardians(pid: int) -> list[int]:
-    """Its children: the guardian alone."""
+    """The only child, which is the guardian."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def until(question: Callable[[], bool]) -> None:
-    """Other processes tell nobody; bounded, and a look costs next to nothing."""
+    """Poll, since other processes send no events; bounded, and a poll costs next to nothing."""
     deadline_s = monotonic() + TIMEOUT_S
     while not question():
         assert monotonic() < deadline_s
@@ -112,7 +113,8 @@ def test_a_guardian_ends_with_its_process(guarded: Guarded) -> None:
 
 ORPHANING = """
 import subprocess, sys
-child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+pipe = subprocess.PIPE
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=pipe, stdout=pipe, text=True)
 print(child.stdout.readline().strip(), child.pid, flush=True)
 input()
 """

@@ -13,7 +13,7 @@ __all__ = ["write_pair"]
 
 
 def write_pair(certificate: Path, key: Path, password: bytes | None = None) -> int:
-    """Write a certificate and its key, and give the certificate's serial number."""
+    """Write a certificate and its key; returns the certificate's serial number."""
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     serial = x509.random_serial_number()

@@ -1,4 +1,4 @@
-"""Keys on clocks of the test's own."""
+"""Keys on fake clocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def ring(clocks: Clocks) -> KeyRing:
 
 @pytest.fixture
 def make() -> Callable[..., tuple[Key, str]]:
-    """A key and the header that shows it."""
+    """A key and the header that presents it."""
 
     def make(**limits: Any) -> tuple[Key, str]:
         key, text = issue("test", NOW, **limits)

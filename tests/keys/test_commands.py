@@ -1,4 +1,4 @@
-"""`headrace keys`, as it is typed."""
+"""The command `headrace keys`."""
 
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def test_a_revoked_key_is_revoked_in_the_file(path: Path) -> None:
         ["list"],
     ],
 )
-def test_what_cannot_be_done_ends_in_one_line_and_changes_nothing(
+def test_a_failed_command_prints_one_line_and_changes_nothing(
     path: Path, arguments: list[str]
 ) -> None:
     done = keys(*arguments, file=path)

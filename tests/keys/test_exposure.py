@@ -1,4 +1,4 @@
-"""Which ports may face a network, with what."""
+"""The conditions on which ports may face a network."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_loopback_needs_nothing(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["0.0.0.0", "::", "", "192.0.2.1", "10.0.0.1", "models.example", "127.0.0.1.example"]
 )
-def test_whatever_is_not_loopback_is_a_network(host: str) -> None:
+def test_every_other_address_than_loopback_is_a_network(host: str) -> None:
     assert f"the data port on {host} has no keys" in refusal(settings(host))
 
 
@@ -85,7 +85,7 @@ def test_whatever_is_not_loopback_is_a_network(host: str) -> None:
         (LOOPBACK, LOOPBACK, True, True, []),
     ],
 )
-def test_what_is_missing_is_said_in_one_line(
+def test_missing_protection_is_named_in_one_line(
     keys: dict[str, Any],
     tls: dict[str, Any],
     data: str,
@@ -104,7 +104,7 @@ def test_what_is_missing_is_said_in_one_line(
         assert check_exposure(asked) is None
 
 
-def test_insecure_starts_with_a_warning_of_what_is_missing() -> None:
+def test_insecure_turns_missing_protection_into_a_warning() -> None:
     warning = check_exposure(settings(NETWORK, NETWORK, insecure=True))
     assert warning is not None
     assert warning.startswith("insecure: the data port on 0.0.0.0 has no keys")
@@ -112,7 +112,7 @@ def test_insecure_starts_with_a_warning_of_what_is_missing() -> None:
 
 
 @pytest.mark.parametrize("host", [LOOPBACK, NETWORK])
-def test_a_key_file_that_opens_to_nobody_is_refused_whatever_the_address(
+def test_a_key_file_without_a_valid_key_is_refused_at_any_address(
     tmp_path: Path, host: str, tls: dict[str, Any]
 ) -> None:
     path = tmp_path / "keys.json"
@@ -125,7 +125,7 @@ def test_a_key_file_that_opens_to_nobody_is_refused_whatever_the_address(
         check_exposure(settings(host, keys=path, insecure=True, **tls))
 
 
-def test_a_certificate_that_cannot_be_used_is_refused_whatever_the_address(
+def test_an_unusable_certificate_is_refused_at_any_address(
     tls: dict[str, Any],
 ) -> None:
     tls["tls_key"].chmod(0o644)
@@ -146,7 +146,7 @@ def test_paths_are_the_same_in_every_folder(
     assert GatewaySettings(keys=Path("keys.json")).keys == tmp_path / "keys.json"
 
 
-def test_metrics_are_open_beyond_loopback_where_a_network_is_said_to_be_closed_and_there_are_no_keys(
+def test_metrics_are_open_beyond_loopback_only_with_insecure_and_without_keys(
     keys: dict[str, Any],
 ) -> None:
     asked = [settings(), settings(insecure=True), settings(**keys), settings(insecure=True, **keys)]

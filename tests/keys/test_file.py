@@ -1,6 +1,4 @@
-"""The key file: whole, its owner's alone, and refused with its place when it is not what it should
-be.
-"""
+"""The key file: replaced atomically, private, and refused with its path if it is wrong."""
 
 import fcntl
 import json
@@ -110,7 +108,7 @@ def test_a_secret_that_is_mounted_for_a_group_is_taken(path: Path, make: Make) -
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o440])
-def test_what_another_user_keeps_for_a_group_is_taken_and_what_its_group_may_write_is_not(
+def test_another_users_file_may_be_readable_by_its_group_but_not_writable(
     path: Path, make: Make, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_key(path, make()[0])
@@ -124,7 +122,7 @@ def test_what_another_user_keeps_for_a_group_is_taken_and_what_its_group_may_wri
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o440])
-def test_who_could_read_the_file_can_read_it_after_a_key_was_made(
+def test_readers_of_the_file_can_read_it_after_a_key_was_added(
     path: Path, make: Make, mode: int
 ) -> None:
     add_key(path, make()[0])
@@ -137,7 +135,7 @@ def test_who_could_read_the_file_can_read_it_after_a_key_was_made(
     assert mode == 0o600 or status.st_gid == group
 
 
-def test_what_is_no_file_is_refused_with_its_path(path: Path) -> None:
+def test_a_missing_or_special_file_is_refused_with_its_path(path: Path) -> None:
     with pytest.raises(StartFailed, match=r"cannot read .*keys\.json: No such file"):
         read_keys(path)
     os.mkfifo(path, 0o600)
@@ -161,7 +159,7 @@ def test_what_is_no_file_is_refused_with_its_path(path: Path) -> None:
         ({"role": "root"}, "keys.0.role"),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_place_and_not_shown(
+def test_a_wrong_value_is_refused_with_its_field_and_not_shown(
     path: Path, make: Make, values: dict[str, Any], place: str
 ) -> None:
     add_key(path, make()[0])
@@ -173,7 +171,7 @@ def test_a_wrong_value_is_refused_with_its_place_and_not_shown(
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"keys": 1}', "\xff", '{"key": []}'])
-def test_what_is_no_key_file_is_refused(path: Path, text: str) -> None:
+def test_other_content_than_keys_is_refused(path: Path, text: str) -> None:
     path.write_bytes(text.encode("latin-1"))
     path.chmod(0o600)
     with pytest.raises(StartFailed, match=r"keys\.json: "):

@@ -1,4 +1,4 @@
-"""The folder that is this user's alone, and the runs in it."""
+"""The user's private folder, and the runs in it."""
 
 import fcntl
 import os
@@ -22,7 +22,7 @@ def mode(path: Path) -> int:
 
 
 def belong_to_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a folder to another user; who may not do so becomes another user."""
+    """Give a folder to another user; a test user without that right becomes another user instead."""
     if os.getuid() == 0:
         os.chown(path, 12345, -1)
     else:
@@ -38,7 +38,7 @@ def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_umask")
-def test_the_folder_is_its_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_folder_is_private_with_any_umask(tmp_path: Path) -> None:
     assert mode(own_folder(tmp_path)) == 0o700
 
 
@@ -67,7 +67,7 @@ def test_the_folder_is_the_same_for_every_process_of_a_user(tmp_path: Path) -> N
 
 @pytest.fixture
 def squatted(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A user whose folder somebody else has made, in a temporary folder that is root's."""
+    """A user whose folder another user has created, in root's temporary folder."""
     user = 2**31 + os.getpid()
     folder = Path("/tmp") / f"headrace-{user}"
     folder.mkdir(mode=0o777)
@@ -94,7 +94,7 @@ def test_a_link_to_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["file", "dangling"])
-def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_instead_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     place = tmp_path / f"headrace-{os.getuid()}"
     if name == "file":
         place.touch()

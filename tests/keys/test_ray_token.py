@@ -1,4 +1,4 @@
-"""Where the secret lies that opens Ray's ports, and who can read it. Nothing of Ray runs here."""
+"""The path and mode of the secret that opens Ray's ports. Ray does not run here."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from headrace.process.own_folder import begin_run
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A user's home, in an environment that says nothing of Ray and is put back at the end."""
+    """A user's home, in an environment without Ray's variables, which is restored at the end."""
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         del os.environ[name]
@@ -28,7 +28,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def prepared(warned: list[str] | None = None) -> Path:
-    """The folder of a run for which Ray's environment is ready."""
+    """The folder of a run, with Ray's environment prepared for it."""
     run = begin_run()
     prepare_ray(run, (warned if warned is not None else []).append)
     return run
@@ -123,7 +123,7 @@ def test_anothers_token_file_that_others_can_read_or_its_group_write_is_refused(
         prepare_ray(run, print)
 
 
-def test_ones_own_token_file_on_what_cannot_be_written_is_not_called_anothers(
+def test_ones_own_token_file_on_a_read_only_disk_is_not_called_anothers(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read_only(path: Path, mode: int, *, follow_symlinks: bool = True) -> None:
@@ -174,7 +174,7 @@ def test_what_ray_takes_for_a_node_of_its_own_is_a_lone_node_with_a_secret_of_it
 
 
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "localhost:6379", "ray://head:10001"])
-def test_whatever_else_ray_address_says_is_a_cluster(address: str) -> None:
+def test_any_other_ray_address_is_a_cluster(address: str) -> None:
     os.environ["RAY_ADDRESS"] = address
     assert cluster_address() == address
 

@@ -1,4 +1,4 @@
-"""Who is let in, with what, and how often."""
+"""Authentication, rates and concurrency."""
 
 import hmac
 from collections.abc import Callable
@@ -61,7 +61,7 @@ WRONG: dict[str, Callable[[str], str | None]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_whatever_is_no_key_gets_the_same_answer(ring: KeyRing, make: Make, wrong: str) -> None:
+def test_every_invalid_key_gets_the_same_answer(ring: KeyRing, make: Make, wrong: str) -> None:
     key, header = make()
     ring.load([key])
     assert refusal(ring, WRONG[wrong](header)) == refusal(KeyRing(()), None)
@@ -146,7 +146,7 @@ def test_a_rate_below_one_allows_one_at_a_time(ring: KeyRing, clocks: Clocks, ma
     assert [is_refused(ring, key) for _ in range(2)] == [False, True]
 
 
-def test_concurrency_counts_what_is_not_given_back(ring: KeyRing, make: Make) -> None:
+def test_concurrency_counts_requests_until_they_are_given_back(ring: KeyRing, make: Make) -> None:
     key, _ = make(concurrency=2)
     ring.load([key])
     assert [is_refused(ring, key) for _ in range(3)] == [False, False, True]

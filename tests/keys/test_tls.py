@@ -1,4 +1,4 @@
-"""TLS by real handshakes on loopback, and certificates that are replaced while it serves."""
+"""TLS by real handshakes on loopback, and certificates that are replaced while the server runs."""
 
 import asyncio
 import shutil
@@ -28,7 +28,7 @@ def pair(tmp_path: Path) -> Pair:
 
 @asynccontextmanager
 async def serving(context: ssl.SSLContext) -> AsyncIterator[int]:
-    """A server on loopback, which says one line to whoever shakes hands; gives its port."""
+    """A server on loopback, which sends one line after each handshake; gives its port."""
 
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"hello\n")
@@ -100,7 +100,7 @@ def test_the_files_are_followed(pair: Pair) -> None:
 
 
 def serial_shown(context: ssl.SSLContext, trusted: Path) -> int:
-    """The serial number that a context shows, by a handshake of its own."""
+    """The serial number of a context's certificate, by a handshake."""
 
     async def program() -> int:
         async with serving(context) as port:
@@ -129,7 +129,7 @@ def test_a_key_that_is_mounted_as_secrets_are_is_taken(pair: Pair) -> None:
     make_context(*pair)
 
 
-def test_what_is_missing_is_named(pair: Pair) -> None:
+def test_a_missing_file_is_named(pair: Pair) -> None:
     with pytest.raises(StartFailed, match=r"cannot read .*tls\.key: No such file"):
         make_context(*pair)
     write_pair(*pair)
@@ -138,7 +138,7 @@ def test_what_is_missing_is_named(pair: Pair) -> None:
         make_context(*pair)
 
 
-def test_a_key_with_a_password_and_what_is_no_pem_are_refused(pair: Pair) -> None:
+def test_a_key_with_a_password_and_a_file_that_is_not_pem_are_refused(pair: Pair) -> None:
     write_pair(*pair, password=b"closed")
     with pytest.raises(
         StartFailed, match="expected a PEM certificate and its private key without a password"

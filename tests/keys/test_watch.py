@@ -70,7 +70,7 @@ def gone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [broken, shared, gone])
-def test_a_file_that_is_spoilt_is_told_once_and_the_old_keys_stay(
+def test_a_broken_file_is_logged_once_and_the_old_keys_stay(
     tmp_path: Path,
     ring: KeyRing,
     make: Make,

@@ -5,5 +5,5 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The lifeline is tested on the loop that it runs on."""
+    """Tests of the lifeline run on its real loop."""
     return {"uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""Code for a process of a test whose stdout and stderr nobody hears, in one of the ways there are."""
+"""Code that makes a process's stdout and stderr unwritable, in several ways."""
 
 __all__ = ["DEAF", "WAYS"]
 

@@ -1,6 +1,4 @@
-"""A life of `headrace serve`, in a process of its own that gets real signals; a file says that
-Ray's node is lost.
-"""
+"""The life of `headrace serve`, in a process that gets real signals; a file signals a lost node."""
 
 import os
 import signal
@@ -95,7 +93,7 @@ class Platform:
         self._process.send_signal(number)
 
     def tell_and_wait(self, number: signal.Signals) -> None:
-        """Until it is seen: two that wait are one."""
+        """Wait until the signal is handled: two pending ones count as one."""
         before = self._seen()
         self.tell(number)
         until(lambda: self._seen() > before)
@@ -105,11 +103,11 @@ class Platform:
         return len(seen.read_text(encoding="utf-8").splitlines()) if seen.exists() else 0
 
     def tell_all(self, number: signal.Signals) -> None:
-        """As a terminal or `timeout` does: all that it started, too."""
+        """Signal the whole group, as a terminal or `timeout` does."""
         os.killpg(self._process.pid, number)
 
     def end(self) -> tuple[int, str]:
-        """The exit code, once it and its child are gone, and what it said."""
+        """The exit code, once the process and its child are gone, and the output."""
         assert self._process.stderr
         code, said = self._process.wait(SOON_S), self._process.stderr.read()
         until(lambda: not Path(f"/proc/{self.child}").exists() or self._is_dead())
@@ -168,9 +166,7 @@ def test_the_first_signal_ends_a_platform_that_serves_in_order(
 @pytest.mark.parametrize(
     ("first", "second"), [("SIGTERM", "SIGINT"), ("SIGINT", "SIGINT"), ("SIGINT", "SIGTERM")]
 )
-def test_the_second_signal_ends_it_at_once_whatever_it_waits_for(
-    tmp_path: Path, first: str, second: str
-) -> None:
+def test_the_second_signal_ends_it_at_once(tmp_path: Path, first: str, second: str) -> None:
     with living(tmp_path, "stubborn") as platform:
         platform.order("serve")
         platform.tell(signal.Signals[first])

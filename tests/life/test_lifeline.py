@@ -1,4 +1,4 @@
-"""The line between a platform and its gateways: who ends when, and who waits for whom."""
+"""The lifeline between a platform and its gateways: their ends, and who waits for whom."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ def lifeline(path: Path) -> Lifeline:
 
 
 class Gateway:
-    """Holds the line, and drains when it is let."""
+    """Holds the lifeline, and drains when the test lets it."""
 
     def __init__(self, path: Path) -> None:
         self.stop = asyncio.Event()
@@ -38,7 +38,7 @@ class Gateway:
 
 
 async def gateways(path: Path, count: int) -> list[Gateway]:
-    """They hold it once the loop has turned: a socket that listens takes a connection at once."""
+    """They hold it after one tick of the loop: a listening socket accepts a connection at once."""
     made = [Gateway(path) for _ in range(count)]
     for _ in range(20):
         await asyncio.sleep(0)

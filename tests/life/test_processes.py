@@ -1,4 +1,4 @@
-"""What is seen of the processes below one, and how they are ended: with real ones."""
+"""The view of descendant processes, and their end, with real processes."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Ray that is slow to start."""
+"""A Ray that is slow to start."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from headrace.commands.serve import start_ray
 from headrace.errors import StartFailed
 
 
-class Ray:
-    """Fails so many times."""
+class SlowRay:
+    """A Ray whose first `failures` starts fail."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures
@@ -29,17 +29,17 @@ class Ray:
 def test_ray_that_starts_in_time_or_at_the_second_try_is_used(
     failures: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ray = Ray(failures)
+    ray = SlowRay(failures)
     start_ray(ray.start, ray.tidy, is_ours=True)
     assert (ray.starts, ray.tidied) == (failures + 1, failures)
     assert capfd.readouterr().err.count("trying once more") == failures
 
 
 @pytest.mark.parametrize("is_ours", [False, True])
-def test_ray_that_does_not_start_is_said_in_one_line_and_what_is_not_ours_is_left_alone(
+def test_a_failed_start_of_ray_is_one_line_and_a_foreign_cluster_is_left_alone(
     is_ours: bool,
 ) -> None:
-    ray = Ray(9)
+    ray = SlowRay(9)
     with pytest.raises(
         StartFailed,
         match=r"^Ray did not start: The current node timed out during startup\. \(.*\.log\)$",

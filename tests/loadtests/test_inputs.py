@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
-from loadtests.inputs import MODELS, WEIGHTS, Shot, infer_shot, shots_for
+from loadtests.inputs import MODELS, WEIGHTS, CheckedRequest, infer_request, requests_for
 from loadtests.support.checkout import REPOSITORY
 
 from headrace import backends
@@ -41,7 +41,7 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
     return lambda raw: backend.run(prepare(raw).tensors)
 
 
-def classified(version: ModelVersion, shot: Shot) -> bytes:
+def classified(version: ModelVersion, shot: CheckedRequest) -> bytes:
     """The answer of the classify endpoint."""
     is_photo = shot.headers["Content-Type"] == "image/jpeg"
     raw = shot.body if is_photo else orjson.loads(shot.body)["input"].encode()
@@ -60,16 +60,16 @@ def classified(version: ModelVersion, shot: Shot) -> bytes:
 def test_the_models_own_label_is_right(model: str) -> None:
     version = built(model)
     assert [
-        shot.body for shot in shots_for(model) if not shot.accepts(classified(version, shot))
+        shot.body for shot in requests_for(model) if not shot.accepts(classified(version, shot))
     ] == []
 
 
 @pytest.mark.zoo
 def test_paraphrases_are_close_and_others_are_not() -> None:
     embed = runner("minilm-l6")
-    pairs = [orjson.loads(shot.body)["input"] for shot in shots_for("minilm-l6")]
+    pairs = [orjson.loads(shot.body)["input"] for shot in requests_for("minilm-l6")]
     vectors = [[embed(text.encode())["embedding"][0] for text in pair] for pair in pairs]
-    for n, shot in enumerate(shots_for("minilm-l6")):
+    for n, shot in enumerate(requests_for("minilm-l6")):
         assert shot.accepts(embedded(*vectors[n]))
         assert not shot.accepts(embedded(vectors[n][0], vectors[n - 1][1]))
 
@@ -85,7 +85,7 @@ def test_a_step_of_audio_has_its_own_answer() -> None:
     answers = [
         orjson.dumps({"outputs": [{"name": "output", "data": row.tolist()}]}) for row in golden
     ]
-    first, second = shots_for("silero-vad")
+    first, second = requests_for("silero-vad")
     assert first.accepts(answers[0])
     assert second.accepts(answers[1])
     assert not first.accepts(answers[1])
@@ -98,17 +98,17 @@ def test_nonsense_is_no_right_answer(answer: bytes) -> None:
     assert not any(
         shot.accepts(answer)
         for model in ("dga-lstm", "mail-spam", "minilm-l6")
-        for shot in shots_for(model)
+        for shot in requests_for(model)
     )
 
 
 def test_a_model_that_is_not_built_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="expected a sound version of silero-vad"):
-        shots_for("silero-vad", tmp_path)
+        requests_for("silero-vad", tmp_path)
 
 
 def test_an_infer_request_says_how_long_its_header_is() -> None:
-    shot = infer_shot("m", {"x": np.ones((1, 2), np.float32)}, "y", np.ones((1, 1), np.float32))
+    shot = infer_request("m", {"x": np.ones((1, 2), np.float32)}, "y", np.ones((1, 1), np.float32))
     split = int(shot.headers["Inference-Header-Content-Length"])
     assert orjson.loads(shot.body[:split])["inputs"][0]["parameters"] == {"binary_data_size": 8}
     assert shot.body[split:] == np.ones(2, "<f4").tobytes()

@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from loadtests.inputs import Shot
+from loadtests.inputs import CheckedRequest
 from loadtests.open_loop import (
     Figures,
     Ledger,
@@ -21,7 +21,7 @@ from loadtests.open_loop import (
 from loadtests.support import virtual_time
 from loadtests.support.http_client import BROKEN, GIVEN_UP, HttpClient, Reply
 
-SHOT = Shot("m", "/v2/models/m/infer", {}, b"{}", lambda answer: answer == b"right")
+SHOT = CheckedRequest("m", "/v2/models/m/infer", {}, b"{}", lambda answer: answer == b"right")
 RIGHT = Reply(200, b"right")
 DEADLINE_S = 1.0
 
@@ -102,7 +102,7 @@ def test_requests_leave_on_time_however_slow_the_server_is() -> None:
         clock = asyncio.get_running_loop().time
         left_s: list[float] = []
 
-        async def send(_: Shot) -> Reply:
+        async def send(_: CheckedRequest) -> Reply:
             left_s.append(clock())
             await asyncio.sleep(10)
             return RIGHT
@@ -122,7 +122,7 @@ def test_latency_counts_from_when_the_request_was_due() -> None:
         # A clock on which the driver wakes up a second late.
         late = iter([0.0, *[3.1] * 10])
 
-        async def send(_: Shot) -> Reply:
+        async def send(_: CheckedRequest) -> Reply:
             return RIGHT
 
         assert loop.time() == 0

@@ -1,4 +1,4 @@
-"""A repository of small sound versions, and versions that are not."""
+"""A repository of small versions, sound and broken."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,7 @@ class RepositoryFolder:
         return folder
 
     def add_broken(self, name: str, version: str) -> Path:
-        """With weights other than its spec says."""
+        """Add a version whose weights do not match its spec."""
         folder = self.add(name, version)
         (folder / "model.onnx").write_bytes(b"other")
         return folder

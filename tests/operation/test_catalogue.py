@@ -1,4 +1,4 @@
-"""What counts as a version of the repository, and what is said of one that is refused."""
+"""The versions of a repository, and the reasons for which some are refused."""
 
 from pathlib import Path
 

@@ -20,7 +20,7 @@ from headrace.operation.operator import Key, Operator
 from headrace_models.repository import ModelVersion, scan
 
 
-class Platform:
+class FakePlatform:
     """Serve and the fleet in one: a version serves from the moment that it runs until it is
     deleted.
     """
@@ -88,13 +88,13 @@ def repository(tmp_path: Path) -> RepositoryFolder:
 
 
 @pytest.fixture
-def platform() -> Platform:
-    return Platform()
+def platform() -> FakePlatform:
+    return FakePlatform()
 
 
 @pytest.fixture
-def operator(repository: RepositoryFolder, platform: Platform) -> Operator:
-    """Of a platform that was started with what is on the repository."""
+def operator(repository: RepositoryFolder, platform: FakePlatform) -> Operator:
+    """The operator of a platform that was started with the repository's versions."""
     versions, _ = scan(repository.root)
     for version in versions:
         platform.deploy(version)
@@ -108,7 +108,7 @@ def states(operator: Operator) -> dict[str, str]:
 
 
 def test_a_new_version_replaces_the_one_before(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
     operator.load("m")
@@ -117,7 +117,7 @@ def test_a_new_version_replaces_the_one_before(
 
 
 def test_the_version_before_serves_until_the_new_one_does(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
     seen: list[dict[str, str]] = []
@@ -128,7 +128,7 @@ def test_the_version_before_serves_until_the_new_one_does(
 
 @pytest.mark.parametrize("breaks", ["does not run", "is not heard of", "raises"])
 def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_on(
-    operator: Operator, repository: RepositoryFolder, platform: Platform, breaks: str
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform, breaks: str
 ) -> None:
     repository.add("m", "2")
     platform.reason = "StartFailed: /srv/m/2/golden.npz: no" if breaks == "does not run" else ""
@@ -146,7 +146,7 @@ def test_a_version_that_does_not_start_is_taken_back_and_the_one_before_serves_o
 
 
 def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
     platform.reason = "golden output: found a difference"
@@ -159,7 +159,7 @@ def test_why_a_version_did_not_start_is_in_the_index_until_it_starts(
 
 
 def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
     platform.reason = "golden output: found a difference"
@@ -175,8 +175,8 @@ def test_the_trouble_of_a_version_that_did_not_start_goes_with_it(
     ]
 
 
-def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgiven(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+def test_the_reason_of_a_failed_start_is_given_even_if_its_trouble_cannot_be_forgiven(
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     def deafen() -> None:
         platform.is_deaf = True
@@ -188,14 +188,14 @@ def test_why_a_version_did_not_start_is_told_also_if_its_trouble_cannot_be_forgi
 
 
 def test_a_loaded_version_is_loaded_again_by_doing_nothing(
-    operator: Operator, platform: Platform
+    operator: Operator, platform: FakePlatform
 ) -> None:
     operator.load("m")
     assert platform.deployed == [("m", "1")]
 
 
-def test_a_loaded_version_that_does_not_answer_is_not_said_to(
-    operator: Operator, platform: Platform
+def test_a_loaded_version_that_does_not_answer_is_not_ready(
+    operator: Operator, platform: FakePlatform
 ) -> None:
     platform.running.clear()
     with pytest.raises(NotReady):
@@ -215,7 +215,7 @@ def test_a_loaded_version_with_other_contents_is_a_conflict(
 
 
 def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add_broken("m", "2")
     with pytest.raises(BadRequest, match=r"^model\.toml:\d+: files"):
@@ -223,8 +223,8 @@ def test_a_refused_newer_version_is_an_error_and_the_loaded_one_serves_on(
     assert platform.deployed == [("m", "1")]
 
 
-def test_the_newest_sound_version_is_loaded_where_none_is(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+def test_the_newest_sound_version_is_loaded_if_none_is_loaded(
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("m", "2")
     repository.add_broken("m", "3")
@@ -234,7 +234,7 @@ def test_the_newest_sound_version_is_loaded_where_none_is(
 
 
 def test_a_version_that_was_removed_is_replaced_by_the_newest_there_is(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     (repository.root / "m" / "1").rename(repository.root / "gone")
     assert operator.index()[-1] == IndexEntry("m", "1", "READY", "no longer in the repository")
@@ -244,7 +244,7 @@ def test_a_version_that_was_removed_is_replaced_by_the_newest_there_is(
 
 
 def test_a_model_that_was_added_is_served_and_expected_once_it_runs(
-    operator: Operator, repository: RepositoryFolder, platform: Platform
+    operator: Operator, repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("new", "1")
     seen: list[list[str]] = []
@@ -255,7 +255,7 @@ def test_a_model_that_was_added_is_served_and_expected_once_it_runs(
 
 
 def test_an_unloaded_model_is_neither_served_nor_expected(
-    operator: Operator, platform: Platform
+    operator: Operator, platform: FakePlatform
 ) -> None:
     operator.unload("m")
     assert (platform.deployed, platform.expected) == ([], [])
@@ -281,7 +281,7 @@ def test_a_model_without_a_version_or_without_a_sound_one_is_refused(
 
 
 def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(
-    repository: RepositoryFolder, platform: Platform
+    repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     operator = Operator(
         repository.root, platform, platform, scan(repository.root)[0], {"m": "golden output: no"}
@@ -292,8 +292,8 @@ def test_a_model_that_did_not_start_with_the_platform_can_be_loaded_later(
     assert operator.index() == (IndexEntry("m", "1", "READY"),)
 
 
-def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forgives_it(
-    operator: Operator, platform: Platform
+def test_a_version_in_trouble_is_unavailable_with_the_reason_until_a_load_forgives_it(
+    operator: Operator, platform: FakePlatform
 ) -> None:
     platform.in_trouble[("m", "1")] = "its process ended unexpectedly"
     (entry,) = operator.index()
@@ -305,8 +305,8 @@ def test_a_version_in_trouble_is_unavailable_with_the_reason_until_an_order_forg
     assert platform.in_trouble == {}
 
 
-def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
-    repository: RepositoryFolder, platform: Platform
+def test_only_versions_that_were_given_up_are_deployed_again_now_and_then(
+    repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     repository.add("other", "1")
     versions, _ = scan(repository.root)
@@ -346,8 +346,8 @@ def test_what_was_given_up_is_deployed_again_now_and_then_and_nothing_else_is(
     ]  # last in the list once it is new
 
 
-def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(
-    repository: RepositoryFolder, platform: Platform
+def test_a_version_that_could_not_be_deployed_again_is_missing_and_tried_again(
+    repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     versions, _ = scan(repository.root)
     platform.deploy(versions[0])
@@ -366,7 +366,7 @@ def test_what_could_not_be_deployed_again_is_missing_and_is_tried_again(
 
 
 def test_all_versions_are_looked_at_at_once(
-    repository: RepositoryFolder, platform: Platform
+    repository: RepositoryFolder, platform: FakePlatform
 ) -> None:
     for name in ("a", "b", "c"):
         repository.add(name, "1")

@@ -1,4 +1,4 @@
-"""A wall clock that is set back is noticed, once; one that is set forward, or is merely slow, is not."""
+"""A wall clock that is set back is detected once; one that is set forward, or is slow, is not."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The operator's threads, with neither Ray nor a fleet behind them."""
+"""The operator's threads, without Ray and without a fleet."""
 
 import threading
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.operation.repository import RepositoryFolder
-from tests.operation.test_operator import Platform
+from tests.operation.test_operator import FakePlatform
 
 from headrace.fleet import calls
 from headrace.fleet.entries import Fleet
@@ -17,7 +17,7 @@ from headrace.telemetry import logs
 from headrace_models.repository import ModelVersion, scan
 
 
-class SlowToAnswer(Platform):
+class SlowToAnswer(FakePlatform):
     """A Serve that does not answer at first."""
 
     def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:

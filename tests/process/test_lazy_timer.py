@@ -1,4 +1,4 @@
-"""A deadline that moves: whatever happened to it before, the last one counts."""
+"""A deadline that moves: only the last one counts."""
 
 import asyncio
 from math import inf
@@ -17,7 +17,7 @@ STEPS = st.lists(st.tuples(st.integers(0, 9), st.none() | st.integers(-2, 20)), 
 def test_only_the_deadline_that_was_set_last_comes_and_it_comes_once(
     steps: list[tuple[int, int | None]],
 ) -> None:
-    """Each step waits so long and sets a deadline so much later, or cancels it."""
+    """Each step waits, and then sets a later deadline or cancels it."""
     due_s: list[float] = []
     expected_s: list[float] = []
 

@@ -1,4 +1,4 @@
-"""What others may ask of a program in a thread of its own, whenever it ends."""
+"""Calls to a program in a thread, at any time around its end."""
 
 import asyncio
 from collections.abc import Callable
@@ -21,8 +21,10 @@ async def nothing() -> None: ...
 @pytest.mark.parametrize(
     "ask", [lambda thread: thread.call(lambda: None), lambda thread: thread.run(nothing, IN_TIME_S)]
 )
-def test_nothing_happens_to_who_asks_while_it_ends(ask: Callable[[LoopThread[None]], None]) -> None:
-    """Many ends, since the moment between its loop's close and its own end is short."""
+def test_calls_while_it_ends_do_nothing_and_do_not_fail(
+    ask: Callable[[LoopThread[None]], None],
+) -> None:
+    """Many ends, because the time between the loop's close and the thread's end is short."""
     for _ in range(100):
         thread = LoopThread("short", main)
         thread.start(IN_TIME_S)

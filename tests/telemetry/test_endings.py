@@ -1,6 +1,4 @@
-"""Counters that are there before they count, for the versions that there are and for a bounded
-number that left.
-"""
+"""Counters that exist at 0, for present versions and for a bounded number that left."""
 
 from typing import Any
 
@@ -18,7 +16,7 @@ TROUBLE = {"code": "503", "outcome": "state", "api": "infer"}
 
 
 class Gateway:
-    """A gateway's figures."""
+    """A gateway's metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -128,7 +126,7 @@ def test_a_models_own_doors_are_there_and_no_others() -> None:
     assert Ending("infer", 504, "state") in WAYS.of_version(spec())
 
 
-def test_a_port_has_all_errors_at_0_with_whose_they_are() -> None:
+def test_a_port_has_all_errors_at_0_with_their_outcomes() -> None:
     registry = CollectorRegistry()
     PrometheusEdge(registry).request_failed("sequence_lost")
 

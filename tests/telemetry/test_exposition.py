@@ -1,4 +1,4 @@
-"""Many processes' metrics as one page, and the names that boards and alerts know."""
+"""The metrics of many processes on one page, and the names that boards and alerts use."""
 
 import gzip
 import math
@@ -44,7 +44,7 @@ def test_a_merged_page_parses_and_sums_what_its_pages_held() -> None:
     assert total(merged, "headrace_requests_in_flight") == 6
 
 
-def test_each_sample_says_whose_it_is_and_loses_nothing() -> None:
+def test_each_sample_names_its_process_and_keeps_its_labels() -> None:
     pages = {"a": gateway_page(1), "b": gateway_page(2)}
     expected = {
         (name, labels | {("process", process)}): value
@@ -87,7 +87,7 @@ class Cost:
     cell_s: float = 0.125
 
 
-class Line:
+class Queue:
     waiting_rows, running_rows, cost = 4, 2, Cost()
 
     def wait_s(self) -> float:
@@ -97,7 +97,7 @@ class Line:
 def test_a_replica_tells_its_stages_apart() -> None:
     registry = CollectorRegistry()
     replica = PrometheusReplica(registry, "m", "1")
-    replica.watch_batcher(Line())
+    replica.watch_batcher(Queue())
     replica.batch_ran(3, 30, 6)
     replica.batch_repeated(5)
     replica.request_served(Times(queue_s=0.25, preprocess_s=0.0, compute_s=0.5, batch_rows=3))
@@ -182,7 +182,10 @@ def test_there_are_few_forms_however_many_ways_there_are_to_ask() -> None:
 
 
 def test_a_form_that_is_not_known_is_passed_over_for_one_that_is() -> None:
-    wished = "application/openmetrics-text;version=2.0.0,application/openmetrics-text;version=1.0.0;escaping=dots;q=0.5"
-    assert form_of(wished, None) == form_of(
+    accept = (
+        "application/openmetrics-text;version=2.0.0,"
+        "application/openmetrics-text;version=1.0.0;escaping=dots;q=0.5"
+    )
+    assert form_of(accept, None) == form_of(
         "application/openmetrics-text;version=1.0.0;escaping=dots", None
     )

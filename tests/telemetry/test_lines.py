@@ -1,4 +1,6 @@
-"""Lines whose file is full, blocked or gone: none waits, none fails, and what is missing is counted and told."""
+"""Lines for a file that is full, blocked or gone: no caller waits or fails, and lost lines are
+counted.
+"""
 
 import errno
 import os
@@ -15,7 +17,7 @@ from headrace.telemetry.lines import MAX_WAITING, LineWriter, Write
 
 
 class Disk:
-    """Takes what is written while it has `room`, in bytes."""
+    """Accepts bytes while it has `room`."""
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -36,7 +38,7 @@ class Disk:
 
 @contextmanager
 def writer(write: Write) -> Iterator[LineWriter]:
-    """One that is closed again, and says "<n> missing" as its notice."""
+    """A writer with the notice "<n> missing", closed at the end."""
     lines = LineWriter(write, lambda dropped: b"%d missing\n" % dropped)
     yield lines
     lines.close()
@@ -59,7 +61,7 @@ def test_lines_are_written_in_order() -> None:
     assert (disk.lines, lines.dropped) == (whole(range(500)), 0)
 
 
-def test_a_full_disk_costs_lines_that_are_told_when_there_is_room_again() -> None:
+def test_a_full_disk_costs_lines_which_are_reported_when_there_is_room_again() -> None:
     disk = Disk(room=100)
     with writer(disk.write) as lines:
         for n in range(50):
@@ -108,7 +110,9 @@ def test_a_pipe_that_nobody_reads_blocks_nobody() -> None:
 
 
 def test_a_line_that_comes_while_another_is_put_blocks_nobody() -> None:
-    """A garbage collection runs anywhere, and what it ends may log, as a task does whose error nobody fetched."""
+    """Garbage collection runs anywhere, and a finalizer may log, like that of a task with an unread
+    error.
+    """
     disk, between = Disk(1 << 20), [0]
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Logs as their readers need them: one JSON object a line, whatever is said, and as much as was asked for."""
+"""Logs for their readers: one JSON object per line for any message, of the levels that are set."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ log = logging.getLogger("headrace.test")
 
 @pytest.fixture
 def own_logging() -> Iterator[None]:
-    """Whatever a test configures is undone."""
+    """Undo what a test configures."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     root.handlers.clear()  # pytest's own, which configure would close
@@ -34,7 +34,7 @@ def own_logging() -> Iterator[None]:
 
 @pytest.fixture
 def written(own_logging: None, tmp_path: Path) -> Iterator[Callable[[], str]]:
-    """What was logged so far."""
+    """The records logged so far."""
     path = tmp_path / "log"
 
     def read() -> str:
@@ -77,7 +77,7 @@ def test_a_line_says_when_where_and_what(written: Callable[[], str]) -> None:
     ],
     ids=["newline", "json", "ansi", "unicode", "invalid"],
 )
-def test_nothing_that_is_said_forges_a_line_or_reaches_the_terminal(
+def test_no_message_forges_a_line_or_controls_the_terminal(
     written: Callable[[], str], hostile: str
 ) -> None:
     log.info("name %s", hostile)
@@ -138,7 +138,7 @@ def test_a_very_long_message_is_cut(written: Callable[[], str]) -> None:
         (LogSettings(log_info=False, log_warning=False, log_error=False), []),
     ],
 )
-def test_what_is_switched_off_is_not_heard(
+def test_levels_that_are_off_are_not_logged(
     written: Callable[[], str], settings: LogSettings, heard: list[str]
 ) -> None:
     apply(settings)
@@ -147,7 +147,7 @@ def test_what_is_switched_off_is_not_heard(
     assert [line["level"] for line in lines(written)] == heard
 
 
-def test_nobody_who_logs_hears_of_an_stderr_that_is_gone(own_logging: None) -> None:
+def test_logging_does_not_fail_without_stderr(own_logging: None) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as stream:

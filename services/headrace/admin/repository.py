@@ -66,7 +66,8 @@ async def load(call: Call[Desk]) -> Response:
     for parameter in read_body(_LoadBody, call.body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
             raise BadRequest(
-                "parameters: expected no config and no files; add the version to the repository instead"
+                "parameters: expected no config and no files; "
+                "add the version to the repository instead"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
     await call.context.give_instruction(Instruction("load", name))

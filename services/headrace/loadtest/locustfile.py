@@ -19,10 +19,10 @@ from locust.env import Environment
 
 from headrace.config import Settings, own_authorization
 from headrace.errors import StartFailed
-from headrace.loadtest import own, zoo
+from headrace.loadtest import any_model, zoo
+from headrace.loadtest.checked_request import CheckedRequest
 from headrace.loadtest.record import Record
 from headrace.loadtest.server import not_ready, served_models
-from headrace.loadtest.shots import Shot
 from headrace_models.errors import ModelError
 
 __all__ = ["Caller"]
@@ -42,40 +42,40 @@ class Caller(FastHttpUser):
     tasks: list[Task] = []  # noqa: RUF012 - Locust's own declaration; filled when the test starts
     record = Record()  # of this run; a new one when the test starts
 
-    def send(self, shot: Shot) -> None:
+    def send(self, request: CheckedRequest) -> None:
         """Send one request, counted under its model's name; a wrong or missing answer is a failure."""
         # At the end Locust may kill a user right after its pause, which left no time to answer.
         has_time = not self.record.has_ended
         began_s = perf_counter()
         try:
             with self.client.post(
-                shot.path,
-                data=shot.body,  # type: ignore[arg-type]  # bytes are sent as they are, Locust's annotation forgets them
-                headers={**shot.headers, **own_authorization()},
-                name=shot.model,
+                request.path,
+                data=request.body,  # type: ignore[arg-type]  # bytes are sent as they are, Locust's annotation forgets them
+                headers={**request.headers, **own_authorization()},
+                name=request.model,
                 catch_response=True,
             ) as response:
                 # Locust itself reports other statuses (0 is no answer); it takes all of these for
                 # success.
                 status = response.status_code
                 if 0 < status < 400 and not (
-                    status == 200 and shot.accepts(response.content or b"")
+                    status == 200 and request.accepts(response.content or b"")
                 ):
                     response.failure("wrong answer")
         except gevent.GreenletExit:
             if has_time:
                 self.record.add(
-                    shot.model, (perf_counter() - began_s) * 1e3, "no answer before the end"
+                    request.model, (perf_counter() - began_s) * 1e3, "no answer before the end"
                 )
             raise
 
 
-def task_for(shots: Sequence[Shot]) -> Task:
+def task_for(requests: Sequence[CheckedRequest]) -> Task:
     """A task that sends these requests in turn; each user continues where the last one stopped."""
-    next_shots: Iterator[Shot] = cycle(shots)
+    next_requests: Iterator[CheckedRequest] = cycle(requests)
 
     def task(user: Caller) -> None:
-        user.send(next(next_shots))
+        user.send(next(next_requests))
 
     return task
 
@@ -91,23 +91,23 @@ def tasks_for(url: str, repository: Path, say: Say) -> dict[str, Task]:
             if reason := not_ready(url, model):
                 say(f"left out {model}: not ready ({reason})")
                 continue
-            tasks[model] = task_for(_shots_for(url, model, repository, say))
+            tasks[model] = task_for(_requests_for(url, model, repository, say))
         except (OSError, ModelError) as error:
             say(f"left out {model}: {error}")
     return tasks
 
 
-def _shots_for(url: str, model: str, repository: Path, say: Say) -> Sequence[Shot]:
+def _requests_for(url: str, model: str, repository: Path, say: Say) -> Sequence[CheckedRequest]:
     try:
         return (
-            zoo.shots_for(model, repository)
+            zoo.requests_for(model, repository)
             if model in zoo.MODELS
-            else own.golden_shots(url, model, repository)
+            else any_model.golden_requests(url, model, repository)
         )
     except ModelError as error:
-        shots = own.made_up_shots(url, model)
+        requests = any_model.made_up_requests(url, model)
         say(f"made up inputs for {model}, its own answers to each alone count as right: {error}")
-        return shots
+        return requests
 
 
 def _add_arguments(parser: LocustArgumentParser) -> None:

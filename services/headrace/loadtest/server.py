@@ -10,14 +10,14 @@ from headrace.config import own_authorization
 from headrace.edge.probe import Reply, fetch
 from headrace.errors import StartFailed
 
-__all__ = ["is_served", "not_ready", "request", "served_models"]
+__all__ = ["call", "is_served", "not_ready", "served_models"]
 
 _TIMEOUT_S = 10.0
 # A model's first answer may take as long as the server allows.
 _INFER_TIMEOUT_S = 60.0
 
 
-def request(
+def call(
     url: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
 ) -> Reply:
     """GET, or POST a body, with this user's own key. Raises OSError if no HTTP server answers."""
@@ -38,11 +38,11 @@ def served_models(url: str) -> list[str]:
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise StartFailed(f"url: expected http://host:port, found {url}")
     try:
-        reply = request(url, "/v1/models")
+        reply = call(url, "/v1/models")
     except ssl.SSLCertVerificationError as error:
         raise StartFailed(
-            f"{url}: its certificate is not trusted ({error.verify_message}); the certificate must name this host, "
-            "and SSL_CERT_FILE the file of the certificate that signed it"
+            f"{url}: its certificate is not trusted ({error.verify_message}); "
+            "it must name this host, and SSL_CERT_FILE must name the file of the certificate that signed it"
         ) from None
     except OSError as error:
         if "WRONG_VERSION_NUMBER" in str(error):
@@ -72,5 +72,5 @@ def not_ready(url: str, model: str) -> str | None:
 
     Raises OSError if no server answers.
     """
-    reply = request(url, f"/v2/models/{model}/ready")
+    reply = call(url, f"/v2/models/{model}/ready")
     return None if reply.status == 200 else reply.reason

@@ -14,14 +14,14 @@ import numpy.typing as npt
 import orjson
 from PIL import Image
 
-from headrace.loadtest.shots import Shot, infer_shot
+from headrace.loadtest.checked_request import CheckedRequest, infer_request
 from headrace_models.errors import ModelError
 from headrace_models.fetch import DEFAULT_CACHE, read_member
 from headrace_models.golden import read_golden
 from headrace_models.repository import ModelVersion, scan
 from headrace_models.spec import ImageSpec
 
-__all__ = ["MODELS", "WEIGHTS", "shots_for", "sound_version"]
+__all__ = ["MODELS", "WEIGHTS", "requests_for", "sound_version"]
 
 _JPEG_QUALITY = 90
 _JSON = {"Content-Type": "application/json"}
@@ -94,7 +94,7 @@ _PHOTOS = ("skimage/data/coffee.png", "skimage/data/chelsea.png")
 _PHOTOS_WHEEL = "scikit_image-*.whl"
 
 
-def shots_for(model: str, repository: Path) -> Sequence[Shot]:
+def requests_for(model: str, repository: Path) -> Sequence[CheckedRequest]:
     """Requests for one model of MODELS.
 
     Raises ModelError if they need a version that `repository` lacks.
@@ -110,12 +110,12 @@ def sound_version(repository: Path, model: str) -> ModelVersion:
     return found[0]
 
 
-def _vad(repository: Path) -> list[Shot]:
+def _vad(repository: Path) -> list[CheckedRequest]:
     """Single steps from the middle of two voice recordings, with their states."""
     inputs, outputs = read_golden(sound_version(repository, "silero-vad"))
     rows = range(len(inputs["input"]))
     return [
-        infer_shot(
+        infer_request(
             "silero-vad",
             {name: a[n : n + 1] for name, a in inputs.items()},
             "output",
@@ -125,21 +125,23 @@ def _vad(repository: Path) -> list[Shot]:
     ]
 
 
-def _domains(_: Path) -> list[Shot]:
+def _domains(_: Path) -> list[CheckedRequest]:
     return [
-        _text_shot("dga-lstm", text, label) for label, texts in _DOMAINS.items() for text in texts
+        _text_request("dga-lstm", text, label)
+        for label, texts in _DOMAINS.items()
+        for text in texts
     ]
 
 
-def _mails(_: Path) -> list[Shot]:
+def _mails(_: Path) -> list[CheckedRequest]:
     return [
-        _text_shot("mail-spam", text, label) for label, texts in _MAILS.items() for text in texts
+        _text_request("mail-spam", text, label) for label, texts in _MAILS.items() for text in texts
     ]
 
 
-def _text_shot(model: str, text: str, label: str) -> Shot:
+def _text_request(model: str, text: str, label: str) -> CheckedRequest:
     body = orjson.dumps({"input": text})
-    return Shot(
+    return CheckedRequest(
         model,
         f"/v1/models/{model}:classify",
         _JSON,
@@ -148,9 +150,9 @@ def _text_shot(model: str, text: str, label: str) -> Shot:
     )
 
 
-def _embeddings(_: Path) -> list[Shot]:
+def _embeddings(_: Path) -> list[CheckedRequest]:
     return [
-        Shot(
+        CheckedRequest(
             "minilm-l6",
             "/v1/embeddings",
             _JSON,
@@ -170,7 +172,7 @@ def _are_close(answer: bytes) -> bool:
     return bool(np.isclose(first @ first, 1, atol=1e-3) and first @ second > _CLOSE)
 
 
-def _photos(repository: Path) -> list[Shot]:
+def _photos(repository: Path) -> list[CheckedRequest]:
     """The photos of the golden rows: the originals if their package is in the cache, otherwise made
     from the rows.
     """
@@ -180,17 +182,17 @@ def _photos(repository: Path) -> list[Shot]:
     labels = version.path("labels.txt").read_text(encoding="utf-8").splitlines()
     likely = np.argsort(-outputs["logits"], axis=1)[:, :3]
     return [
-        _photo_shot(photo, {labels[index] for index in best})
+        _photo_request(photo, {labels[index] for index in best})
         for photo, best in zip(photos, likely.tolist(), strict=True)
     ]
 
 
-def _photo_shot(photo: Image.Image, labels: set[str]) -> Shot:
+def _photo_request(photo: Image.Image, labels: set[str]) -> CheckedRequest:
     file = BytesIO()
     photo.convert("RGB").save(file, "JPEG", quality=_JPEG_QUALITY)
     headers = {"Content-Type": "image/jpeg"}
     path = "/v1/models/efficientnet-lite0:classify"
-    return Shot(
+    return CheckedRequest(
         "efficientnet-lite0",
         path,
         headers,
@@ -225,7 +227,7 @@ def _best_label(answer: bytes) -> str:
 
 
 # Every model with known requests, in the order of the families.
-MODELS: Mapping[str, Callable[[Path], Sequence[Shot]]] = {
+MODELS: Mapping[str, Callable[[Path], Sequence[CheckedRequest]]] = {
     "efficientnet-lite0": _photos,
     "silero-vad": _vad,
     "dga-lstm": _domains,

@@ -11,14 +11,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from headrace.inference.tensor import Array
-from headrace.loadtest.server import request
-from headrace.loadtest.shots import Shot, read_binary, tensors_shot
+from headrace.loadtest.checked_request import CheckedRequest, read_binary, tensors_request
+from headrace.loadtest.server import call
 from headrace.loadtest.zoo import sound_version
 from headrace_models.errors import ModelError
 from headrace_models.golden import read_golden
 from headrace_models.spec import DTYPES
 
-__all__ = ["golden_shots", "made_up_shots"]
+__all__ = ["golden_requests", "made_up_requests"]
 
 _MADE_UP = 4
 _SEED = 1
@@ -36,7 +36,7 @@ _MOST_ELEMENTS = 1 << 22
 _TOLERANCE = 1e-3
 
 
-def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
+def golden_requests(url: str, model: str, repository: Path) -> Sequence[CheckedRequest]:
     """A request for each golden row, or one with all of them if the model is served unbatched.
 
     The golden answer is right, within the spec's own tolerances. Raises ModelError if `repository`
@@ -55,12 +55,12 @@ def golden_shots(url: str, model: str, repository: Path) -> Sequence[Shot]:
         raise ModelError(f"cannot read {version.path(version.spec.golden)}: {error}") from None
     tolerance = max(version.spec.golden_tolerance, version.spec.batching.tolerance)
     if not _metadata(url, model, "/config").get("max_batch_size"):
-        return [tensors_shot(model, inputs, expected, tolerance)]
+        return [tensors_request(model, inputs, expected, tolerance)]
     rows = range(min(map(len, inputs.values())))
-    return [tensors_shot(model, _row(inputs, n), _row(expected, n), tolerance) for n in rows]
+    return [tensors_request(model, _row(inputs, n), _row(expected, n), tolerance) for n in rows]
 
 
-def made_up_shots(url: str, model: str) -> Sequence[Shot]:
+def made_up_requests(url: str, model: str) -> Sequence[CheckedRequest]:
     """Random inputs of the datatypes and shapes in a model's metadata; its current answer to each
     alone is right.
 
@@ -74,9 +74,9 @@ def made_up_shots(url: str, model: str) -> Sequence[Shot]:
     return [_checked_by_itself(url, model, inputs) for inputs in made_up]
 
 
-def _checked_by_itself(url: str, model: str, inputs: Mapping[str, Array]) -> Shot:
-    shot = tensors_shot(model, inputs, None, _TOLERANCE)
-    reply = request(url, shot.path, shot.headers, shot.body)
+def _checked_by_itself(url: str, model: str, inputs: Mapping[str, Array]) -> CheckedRequest:
+    request = tensors_request(model, inputs, None, _TOLERANCE)
+    reply = call(url, request.path, request.headers, request.body)
     if reply.status != 200:
         raise ModelError(
             f"expected answers to inputs made from its metadata, found {reply.reason}; "
@@ -84,9 +84,9 @@ def _checked_by_itself(url: str, model: str, inputs: Mapping[str, Array]) -> Sho
         )
     # An answer that cannot be read now counts as wrong under load.
     return (
-        tensors_shot(model, inputs, read_binary(reply.body)[1], _TOLERANCE)
-        if shot.accepts(reply.body)
-        else shot
+        tensors_request(model, inputs, read_binary(reply.body)[1], _TOLERANCE)
+        if request.accepts(reply.body)
+        else request
     )
 
 
@@ -127,7 +127,7 @@ def _row(arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
 
 
 def _metadata(url: str, model: str, what: str) -> Mapping[str, Any]:
-    reply = request(url, f"/v2/models/{model}{what}")
+    reply = call(url, f"/v2/models/{model}{what}")
     if reply.status != 200:
         raise ModelError(f"cannot read its metadata: {reply.reason}")
     return reply.document

@@ -12,13 +12,13 @@ from headrace.errors import BadRequest
 from headrace.inference.tensor import Array, Tensor, from_array, to_array
 from headrace_models.golden import difference
 
-__all__ = ["Shot", "infer_shot", "read_binary", "tensors_shot"]
+__all__ = ["CheckedRequest", "infer_request", "read_binary", "tensors_request"]
 
 _INFER_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class CheckedRequest:
     """One POST. `is_right` checks the body of a 200.
 
     For malformed bodies it may raise ValueError, LookupError, TypeError, AttributeError or
@@ -39,12 +39,12 @@ class Shot:
             return False
 
 
-def infer_shot(
+def infer_request(
     model: str,
     inputs: Mapping[str, npt.NDArray[np.float32] | npt.NDArray[np.int64]],
     output: str,
     expected: npt.NDArray[np.float32],
-) -> Shot:
+) -> CheckedRequest:
     """Binary tensors in, one output as JSON out, which must be `expected` within a thousandth."""
 
     def is_right(answer: bytes) -> bool:
@@ -55,9 +55,9 @@ def infer_shot(
     return _infer(model, inputs, {"outputs": [{"name": output}]}, is_right)
 
 
-def tensors_shot(
+def tensors_request(
     model: str, inputs: Mapping[str, Array], expected: Mapping[str, Array] | None, tolerance: float
-) -> Shot:
+) -> CheckedRequest:
     """Binary tensors in and out, of any datatype, which must be `expected`: names, datatypes,
     shapes and values.
 
@@ -105,7 +105,7 @@ def _infer(
     inputs: Mapping[str, Array],
     options: Mapping[str, object],
     is_right: Callable[[bytes], bool],
-) -> Shot:
+) -> CheckedRequest:
     tensors = [from_array(name, array) for name, array in inputs.items()]
     listed = [
         {
@@ -122,4 +122,4 @@ def _infer(
         "Inference-Header-Content-Length": str(len(header)),
     }
     body = b"".join((header, *(t.data for t in tensors)))
-    return Shot(model, f"/v2/models/{model}/infer", headers, body, is_right)
+    return CheckedRequest(model, f"/v2/models/{model}/infer", headers, body, is_right)

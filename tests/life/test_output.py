@@ -1,4 +1,4 @@
-"""What becomes of a process whose words nobody hears."""
+"""A process whose output nobody reads."""
 
 import subprocess
 import sys
@@ -57,10 +57,10 @@ def test_a_platform_goes_on_whether_its_words_are_heard_or_not(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("way", ["gone", "full"])
-def test_a_warning_that_nobody_hears_ends_no_command(way: str) -> None:
+def test_a_warning_that_nobody_reads_ends_no_command(way: str) -> None:
     assert code(WARNS, way) == 7
 
 
 @pytest.mark.parametrize("way", ["gone", "full"])
-def test_what_a_command_was_asked_for_is_not_lost_in_silence(way: str) -> None:
+def test_a_command_fails_if_its_output_cannot_be_written(way: str) -> None:
     assert code(GIVES, way) == 1

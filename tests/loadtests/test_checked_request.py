@@ -10,9 +10,9 @@ from loadtests.support.doubler import make_doubler
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 
 from headrace.inference.tensor import Array, Tensor, from_array
-from headrace.loadtest.own import golden_shots, made_up_shots
-from headrace.loadtest.server import request
-from headrace.loadtest.shots import Shot, infer_shot, tensors_shot
+from headrace.loadtest.any_model import golden_requests, made_up_requests
+from headrace.loadtest.checked_request import CheckedRequest, infer_request, tensors_request
+from headrace.loadtest.server import call
 from headrace_models.errors import ModelError
 from headrace_models.repository import read_version
 
@@ -39,7 +39,7 @@ def described(tensor: Tensor) -> dict[str, object]:
 
 
 RIGHT = {"y": Y, "t": TEXTS}
-SHOT = tensors_shot("m", {"x": X}, RIGHT, 1e-4)
+SHOT = tensors_request("m", {"x": X}, RIGHT, 1e-4)
 
 
 def test_the_expected_answer_is_right_and_so_is_one_within_the_tolerance() -> None:
@@ -72,7 +72,7 @@ def test_wrong_answers_are_found_out(wrong: bytes) -> None:
 
 @pytest.mark.parametrize("data", [[1.0, None], [1.0], [2.0, 1.0], []])
 def test_wrong_json_answers_are_found_out(data: list[float | None]) -> None:
-    shot = infer_shot("m", {"x": X}, "y", np.array([[1.0, 2.0]], np.float32))
+    shot = infer_request("m", {"x": X}, "y", np.array([[1.0, 2.0]], np.float32))
     assert shot.accepts(orjson.dumps({"outputs": [{"name": "y", "data": [1.0, 2.0]}]}))
     assert not shot.accepts(orjson.dumps({"outputs": [{"name": "y", "data": data}]}))
 
@@ -87,15 +87,15 @@ def served(
         yield running, f"http://127.0.0.1:{running.port}", folder / "repository"
 
 
-def answered(url: str, shot: Shot) -> bytes:
-    return request(url, shot.path, shot.headers, shot.body).body
+def answered(url: str, shot: CheckedRequest) -> bytes:
+    return call(url, shot.path, shot.headers, shot.body).body
 
 
 def test_each_golden_row_has_its_own_right_answer(
     served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, repository = served
-    shots = golden_shots(url, "doubler", repository)
+    shots = golden_requests(url, "doubler", repository)
     answers = [answered(url, shot) for shot in shots]
     assert len(shots) > 1
     assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
@@ -107,7 +107,7 @@ def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(
     served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, _ = served
-    shots = made_up_shots(url, "doubler")
+    shots = made_up_requests(url, "doubler")
     answers = [answered(url, shot) for shot in shots]
     assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
         len(shots), dtype=bool
@@ -119,7 +119,7 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
 ) -> None:
     _, url, _ = served
     with pytest.raises(ModelError, match="expected a sound version of doubler"):
-        golden_shots(url, "doubler", tmp_path)
+        golden_requests(url, "doubler", tmp_path)
     made = read_version(make_doubler(tmp_path, tmp_path))
     manifest = made.path("model.toml")
     manifest.write_text(
@@ -127,7 +127,7 @@ def test_a_repository_without_the_model_or_with_another_version_is_said(
     )
     made.folder.rename(made.folder.with_name("2"))
     with pytest.raises(ModelError, match="expected version 1 of doubler, as served, found 2"):
-        golden_shots(url, "doubler", tmp_path)
+        golden_requests(url, "doubler", tmp_path)
 
 
 def test_a_model_that_bears_no_made_up_input_is_said(
@@ -135,4 +135,4 @@ def test_a_model_that_bears_no_made_up_input_is_said(
 ) -> None:
     _, url, _ = served
     with pytest.raises(ModelError, match="cannot read its metadata: 404, "):
-        made_up_shots(url, "nosuch")
+        made_up_requests(url, "nosuch")
