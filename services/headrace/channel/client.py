@@ -10,7 +10,7 @@ from enum import Enum
 from time import monotonic
 
 from headrace.channel.calls import Calls
-from headrace.channel.frame_stream import Address, FrameStream
+from headrace.channel.frame_stream import FrameStream
 from headrace.channel.frames import (
     Ask,
     Blamed,
@@ -38,13 +38,12 @@ from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
 
-__all__ = ["ReplicaClient", "connect", "has_ended"]
-
-# Called for each replica that took sequences over, with its id in the fleet and the sequences.
-OnMoved = Callable[[str, Collection[SequenceKey]], None]
+__all__ = ["CONNECT_TIMEOUT_S", "OnMoved", "ReplicaClient"]
 
 # Only a machine short of time needs so long: an address without a replica refuses at once.
 CONNECT_TIMEOUT_S = 5.0
+# Called for each replica that took sequences over, with its id in the fleet and the sequences.
+OnMoved = Callable[[str, Collection[SequenceKey]], None]
 
 
 class State(Enum):
@@ -226,39 +225,3 @@ class ReplicaClient:
         self._offers.lose(replica_lost())
         self.known.set()
         self.lost.set()
-
-
-def has_ended(error: Exception) -> bool:
-    """True if `connect` found nobody at the address: a living replica always listens there.
-
-    This is certain on the replica's own node only: between nodes others may refuse.
-    """
-    return isinstance(error.__cause__, ConnectionRefusedError)
-
-
-async def connect(
-    address: Address,
-    own_node: str,
-    token: str,
-    on_moved: OnMoved | None = None,
-    on_blame: OnBlame | None = None,
-) -> ReplicaClient:
-    """Open a channel: the Unix socket on the same node, otherwise TCP. Raises NotReady in time."""
-    loop = asyncio.get_running_loop()
-    client = ReplicaClient(on_moved, on_blame)
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            if address.node == own_node:
-                await loop.create_unix_connection(lambda: client.frame_stream, address.unix)
-            else:
-                await loop.create_connection(
-                    lambda: client.frame_stream, address.host, address.port
-                )
-    except OSError as error:  # TimeoutError is one
-        raise NotReady("the replica cannot be reached", retry_after_s=1) from error
-    try:
-        await client.greet(token, address.unix)
-    except BaseException:
-        client.frame_stream.abort()
-        raise
-    return client

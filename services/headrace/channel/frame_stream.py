@@ -71,7 +71,7 @@ class FrameStream(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, frame: Frame, tensors: Sequence[Tensor] = ()) -> None:
-        """Queue a frame; those of a tick share a write. Raises Overloaded if no peer reads."""
+        """Queue a frame; a tick's share a write. Raises Overloaded if the peer does not read."""
         if self._transport is None:
             return
         if self._transport.get_write_buffer_size() > _MAX_UNREAD_BYTES:

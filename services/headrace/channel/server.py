@@ -1,10 +1,9 @@
-"""The replica's end of the channel: listens, runs each Ask as a task, answers or faults, drains."""
+"""The replica's end of the channel: runs each Ask as a task, answers or faults, and drains."""
 
 import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -28,7 +27,6 @@ from headrace.channel.frames import (
     StatisticsReply,
     TakenOver,
     TakeOver,
-    Welcome,
     metas,
 )
 from headrace.channel.service import Service
@@ -45,7 +43,7 @@ from headrace.inference.handover import SequenceKey, unpack
 from headrace.inference.request import Answer, Request
 from headrace.inference.tensor import Tensor
 
-__all__ = ["ChannelServer", "serve"]
+__all__ = ["ChannelServer"]
 
 log = logging.getLogger(__name__)
 
@@ -249,29 +247,3 @@ class _Peer:
         self.lost.set()
         for asked in self.running.values():
             asked.task.cancel()
-
-
-@asynccontextmanager
-async def serve(
-    service: Service, welcome: Welcome, token: str, unix: str, host: str
-) -> AsyncIterator[tuple[ChannelServer, int]]:
-    """Listen on a Unix socket (mode 600), and on a free TCP port of `host`, if that is not empty.
-
-    Gives the server and the port, 0 without a host. `unix` is also the replica's name in greetings.
-    """
-    loop = asyncio.get_running_loop()
-    channel = ChannelServer(service, Strangers(welcome, token, unix))
-    with suppress(FileNotFoundError):
-        os.unlink(unix)  # noqa: PTH108 - a socket's path, not a file of ours
-    on_node = await loop.create_unix_server(channel.accept, unix)
-    os.chmod(unix, 0o600)  # noqa: PTH101
-    on_network = await loop.create_server(channel.accept, host, 0) if host else None
-    try:
-        yield channel, on_network.sockets[0].getsockname()[1] if on_network else 0
-    finally:
-        on_node.close()
-        if on_network:
-            on_network.close()
-        await channel.close()
-        with suppress(FileNotFoundError):
-            os.unlink(unix)  # noqa: PTH108

@@ -1,4 +1,4 @@
-"""One inference: what is asked for, what comes back, and where its time went."""
+"""One inference: the request, the answer, and where its time went."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -58,7 +58,7 @@ class Request(RequestOptions):
 
 
 class Times(msgspec.Struct, array_like=True, frozen=True):
-    """Where a request's time went, in seconds, and the batch that it ran in.
+    """The parts of a request's time, in seconds, and the batch that it ran in.
 
     `padding` is the share of the batch's cells that were padding, 0 to 1.
     """
