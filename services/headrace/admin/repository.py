@@ -49,7 +49,7 @@ class _UnloadBody(StrictBody):
 
 
 async def index(call: Call[Desk]) -> Response:
-    """All versions of the repository and the fleet; with `{"ready": true}` those that answer now."""
+    """All versions of the repository and the fleet; with `ready` those that can answer now."""
     wanted = read_body(IndexBody, call.body or b"{}")
     entries = await call.context.give_instruction(Instruction("index"))
     return Response(
@@ -66,7 +66,8 @@ async def load(call: Call[Desk]) -> Response:
     for parameter in read_body(_LoadBody, call.body or b"{}").parameters:
         if parameter == "config" or parameter.startswith("file:"):
             raise BadRequest(
-                "parameters: expected no config and no files; add the version to the repository instead"
+                "parameters: expected no config and no files; "
+                "add the version to the repository instead"
             )
         raise BadRequest(f"parameters: expected none, found {printable(parameter)}")
     await call.context.give_instruction(Instruction("load", name))

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's metadata: of the server, of its models, and of one model's tensors."""
+"""The Open Inference Protocol's metadata: of the server, its models, and one model's tensors."""
 
 from typing import TypedDict
 
@@ -70,10 +70,11 @@ async def models(call: Call) -> Response:
 
 
 async def model_metadata(call: Call) -> Response:
-    """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows.
+    """The model's versions, inputs and outputs; -1 is an axis of any length, the first that of
+    rows.
 
-    Of a model that reads text the input is the text; the tensors that come of it may be sent instead. States, which are
-    kept here or may be sent, are no inputs: the configuration names them.
+    The input of a model that reads text is the text; its tensors may be sent instead. States, which
+    are kept here or may be sent, are not listed as inputs: the configuration names them.
     """
     version = version_of(call)
     spec = version.spec
@@ -88,9 +89,10 @@ async def model_metadata(call: Call) -> Response:
 
 
 def listed_inputs(spec: ModelSpec) -> list[InputSpec]:
-    """The inputs that suffice for a request and that a client without the model's vocabulary can make.
+    """The inputs that suffice, and that a client without the model's vocabulary can make.
 
-    Triton's clients send all that are listed: never the states, which a sequence's step may not have.
+    Triton's clients send all that are listed: so no states, which a step of a sequence must not
+    have.
     """
     if spec.raw and spec.raw.needs_vocabulary:
         return [InputSpec(name=spec.raw.input, datatype="BYTES", shape=(1,))]

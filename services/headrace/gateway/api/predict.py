@@ -34,7 +34,7 @@ class Columns(BaseModel):
 
 
 class PredictRequest(RootModel[Rows | Columns]):
-    """A predict body; its reader is in `wire.predict`, so that this serves the document alone."""
+    """A predict body. `wire.predict` reads it; this serves the document alone."""
 
 
 class Predictions(TypedDict):
@@ -48,9 +48,11 @@ class Outputs(TypedDict):
 
 
 async def predict(call: Call) -> Response:
-    """TensorFlow Serving's predict: `instances` by row give `predictions`, `inputs` by column give `outputs`.
+    """TensorFlow Serving's predict: `instances` (rows) give `predictions`, `inputs` (columns)
+    `outputs`.
 
-    With one input its items are values, with several objects by the inputs' names; `{"b64": ...}` is a binary value.
+    The items are values if there is one input, else objects by the inputs' names; `{"b64": ...}` is
+    a binary value.
     """
     version = version_of(call)
     offload = call.context.offload
