@@ -22,6 +22,7 @@ __all__ = [
     "Api",
     "Endpoint",
     "Schema",
+    "every_model",
     "parameter",
     "with_version",
 ]
@@ -47,7 +48,11 @@ TRUNCATED_HEADER: Mapping[str, Schema] = {
 }
 
 
-def _no_model(_: ModelSpec) -> bool:
+def every_model(_: ModelSpec) -> bool:
+    return True
+
+
+def no_model(_: ModelSpec) -> bool:
     return False
 
 
@@ -61,7 +66,7 @@ class Api:
     name: str
     about: str
     is_always_answered: bool = False  # however full the gateway is
-    serves: Callable[[ModelSpec], bool] = _no_model
+    serves: Callable[[ModelSpec], bool] = no_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from headrace.gateway.api.endpoint import (
     V2_MODEL,
     Api,
     Endpoint,
+    every_model,
     with_version,
 )
 from headrace.gateway.api.infer import Id, InferParameters, Scalar
@@ -141,11 +142,7 @@ def _flat(tensor: Tensor) -> object:
     return values[0] if len(values) == 1 else values
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
-_API = Api(name="generate", about="Triton's flat objects.", serves=_every_model)
+_API = Api(name="generate", about="Triton's flat objects.", serves=every_model)
 _EXAMPLES = {"text": {"text_input": "wikipedia.org"}, "ids": {"ids": [19, 26, 33, 1]}}
 _EVENT = '{"model_name":"dga-lstm","model_version":"1","probabilities":[0.9995,0.0005]}'
 

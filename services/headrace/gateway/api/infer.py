@@ -16,6 +16,7 @@ from headrace.gateway.api.endpoint import (
     V2_MODEL,
     Api,
     Endpoint,
+    every_model,
     parameter,
     with_version,
 )
@@ -26,7 +27,7 @@ from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.wire.infer import InferBody, header_bytes
 from headrace.gateway.wire.parameters import MAX_PRIORITY
-from headrace_models.spec import Datatype, ModelSpec
+from headrace_models.spec import Datatype
 
 __all__ = ["ENDPOINTS", "Id", "InferParameters", "Scalar"]
 
@@ -178,10 +179,6 @@ async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, Inf
     return version, await call.context.offload(cost, codec.decode, body, length)
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
 _DOMAINS = {
     "name": "text",
     "shape": [2],
@@ -195,7 +192,7 @@ ENDPOINTS = (
         method="POST",
         paths=with_version(V2_MODEL, "/infer"),
         handler=infer,
-        api=Api(name="infer", about="Tensors in, tensors out.", serves=_every_model),
+        api=Api(name="infer", about="Tensors in, tensors out.", serves=every_model),
         reads=MANY_TYPES,
         body=InferRequest,
         body_media={OCTETS: BINARY},

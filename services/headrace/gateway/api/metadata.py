@@ -6,7 +6,7 @@ from headrace import __version__
 from headrace.edge.exchange import Response
 from headrace.gateway.api.answers import json_response
 from headrace.gateway.api.context import Call
-from headrace.gateway.api.endpoint import V2_MODEL, Api, Endpoint, with_version
+from headrace.gateway.api.endpoint import V2_MODEL, Api, Endpoint, every_model, with_version
 from headrace.gateway.api.versions import version_of, visible
 from headrace_models.repository import version_order
 from headrace_models.spec import (
@@ -106,15 +106,11 @@ def _tensor_metadata(tensor: InputSpec | OutputSpec) -> TensorMetadata:
     )
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
 METADATA = Api(
     name="metadata",
     about="What is served, and what it did.",
     is_always_answered=True,
-    serves=_every_model,
+    serves=every_model,
 )
 
 ENDPOINTS = (

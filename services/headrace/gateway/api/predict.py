@@ -12,6 +12,7 @@ from headrace.gateway.api.endpoint import (
     V1_MODEL,
     Api,
     Endpoint,
+    every_model,
 )
 from headrace.gateway.api.running import run
 from headrace.gateway.api.versions import version_of
@@ -20,7 +21,6 @@ from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.predict import infer_document, predictions
 from headrace.inference.request import Answer
-from headrace_models.spec import ModelSpec
 
 __all__ = ["ENDPOINTS"]
 
@@ -75,10 +75,6 @@ def _response(answer: Answer, is_rows: bool) -> Response:
     return json_response(document, *answer_headers(answer))
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
 _DOMAINS = ["wikipedia.org", "xkqjzvbwpt.com"]
 
 ENDPOINTS = (
@@ -90,9 +86,7 @@ ENDPOINTS = (
             V1_MODEL + "/labels/{label}:predict",
         ),
         handler=predict,
-        api=Api(
-            name="predict", about="TensorFlow Serving's rows and columns.", serves=_every_model
-        ),
+        api=Api(name="predict", about="TensorFlow Serving's rows and columns.", serves=every_model),
         body=PredictRequest,
         examples={
             "rows": {"instances": _DOMAINS},
