@@ -49,7 +49,7 @@ class _UnloadBody(StrictBody):
 
 
 async def index(call: Call[Desk]) -> Response:
-    """All versions of the repository and the fleet; with `{"ready": true}` those that answer now."""
+    """All versions of the repository and the fleet; with `ready` those that can answer now."""
     wanted = read_body(IndexBody, call.body or b"{}")
     entries = await call.context.give_instruction(Instruction("index"))
     return Response(

@@ -43,10 +43,11 @@ ROUTES: tuple[Route[Desk], ...] = (
 
 
 class AdminPolicy:
-    """Once there are keys, asks for an admin's key: on an open address for everything, on loopback for changes.
+    """Once there are keys, asks for an admin's key: on an open address for everything, on loopback
+    for changes.
 
-    So Prometheus and `headrace status` read the pages of a loopback port without one. No page of another site may
-    change anything.
+    So Prometheus and `headrace status` read the pages of a loopback port without one. No page of
+    another site may change anything.
     """
 
     def __init__(self, events: EdgeEvents, keys: KeyRing | None, *, is_loopback: bool) -> None:

@@ -16,7 +16,7 @@ _STATUS_LINES = {
 
 
 def bytes_of(response: Response, method: str, *, keep: bool) -> bytes:
-    """Status line, headers and body; `keep` says whether the connection is kept after it. HEAD has no body."""
+    """Status line, headers and body; HEAD has no body. `keep` tells if the connection stays."""
     if response.status == _NO_CONTENT:
         parts = [b"HTTP/1.1 204 No Content\r\n"]
     else:

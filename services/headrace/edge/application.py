@@ -1,4 +1,6 @@
-"""The application of a port: finds the route of a request, asks the port's policy, answers, and reports the end."""
+"""The application of a port: finds the route of a request, asks the port's policy, answers, and
+reports the end.
+"""
 
 import itertools
 import secrets
@@ -27,11 +29,15 @@ class Policy(Protocol):
         ...
 
     def slot(self, exchange: Exchange, /) -> AbstractContextManager[None]:
-        """The slot that is held while the request is answered. Raises a HeadraceError if there is none."""
+        """The slot that is held while the request is answered. Raises a HeadraceError if there is
+        none.
+        """
         ...
 
     def ended(self, exchange: Exchange, status: int, code: str, /) -> None:
-        """Note the end of a request, once for each: its status, and the code of its error if it failed."""
+        """Note the end of a request, once for each: its status, and the code of its error if it
+        failed.
+        """
         ...
 
 

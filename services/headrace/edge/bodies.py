@@ -1,4 +1,4 @@
-"""Small JSON bodies, read strictly by their pydantic models and refused with the field, never with the value."""
+"""Small JSON bodies, read by their pydantic models; a refusal names the field, never the value."""
 
 import re
 from typing import TypeVar
@@ -19,15 +19,15 @@ _INNER = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class StrictBody(BaseModel):
-    """A body that has no other fields, and each of its own type."""
+    """A body without other fields, each of exactly its own type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def read_body(kind: type[T], body: bytes) -> T:
-    """A body as `kind`. Raises BadJson, or BadRequest with the first field that is wrong and what was expected.
+    """Read a body as `kind`. Raises BadJson, or BadRequest naming the first wrong field.
 
-    A member that is null is as if it was not there: so many clients write what is not set.
+    A member that is null counts as missing: many clients write unset ones so.
     """
     _check_keys(body)
     if b"null" in body:
@@ -45,14 +45,14 @@ def read_body(kind: type[T], body: bytes) -> T:
 
 
 def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
-    """How far into its arrays a value was read: of the kinds that it may be of, the one that read most knows best."""
+    """Sort key of errors: the type that read most of a value's arrays explains it best."""
     return [part for part in error["loc"] if isinstance(part, int)], not error["type"].endswith(
         "_type"
     )
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """A field as callers write it, `input[1].b64`; the kinds that it may be of, which pydantic lists, are left out."""
+    """Sort key of errors: the type that read most of the arrays in a value knows best."""
     if not loc:
         return "body"
     field, *others = loc
@@ -64,7 +64,9 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _check_keys(body: bytes) -> None:
-    """Raise BadJson if a key is there twice: pydantic would take the last one. What is no JSON it refuses itself."""
+    """Raise BadJson for a repeated key: pydantic would take the last. It refuses other non-JSON
+    itself.
+    """
     try:
         document = simdjson.Parser().parse(body)
     except (ValueError, RuntimeError):
@@ -74,7 +76,7 @@ def _check_keys(body: bytes) -> None:
 
 
 def _without_nulls(body: bytes) -> bytes:
-    """A body without the members that are null, and those of its members; any other body as it is."""
+    """A body without its null members, and those of its members; any other body as it is."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -100,5 +102,5 @@ def _given(value: object) -> object:
 
 
 def printable(name: str) -> str:
-    """A name of the caller's, fit for a message: quoted, cut, and only of printable ASCII."""
+    """A caller's text, fit for a message: quoted, cut, and of printable ASCII."""
     return '"' + "".join(c if c.isascii() and c.isprintable() else "?" for c in name[:64]) + '"'

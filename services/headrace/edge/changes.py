@@ -1,7 +1,8 @@
-"""Requests that change something: how a server runs, or a state that it keeps. No page of another site may send one.
+"""Requests that change something: a setting of the server, or a state that it keeps.
 
-A browser says whose page asks, by Origin and Sec-Fetch-Site, and sends other sites' requests without asking before only
-with the content types of forms. Callers that are no browsers say neither, and some of them no content type.
+No page of another site may send one. A browser names the page's site by Origin and Sec-Fetch-Site,
+and sends requests of other sites without a preflight only with the content types of forms. Other
+clients send neither header, and some of them no content type.
 """
 
 from collections.abc import Collection
@@ -21,9 +22,10 @@ _OWN_SITES = (b"none", b"same-origin")
 
 
 class Changes:
-    """Admits changes from a server's own pages, which have its `scheme` and Host, from `origins`, and from no page.
+    """Admits changes from pages of the server's own `scheme` and Host, from `origins`, and from no
+    page.
 
-    With ANY_ORIGIN among these every page may send steps of sequences, and still change nothing else.
+    With ANY_ORIGIN among these every page may send steps of sequences, but change nothing else.
     """
 
     def __init__(self, scheme: str, origins: Collection[str] = ()) -> None:
@@ -32,7 +34,9 @@ class Changes:
         self._is_any = ANY_ORIGIN in origins
 
     def check(self, exchange: Exchange) -> None:
-        """Raise ForeignOrigin for another site's page, or UnsupportedMedia for a body that is not said to be JSON."""
+        """Raise ForeignOrigin for a page of another site, UnsupportedMedia for a body not called
+        JSON.
+        """
         self._check_origin(exchange)
         headers = exchange.headers
         if body_is_expected(headers):
@@ -44,7 +48,7 @@ class Changes:
                 raise UnsupportedMedia(reason)
 
     def check_step(self, exchange: Exchange) -> None:
-        """Raise ForeignOrigin for another site's page that sends a step of a sequence."""
+        """Raise ForeignOrigin for a step of a sequence from a page of another site."""
         if not self._is_any:
             self._check_origin(exchange)
 
@@ -54,7 +58,8 @@ class Changes:
             headers.get(b"origin"), headers.get(b"sec-fetch-site"), headers.get(b"host", b"")
         ):
             raise ForeignOrigin(
-                "Origin: expected this server's own or one of origins under [gateway], found another"
+                "Origin: expected this server's own or one of origins under [gateway], "
+                "found another"
             )
 
     def _is_welcome(self, origin: bytes | None, site: bytes | None, host: bytes) -> bool:

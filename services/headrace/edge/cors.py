@@ -1,4 +1,6 @@
-"""CORS: the headers that tell a browser which pages of other sites may read answers (the Fetch standard)."""
+"""CORS: the headers that tell a browser which pages of other sites may read answers (the Fetch
+standard).
+"""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -12,8 +14,8 @@ __all__ = ["ANY_ORIGIN", "Cors", "preflights"]
 ANY_ORIGIN = "*"
 _ALLOWED = b"access-control-allow-origin"
 _READABLE = (
-    b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, x-truncated, allow, "
-    b"www-authenticate, accept-encoding"
+    b"x-request-id, server-timing, retry-after, inference-header-content-length, content-encoding, "
+    b"x-truncated, allow, www-authenticate, accept-encoding"
 )
 # The answer to a question that names no headers; clients for browsers send others beside these.
 _SENDABLE = (
@@ -50,12 +52,16 @@ class Cors:
         )
 
     def headers(self, exchange: Exchange) -> Headers:
-        """The headers of every answer to this request; without them a page cannot read refusals either."""
+        """The headers of every answer to this request; without them a page cannot read refusals
+        either.
+        """
         return self._of_listed.get(exchange.headers.get(b"origin"), self._of_others)
 
 
 def preflights(routes: Iterable[Route[Any]]) -> list[Route[Any]]:
-    """The route of a browser's preflight for each path of `routes`: which verbs and headers may a request have?"""
+    """The route of a browser's preflight for each path of `routes`: which verbs and headers may a
+    request have?
+    """
     found: dict[str, list[str]] = {}
     for route in routes:
         found.setdefault(route.template, []).append(route.method)
@@ -88,6 +94,8 @@ def _permission(methods: bytes) -> Handler[object]:
 
 
 def _sendable(exchange: Exchange) -> bytes:
-    """All headers that the page wants to send: those that are read here are checked, and the others do no harm."""
+    """All headers that the page wants to send: those that are read here are checked, and the others
+    do no harm.
+    """
     wanted = exchange.headers.get(b"access-control-request-headers", b"")
     return wanted if len(wanted) <= _MAX_WANTED_BYTES and _TOKENS.fullmatch(wanted) else _SENDABLE

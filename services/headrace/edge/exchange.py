@@ -1,4 +1,6 @@
-"""One HTTP request and its response: what a handler reads of the one, and what a connection writes of the other."""
+"""One HTTP request and its response: what a handler reads of the one, and what a connection writes
+of the other.
+"""
 
 import math
 import re
@@ -24,7 +26,8 @@ __all__ = [
 
 C = TypeVar("C")
 
-# Our own shape of an error, OpenAI's, or for a path that others ask, too: OpenAI's for OpenAI's clients alone.
+# Our own shape of an error, OpenAI's, or for a path that others ask, too: OpenAI's for OpenAI's
+# clients alone.
 ErrorShape = Literal["own", "openai", "shared"]
 
 MAX_TIMEOUT_S = 300.0
@@ -59,8 +62,9 @@ Handler = Callable[[Call[C]], Awaitable[Response]]
 class Route(Generic[C]):
     """One method and path of a port, its handler, and what the port asks of its requests.
 
-    `template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no colon fits it.
-    A route of GET is one of HEAD, too: the same answer without its body. `api` labels metrics.
+    `template` has `{name}` for a whole segment, or for its beginning as in `{model}:classify`; no
+    colon fits it. A route of GET is one of HEAD, too: the same answer without its body. `api`
+    labels metrics.
     """
 
     method: str
@@ -85,13 +89,15 @@ NO_ROUTE: Route[Any] = Route(method="", template="", api="none", handler=_missin
 
 
 class Exchange:
-    """One request from the end of its head on, until it is answered. Times are on the monotonic clock.
+    """One request from the end of its head on, until it is answered. Times are on the monotonic
+    clock.
 
-    The receiver sets `method`, `headers` (names in lower case; the values of a repeated one joined by ", "), `peer` and
-    the times: `began_s` is the end of the head, `received_s` the end of the body or when the rest was given up.
-    The application sets the rest: `path` and `query` as they came, `params` percent-decoded from the path, `route`,
-    `key`, and `model` and `version`, which label metrics and so come from what was found, never from the request.
-    `max_body_bytes` may be lowered or raised while the head is admitted.
+    The receiver sets `method`, `headers` (names in lower case; the values of a repeated one joined
+    by ", "), `peer` and the times: `began_s` is the end of the head, `received_s` the end of the
+    body or when the rest was given up. The application sets the rest: `path` and `query` as they
+    came, `params` percent-decoded from the path, `route`, `key`, and `model` and `version`, which
+    label metrics and so come from what was found, never from the request. `max_body_bytes` may be
+    lowered or raised while the head is admitted.
     """
 
     __slots__ = (
@@ -147,11 +153,12 @@ class Exchange:
         return "" if self.key is None else self.key.id
 
     def may_use(self, model: str) -> bool:
-        """Whether the caller's key covers this model; without keys every caller may use every model."""
+        """Tell whether the caller's key covers this model; without keys all callers may use it."""
         return self.key is None or self.key.may_use(model)
 
     def timeout_s(self, default_s: float) -> float:
-        """The caller's X-Request-Timeout in seconds, clamped to 1 ms to MAX_TIMEOUT_S; without one the default.
+        """The caller's X-Request-Timeout in seconds, clamped to 1 ms to MAX_TIMEOUT_S; without one
+        the default.
 
         Raises BadRequest if it is not a number.
         """
@@ -168,10 +175,14 @@ class Exchange:
 
 
 class Application(Protocol):
-    """The application that a listener serves. Each exchange ends in exactly one of `answer`, `refuse` and `left`."""
+    """The application that a listener serves. Each exchange ends in exactly one of `answer`,
+    `refuse` and `left`.
+    """
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
-        """Check a complete head before any of its body is read. Raises a HeadraceError to refuse the request."""
+        """Check a complete head before any of its body is read. Raises a HeadraceError to refuse
+        the request.
+        """
         ...
 
     async def answer(self, exchange: Exchange, body: bytes) -> Response:

@@ -11,7 +11,9 @@ _SPELLINGS = {"utf8": "utf-8"}
 
 @lru_cache(maxsize=256)
 def refusal(content_type: bytes, known: tuple[str, ...]) -> str | None:
-    """The reason why a Content-Type is not one of `known`; None if it is. `known` has "" if it may be missing."""
+    """The reason why a Content-Type is not one of `known`; None if it is. `known` has "" if it may
+    be missing.
+    """
     kind, _, parameters = content_type.decode("latin-1").lower().partition(";")
     if kind.strip() not in known:
         return f"Content-Type: expected one of {', '.join(filter(None, known))}"

@@ -1,6 +1,6 @@
-"""A port's own names: a page of another site that had its name lead here would else be this port's own page.
+"""A port's own names: under another name, a page of another site could pass for this port's own.
 
-Addresses are always its own, since nobody can have them lead elsewhere, and so is localhost.
+Addresses and localhost are always its own, since nobody can make them lead elsewhere.
 """
 
 import ipaddress
@@ -20,14 +20,16 @@ _LOOPBACK_NAME = "localhost"
 
 
 class Names:
-    """Refuses requests that are for another name; with ANY_NAME among `names` none is."""
+    """Refuses requests for other names; with ANY_NAME among `names` it refuses none."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(map(_plain, names))
         self._decided = lru_cache(maxsize=1024)(self._is_anothers)  # once for each Host that comes
 
     def check(self, exchange: Exchange, target: bytes) -> None:
-        """Raise Misdirected if the Host or an absolute target's own name is another's. An old caller may name none."""
+        """Raise Misdirected if the Host or an absolute target has another name. Old callers send
+        none.
+        """
         if self._decided(exchange.headers.get(b"host")):
             raise _misdirected("Host")
         if target[:1] != b"/" and self._is_anothers(authority(target)):
@@ -41,7 +43,7 @@ class Names:
 
 
 def own_names(host: str, names: Iterable[str]) -> list[str]:
-    """The names of a port that is bound to `host`; beyond loopback this machine's own name is one of them."""
+    """The names of a port that is bound to `host`; beyond loopback also those of this machine."""
     machine = (
         [] if is_loopback(host) else [socket.gethostname(), socket.gethostname().partition(".")[0]]
     )
@@ -49,12 +51,14 @@ def own_names(host: str, names: Iterable[str]) -> list[str]:
 
 
 def host_port(host: str, port: int) -> str:
-    """`host:port` as it stands in a URL: an IPv6 address is in brackets."""
+    """`host:port` as in a URL: an IPv6 address is in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what is bound to it. A name other than localhost may lead anywhere."""
+    """Tell whether only this machine can reach `host`. Names other than localhost may lead
+    anywhere.
+    """
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == _LOOPBACK_NAME

@@ -1,4 +1,6 @@
-"""The table of a port's routes: finds the route of a request line, and remembers what it found for each path."""
+"""The table of a port's routes: finds the route of a request line, and remembers what it found for
+each path.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -25,7 +27,9 @@ class Found(NamedTuple, Generic[C]):
 
 
 class RouteTable(Generic[C]):
-    """The routes of a listener, in any order: a segment that is fixed comes before one that has a parameter."""
+    """The routes of a listener, in any order: a segment that is fixed comes before one that has a
+    parameter.
+    """
 
     def __init__(self, routes: Iterable[Route[C]]) -> None:
         split = [(route, route.template.split("/")) for route in routes]

@@ -1,4 +1,6 @@
-"""The data port's conditions for a request: key and quota, room, kind of body, origin, size of body."""
+"""The data port's conditions for a request: key and quota, room, kind of body, origin, size of
+body.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -41,8 +43,8 @@ class DataPolicy:
         self._keys = keys
         self._bodies = bodies
         self._changes = changes
-        # The order of the checks of a head. The port has found its own name and the route before them; a slot is taken
-        # once the body is received.
+        # The order of the checks of a head. The port has found its own name and the route before
+        # them; a slot is taken once the body is received.
         self._checks: tuple[Callable[[Exchange], None], ...] = (
             self._check_key,
             self._check_room,

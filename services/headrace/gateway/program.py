@@ -1,7 +1,4 @@
-"""One gateway as an asyncio program: router, HTTP and metrics, from listening to drained.
-
-No Ray.
-"""
+"""One gateway as an asyncio program: router, HTTP and metrics, from listening to drained."""
 
 import asyncio
 import gc
@@ -67,8 +64,8 @@ class GatewayConfig:
 class GatewayHandle:
     """A gateway that listens; `metrics` is `host:port`.
 
-    `update` tells it the fleet and must be called on its loop; `settle`, on its loop too, waits
-    until it acts on that.
+    `update` gives it the fleet and must be called on its loop; `settle`, on its loop too, waits
+    until the gateway acts on that.
     """
 
     metrics: str
@@ -90,13 +87,10 @@ async def serve_gateway(
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
     tell_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Listen and serve until `stop` or the platform's end; then drain.
+    """Listen and serve until `stop` or the end of the platform; then report not ready, and drain.
 
-    Draining, it reports not ready and answers the requests in flight.
-
-    `tell_ended` is told the ids of replicas whose processes have ended, and must not block.
-
-    Raises StartFailed if it cannot listen, or cannot use its keys or its certificate.
+    `tell_ended` gets the ids of replicas whose processes have ended, and must not block. Raises
+    StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
     openapi = orjson.dumps(document(ENDPOINTS))
     settings = config.settings

@@ -1,6 +1,7 @@
 """Answers in JSON: typed documents, and the headers that say how a model was run.
 
-A document is a TypedDict: mypy checks what a handler fills in, orjson writes it as it is, and msgspec makes its schema.
+A document is a TypedDict: mypy checks what a handler fills in, orjson writes it as it is, and
+msgspec makes its schema.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 else:
 
     class Written:
-        """A member that holds JSON text, or an array that is about to be: the document has the type in brackets."""
+        """A member that is JSON text already, or an array: the schema is that of the type in
+        brackets.
+        """
 
         def __class_getitem__(cls, written: type[T]) -> type[T]:
             return written
@@ -53,6 +56,7 @@ def _server_timing(answer: Answer) -> tuple[bytes, bytes]:
     times = answer.times
     text = (
         f"queue;dur={times.queue_s * 1e3:.3f}, preprocess;dur={times.preprocess_s * 1e3:.3f}, "
-        f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, padding;desc={times.padding:.2f}"
+        f"compute;dur={times.compute_s * 1e3:.3f}, batch;desc={times.batch_rows}, "
+        f"padding;desc={times.padding:.2f}"
     )
     return b"server-timing", (f"cache;desc=hit, {text}" if answer.is_cached else text).encode()

@@ -1,4 +1,6 @@
-"""Streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments out."""
+"""Streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments
+out.
+"""
 
 import re
 from typing import Annotated, NamedTuple, TypedDict
@@ -37,12 +39,13 @@ __all__ = ["ENDPOINTS"]
 
 _NAMES = ("sequence_id", "sequence_start", "sequence_end", "sample_rate")
 _FLAGS = {"true": True, "false": False}
-# As JSON has it: what looks so is the sequence that an infer request names by a number. 2^63 has 19 digits.
+# As JSON has it: what looks so is the sequence that an infer request names by a number. 2^63 has 19
+# digits.
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 
 class _Parameters(NamedTuple):
-    """The query of a chunk: its step, the sequence's id as it was written, and the rate or NO_RATE."""
+    """The query of a chunk: its step, the sequence's id as written, and the rate or NO_RATE."""
 
     step: SequenceStep
     given_id: int | str
@@ -71,11 +74,12 @@ class StreamAnswer(TypedDict):
 
 
 async def listen(call: Call) -> Response:
-    """One chunk of a stream of audio: how likely each frame that it completes is speech, and the segments so far.
+    """Takes a chunk of audio; answers how likely each frame is speech, and the segments so far.
 
-    The body is 16-bit little-endian mono PCM, of any length and none. Chunks need not end where frames or samples do:
-    what is left over waits for the next one. With `sequence_end` the last frame is filled up with zeros. As `audio/wav`
-    the first chunk begins with the header of a WAV file, which says the rate.
+    The body is 16-bit little-endian mono PCM, of any length. Chunks need not end where frames or
+    samples do: what is left over waits for the next one. With `sequence_end` the last frame is
+    filled up with zeros. As `audio/wav` the first chunk begins with the header of a WAV file, which
+    has the rate.
     """
     version = version_of(call)
     audio = version.spec.audio
@@ -94,7 +98,7 @@ async def listen(call: Call) -> Response:
 def _sound(
     exchange: Exchange, audio: AudioSpec, asked: _Parameters, body: bytes
 ) -> tuple[Buffer, int]:
-    """The PCM of a chunk, and its rate or NO_RATE. A WAV file's header may be before each of a stream's chunks."""
+    """The PCM of a chunk, and its rate or NO_RATE. Any chunk may begin with a WAV header."""
     if exchange.content_type not in WAV_TYPES:
         if asked.step.starts:
             check_no_file(body)
@@ -119,14 +123,14 @@ def _read(query: bytes) -> _Parameters:
     step = step_of({"sequence_id": given_id, **flags}, where="")
     if step is None:
         raise BadRequest(
-            "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true, "
-            "found none"
+            "sequence_id: expected the stream's id in the query, "
+            "as in ?sequence_id=call-17&sequence_start=true, found none"
         )
     return _Parameters(step, given_id, _rate_of(given.get("sample_rate")))
 
 
 def _pairs(query: bytes) -> dict[str, str]:
-    """The query's names and values, each name one that is known and there once."""
+    """The query's names and values; each name is known, and there once."""
     try:
         if has_bad_escape(query):
             raise ValueError
@@ -225,7 +229,7 @@ ENDPOINTS = (
                 "sample_rate",
                 "query",
                 {"type": "integer", "minimum": 1},
-                "samples a second, given with the first chunk; without it the first of the model's rates",
+                "samples a second, given with the first chunk; by default the model's first rate",
             ),
         ),
         answer=StreamAnswer,

@@ -65,7 +65,9 @@ class Base64Item(StrictBody):
 
 
 class ClassifyBody(StrictBody):
-    """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG, PNG or WebP, or a list of either."""
+    """`input` is a text, `{"b64": ...}`, which is the base64 of a JPEG, PNG or WebP, or a list of
+    either.
+    """
 
     input: (
         Text
@@ -103,7 +105,8 @@ class ClassifyAnswer(TypedDict):
 async def classify(call: Call) -> Response:
     """The best classes of photos or texts, best first.
 
-    A photo is the body itself, the part `file` of a form, or `{"b64": ...}` in JSON; texts are in JSON.
+    A photo is the body itself, the part `file` of a form, or `{"b64": ...}` in JSON; texts are in
+    JSON.
     """
     version = version_of(call)
     output, raw = version.spec.classes, version.spec.raw
@@ -121,14 +124,16 @@ async def classify(call: Call) -> Response:
 def _read(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
     """The photos or texts of a body for a model that takes `raw`, and how many classes are wanted.
 
-    A photo may be the whole body, or the part of a form that is called `file`; the number of classes may stand in the
-    JSON, in the form or in the query. Raises BadRequest or UnsupportedMedia.
+    A photo may be the whole body, or the part of a form that is called `file`; the number of
+    classes may stand in the JSON, in the form or in the query. Raises BadRequest or
+    UnsupportedMedia.
     """
     kind = exchange.content_type
     if kind in UPLOAD_TYPES or kind == FORM_TYPE:
         if not raw.is_binary:
             raise UnsupportedMedia(
-                f"Content-Type: expected application/json, as the model takes {raw.takes}, found {kind}"
+                f"Content-Type: expected application/json, as the model takes {raw.takes}, "
+                f"found {kind}"
             )
         if kind != FORM_TYPE:
             return raw_tensor(raw, [body]), _top_k(exchange, None)
@@ -146,7 +151,7 @@ def _read(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
 
 
 def _top_k(exchange: Exchange, in_body: str | None) -> int:
-    """The number of classes that the query or the body asks for. Raises BadRequest if it is wrong or in both."""
+    """The `top_k` of the query or the body. Raises BadRequest if it is wrong, or in both."""
     given = [
         value
         for name, value in parse_qsl(exchange.query.decode("latin-1"), True)
@@ -177,9 +182,10 @@ def _response(
 def classify_results(
     answer: Answer, output: OutputSpec, items: int, labels: Sequence[str], top_k: int
 ) -> orjson.Fragment:
-    """A JSON list of the best `top_k` classes of each item, best first. Raises AnswerTooLarge beyond MAX_CLASSES.
+    """A JSON list of the best `top_k` classes of each item, best first.
 
     A score that is not finite is null; the order is that of the output's own values, NaN last.
+    Raises AnswerTooLarge beyond MAX_CLASSES.
     """
     values = rows_of(answer, items)
     scores = softmax(values) if output.activation == "softmax" else values

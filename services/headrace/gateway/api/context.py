@@ -1,4 +1,4 @@
-"""What handlers of the data port work with."""
+"""The parts of a gateway that the handlers of the data port work with."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ __all__ = ["Call", "Context"]
 class Context:
     """The parts of a gateway that its handlers use, for as long as it serves.
 
-    `labels` are names for versions: model -> label -> version. `inflated` counts the bytes that compressed bodies have
-    once inflated. `changes` decides whose steps of sequences are taken. `openapi` is the served document.
+    `labels` are names for versions: model -> label -> version. `inflated` counts the bytes that
+    compressed bodies have once inflated. `changes` decides whose steps of sequences are taken.
+    `openapi` is the served document.
     """
 
     router: Router

@@ -1,4 +1,4 @@
-"""The API's own pages: its OpenAPI document, and Swagger UI over it from files that are installed with the package."""
+"""The API's own pages: its OpenAPI document, and Swagger UI over it, from installed files."""
 
 import importlib.util
 from functools import cache
@@ -21,7 +21,8 @@ _PAGE = b"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>headrace</title><link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/swagger-ui.css"></head>
 <body><div id="page"></div><script src="/docs/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null})</script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#page", deepLinking: true,
+validatorUrl: null})</script>
 </body></html>
 """
 _CACHED = (b"cache-control", b"max-age=86400")
@@ -34,7 +35,7 @@ class Document(TypedDict):
 
 
 async def docs(call: Call) -> Response:
-    """This document as a page, by Swagger UI; it needs nothing from anywhere else."""
+    """This document as a page, by Swagger UI; it loads nothing from other servers."""
     return Response(200, _PAGE, b"text/html; charset=utf-8")
 
 
@@ -53,7 +54,7 @@ async def openapi(call: Call) -> Response:
 
 @cache
 def _read(name: str) -> bytes:
-    """A file of Swagger UI. The package that carries it is found, not imported: it would bring its framework along."""
+    """A file of Swagger UI. Its package is only found: to import it would import its framework."""
     found = importlib.util.find_spec("fastapi_offline")
     assert found is not None, "it is a dependency"
     assert found.submodule_search_locations is not None

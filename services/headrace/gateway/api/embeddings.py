@@ -62,7 +62,8 @@ class EmbeddingsBody(StrictBody):
     def tensors(self, raw: RawSpec, tokens: TokenInputs) -> dict[str, list[Tensor]]:
         """The requests to run, by their path in the body.
 
-        All texts are one request; each list of token ids is one by itself, since their lengths differ.
+        All texts are one request; each list of token ids is one by itself, since their lengths
+        differ.
         """
         if isinstance(self.input, str):
             return {"input": [raw_tensor(raw, [self.input.encode()])]}
@@ -96,7 +97,8 @@ class EmbeddingsAnswer(TypedDict):
 
 
 async def embed(call: Call) -> Response:
-    """OpenAI's embeddings: a text, texts, a list of token ids, or lists of them; one vector for each.
+    """OpenAI's embeddings: a text, texts, a list of token ids, or lists of them; one vector for
+    each.
 
     Errors have OpenAI's shape at this endpoint.
     """

@@ -1,4 +1,4 @@
-"""One row per endpoint: everything that the port, the metrics and the OpenAPI document need to know of it."""
+"""Endpoints as rows: all that the port, the metrics and the OpenAPI document need of one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ __all__ = [
     "Api",
     "Endpoint",
     "Schema",
+    "every_model",
     "parameter",
     "with_version",
 ]
@@ -29,7 +30,8 @@ __all__ = [
 Schema = dict[str, object]
 
 JSON_TYPE, OCTETS = "application/json", "application/octet-stream"
-# "" is a body without a Content-Type, as tritonclient's; the form type is what `curl -d` sends by default.
+# "" is a body without a Content-Type, as tritonclient's; the form type is what `curl -d` sends by
+# default.
 JSON_TYPES = ("", JSON_TYPE, "application/x-www-form-urlencoded")
 # tritonclient's asyncio client calls whatever it sends octets.
 MANY_TYPES = (*JSON_TYPES, OCTETS)
@@ -40,13 +42,17 @@ V2_MODEL, V1_MODEL = "/v2/models/{model}", "/v1/models/{model}"
 BINARY: Schema = {"schema": {"type": "string", "format": "binary"}}
 TRUNCATED_HEADER: Mapping[str, Schema] = {
     "X-Truncated": {
-        "description": "how many texts were longer than the model reads, so that their end was cut off",
+        "description": "the number of texts that were too long for the model, and so were cut",
         "schema": {"type": "integer", "minimum": 1},
     }
 }
 
 
-def _no_model(_: ModelSpec) -> bool:
+def every_model(_: ModelSpec) -> bool:
+    return True
+
+
+def no_model(_: ModelSpec) -> bool:
     return False
 
 
@@ -60,7 +66,7 @@ class Api:
     name: str
     about: str
     is_always_answered: bool = False  # however full the gateway is
-    serves: Callable[[ModelSpec], bool] = _no_model
+    serves: Callable[[ModelSpec], bool] = no_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +119,7 @@ class Endpoint:
             )
 
     def names_model(self, path: str) -> bool:
-        """Whether a request names a model, in its path or in its body."""
+        """Tell whether a request names a model, in its path or in its body."""
         return self.runs_model or "{model}" in path
 
 

@@ -1,7 +1,8 @@
-"""Triton's generate extension: a flat JSON object in, a flat one out, by inputs' and outputs' names.
+"""Triton's generate extension: a flat JSON object in, a flat one out, by names of inputs and
+outputs.
 
-Source: Triton's protocol/extension_generate. Values are scalars or lists; `text_input` is the model's raw text where it
-has one. The models here answer once, so the stream is one event.
+Source: Triton's protocol/extension_generate. Values are scalars or lists; `text_input` is the
+model's raw text. The models here answer once, so the stream is one event.
 """
 
 import math
@@ -21,6 +22,7 @@ from headrace.gateway.api.endpoint import (
     V2_MODEL,
     Api,
     Endpoint,
+    every_model,
     with_version,
 )
 from headrace.gateway.api.infer import Id, InferParameters, Scalar
@@ -42,7 +44,9 @@ Scalars = Scalar | list[Scalar]
 
 
 class GenerateRequest(BaseModel):
-    """Inputs by name beside the members listed; read by its handler, so that this serves the document alone."""
+    """Inputs by name beside the listed members. The handler reads it; this serves the document
+    alone.
+    """
 
     __pydantic_extra__: dict[str, Scalars] = Field(init=False)
     model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 1})
@@ -69,7 +73,8 @@ GenerateAnswer = Annotated[
 async def generate(call: Call) -> Response:
     """Triton's generate: a flat object of inputs by name gives a flat object of outputs by name.
 
-    Values are scalars or lists; `text_input` is the text of a model that reads text. One row a request.
+    Values are scalars or lists; `text_input` is the text of a model that reads text. One row a
+    request.
     """
     version, body = await read_infer(call, version_of(call), call.body, _read)
     version, answer = await run_infer(call, version, body)
@@ -86,7 +91,7 @@ async def generate(call: Call) -> Response:
 
 
 async def generate_stream(call: Call) -> Response:
-    """Generate, with its answer as server-sent events. The models here answer once: the stream is one event."""
+    """Generate, answered as server-sent events: one event, as the models here answer once."""
     response = await generate(call)
     event = b"data: " + response.body + b"\n\n"
     return response._replace(body=event, content_type=b"text/event-stream; charset=utf-8")
@@ -137,11 +142,7 @@ def _flat(tensor: Tensor) -> object:
     return values[0] if len(values) == 1 else values
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
-_API = Api(name="generate", about="Triton's flat objects.", serves=_every_model)
+_API = Api(name="generate", about="Triton's flat objects.", serves=every_model)
 _EXAMPLES = {"text": {"text_input": "wikipedia.org"}, "ids": {"ids": [19, 26, 33, 1]}}
 _EVENT = '{"model_name":"dga-lstm","model_version":"1","probabilities":[0.9995,0.0005]}'
 

@@ -36,12 +36,12 @@ async def alive(call: Call) -> Response:
 
 
 async def live(call: Call) -> Response:
-    """Whether this process should be kept."""
+    """Tells whether this process should be kept."""
     return json_response(Live(live=True))
 
 
 async def ready(call: Call) -> Response:
-    """Whether every model that is not in trouble can answer now, shown by a recent inference; 503 if not."""
+    """Tells whether every model without trouble can answer now, as recently proven; 503 if not."""
     context = call.context
     if context.admission.is_ending:
         raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
@@ -51,7 +51,7 @@ async def ready(call: Call) -> Response:
 
 
 async def model_ready(call: Call) -> Response:
-    """Whether the model can answer now, and does not fail again and again; 503 if not."""
+    """Tells whether the model can answer now, and does not fail again and again; 503 if not."""
     version = version_of(call)
     if not version.is_sound:
         raise version.not_ready()

@@ -16,6 +16,7 @@ from headrace.gateway.api.endpoint import (
     V2_MODEL,
     Api,
     Endpoint,
+    every_model,
     parameter,
     with_version,
 )
@@ -26,7 +27,7 @@ from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.wire.infer import InferBody, header_bytes
 from headrace.gateway.wire.parameters import MAX_PRIORITY
-from headrace_models.spec import Datatype, ModelSpec
+from headrace_models.spec import Datatype
 
 __all__ = ["ENDPOINTS", "Id", "InferParameters", "Scalar"]
 
@@ -89,7 +90,7 @@ class InferOutput(BaseModel):
 
 
 class InferRequest(BaseModel):
-    """An infer body; its codec reads it, in bounded time, so that this serves the document alone."""
+    """An infer body. Its codec reads it in bounded time; this serves the document alone."""
 
     id: Id = ""
     parameters: InferParameters = Field(default_factory=InferParameters)
@@ -126,11 +127,11 @@ class InferAnswer(TypedDict):
 
 
 async def infer(call: Call) -> Response:
-    """Tensors in, tensors out: the Open Inference Protocol, in JSON or with the binary tensor data extension.
+    """Tensors in, tensors out: the Open Inference Protocol, in JSON or with binary tensors.
 
-    Inference-Header-Content-Length is the length of the JSON part where binary tensors follow it; 0 says that the whole
-    body is the bytes of the model's only input, one row if it has rows. Of a model with preprocessing the photo or text
-    itself may be sent, as a BYTES input.
+    Inference-Header-Content-Length is the length of the JSON part before binary tensors; 0 says
+    that the body is the bytes of the model's only input, one row if it has rows. For a model with
+    preprocessing the photo or text itself may be sent, as a BYTES input.
     """
     version = version_of(call)
     encoding = (call.exchange.header(b"content-encoding") or "identity").lower()
@@ -162,7 +163,10 @@ async def _infer(call: Call, version: Version, body: bytes) -> Response:
 
 
 async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, InferBody]:
-    """The body, and the version that it is for: in question only for a step while several versions are served."""
+    """The body, and the version that it is for.
+
+    That is in question only for a step of a sequence, while several versions are served.
+    """
     length = call.exchange.header(b"inference-header-content-length")
     models = call.context.router.models()
     if length != "0" and len(models[version.spec.name]) > 1 and not names_version(call):
@@ -173,10 +177,6 @@ async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, Inf
     codec = version.codec
     cost = codec.reading_cost(body, length)
     return version, await call.context.offload(cost, codec.decode, body, length)
-
-
-def _every_model(_: ModelSpec) -> bool:
-    return True
 
 
 _DOMAINS = {
@@ -192,7 +192,7 @@ ENDPOINTS = (
         method="POST",
         paths=with_version(V2_MODEL, "/infer"),
         handler=infer,
-        api=Api(name="infer", about="Tensors in, tensors out.", serves=_every_model),
+        api=Api(name="infer", about="Tensors in, tensors out.", serves=every_model),
         reads=MANY_TYPES,
         body=InferRequest,
         body_media={OCTETS: BINARY},
@@ -221,7 +221,7 @@ ENDPOINTS = (
                 "Accept-Encoding",
                 "header",
                 {"type": "string", "enum": ["gzip", "deflate"]},
-                "this one alone compresses the answer; a list is what HTTP libraries send by themselves",
+                "a single one compresses the answer; a list, as HTTP libraries send it, does not",
             ),
         ),
         may_be_compressed=True,

@@ -1,4 +1,4 @@
-"""The Open Inference Protocol's metadata: of the server, of its models, and of one model's tensors."""
+"""The Open Inference Protocol's metadata: of the server, its models, and one model's tensors."""
 
 from typing import TypedDict
 
@@ -6,7 +6,7 @@ from headrace import __version__
 from headrace.edge.exchange import Response
 from headrace.gateway.api.answers import json_response
 from headrace.gateway.api.context import Call
-from headrace.gateway.api.endpoint import V2_MODEL, Api, Endpoint, with_version
+from headrace.gateway.api.endpoint import V2_MODEL, Api, Endpoint, every_model, with_version
 from headrace.gateway.api.versions import version_of, visible
 from headrace_models.repository import version_order
 from headrace_models.spec import (
@@ -70,10 +70,11 @@ async def models(call: Call) -> Response:
 
 
 async def model_metadata(call: Call) -> Response:
-    """The model's versions, inputs and outputs; -1 is an axis of any length, the first one that of rows.
+    """The model's versions, inputs and outputs; -1 is an axis of any length, the first that of
+    rows.
 
-    Of a model that reads text the input is the text; the tensors that come of it may be sent instead. States, which are
-    kept here or may be sent, are no inputs: the configuration names them.
+    The input of a model that reads text is the text; its tensors may be sent instead. States, which
+    are kept here or may be sent, are not listed as inputs: the configuration names them.
     """
     version = version_of(call)
     spec = version.spec
@@ -88,9 +89,10 @@ async def model_metadata(call: Call) -> Response:
 
 
 def listed_inputs(spec: ModelSpec) -> list[InputSpec]:
-    """The inputs that suffice for a request and that a client without the model's vocabulary can make.
+    """The inputs that suffice, and that a client without the model's vocabulary can make.
 
-    Triton's clients send all that are listed: never the states, which a sequence's step may not have.
+    Triton's clients send all that are listed: so no states, which a step of a sequence must not
+    have.
     """
     if spec.raw and spec.raw.needs_vocabulary:
         return [InputSpec(name=spec.raw.input, datatype="BYTES", shape=(1,))]
@@ -104,15 +106,11 @@ def _tensor_metadata(tensor: InputSpec | OutputSpec) -> TensorMetadata:
     )
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
 METADATA = Api(
     name="metadata",
     about="What is served, and what it did.",
     is_always_answered=True,
-    serves=_every_model,
+    serves=every_model,
 )
 
 ENDPOINTS = (

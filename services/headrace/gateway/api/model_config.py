@@ -111,7 +111,10 @@ async def model_config(call: Call) -> Response:
 
 
 def _scheduling(spec: ModelSpec) -> Scheduling:
-    """How requests become batches: Triton's clients take a model that has sequences for one that needs them."""
+    """The batching of requests.
+
+    Triton's clients take a model with `sequence_batching` for one that needs sequences.
+    """
     batching = DynamicBatching(preferred_batch_size=[], max_queue_delay_microseconds=0)
     if not spec.state:
         return {"dynamic_batching": batching} if spec.is_batched else {}

@@ -59,7 +59,7 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, object]:
         "info": {
             "title": "headrace",
             "version": __version__,
-            "description": "CNN, LSTM and Transformer models by the Open Inference Protocol and other endpoints.",
+            "description": "CNN, LSTM and Transformer models, by several inference protocols.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],

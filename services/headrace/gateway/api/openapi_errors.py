@@ -1,4 +1,4 @@
-"""Errors in the OpenAPI document: each status with its codes, from the one table, and the endpoints that answer it.
+"""Errors in the OpenAPI document: each status with its codes, and the endpoints that answer it.
 
 405, 501 and 505 are omitted: no documented operation answers them. 499 is never sent.
 """

@@ -12,6 +12,7 @@ from headrace.gateway.api.endpoint import (
     V1_MODEL,
     Api,
     Endpoint,
+    every_model,
 )
 from headrace.gateway.api.running import run
 from headrace.gateway.api.versions import version_of
@@ -20,7 +21,6 @@ from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.infer import InferBody
 from headrace.gateway.wire.predict import infer_document, predictions
 from headrace.inference.request import Answer
-from headrace_models.spec import ModelSpec
 
 __all__ = ["ENDPOINTS"]
 
@@ -34,7 +34,7 @@ class Columns(BaseModel):
 
 
 class PredictRequest(RootModel[Rows | Columns]):
-    """A predict body; its reader is in `wire.predict`, so that this serves the document alone."""
+    """A predict body. `wire.predict` reads it; this serves the document alone."""
 
 
 class Predictions(TypedDict):
@@ -48,9 +48,11 @@ class Outputs(TypedDict):
 
 
 async def predict(call: Call) -> Response:
-    """TensorFlow Serving's predict: `instances` by row give `predictions`, `inputs` by column give `outputs`.
+    """TensorFlow Serving's predict: `instances` (rows) give `predictions`, `inputs` (columns)
+    `outputs`.
 
-    With one input its items are values, with several objects by the inputs' names; `{"b64": ...}` is a binary value.
+    The items are values if there is one input, else objects by the inputs' names; `{"b64": ...}` is
+    a binary value.
     """
     version = version_of(call)
     offload = call.context.offload
@@ -73,10 +75,6 @@ def _response(answer: Answer, is_rows: bool) -> Response:
     return json_response(document, *answer_headers(answer))
 
 
-def _every_model(_: ModelSpec) -> bool:
-    return True
-
-
 _DOMAINS = ["wikipedia.org", "xkqjzvbwpt.com"]
 
 ENDPOINTS = (
@@ -88,9 +86,7 @@ ENDPOINTS = (
             V1_MODEL + "/labels/{label}:predict",
         ),
         handler=predict,
-        api=Api(
-            name="predict", about="TensorFlow Serving's rows and columns.", serves=_every_model
-        ),
+        api=Api(name="predict", about="TensorFlow Serving's rows and columns.", serves=every_model),
         body=PredictRequest,
         examples={
             "rows": {"instances": _DOMAINS},

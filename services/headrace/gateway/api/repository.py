@@ -1,4 +1,4 @@
-"""The repository's index on the data port: the versions that are served to the caller. The admin port has the rest."""
+"""The repository's index on the data port: the versions that are served to the caller."""
 
 from typing import Annotated, Literal, TypedDict
 
@@ -27,9 +27,9 @@ class IndexEntry(TypedDict):
 
 
 async def index(call: Call) -> Response:
-    """The versions of the models that are served and that the caller may use; with `ready` those that can answer now.
+    """The served versions of the caller's models; with `ready` those that can answer now.
 
-    Models are loaded and unloaded on the admin port, whose index lists the others too.
+    The admin port loads and unloads models; its index lists the others, too.
     """
     only_ready = read_body(IndexBody, call.body or b"{}").ready
     versions = [v for v in visible_versions(call) if v.is_sound or not only_ready]

@@ -1,4 +1,4 @@
-"""From a request of a caller to an answer of a model: reads what asks for it, and runs it within the caller's time."""
+"""From a request to an answer: reads infer bodies, and runs a model within the caller's time."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +42,10 @@ async def run_all(
 
 
 async def run_infer(call: Call, version: Version, body: InferBody) -> tuple[Version, Answer]:
-    """Run an infer body by its own parameters. Returns the version that answered, too.
+    """Run an infer body by its own parameters; returns the version that answered, too.
 
-    That is another one where the body is a step of a sequence, the path names no version, and the other has the state.
+    That is another version if the body is a step of a sequence whose state is there, and the path
+    names no version.
     """
     if not body.inputs[0].rows and version.spec.is_batched:
         return version, _empty_answer(version.spec, body.outputs)
@@ -65,7 +66,8 @@ async def read_infer(
 ) -> tuple[Version, InferBody]:
     """Parse a body once, then read it by the spec of the version that it is for.
 
-    A step of a sequence is for the version that is known to have the state, unless the path names one.
+    A step of a sequence is for the version that is known to have the state, unless the path names
+    one.
     """
     offload = call.context.offload
     document = await offload(len(json), parse, json)
@@ -77,7 +79,10 @@ async def read_infer(
 
 
 def _own_step(call: Call, step: SequenceStep) -> SequenceStep:
-    """The step with its caller's key, as a sequence belongs to one. Raises ForeignOrigin for another site's page."""
+    """The step with its caller's key, as sequences belong to keys.
+
+    Raises ForeignOrigin for a page of another site.
+    """
     call.context.changes.check_step(call.exchange)
     return replace(step, key_id=call.exchange.key_id)
 

@@ -1,4 +1,6 @@
-"""Log and trace settings as Triton's clients read and change them on the data port; shared memory is refused."""
+"""Log and trace settings as Triton's clients read and change them on the data port; shared memory
+is refused.
+"""
 
 from typing import Literal, TypedDict
 
@@ -41,12 +43,15 @@ class TraceSettings(TypedDict):
 
 
 async def get_logging(call: Call) -> Response:
-    """What the processes of the platform log."""
+    """The log settings of all processes."""
     return Response(200, logging_document(logs.current()))
 
 
 async def set_logging(call: Call) -> Response:
-    """Change what is listed, in every process of the platform; gives the whole settings. With keys: an admin's."""
+    """Change the listed log settings in all processes; the answer has all settings.
+
+    With keys it takes an admin's.
+    """
     key = call.exchange.key
     if key is not None and not key.admin:
         raise Forbidden("expected an admin's key")
@@ -55,14 +60,14 @@ async def set_logging(call: Call) -> Response:
 
 
 async def get_tracing(call: Call) -> Response:
-    """Tracing is off: of the server, and of a model."""
+    """The trace settings of the server or of a model: tracing is off."""
     if "model" in call.exchange.params:
         version_of(call)
     return Response(200, tracing_document())
 
 
 async def set_tracing(call: Call) -> Response:
-    """Tracing may be set to what it is."""
+    """Set trace settings, to their only values."""
     if "model" in call.exchange.params:
         version_of(call)
     check_tracing(call.body)
@@ -70,7 +75,7 @@ async def set_tracing(call: Call) -> Response:
 
 
 async def no_shared_memory(call: Call) -> Response:
-    """Triton's shared memory extensions are not here: every request of theirs is refused."""
+    """Refuse Triton's shared memory: this server has none."""
     raise BadRequest("shared memory is not supported; send the data")
 
 

@@ -1,4 +1,4 @@
-"""JSON bodies of texts, photos and token ids, read by pydantic: bounded before it begins."""
+"""JSON bodies of texts, photos and token ids. pydantic reads them once they are in bounds."""
 
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
@@ -27,10 +27,12 @@ __all__ = [
 ]
 
 MAX_ITEMS = 1024
-# The elements and texts of a large body: as many as the embeddings endpoint usually has of token ids, and to spare.
+# The elements and texts of a large body: as many as the embeddings endpoint usually has of token
+# ids, and to spare.
 MAX_ELEMENTS = 300_000
 MAX_TEXTS = 4 * MAX_ITEMS
-# A text has at most a million characters, of at most six bytes each as JSON may write them; photos may be larger.
+# A text has at most a million characters, of at most six bytes each as JSON may write them; photos
+# may be larger.
 MAX_TEXT_BYTES = 6_000_000
 
 B = TypeVar("B", bound=StrictBody)
@@ -41,9 +43,11 @@ Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=MAX
 
 
 def read_json(kind: type[B], body: bytes, max_text_bytes: int | None = MAX_TEXT_BYTES) -> B:
-    """A body by its pydantic model. Raises BadJson, or BadRequest with the first field that is wrong.
+    """A body by its pydantic model. Raises BadJson, or BadRequest with the first field that is
+    wrong.
 
-    pydantic holds the interpreter, and copies what it refuses; so the limits are checked before it reads.
+    pydantic holds the interpreter, and copies what it refuses; so the limits are checked before it
+    reads.
     """
     if len(body) > LARGE_BYTES:
         structure = scan(body)
@@ -62,7 +66,7 @@ def raw_tensor(raw: RawSpec, items: Sequence[bytes]) -> Tensor:
 
 
 def rows_of(answer: Answer, items: int) -> Array:
-    """An answer's first output as `[items, *]`, whatever axes a model without rows gave it. Raises InferenceFailed."""
+    """An answer's first output as `[items, *]`, whatever axes it has. Raises InferenceFailed."""
     values = to_array(answer.outputs[0])
     if values.size % items:
         raise InferenceFailed(

@@ -1,4 +1,4 @@
-"""The statistics extension: what each model did since it was loaded."""
+"""The statistics extension: each model's counts and times since it was loaded."""
 
 import asyncio
 from typing import Annotated, Any, TypedDict
@@ -41,13 +41,13 @@ class AllStatistics(TypedDict):
 
 
 async def all_statistics(call: Call) -> Response:
-    """What every model did since it was loaded."""
+    """The statistics of all models since they were loaded."""
     found = await asyncio.gather(*map(_statistics, visible_versions(call)))
     return json_response(AllStatistics(model_stats=list(found)))
 
 
 async def model_statistics(call: Call) -> Response:
-    """What the model did since it was loaded."""
+    """The statistics of the model since it was loaded."""
     version = version_of(call)
     return json_response(AllStatistics(model_stats=[await _statistics(version)]))
 

@@ -1,4 +1,4 @@
-"""Models as TensorFlow Serving, KServe's v1 and OpenAI show them, at the paths that the three share."""
+"""Models as TensorFlow Serving, KServe's v1 and OpenAI show them, at paths that the three share."""
 
 from typing import Any, Literal, TypedDict
 
@@ -76,7 +76,7 @@ async def models(call: Call) -> Response:
 
 
 async def model_status(call: Call) -> Response:
-    """TensorFlow's status of each version, KServe's `name` and `ready` and OpenAI's model beside it."""
+    """TensorFlow's status of each version, with KServe's `name` and `ready` and OpenAI's model."""
     version = version_of(call)
     name = version.spec.name
     all_versions = call.context.router.models()[name].values()

@@ -21,23 +21,26 @@ def version_of(call: Call) -> Version:
 
 
 def names_version(call: Call) -> bool:
-    """Whether the path names the version that is to answer."""
+    """Tell whether the path names the version that is to answer."""
     params = call.exchange.params
     return "version" in params or "label" in params
 
 
 def find(call: Call, model: str, version: str | None = None) -> Version:
-    """A version by name. Raises BadName or BadVersion for impossible names, and whatever the router raises.
+    """A version by name. Raises BadName or BadVersion for impossible names, and whatever the router
+    raises.
 
     A model that the caller's key may not use is unknown to this caller.
     """
     if not is_model_name(model):
         raise BadName(
-            "model: expected a letter or digit, then up to 127 letters, digits, dots, dashes or underscores"
+            "model: expected a letter or digit, then up to 127 letters, digits, dots, dashes "
+            "or underscores"
         )
     if version is not None and not is_version_name(version):
         raise BadVersion(
-            "version: expected a letter or digit, then up to 31 letters, digits, dots, dashes or underscores"
+            "version: expected a letter or digit, then up to 31 letters, digits, dots, dashes "
+            "or underscores"
         )
     exchange = call.exchange
     if not exchange.may_use(model):

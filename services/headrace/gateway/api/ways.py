@@ -1,4 +1,4 @@
-"""The ways in which a gateway's requests may end: every endpoint with every error."""
+"""The ways in which a gateway's requests may end: every api with every error."""
 
 from headrace.edge.exchange import NO_ROUTE
 from headrace.edge.problems import ENDS
@@ -17,7 +17,9 @@ _of_server = {e.api.name for e in ENDPOINTS if any(not e.names_model(path) for p
 
 
 def _of_version(spec: ModelSpec) -> frozenset[Ending]:
-    """The ways of a model where it is served; elsewhere it only refuses, and a first refusal may be missed."""
+    """The endings at the apis that serve a model. The others only refuse, and a first refusal may
+    be missed.
+    """
     return frozenset(
         Ending(api.name, *end) for api in _families if api.serves(spec) for end in _WITH_MODEL
     )
