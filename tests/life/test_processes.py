@@ -34,11 +34,12 @@ Process = subprocess.Popen[str]
 
 
 @pytest.fixture
-def parent() -> Iterator[Process]:
+def parent(tmp_path: Path) -> Iterator[Process]:
+    """A child of its own name: other tests may have left children of Python's."""
+    python = tmp_path / "vital-child"
+    python.symlink_to(sys.executable)
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdin=pipe, stdout=pipe, text=True
-    ) as process:
+    with subprocess.Popen([python, "-c", PARENT], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout
         assert process.stdout.readline() == "here\n"
         try:
