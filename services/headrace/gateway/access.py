@@ -1,8 +1,8 @@
 """The data port's conditions for a request, in the order in which they are checked.
 
-First the port itself: its name (421), its route (404, 405). Then here: key and rate (401, 429), room
-(503); of a POST the type and encoding of its body (415), its origin if it changes the server (403),
-the size of its body (413). A slot (503) is taken once the body is received.
+First the port itself: its name (421), its route (404, 405). Then here: key and rate (401, 429),
+room (503); of a POST the type and encoding of its body (415), its origin if it changes the server
+(403), the size of its body (413). A slot (503) is taken once the body is received.
 """
 
 import asyncio
