@@ -52,7 +52,7 @@ def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
-    """Sort key of errors: the type that read most of the arrays in a value knows best."""
+    """A field as callers write it, `input[1].b64`, without names of types that pydantic adds."""
     if not loc:
         return "body"
     field, *others = loc

@@ -1,5 +1,8 @@
-"""The data port's conditions for a request: key and quota, room, kind of body, origin, size of
-body.
+"""The data port's conditions for a request, in the order in which they are checked.
+
+First the port itself: its name (421), its route (404, 405). Then here: key and rate (401, 429),
+room (503); of a POST the type and encoding of its body (415), its origin if it changes the server
+(403), the size of its body (413). A slot (503) is taken once the body is received.
 """
 
 import asyncio
@@ -23,6 +26,8 @@ __all__ = ["DataPolicy", "watch_loop"]
 _LAG_PERIOD_S = 0.02
 _NO_SLOT = nullcontext()
 
+Check = Callable[[Exchange], None]
+
 
 class DataPolicy:
     """The data port's policy. Without `keys` nobody needs one; with them, all but health does.
@@ -43,13 +48,8 @@ class DataPolicy:
         self._keys = keys
         self._bodies = bodies
         self._changes = changes
-        # The order of the checks of a head. The port has found its own name and the route before
-        # them; a slot is taken once the body is received.
-        self._checks: tuple[Callable[[Exchange], None], ...] = (
-            self._check_key,
-            self._check_room,
-        )
-        self._checks_of_body: tuple[Callable[[Exchange], None], ...] = (
+        self._checks: tuple[Check, ...] = (self._check_key, self._check_room)
+        self._checks_of_posts: tuple[Check, ...] = (
             _check_type,
             _check_encoding,
             self._check_origin,
@@ -61,7 +61,7 @@ class DataPolicy:
         for check in self._checks:
             check(exchange)
         if exchange.method == "POST":
-            for check in self._checks_of_body:
+            for check in self._checks_of_posts:
                 check(exchange)
 
     def _check_key(self, exchange: Exchange) -> None:

@@ -1,0 +1,166 @@
+"""A model with two versions: a step of a sequence is read by the one that has its state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from loadtests.support.model_specs import model_spec, tensor_spec
+
+from headrace.edge.application import RoutedApplication
+from headrace.edge.budget import Budget
+from headrace.edge.changes import Changes
+from headrace.edge.exchange import Exchange, Response
+from headrace.edge.names import ANY_NAME, Names
+from headrace.gateway.access import DataPolicy
+from headrace.gateway.admission import Admission
+from headrace.gateway.api.context import Context
+from headrace.gateway.api.endpoints import ROUTES
+from headrace.gateway.offload import Offload
+from headrace.gateway.routing.version import Version
+from headrace.gateway.settings import GatewayLimits
+from headrace.gateway.wire.infer import Codec
+from headrace.inference.request import Answer, Request, SequenceStep, Times
+from headrace.inference.tensor import Tensor
+from headrace.telemetry.events import GatewayEvents
+
+INFER, GENERATE = "/v2/models/tiny/infer", "/v2/models/tiny/generate"
+STATE = [{"input": "h", "output": "h_next"}]
+STEP = {"parameters": {"sequence_id": 7}}
+
+
+def version(number: str, name: str) -> Version:
+    """A version with one input of this `name`, beside its state."""
+    spec = model_spec(
+        version=number,
+        inputs=[tensor_spec(name), tensor_spec("h")],
+        outputs=[tensor_spec("y"), tensor_spec("h_next")],
+        state=STATE,
+    )
+    return Version(spec, (), Codec(spec), "onnx")
+
+
+class TwoVersions:
+    """A router of versions 2 and 1, with all sequences in version 1; remembers its requests."""
+
+    def __init__(self) -> None:
+        self.old = version("1", "before")
+        self.new = version("2", "after")
+        self.asked: list[tuple[str, Request]] = []
+
+    def models(self) -> Mapping[str, Mapping[str, Version]]:
+        return {"tiny": {"2": self.new, "1": self.old}}
+
+    def find(self, model: str, number: str | None) -> Version:
+        return self.models()[model][number or "2"]
+
+    def version_of_step(self, found: Version, step: SequenceStep) -> Version:
+        assert (found, step.id) == (self.new, "7")
+        return self.old
+
+    async def dispatch_anywhere(
+        self, found: Version, request: Request, _: SequenceStep
+    ) -> tuple[Version, Answer]:
+        return found, await self.get_or_run(found, request)
+
+    async def get_or_run(self, found: Version, request: Request) -> Answer:
+        self.asked.append((found.spec.version, request))
+        return Answer([Tensor("y", "FP32", (1, 1), bytes(4))], Times(0, 0, 0, 1))
+
+
+@pytest.fixture
+def router() -> TwoVersions:
+    return TwoVersions()
+
+
+async def post(
+    router: TwoVersions, path: str, body: bytes, headers: dict[bytes, bytes] | None = None
+) -> Response:
+    two: Any = router  # it stands for the router and for the cache in front of it
+    admission, changes = Admission(GatewayLimits()), Changes("http")
+    with Offload() as offload:
+        context = Context(
+            router=two,
+            cache=two,
+            admission=admission,
+            offload=offload,
+            labels={},
+            max_inflated_bytes=1 << 20,
+            inflated=Budget(1 << 20),
+            changes=changes,
+            change_logging=two,
+            openapi=b"",
+        )
+        policy = DataPolicy(admission, GatewayEvents(), None, {}, changes)
+        port = RoutedApplication(ROUTES, context, policy, Names([ANY_NAME]))
+        exchange = Exchange("POST", headers or {}, "peer", 1 << 20)
+        port.admit(exchange, path.encode())
+        return await port.answer(exchange, body)
+
+
+def infer(name: str, **more: object) -> bytes:
+    tensor = {"name": name, "shape": [1, 1], "datatype": "FP32", "data": [1]}
+    return orjson.dumps({"inputs": [tensor], **more})
+
+
+def padded(body: bytes) -> bytes:
+    """The same JSON, so long that another thread reads it."""
+    return body[:-1] + b" " * (80 << 10) + b"}"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (INFER, infer("before", **STEP)),
+        (INFER, padded(infer("before", **STEP))),
+        (GENERATE, orjson.dumps({"before": 1, **STEP})),
+    ],
+    ids=["infer", "long", "generate"],
+)
+async def test_a_step_is_read_by_the_version_that_has_its_state(
+    router: TwoVersions, path: str, body: bytes
+) -> None:
+    response = await post(router, path, body)
+    assert (response.status, orjson.loads(response.body)["model_version"]) == (200, "1")
+    ((number, request),) = router.asked
+    assert (number, [tensor.name for tensor in request.inputs]) == ("1", ["before"])
+
+
+async def test_a_binary_step_is_read_by_the_version_that_has_its_state(
+    router: TwoVersions,
+) -> None:
+    tensor = {
+        "name": "before",
+        "shape": [1, 1],
+        "datatype": "FP32",
+        "parameters": {"binary_data_size": 4},
+    }
+    header = orjson.dumps({"inputs": [tensor], **STEP})
+    headers = {b"inference-header-content-length": b"%d" % len(header)}
+    assert (await post(router, INFER, header + bytes(4), headers)).status == 200
+    ((number, request),) = router.asked
+    assert (number, bytes(request.inputs[0].data)) == ("1", bytes(4))
+
+
+@pytest.mark.parametrize("path", [INFER, GENERATE])
+async def test_a_step_of_another_site_s_page_is_refused_before_it_is_read(
+    router: TwoVersions, path: str
+) -> None:
+    body = infer("nothing", **STEP) if path == INFER else orjson.dumps({"nothing": 1, **STEP})
+    response = await post(router, path, body, {b"origin": b"https://evil.example"})
+    assert (response.status, orjson.loads(response.body)["code"]) == (403, "foreign_origin")
+
+
+@pytest.mark.parametrize(("name", "status"), [("after", 200), ("before", 400)])
+async def test_what_is_no_step_is_read_by_the_newest_version(
+    router: TwoVersions, name: str, status: int
+) -> None:
+    assert (await post(router, INFER, infer(name))).status == status
+    assert [number for number, _ in router.asked] == (["2"] if status == 200 else [])
+
+
+async def test_a_path_that_names_a_version_decides_it(router: TwoVersions) -> None:
+    path = "/v2/models/tiny/versions/2/infer"
+    assert (await post(router, path, infer("after", **STEP))).status == 200
+    assert [number for number, _ in router.asked] == ["2"]
+    assert (await post(router, path, infer("before", **STEP))).status == 400
