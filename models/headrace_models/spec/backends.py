@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BACKENDS", "BackendName", "KnownBackend"]
+__all__ = ["BACKENDS", "BackendName"]
 
 BackendName = Literal["onnx", "torch"]
 

@@ -19,7 +19,6 @@ __all__ = [
     "EDITION",
     "PACKAGE",
     "PACKAGES",
-    "TOKENIZER_FILE",
     "WIDTH",
     "Encoder",
     "MiniLm",
