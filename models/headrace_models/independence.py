@@ -43,7 +43,8 @@ def dependence(
     Answers are equal within `tolerance`, relative to the largest number of that output. `inputs`
     hold [n, *shape], n at least 1. No more rows than the largest size run together.
     """
-    row, started_s = _taken(inputs, [0]), monotonic()
+    row = _taken(inputs, [0])
+    started_s = monotonic()
     alone = [_try(run, row)]
     is_slow = monotonic() - started_s > SLOW_S and _is_slow(run, row)
     most = min(_rows_of(inputs), _FEW_ROWS if is_slow else _MOST_ROWS)
@@ -106,7 +107,8 @@ def _unlike(rows: Array) -> Array:
 
 
 def _differs(run: Run, batch: _Batch, expected: Arrays, tolerance: float) -> str | None:
-    found, rows = _try(run, batch.inputs), _rows_of(batch.inputs)
+    found = _try(run, batch.inputs)
+    rows = _rows_of(batch.inputs)
     if isinstance(found, Exception):
         return (
             None

@@ -12,7 +12,6 @@ from headrace_models.strict_toml import line_of, read_toml
 __all__ = [
     "SPEC_FILE",
     "ModelVersion",
-    "Refused",
     "read_version",
     "scan",
     "sha256_of",

@@ -68,7 +68,7 @@ def start_ray(run: Path) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Applications:
     """The applications of model versions. `token` opens the channels; `readers` may read metrics.
 
@@ -131,11 +131,12 @@ def deploy(
     """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(proxy_location="Disabled")
-    token, readers = secrets.token_hex(32), settings.gateway.readers(secrets.token_hex(32))
+    token = secrets.token_hex(32)
+    readers = settings.gateway.readers(secrets.token_hex(32))
     start_directory([v.spec.name for v in versions])
     models = [_model(settings, v, token, readers) for v in versions]
     _run([_gateway(settings, token, readers, lifeline), _admin(settings, readers), *models])
-    return Applications(settings, token, readers, ended)
+    return Applications(settings=settings, token=token, readers=readers, ended=ended)
 
 
 def wait_until_ready(
@@ -250,9 +251,13 @@ def _gateway(settings: Settings, token: str, readers: Readers, lifeline: Path | 
     config = GatewayConfig(
         settings=gateway, models=settings.model, token=token, readers=readers, lifeline=lifeline
     )
-    cpus = {"num_cpus": _cpus(1)}
-    grace_s = gateway.shutdown_delay_s + _DRAIN_GRACE_S
-    deployment = _deployment(GatewayReplica, "gateway", gateway.replicas, cpus, grace_s)
+    deployment = _deployment(
+        GatewayReplica,
+        "gateway",
+        replicas=gateway.replicas,
+        options={"num_cpus": _cpus(1)},
+        grace_s=gateway.shutdown_delay_s + _DRAIN_GRACE_S,
+    )
     return _target(GATEWAY, deployment.bind(config, _is_alone()))
 
 
@@ -261,7 +266,7 @@ def _admin(settings: Settings, readers: Readers) -> RunTarget:
     config = AdminConfig(
         settings=settings.admin, keys=gateway.keys, names=gateway.names, readers=readers
     )
-    deployment = _deployment(AdminReplica, "admin", 1, {"num_cpus": 0}, grace_s=5)
+    deployment = _deployment(AdminReplica, "admin", replicas=1, options={"num_cpus": 0}, grace_s=5)
     return _target(ADMIN, deployment.bind(config, _is_alone()))
 
 
@@ -270,18 +275,21 @@ def _model(settings: Settings, version: ModelVersion, token: str, readers: Reade
     backend = changes.backend or version.spec.backend
     if backend not in version.spec.weights:
         raise StartFailed(
-            f"model.{version.spec.name}.backend: expected one of {sorted(version.spec.weights)}"
+            f"model.{version.spec.name}.backend: expected one of {sorted(version.spec.weights)}, "
+            f'found "{backend}"'
         )
     gpus = version.spec.replica.gpus if changes.gpus is None else changes.gpus
     options = {"num_cpus": _cpus(changes.cpus or version.spec.replica.cpus), "num_gpus": gpus}
     count = changes.replicas or version.spec.replica.count
-    deployment = _deployment(ModelReplica, "replica", count, options, _DRAIN_GRACE_S)
+    deployment = _deployment(
+        ModelReplica, "replica", replicas=count, options=options, grace_s=_DRAIN_GRACE_S
+    )
     folder = str(Path(version.folder).resolve())
     return _target(_name(version), deployment.bind(folder, backend, token, readers, _is_alone()))
 
 
 def _deployment(
-    kind: type, name: str, replicas: int, options: dict[str, float], grace_s: float
+    kind: type, name: str, *, replicas: int, options: dict[str, float], grace_s: float
 ) -> serve.Deployment:
     make = serve.deployment(
         name=name,

@@ -8,11 +8,11 @@ from tests import data
 from headrace_models.fetch import Package
 
 _PROMETHEUS = Package(
-    "Debian",
-    "prometheus",
-    "2.42.0+ds-5+deb12u1",
-    "prometheus_2.42.0+ds-5+deb12u1_amd64.deb",
-    "81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
+    registry="Debian",
+    name="prometheus",
+    version="2.42.0+ds-5+deb12u1",
+    file="prometheus_2.42.0+ds-5+deb12u1_amd64.deb",
+    sha256="81d59a24fce84f7fbe97a45a4f2914b6a5881b5cd1db2a6a0e129e515e1a5f55",
 )
 
 

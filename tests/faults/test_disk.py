@@ -101,7 +101,7 @@ def test_a_repository_that_may_only_be_read_is_served_and_named_when_it_should_b
 
 def test_a_package_cache_without_room_is_named(disk: MakeDisk) -> None:
     cache = disk("cache", "size=64k", "nr_inodes=1")
-    package = Package("PyPI", "none", "1", "none.whl", "0" * 64)
+    package = Package(registry="PyPI", name="none", version="1", file="none.whl", sha256="0" * 64)
     with pytest.raises(ModelError, match=FULL) as caught:
         fetch(package, cache)
     assert str(caught.value) == f"{cache}: {FULL}"

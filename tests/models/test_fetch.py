@@ -13,7 +13,9 @@ CONTENT = b"what the registry once gave"
 
 
 def _package(sha256: str) -> Package:
-    return Package("PyPI", "thing", "1.0", "thing-1.0.whl", sha256)
+    return Package(
+        registry="PyPI", name="thing", version="1.0", file="thing-1.0.whl", sha256=sha256
+    )
 
 
 def test_a_file_that_is_there_is_not_downloaded_again(tmp_path: Path) -> None:
@@ -31,7 +33,14 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_download_that_fails_says_so_and_leaves_nothing(tmp_path: Path) -> None:
-    package = Package("PyPI", "thing", "1.0", "thing-1.0.whl", "0" * 64, ("--no-index",))
+    package = Package(
+        registry="PyPI",
+        name="thing",
+        version="1.0",
+        file="thing-1.0.whl",
+        sha256="0" * 64,
+        options=("--no-index",),
+    )
     with pytest.raises(ModelError, match=r"thing 1\.0 \(PyPI\) could not be downloaded"):
         fetch(package, tmp_path)
     assert list(tmp_path.iterdir()) == []

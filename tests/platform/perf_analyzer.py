@@ -19,12 +19,12 @@ from headrace_models.fetch import Package, fetch, read_member
 __all__ = ["Report", "analyze", "find_command"]
 
 _PACKAGE = Package(
-    "PyPI",
-    "perf-analyzer",
-    "2.60.0",
-    "perf_analyzer-2.60.0-py3-none-manylinux_2_38_x86_64.whl",
-    "23ef56b107ae9233e5cf09fbdf508dd9b936a52f1bae2f63f53c8117087b3f25",
-    ("--platform", "manylinux_2_38_x86_64", "--only-binary=:all:"),
+    registry="PyPI",
+    name="perf-analyzer",
+    version="2.60.0",
+    file="perf_analyzer-2.60.0-py3-none-manylinux_2_38_x86_64.whl",
+    sha256="23ef56b107ae9233e5cf09fbdf508dd9b936a52f1bae2f63f53c8117087b3f25",
+    options=("--platform", "manylinux_2_38_x86_64", "--only-binary=:all:"),
 )
 _FOLDER = CACHE.parent / "perf-analyzer"
 _BINARY = _FOLDER / _PACKAGE.version / "perf_analyzer"

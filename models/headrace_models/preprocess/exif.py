@@ -8,7 +8,8 @@ UPRIGHT = 1
 
 _PREFIX = b"Exif\0\0"
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
-_ORIENTATION, _SHORT = 0x0112, 3
+_ORIENTATION = 0x0112
+_SHORT = 3
 _ENTRY_BYTES = 12
 
 

@@ -97,8 +97,8 @@ def _pixels_only(raw: bytes, max_pixels: int) -> tuple[bytes, int]:
 def _centre_square(photo: Image.Image, share: float, orientation: int) -> Image.Image:
     """The square in the middle of the upright photo; its side is `share` of the shorter side."""
     side = max(1, int(min(photo.size) * share))
-    left = (photo.width - side + (orientation in _FROM_RIGHT)) // 2
-    top = (photo.height - side + (orientation in _FROM_BELOW)) // 2
+    left = (photo.width - side + (1 if orientation in _FROM_RIGHT else 0)) // 2
+    top = (photo.height - side + (1 if orientation in _FROM_BELOW else 0)) // 2
     return photo.crop((left, top, left + side, top + side))
 
 

@@ -63,7 +63,8 @@ def _segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
         after_fill = _NO_FILL.search(raw, offset)
         if after_fill is None or after_fill.start() == offset:
             raise UnreadableImage(f"{CORRUPT}: expected a marker at byte {offset}")
-        start, marker = after_fill.start() - 1, raw[after_fill.start()]
+        start = after_fill.start() - 1
+        marker = raw[after_fill.start()]
         if marker == _EOI:
             yield marker, start, start + 2
             return

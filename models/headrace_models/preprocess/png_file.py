@@ -35,7 +35,9 @@ _PASSES = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-_PALETTE, _HAVE_ALPHA, _RGBA_BYTES = 3, (4, 6), 4
+_PALETTE = 3
+_HAVE_ALPHA = (4, 6)
+_RGBA_BYTES = 4
 _MAKES_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 # A 16 MiB file in libpng's usual pieces of 8 KiB has 2,048.
 _MAX_CHUNKS = 8192
@@ -44,7 +46,7 @@ _MAX_CHUNKS = 8192
 _INFLATE_UP_TO_BYTES = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Header:
     width: int
     height: int
@@ -124,7 +126,14 @@ def _header(kind: bytes, chunk: memoryview, max_pixels: int) -> _Header:
         raise UnreadableImage(f"{CORRUPT}: its header says what PNG does not have")
     decoded = _RGBA_BYTES if colour in _HAVE_ALPHA else 0  # before it is laid on white
     check_size(width, height, max(decoded, channels * -(-depth // 8)), max_pixels)
-    return _Header(width, height, depth, colour, channels * depth, bool(interlacing))
+    return _Header(
+        width=width,
+        height=height,
+        depth=depth,
+        colour=colour,
+        pixel_bits=channels * depth,
+        is_interlaced=bool(interlacing),
+    )
 
 
 def _transparency(data: memoryview, header: _Header) -> bytes:

@@ -58,7 +58,9 @@ def _check_coded(nbytes: int) -> None:
 def _chunks(raw: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """The kind and the content of each chunk up to the image's end."""
     _, length, _ = _FORM.unpack_from(raw)
-    offset, end, view = _FORM.size, 8 + length, memoryview(raw)
+    offset = _FORM.size
+    end = 8 + length
+    view = memoryview(raw)
     if end > len(raw):
         raise UnreadableImage(f"{CORRUPT}: it ends too early")
     for _ in range(_MAX_CHUNKS):

@@ -17,8 +17,6 @@ from headrace_models.spec.running import Batching, ReplicaSpec, SequenceSpec, St
 from headrace_models.spec.tensors import (
     DTYPES,
     FILE_NAME,
-    Activation,
-    Datatype,
     InputSpec,
     OutputSpec,
 )
@@ -28,13 +26,11 @@ __all__ = [
     "DTYPES",
     "FILE_NAME",
     "UPLOAD_TYPES",
-    "Activation",
     "AudioRate",
     "AudioSpec",
     "BackendName",
     "Batching",
     "CharactersSpec",
-    "Datatype",
     "ImageSpec",
     "InputSpec",
     "ModelSpec",

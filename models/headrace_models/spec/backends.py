@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["BACKENDS", "Backend", "BackendName"]
+__all__ = ["BACKENDS", "BackendName"]
 
 BackendName = Literal["onnx", "torch"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class KnownBackend:
     triton_platform: str
     triton_backend: str
 
 
 # Of every BackendName. `headrace/backends/NAME.py` runs its models.
-BACKENDS: Mapping[BackendName, Backend] = {
-    "onnx": Backend(triton_platform="onnxruntime_onnx", triton_backend="onnxruntime"),
-    "torch": Backend(triton_platform="pytorch_libtorch", triton_backend="pytorch"),
+BACKENDS: Mapping[BackendName, KnownBackend] = {
+    "onnx": KnownBackend(triton_platform="onnxruntime_onnx", triton_backend="onnxruntime"),
+    "torch": KnownBackend(triton_platform="pytorch_libtorch", triton_backend="pytorch"),
 }

@@ -12,8 +12,6 @@ from headrace_models.strict_toml import Table
 __all__ = [
     "DTYPES",
     "FILE_NAME",
-    "Activation",
-    "Datatype",
     "FileName",
     "InputSpec",
     "OutputSpec",

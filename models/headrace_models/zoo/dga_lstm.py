@@ -20,11 +20,11 @@ from headrace_models.zoo.export import WEIGHTS, export
 __all__ = ["EDITION", "PACKAGES", "DgaLstm", "recipe"]
 
 PACKAGE = Package(
-    "PyPI",
-    "dgaintel",
-    "2.3",
-    "dgaintel-2.3.tar.gz",
-    "9d72715d6c07a069dd817cfd4f2b94c4acc8af65c15fe65bd0f9f5266e274646",
+    registry="PyPI",
+    name="dgaintel",
+    version="2.3",
+    file="dgaintel-2.3.tar.gz",
+    sha256="9d72715d6c07a069dd817cfd4f2b94c4acc8af65c15fe65bd0f9f5266e274646",
 )
 PACKAGES = (PACKAGE,)
 # Raise it when the recipe makes something else: older builds are then replaced.

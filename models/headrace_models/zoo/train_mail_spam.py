@@ -24,7 +24,7 @@ from headrace_models.zoo.mail_spam import HEAD_FILE, MAX_TOKENS
 from headrace_models.zoo.mail_text import mail_text, mails
 from headrace_models.zoo.minilm import preprocess_document
 
-__all__ = ["Embedder", "fit", "main"]
+__all__ = ["fit", "main"]
 
 _BATCH = 32
 # The inverse of the weight of the squared coefficients, which pull the fit to zero.

@@ -13,7 +13,7 @@ from headrace.inference.tensor import Array
 from headrace_models.repository import ModelVersion
 from headrace_models.zoo import architectures
 
-__all__ = ["TorchBackend", "load"]
+__all__ = ["load"]
 
 
 def load(version: ModelVersion) -> Backend:
