@@ -154,7 +154,7 @@ async def ready_client(running: Running, node: str = "here") -> AsyncIterator[Re
 
 
 async def until(question: Callable[[], bool], seconds: float = 2.0) -> None:
-    """Let the loop turn until the answer is yes: for what comes over a real socket, which no event announces."""
+    """Let the loop run until the answer is yes, for what comes over a real socket."""
     async with asyncio.timeout(seconds):
         while not question():
             await asyncio.sleep(0)

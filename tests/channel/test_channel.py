@@ -1,4 +1,4 @@
-"""Client and server over real sockets, on one node and between nodes, with a service that is no model."""
+"""Client and server over real sockets, on one node and between nodes, without a model."""
 
 import asyncio
 import os
