@@ -8,18 +8,11 @@ from time import monotonic
 
 import numpy as np
 
-from headrace.channel import (
-    Address,
-    Health,
-    ReplicaClient,
-    SequenceKey,
-    SequenceSnapshot,
-    connect,
-    serve,
-)
+from headrace.channel import Address, Health, ReplicaClient, connect, serve
 from headrace.channel.encoding import encode
 from headrace.channel.frames import Ask, Welcome, metas
 from headrace.channel.server import ChannelServer
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor, from_array, to_array

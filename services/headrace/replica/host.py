@@ -13,8 +13,9 @@ from types import TracebackType
 from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, CostModel, Limits, Result
-from headrace.channel import Health, SequenceKey, SequenceSnapshot
+from headrace.channel import Health
 from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
 from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
