@@ -12,7 +12,7 @@ Execute = Callable[[Sequence[Any]], Awaitable[Sequence[Any]]]
 
 
 class Echo:
-    """Answers each payload with itself after `seconds`, and keeps every batch that it saw and when it came."""
+    """Answers each payload with itself after `seconds`; remembers every batch and its start."""
 
     def __init__(self, seconds: float = 1.0) -> None:
         self.seconds = seconds

@@ -1,4 +1,4 @@
-"""What the batcher refuses by what it has measured, and what it does for whom when there is too much."""
+"""The batcher's refusals, by measured times, and its choices when there is too much."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence

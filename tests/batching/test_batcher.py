@@ -70,7 +70,7 @@ async def test_a_higher_priority_goes_first_and_those_of_one_keep_their_order() 
 
 
 async def test_what_waited_long_enough_is_overtaken_no_more() -> None:
-    """Ten levels are ten seconds: the item of the lowest priority that came first leaves before the late, high one."""
+    """Ten levels are ten seconds: an old item of the lowest priority leaves before a high one."""
     echo = Echo(seconds=12.0)
     async with make_batcher(echo, Limits(max_rows=1)) as batcher:
         asked = [submit(batcher, "running", priority=1)]
@@ -158,7 +158,7 @@ async def test_an_expired_item_never_reaches_the_executor() -> None:
 
 
 async def test_an_item_whose_deadline_passed_while_the_loop_was_blocked_does_not_run() -> None:
-    """A batch that runs on the loop itself keeps timers from firing: the queue must look at the clock."""
+    """A batch that runs on the loop keeps timers from firing: the queue must look at the clock."""
     clock = [0.0]
     batches: list[list[str]] = []
 
@@ -261,9 +261,7 @@ async def test_an_error_of_ours_reaches_the_callers_as_it_is() -> None:
         assert await outcome(submit(batcher, "b")) == "b"
 
 
-async def test_an_executor_that_was_cancelled_from_inside_fails_its_batch_and_the_batcher_lives_on() -> (
-    None
-):
+async def test_an_executor_cancelled_from_inside_fails_its_batch_and_the_batcher_lives_on() -> None:
     async with make_batcher(FailsOnce(asyncio.CancelledError())) as batcher:
         assert isinstance(await outcome(submit(batcher, "a", deadline_s=5.0)), Exception)
         assert await outcome(submit(batcher, "b", deadline_s=5.0)) == "b"
@@ -283,7 +281,7 @@ async def test_a_wrong_number_of_results_fails_the_batch(count: int) -> None:
 
 
 async def test_an_executor_that_never_awaits_lets_the_loop_turn_between_batches() -> None:
-    """Otherwise no answer is sent, no ping answered and no deadline kept until the queue is empty."""
+    """Otherwise no answer, ping or deadline is served until the queue is empty."""
     turns = 0
     turns_seen: list[int] = []
 

@@ -16,7 +16,7 @@ clocks: WeakKeyDictionary[CostModel, float] = WeakKeyDictionary()
 def taught(
     base_s: float, cell_s: float, cells: list[int], model: CostModel | None = None
 ) -> CostModel:
-    """Told of batches of these cells, one after the other, as they would run on a clock that begins where it ended."""
+    """Feed it batches of these cells, one after the other, on a clock that goes on."""
     model = model or CostModel()
     for n in cells:
         seconds = base_s + cell_s * n

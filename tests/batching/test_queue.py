@@ -138,7 +138,7 @@ def test_everything_in_the_queue_comes_out_once_and_the_totals_agree(
 
 
 async def test_a_key_who_comes_again_and_again_takes_turns_too() -> None:
-    """Its queue is empty after each item, and yet it was served: it is no newcomer the next time."""
+    """Its queue is empty after each item, but it was served, so it is no newcomer."""
     queue = filled(*(item(f"a{n}", key_id="a") for n in range(10)))
     served = []
     for n in range(10):

@@ -1,4 +1,4 @@
-"""Whatever callers and executors do, every accepted item is resolved exactly once; and the yardstick."""
+"""Every accepted item is resolved exactly once, whatever happens; and the yardstick."""
 
 import asyncio
 from collections.abc import Sequence
@@ -145,7 +145,7 @@ def test_every_accepted_item_is_resolved_exactly_once(
 
 
 def test_the_yardstick_is_kept() -> None:
-    """50 ms whatever the batch, 32 rows at most, 200 requests a second that wait for nobody: nothing tuned."""
+    """50 ms for any batch, at most 32 rows, 200 requests a second in open loop, nothing tuned."""
     latencies_s: list[float] = []
 
     async def program() -> float:

@@ -26,7 +26,7 @@ SHAPES: dict[str, Callable[[int], float]] = {
 
 
 class Spell(NamedTuple):
-    """For `lasts_s` batches beyond `spared` rows take `times` as long, `often` so; `waiting` rows are always there."""
+    """For `lasts_s`, batches beyond `spared` rows often take `times` as long."""
 
     lasts_s: float
     spared: int
@@ -151,7 +151,7 @@ def test_rows_that_are_larger_than_the_size_in_use_are_batched_all_the_same() ->
 
 
 def test_a_few_batches_that_were_slow_prove_nothing() -> None:
-    """Two of three medians of a widely spread size may mislead: what is not sure speaks for the larger one."""
+    """Medians of a widely spread size may mislead: doubt favours the larger size."""
     sizes, clock = Sizes(), count()
     for spread in (1.0, 9.0, 4.0):
         sizes.ran(32, 1e-3 * spread, next(clock) * 1e-3)

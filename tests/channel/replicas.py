@@ -8,18 +8,11 @@ from time import monotonic
 
 import numpy as np
 
-from headrace.channel import (
-    Address,
-    Health,
-    ReplicaClient,
-    SequenceKey,
-    SequenceSnapshot,
-    connect,
-    serve,
-)
+from headrace.channel import Address, Health, ReplicaClient, connect, serve
 from headrace.channel.encoding import encode
 from headrace.channel.frames import Ask, Welcome, metas
 from headrace.channel.server import ChannelServer
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, Times
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor, from_array, to_array
@@ -154,7 +147,7 @@ async def ready_client(running: Running, node: str = "here") -> AsyncIterator[Re
 
 
 async def until(question: Callable[[], bool], seconds: float = 2.0) -> None:
-    """Let the loop turn until the answer is yes: for what comes over a real socket, which no event announces."""
+    """Let the loop run until the answer is yes, for what comes over a real socket."""
     async with asyncio.timeout(seconds):
         while not question():
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Client and server over real sockets, on one node and between nodes, with a service that is no model."""
+"""Client and server over real sockets, on one node and between nodes, without a model."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from tests.channel.replicas import (
     until,
 )
 
-from headrace.channel import Address, Health, ReplicaClient, SequenceKey, SequenceSnapshot, connect
+from headrace.channel import Address, Health, ReplicaClient, connect
 from headrace.channel.encoding import Decoder, encode
 from headrace.channel.frames import Cancel, GetStatistics, Hello, TakeOver, Welcome
 from headrace.channel.greeting import Greeting, answer_to
@@ -39,6 +39,7 @@ from headrace.errors import (
     ShuttingDown,
     TooLarge,
 )
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.statistics import BatchStats, Duration, InferenceStats, Statistics
 from headrace.inference.tensor import Array, Tensor, from_array

@@ -1,4 +1,4 @@
-"""Who may have ended a replica: what was under way there, unless a suspect ran alone, of which the replica told."""
+"""The blame for a replica's end: all that was running, or a suspect that ran alone."""
 
 import asyncio
 import socket
@@ -114,7 +114,7 @@ async def test_nothing_is_blamed_that_was_not_sent(replica: Running, client: Rep
 
 
 async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running) -> None:
-    """Else a model that ends the process in that very turn of the loop would take the word with it."""
+    """Otherwise a model that ends the process in that very tick would take the report with it."""
     caller = socket.socket(socket.AF_UNIX)
     caller.connect(replica.address.unix)
     caller.setblocking(False)

@@ -13,8 +13,9 @@ from collections.abc import Collection, Sequence
 import uvloop
 from tests.channel.replicas import TIMES, TOKEN
 
-from headrace.channel import Health, SequenceKey, SequenceSnapshot, serve
+from headrace.channel import Health, serve
 from headrace.channel.frames import Welcome
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import from_array, to_array

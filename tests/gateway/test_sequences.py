@@ -8,7 +8,7 @@ import pytest
 from tests.channel.replicas import Running, doubled, request, until
 from tests.gateway.router_harness import RouterHarness, hang_up
 
-from headrace.channel import Health, SequenceKey, home_of
+from headrace.channel import Health
 from headrace.errors import (
     NotReady,
     QuotaExceeded,
@@ -19,6 +19,7 @@ from headrace.errors import (
     ShuttingDown,
 )
 from headrace.gateway.routing.sequence_table import Holder, SequenceTable
+from headrace.inference.handover import SequenceKey, home_of
 from headrace.inference.request import Request, SequenceStep
 
 REPLICAS = ("one", "two", "three")

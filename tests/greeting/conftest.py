@@ -4,5 +4,5 @@ from loadtests.support.virtual_time import VirtualTimeLoop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], VirtualTimeLoop]]:
-    """Every test of this folder runs on virtual time; what crosses a socket of the process takes none."""
+    """All tests of this folder run on virtual time; what crosses a local socket takes none."""
     return {"virtual": VirtualTimeLoop}

@@ -1,4 +1,4 @@
-"""A gateway that meets another at a replica's address: it tells nothing, reads little, and gives up in time."""
+"""A gateway that meets a stranger at a replica's address tells nothing and gives up in time."""
 
 import asyncio
 import struct

@@ -1,4 +1,4 @@
-"""A replica in a process of its own, whose backend cannot be stopped: python -m tests.replica.deaf VERSION SOCKET.
+"""A replica process whose backend cannot be stopped: python -m tests.replica.deaf VERSION SOCKET.
 
 It says by a line that it serves.
 """

@@ -1,4 +1,4 @@
-"""A model whose run is as long as its input says: an ONNX Loop, which a large number never lets end."""
+"""A model that runs as long as its input says: an ONNX Loop, endless for large numbers."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A machine of virtual time, on which a backend's runs take as long as they are said to, under a real watch."""
+"""A machine of virtual time, on which runs take given times, under a real watch."""
 
 from collections.abc import Mapping
 from threading import get_ident
@@ -14,7 +14,7 @@ GOOD, REFUSED, FAILING, ENDLESS = range(4)
 
 
 class Machine:
-    """Also the backend: `x` says of each row what becomes of its batch. A batch ends with the `worst` that is in it.
+    """Also the backend: `x` is the fate of each row, and a batch has the `worst` of its rows.
 
     A batch takes `base_s` and `row_s` for each row, whether it fails or not.
     """

@@ -1,4 +1,4 @@
-"""What a host accepted it answers: beside a stranger's poison, while it drains, in the form the model wants."""
+"""A host answers all that it accepted: beside poison, while it drains, in the model's form."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -76,7 +76,7 @@ def tensor(name: str, datatype: str, *shape: int, **more: Any) -> dict[str, Any]
 
 @pytest.fixture
 def looking_up(write: Write) -> ModelVersion:
-    """ids INT64 [n, 1] -> y FP32 [n, 1, 1]: a table of 10 rows. An id outside of it makes ONNX Runtime raise."""
+    """ids INT64 [n, 1] -> y FP32 [n, 1, 1]: a table of 10 rows. Other ids raise."""
     table = np.arange(10, dtype=np.float32)[:, None]
     return write(
         [helper.make_node("Gather", ["table", "ids"], ["y"], axis=0)],
@@ -232,7 +232,7 @@ async def test_a_state_that_is_left_out_starts_from_zeros(write: Write, datatype
 
 @pytest.fixture
 def summing(write: Write) -> ModelVersion:
-    """ids and mask INT64 [n, *] -> y [n]: the sum of the ids under the mask, whatever the padding holds."""
+    """ids and mask INT64 [n, *] -> y [n]: the sum of the ids under the mask."""
     return write(
         [
             helper.make_node("Mul", ["ids", "mask"], ["masked"]),

@@ -10,10 +10,9 @@ import pytest
 from tests.conformance.small_models import make_listener
 
 from headrace.batching import Result
-from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.inference.audio import NO_RATE, SpeechResult, chunk_tensors, read_result
-from headrace.inference.handover import pack, unpack
+from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack, unpack
 from headrace.inference.request import Request, SequenceStep
 from headrace.inference.tensor import from_array
 from headrace.replica.audio import MAX_CHUNK_S, run_chunk

@@ -1,4 +1,4 @@
-"""A host of models of every datatype: rows of several requests share a batch and come back to their own."""
+"""Models of every datatype: rows of several requests share a batch and return to their own."""
 
 import asyncio
 from pathlib import Path

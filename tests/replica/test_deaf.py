@@ -1,4 +1,4 @@
-"""A backend that cannot be stopped: the process ends, having said why, and what it ran is refused."""
+"""A backend that cannot be stopped: the process reports and ends, and its input is refused."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""A model that does not end on some input, behind a real gateway: who is answered, what the input costs, and once."""
+"""A model that does not end on some input, behind a real gateway: others are answered."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

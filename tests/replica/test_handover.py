@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tests.replica.sums import FIRST, LAST, NEXT, ZERO, Sums, on_virtual_time, outcomes
 
-from headrace.channel import SequenceKey, SequenceSnapshot
 from headrace.errors import QuotaExceeded, SequenceMoved, SequenceUnknown, ShuttingDown
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.tensor import Array
 from headrace.replica.handover import hand_over, take_over
 

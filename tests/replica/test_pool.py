@@ -1,4 +1,4 @@
-"""The preprocess pool: bounded, in turns, and never for those who left; threads are held by gates, not by time."""
+"""The preprocess pool: bounded, in slices, and never for callers that left; gates hold threads."""
 
 import asyncio
 import gc

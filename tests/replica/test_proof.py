@@ -1,4 +1,4 @@
-"""What a replica believes of a spec when it loads a model, and how it serves what it does not believe."""
+"""The proof of a loaded model: the promises of its spec that a replica takes back."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ def made(
     tensor: Mapping[str, object] | None = None,
     **more: Any,
 ) -> ModelVersion:
-    """A version written by hand: all its tensors have rows, unless `tensor`, more about its inputs, says otherwise."""
+    """A version written by hand; `tensor` adds to its inputs. Tensors have rows by default."""
 
     def described(value: Value) -> dict[str, object]:
         axes = [axis if isinstance(axis, int) else -1 for axis in (value[2] or ())]

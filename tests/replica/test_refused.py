@@ -1,4 +1,4 @@
-"""Ids and lengths beyond what a user's own model bears: each is its caller's to mend, and nobody else's harm."""
+"""Ids and lengths that a user's model rejects are their caller's error, and harm nobody else."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ WORDS, POSITIONS = 50, 300
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> ModelVersion:
-    """`y` [n, t] is each of `ids` [n, t] and its place: the id from a table of 50, the place from one of 300."""
+    """`y` [n, t] from `ids` [n, t] and their positions, by tables of 50 ids and 300 positions."""
     folder = tmp_path_factory.mktemp("model")
     nodes = [
         helper.make_node("Gather", ["words", "ids"], ["word"]),

@@ -1,4 +1,4 @@
-"""What becomes of a batch that fails: whose fault it was, what that costs, and what is remembered."""
+"""A batch that fails: the parts at fault, the cost of finding them, and what is remembered."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ SPEC = ModelSpec(
 
 
 class Fragile:
-    """Sums rows; fails on a batch with a poison in it, and has no room for more than `room` cells."""
+    """Sums rows; fails on a batch with poison, and has room for `room` cells."""
 
     device = "cpu"
     lanes = 1

@@ -1,4 +1,4 @@
-"""What a replica says that it did: requests, rows, executions and their times, in the protocol's shape."""
+"""A replica's statistics: requests, rows, executions and their times, as in the protocol."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How long a failed batch is searched, on a clock of the test's: many short runs are no endless one."""
+"""The search of a failed batch on a virtual clock: many short runs are no endless one."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ SEARCH_TIMES = 30
 
 
 def told(machine: Machine, kinds: Sequence[int], deadline_s: float = float("inf")) -> list[type]:
-    """What each is told by one batch. Of a run that was stopped, the gateway repeats each request alone."""
+    """The results of one batch. If a run is stopped, the gateway repeats each request alone."""
     runner, tries = Runner(machine, SPEC), machine.tries(len(kinds), deadline_s)
     try:
         return [

@@ -32,7 +32,7 @@ class Hearing(Deaf):
 
 
 class Case:
-    """A watch and a machine: `goes_on` lets time pass, of which a thread that runs gets its `share` as CPU time."""
+    """A watch and a machine: `goes_on` lets time pass; a run gets `share` of it as CPU."""
 
     def __init__(self, backend: Deaf, max_run_s: float | None = None) -> None:
         self.now_s = self.cpu_s = 0.0
@@ -215,7 +215,7 @@ SOUND = st.tuples(st.floats(0.001, 3.0), st.floats(0.2, 9.0), st.floats(0.2, 1.0
 def test_no_history_of_sound_runs_convicts_one_and_an_endless_one_never_gets_away(
     history: list[tuple[tuple[float, float, float], bool]],
 ) -> None:
-    """Sound ones take up to nine times what was expected, with as little as a fifth of a core for them."""
+    """Sound runs take up to nine times their expected time, on as little as a fifth of a core."""
     for backend in (Hearing(), Deaf()):
         case = Case(backend)
         for (expected_s, times, share), is_endless in history:

@@ -109,22 +109,20 @@ class Admission(Generic[P, R]):
         return self._running.left_s(now_s) + run_s
 
     def _make_room(self, item: Item[P, R], now_s: float) -> list[tuple[Item[P, R], Overloaded]]:
+        limits, queue = self._limits, self._queue
         displaced: list[Item[P, R]] = []
-        while not self._has_room_for(item):
-            last = self._queue.last_for(item)
+        while (
+            queue.rows + item.rows > limits.max_waiting_rows
+            or queue.nbytes + item.nbytes > limits.max_waiting_bytes
+        ):
+            last = queue.last_for(item)
             if last is None:
                 for one in reversed(displaced):
-                    self._queue.add(one)
+                    queue.add(one)
                 raise self._full(now_s)
-            self._queue.remove(last)
+            queue.remove(last)
             displaced.append(last)
-        return [(one, self._full(now_s)) for one in displaced]
-
-    def _has_room_for(self, item: Item[P, R]) -> bool:
-        limits = self._limits
-        rows = self._queue.rows + item.rows
-        nbytes = self._queue.nbytes + item.nbytes
-        return rows <= limits.max_waiting_rows and nbytes <= limits.max_waiting_bytes
+        return [(one, self._full(now_s)) for one in displaced] if displaced else []
 
     def _full(self, now_s: float) -> Overloaded:
         return Overloaded(

@@ -181,7 +181,12 @@ class ReplicaClient:
         self._liveness.frame_came()
         match frame:
             case Reply():
-                answer = Answer(tensors, frame.times, frame.tokens, frame.truncated)
+                answer = Answer(
+                    outputs=tensors,
+                    times=frame.times,
+                    tokens=frame.tokens,
+                    truncated=frame.truncated,
+                )
                 self._pending.answer(frame.id, answer)
             case Fault():
                 error = error_from(frame.code, frame.message, frame.retry_after_s, frame.blame)

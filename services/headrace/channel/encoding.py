@@ -98,7 +98,8 @@ def _decode(view: memoryview) -> tuple[Frame, list[Tensor]]:
         if listed.nbytes < 0:
             raise BadRequest(f"frame: expected a length of 0 or more, found {listed.nbytes}")
         data = view[offset : offset + listed.nbytes]
-        tensors.append(Tensor(listed.name, listed.datatype, listed.shape, data))
+        tensor = Tensor(name=listed.name, datatype=listed.datatype, shape=listed.shape, data=data)
+        tensors.append(tensor)
         offset += listed.nbytes
     if offset != len(view):
         raise BadRequest(f"frame: expected tensors up to byte {len(view)}, found {offset}")

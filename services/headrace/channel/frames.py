@@ -184,4 +184,6 @@ Frame = (
 
 def metas(tensors: Sequence[Tensor]) -> tuple[_Meta, ...]:
     """The list of tensors in the header of the frame that they follow."""
-    return tuple(_Meta(t.name, t.datatype, t.shape, len(t.data)) for t in tensors)
+    return tuple(
+        _Meta(name=t.name, datatype=t.datatype, shape=t.shape, nbytes=len(t.data)) for t in tensors
+    )

@@ -8,7 +8,7 @@ from headrace.channel.frame_stream import FrameStream
 from headrace.channel.frames import Ping, Pong
 from headrace.errors import Overloaded
 
-__all__ = ["LOST_S", "PING_PERIOD_S", "SUSPECT_S", "Liveness"]
+__all__ = ["Liveness"]
 
 PING_PERIOD_S = 0.5
 # A replica is avoided after SUSPECT_S of unanswered pings, and cut off after LOST_S. Pings are

@@ -62,12 +62,14 @@ def to_array(tensor: Tensor) -> Array:
 def from_array(name: str, array: Array) -> Tensor:
     """The tensor of a numpy array; object and string arrays become BYTES."""
     if array.dtype.kind in "OSU":
-        return Tensor(name, "BYTES", array.shape, pack_bytes(array.ravel().tolist()))
+        packed = pack_bytes(array.ravel().tolist())
+        return Tensor(name=name, datatype="BYTES", shape=array.shape, data=packed)
     little = np.ascontiguousarray(array)
     if (datatype := _DATATYPES.get(little.dtype.str)) is None:
         little = little.astype(little.dtype.newbyteorder("<"))
         datatype = _DATATYPES[little.dtype.str]
-    return Tensor(name, datatype, array.shape, little.reshape(-1).view("u1").data)
+    data = little.reshape(-1).view("u1").data
+    return Tensor(name=name, datatype=datatype, shape=array.shape, data=data)
 
 
 def pack_bytes(elements: Sequence[bytes | str]) -> bytes:

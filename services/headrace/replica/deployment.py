@@ -56,11 +56,11 @@ class ModelReplica:
         self._process_id = process_id
         self._handle = self._start(process_entry(process_id, "replica", ""), Path(folder))
         replica = ReplicaEntry(
-            process_id,
-            self._handle.version.spec,
-            self._handle.labels,
-            self._handle.address,
-            backend,
+            id=process_id,
+            spec=self._handle.version.spec,
+            labels=self._handle.labels,
+            address=self._handle.address,
+            backend=backend,
         )
         self._membership = Membership(
             process_entry(process_id, "replica", self._handle.metrics), replica

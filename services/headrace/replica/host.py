@@ -13,11 +13,12 @@ from types import TracebackType
 from headrace import backends
 from headrace.backends import Backend
 from headrace.batching import Batcher, CostModel, Limits, Result
-from headrace.channel import Health, SequenceKey, SequenceSnapshot
-from headrace.errors import BadRequest, SequenceMoved, ShuttingDown
+from headrace.channel import Health
+from headrace.errors import SequenceMoved, ShuttingDown
+from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.statistics import Statistics
-from headrace.replica.assembly import Part, group_of, length_of, rows_of, split_rows
+from headrace.replica.assembly import length_of, split_rows
 from headrace.replica.audio import check_no_audio, is_chunk, run_chunk
 from headrace.replica.batches import Batches, Piece
 from headrace.replica.counters import Counters, Execution
@@ -29,6 +30,7 @@ from headrace.replica.preparation import Preparation, PreparedRequest
 from headrace.replica.proof import warm_up
 from headrace.replica.running import PartResult
 from headrace.replica.sequence_state import next_state, zeros
+from headrace.replica.submission import Submission
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
@@ -73,7 +75,6 @@ class Host:
         self.spec = proved.version.spec
         self._golden = proved.golden
         self._is_batched = self.spec.is_batched
-        self._has_lengths = not self._is_batched or any(-1 in i.shape for i in self.spec.inputs)
         self._outputs = {output.name: output for output in self.spec.outputs}
         self._preparation = Preparation(self.spec, preprocessor, pool)
         if self._backend.lanes > 1:
@@ -109,6 +110,7 @@ class Host:
         self._batcher: Batcher[Piece, PartResult] = await self._stack.enter_async_context(
             Batcher(self._run_batch, limits, cost=cost)
         )
+        self._submission = Submission(self.spec, self._batcher)
         for cells, seconds in seen:
             cost.batch_ran(cells, cells, seconds, monotonic())
             self._batches.past_runs.add(cells, length_of(self._golden, self.spec), seconds)
@@ -176,53 +178,16 @@ class Host:
         step = request.sequence
         if step is None:
             prepared = await self._preparation.prepare(request, {})
-            results = await self._run(prepared.pieces, request)
+            results = await self._submission.run(prepared.pieces, request)
         elif is_chunk(self.spec, request):
             return await self._run_chunk(request, step, started_ns)
         else:
             async with self._sequences.run_step(step, request.deadline_s) as running:
                 state = check_no_audio(running.state)
                 prepared = await self._preparation.prepare(request, state)
-                results = await self._run(prepared.pieces, request)
+                results = await self._submission.run(prepared.pieces, request)
                 running.state = next_state(self.spec, results[0].value.outputs)
         return self._pack(request, prepared, results, started_ns)
-
-    async def _run(self, pieces: Sequence[Part], request: Request) -> Sequence[Result[PartResult]]:
-        """The results of all pieces, or the first error; then the others leave the queue."""
-        if len(pieces) == 1:
-            return [await self._submit(pieces[0], request)]
-        most = self.spec.batching.max_waiting_rows
-        rows = sum(map(rows_of, pieces)) if self._is_batched else len(pieces)
-        if rows > most:
-            raise BadRequest(
-                f"inputs: expected at most {most} rows, which is all that may wait, found {rows}"
-            )
-        submitted: list[asyncio.Future[Result[PartResult]]] = []
-        try:
-            submitted.extend(self._submit(piece, request) for piece in pieces)
-            return await asyncio.gather(*submitted)
-        except BaseException:
-            for future in submitted:
-                future.cancel()
-            raise
-
-    def _submit(self, part: Part, request: Request) -> "asyncio.Future[Result[PartResult]]":
-        rows = rows_of(part) if self._is_batched else 1
-        length = length_of(part, self.spec) if self._has_lengths else 1
-        if request.is_suspect or not self._is_batched:
-            group: object = object()  # in a batch of its own
-        else:
-            group = group_of(part, self.spec.inputs) if self._has_lengths else None
-        return self._batcher.submit(
-            Piece(part=part, rows=rows, length=length, request=request),
-            rows=rows,
-            length=length,
-            nbytes=sum(array.nbytes for array in part.values()),
-            deadline_s=request.deadline_s,
-            group=group,
-            priority=request.priority,
-            key_id=request.key_id,
-        )
 
     def _pack(
         self,
@@ -238,8 +203,10 @@ class Host:
             tokens=prepared.tokens,
             truncated=prepared.truncated,
         )
-        # Pieces of one request may have shared an execution, whose time the request spent once.
-        executions = {result.value.execution for result in results}
+        executions: Collection[Execution] = [result.value.execution for result in results]
+        if len(executions) > 1:
+            # Pieces of one request may have shared an execution, whose time it spent once.
+            executions = set(executions)
         rows = request.inputs[0].rows if self._is_batched else len(results)
         self._record(answer.times, rows, executions, started_ns, ran_ns)
         return answer
@@ -252,7 +219,7 @@ class Host:
                 step,
                 request.inputs,
                 running.state,
-                lambda frame: self._submit(frame, request),
+                lambda frame: self._submission.submit(frame, request),
             )
             running.state = chunk.state
         self._record(
@@ -287,4 +254,4 @@ class Host:
     async def _run_golden(self, request: Request) -> None:
         """Run one golden row as this request."""
         row = split_rows(self._golden, 1)[0] if self._is_batched else self._golden
-        await self._submit(row, request)
+        await self._submission.submit(row, request)

@@ -17,7 +17,7 @@ from headrace_models.independence import SIZES, answers_alike, dependence
 from headrace_models.repository import ModelVersion
 from headrace_models.spec import InputSpec, ModelSpec
 
-__all__ = ["Proved", "warm_up"]
+__all__ = ["warm_up"]
 
 log = logging.getLogger(__name__)
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable, Collection
 from functools import partial
 
-from headrace.channel import ReplicaClient, SequenceKey, connect, has_ended
+from headrace.channel import ReplicaClient, connect, has_ended
 from headrace.errors import NotReady, Overloaded
 from headrace.fleet.entries import ReplicaEntry
 from headrace.gateway.routing.quarantine import Quarantine
 from headrace.gateway.routing.served_models import ServedModels
 from headrace.gateway.routing.version import Version
+from headrace.inference.handover import SequenceKey
 
 __all__ = ["Links"]
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from functools import partial
 from time import monotonic
 
-from headrace.channel import ReplicaClient, SequenceKey, sequence_name
+from headrace.channel import ReplicaClient
 from headrace.errors import DeadlineExceeded, HeadraceError, NotReady
 from headrace.gateway.routing.quarantine import Quarantine
 from headrace.gateway.routing.sequence_table import Holder, SequenceTable
@@ -21,6 +21,7 @@ from headrace.gateway.routing.step_order import QueuedStep, StepOrder
 from headrace.gateway.routing.step_outcomes import Action, Relation, action_after, outcome_of
 from headrace.gateway.routing.version import Version
 from headrace.gateway.routing.waiting import WaitQueues, wait_until_s
+from headrace.inference.handover import SequenceKey, sequence_name
 from headrace.inference.request import Answer, Request, SequenceStep
 
 __all__ = ["SequenceRouter"]
