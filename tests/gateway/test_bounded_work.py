@@ -14,7 +14,6 @@ from headrace.errors import AnswerTooLarge, BadJson, BadRequest
 from headrace.gateway.api.classify import ClassifyBody, classify_results
 from headrace.gateway.api.embeddings import EmbeddingsBody
 from headrace.gateway.api.small_bodies import MAX_ELEMENTS, MAX_TEXT_BYTES, MAX_TEXTS, read_json
-from headrace.gateway.json import scan as json_scan
 from headrace.gateway.json.scan import scan
 from headrace.gateway.json.writing import json_array, rows_in_pieces
 from headrace.gateway.wire.predict import predictions
@@ -35,11 +34,7 @@ def test_too_many_of_any_mark_are_refused(mark: bytes) -> None:
 @given(st.lists(st.text(st.sampled_from('a\\",[]{}:'), max_size=12), max_size=6), st.integers(1, 9))
 def test_texts_are_told_apart_however_the_blocks_fall(texts: list[str], block: int) -> None:
     body = json.dumps(texts).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            json_scan, "_BLOCK_BYTES", block
-        )  # a size, so that short texts have several blocks
-        found = scan(body)
+    found = scan(body, block_bytes=block)  # so small that short texts have several blocks
     spans = [body[a : b + 1] for a, b in found.quotes.reshape(-1, 2).tolist()]
     assert [json.loads(span) for span in spans] == texts
     assert len(found.offsets) == 2 + max(0, len(texts) - 1)

@@ -90,7 +90,7 @@ def test_a_body_may_come_in_pieces(caller: socket.socket) -> None:
     assert answers(caller, 1)[0][0] == 200
 
 
-def test_a_caller_who_expects_100_is_told_to_go_on(caller: socket.socket) -> None:
+def test_a_caller_who_expects_100_gets_it(caller: socket.socket) -> None:
     head, _, body = post(BODY, "Expect: 100-continue").partition(b"\r\n\r\n")
     caller.sendall(head + b"\r\n\r\n")
     assert caller.recv(100).startswith(b"HTTP/1.1 100 ")

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tests.gateway.test_hostile_bodies import codec
 
 from headrace.errors import BadJson, BadRequest, NonFiniteInput
-from headrace.gateway.json import long_arrays as json_lifted
 from headrace.gateway.json.document import LARGE_BYTES, parse
 from headrace.gateway.json.elements import elements
 from headrace.gateway.json.long_arrays import LongArray, lift, put_back
@@ -158,11 +157,7 @@ def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(
     text = json.dumps(
         {'a\\"[': "]\\", "d": value}, separators=(f",{spaces}", f":{spaces}")
     ).encode()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            json_lifted, "_LIFT_BYTES", 1
-        )  # a threshold of size, so that short texts are lifted too
-        skeleton, lifted = lift(text, scan(text))
+    skeleton, lifted = lift(text, scan(text), min_bytes=1)
     restored = put_back(json.loads(skeleton), lifted)
     assert isinstance(restored, dict)
     array = restored["d"]
@@ -170,9 +165,8 @@ def test_whatever_the_nesting_shape_and_numbers_are_those_of_numpy(
     try:
         expected = np.array(value)
     except ValueError:
-        if array.is_nested(
-            array.shape
-        ):  # then the elements do not fill the shape, which the tensor's reader sees
+        # If this holds, the elements do not fill the shape, which the tensor's reader sees.
+        if array.is_nested(array.shape):
             assert elements(array, "INT64", array.shape, "d").size != math.prod(array.shape)  # type: ignore[union-attr] # no texts
         return
     assert array.is_nested(array.shape)

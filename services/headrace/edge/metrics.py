@@ -39,7 +39,8 @@ _DRAIN_S = 1.0
 @asynccontextmanager
 async def expose(render: Render, host: str, readers: Readers) -> AsyncIterator[str]:
     """Serve the page that `render` makes on a free port of `host`; yields `host:port`."""
-    sock, stop = listen(host, 0), asyncio.Event()
+    sock = listen(host, 0)
+    stop = asyncio.Event()
     is_open = readers.is_open or is_loopback(host)
     async with AsyncExitStack() as stack:
         page = stack.enter_context(_SharedPage(render))

@@ -47,7 +47,8 @@ class ReceiptDeadline:
         """Await this part: its time begins once, however it trickles in."""
         if part != self.part:
             self.part = part
-            self.set(self._limits_s[part[0]])
+            self.at_s = self._clock() + self._limits_s[part[0]]
+            self._timer.set(self.at_s)
 
     def set(self, seconds: float) -> None:
         """Have the time of the part end in so many seconds."""

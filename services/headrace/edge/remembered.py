@@ -1,8 +1,8 @@
 """Remembers the results for texts that strangers send, within bounds."""
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 __all__ = ["remember_short"]
 
@@ -16,11 +16,11 @@ _MAX_BYTES = 256
 
 def remember_short(function: Callable[P, T]) -> Callable[P, T]:
     """Remember the results of a function whose last argument is a text, unless that is long."""
-    remembered = cast(Callable[P, T], lru_cache(maxsize=_MAX_REMEMBERED)(function))
+    remembered = cast(Callable[..., T], lru_cache(maxsize=_MAX_REMEMBERED)(function))
+    forgetful = cast(Callable[..., T], function)
 
     @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        is_short = len(cast(Sized, args[-1])) <= _MAX_BYTES
-        return (remembered if is_short else function)(*args, **kwargs)
+    def call(*args: Any) -> T:  # noqa: ANN401 - P cannot say that a text is last
+        return (remembered if len(args[-1]) <= _MAX_BYTES else forgetful)(*args)
 
-    return call
+    return cast(Callable[P, T], call)

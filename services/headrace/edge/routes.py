@@ -3,20 +3,16 @@ each path.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from headrace.edge.exchange import ErrorShape, Route
 from headrace.edge.framing import split_target
+from headrace.edge.remembered import remember_short
 from headrace.errors import HeadraceError, UnknownRoute, WrongMethod
 
 __all__ = ["Found", "RouteTable", "verbs"]
 
 C = TypeVar("C")
-
-_REMEMBERED = 1024
-# A longer path is looked up each time, so that strangers fill no memory.
-_MAX_REMEMBERED_BYTES = 256
 
 
 class Found(NamedTuple, Generic[C]):
@@ -34,13 +30,12 @@ class RouteTable(Generic[C]):
     def __init__(self, routes: Iterable[Route[C]]) -> None:
         split = [(route, route.template.split("/")) for route in routes]
         self._routes = sorted(split, key=lambda item: ["{" in segment for segment in item[1]])
-        self._remembered = lru_cache(maxsize=_REMEMBERED)(self._look)
-        self._shapes = lru_cache(maxsize=_REMEMBERED)(self._shape)
+        self._remembered = remember_short(self._look)
+        self._shapes = remember_short(self._shape)
 
     def find(self, method: str, target: bytes) -> Found[C]:
         """The route of a request line. Raises BadTarget, UnknownRoute or WrongMethod."""
-        look = self._remembered if len(target) <= _MAX_REMEMBERED_BYTES else self._look
-        found = look(method, target)
+        found = self._remembered(method, target)
         if isinstance(found, HeadraceError):
             # A new error: a remembered one would keep the frames that it went through.
             raise type(found)(*found.args)
@@ -48,7 +43,7 @@ class RouteTable(Generic[C]):
 
     def error_shape(self, path: str) -> ErrorShape:
         """The shape of errors at a path, whatever the method, and with a slash too many."""
-        return (self._shapes if len(path) <= _MAX_REMEMBERED_BYTES else self._shape)(path)
+        return self._shapes(path)
 
     def _look(self, method: str, target: bytes) -> "Found[C] | HeadraceError":
         """Return an error instead of raising it, so that it is remembered, too."""

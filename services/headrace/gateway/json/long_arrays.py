@@ -127,7 +127,9 @@ def read_float(text: str) -> float:
     return number
 
 
-def lift(body: bytes, structure: Structure) -> tuple[bytes, list[LongArray]]:
+def lift(
+    body: bytes, structure: Structure, min_bytes: int = _LIFT_BYTES
+) -> tuple[bytes, list[LongArray]]:
     """The text with a mark in place of each long array without strings, and those arrays."""
     edges = np.concatenate([[0], structure.quotes, [len(body)]])
     starts = edges[:-1:2]  # of the spans between strings
@@ -137,10 +139,10 @@ def lift(body: bytes, structure: Structure) -> tuple[bytes, list[LongArray]]:
     parts: list[bytes] = []
     long_arrays: list[LongArray] = []
     done = 0
-    is_long = ends - starts >= _LIFT_BYTES
+    is_long = ends - starts >= min_bytes
     for start, end in zip(starts[is_long].tolist(), ends[is_long].tolist(), strict=True):
         span = _outermost(structure, start, end)
-        if span is None or span[1] - span[0] < _LIFT_BYTES:
+        if span is None or span[1] - span[0] < min_bytes:
             continue
         parts += (body[done : span[0]], f'"{_MARK}:{len(long_arrays)}"'.encode())
         long_arrays.append(LongArray(body, *span, structure))

@@ -44,12 +44,12 @@ class Structure(NamedTuple):
     quotes: Array
 
 
-def scan(body: bytes) -> Structure:
+def scan(body: bytes, block_bytes: int = _BLOCK_BYTES) -> Structure:
     """Find the structure. Raises BadJson beyond a limit: depth, arrays, elements or keys."""
     text = np.frombuffer(body, np.uint8)
-    offsets, kinds = _marks(text)
+    offsets, kinds = _marks(text, block_bytes)
     is_quote = kinds == QUOTE
-    is_quote[is_quote] = _are_unescaped(text, offsets[is_quote])
+    is_quote[is_quote] = _are_unescaped(text, offsets[is_quote], block_bytes)
     outside = (kinds != QUOTE) & (np.cumsum(is_quote, dtype=np.int32) % 2 == 0)
     quotes = offsets[is_quote]
     offsets = offsets[outside]
@@ -74,13 +74,13 @@ def arrays_in(body: bytes) -> int:
     return int(np.count_nonzero((np.frombuffer(body, np.uint8) | 0x20) == ord("{")))
 
 
-def _marks(text: Array) -> tuple[Array, Array]:
+def _marks(text: Array, block_bytes: int) -> tuple[Array, Array]:
     """Offsets and kinds of all brackets, commas, colons and quotes. Raises BadJson for too many."""
     offsets = []
     kinds = []
     counts = np.zeros(len(_LIMITS), np.int64)
-    for start in range(0, len(text) or 1, _BLOCK_BYTES):
-        classes = _CLASSES[text[start : start + _BLOCK_BYTES]]
+    for start in range(0, len(text) or 1, block_bytes):
+        classes = _CLASSES[text[start : start + block_bytes]]
         here = np.flatnonzero(classes).astype(np.int32)
         offsets.append(here + np.int32(start))
         kinds.append(classes[here])
@@ -93,15 +93,15 @@ def _marks(text: Array) -> tuple[Array, Array]:
     return np.concatenate(offsets), np.concatenate(kinds)
 
 
-def _are_unescaped(text: Array, quotes: Array) -> Array:
+def _are_unescaped(text: Array, quotes: Array, block_bytes: int) -> Array:
     """For each quote, True if an even number of backslashes stands before it."""
     before = quotes - 1  # -1 before a quote at 0: that is in no block, so its run stays 0
     if not (text[before] == _BACKSLASH).any():
         return np.ones(len(quotes), bool)
     runs = np.zeros(len(quotes), np.int64)
     last_other = -1
-    for start in range(0, len(text), _BLOCK_BYTES):
-        block = text[start : start + _BLOCK_BYTES]
+    for start in range(0, len(text), block_bytes):
+        block = text[start : start + block_bytes]
         others = np.where(block == _BACKSLASH, -1, np.arange(start, start + len(block)))
         others[0] = max(others[0], last_other)
         others = np.maximum.accumulate(others)
