@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from headrace.errors import HeadraceError
 from headrace.fleet import calls
 from headrace.fleet.instructions import QueueName
-from headrace.operation.operator import Key, Operator
+from headrace.operation.contracts import Key
+from headrace.operation.operator import Operator
 from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
 
