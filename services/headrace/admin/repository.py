@@ -101,5 +101,5 @@ async def set_logging(call: Call[AdminContext]) -> Response:
 def _model(call: Call[AdminContext]) -> str:
     name = call.exchange.params["model"]
     if not is_model_name(name):
-        raise BadName("model: expected a valid name, found another text")
+        raise BadName("model: expected a valid name")
     return name
