@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from prometheus_client import CollectorRegistry, Counter
 
 from headrace.admin.pages import metrics
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.edge.exchange import Call, Exchange
 from headrace.edge.metrics import expose
 from headrace.edge.readers import Readers
@@ -41,9 +41,9 @@ async def page_of(*targets: str, token: str = "the token") -> list[str]:
     processes = tuple(
         ProcessEntry(str(n), "gateway", target, 1, "here") for n, target in enumerate(targets)
     )
-    desk = Desk(lambda: Fleet(1, (), (), processes), no_order, no_change, token)
+    context = AdminContext(lambda: Fleet(1, (), (), processes), no_order, no_change, token)
     async with asyncio.timeout(20):
-        response = await metrics(Call(desk, Exchange("GET", {}, "", 0), b""))
+        response = await metrics(Call(context, Exchange("GET", {}, "", 0), b""))
     return [line for line in response.body.decode().splitlines() if line.startswith("mine_total")]
 
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from headrace.admin.repository import (
-    Desk,
+    AdminContext,
     get_logging,
     index,
     load,
@@ -52,14 +52,14 @@ def operator() -> Operator:
 
 
 @pytest.fixture
-def desk(operator: Operator) -> Desk:
-    return Desk(operator.fleet, operator.give_instruction, operator.change_logging)
+def context(operator: Operator) -> AdminContext:
+    return AdminContext(operator.fleet, operator.give_instruction, operator.change_logging)
 
 
-def call(desk: Desk, body: bytes, model: str = "m") -> Call[Desk]:
+def call(context: AdminContext, body: bytes, model: str = "m") -> Call[AdminContext]:
     exchange = Exchange("POST", {}, "127.0.0.1", 1 << 16)
     exchange.params = {"model": model}
-    return Call(desk, exchange, body)
+    return Call(context, exchange, body)
 
 
 async def document(answer: Awaitable[Response]) -> Any:
@@ -78,31 +78,35 @@ async def document(answer: Awaitable[Response]) -> Any:
     ],
 )
 async def test_the_index_has_all_versions_or_those_that_are_ready(
-    desk: Desk, body: bytes, versions: list[str]
+    context: AdminContext, body: bytes, versions: list[str]
 ) -> None:
-    entries = await document(index(call(desk, body)))
+    entries = await document(index(call(context, body)))
     assert [entry["version"] for entry in entries] == versions
     assert entries[-1] == {"name": "m", "version": "2", "state": "READY", "reason": ""}
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{}}'])
-async def test_load_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
-    assert await document(load(call(desk, body))) is None
+async def test_load_orders_the_model(
+    context: AdminContext, operator: Operator, body: bytes
+) -> None:
+    assert await document(load(call(context, body))) is None
     assert operator.orders == [Instruction("load", "m")]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"parameters":{"unload_dependents":true}}'])
-async def test_unload_orders_the_model(desk: Desk, operator: Operator, body: bytes) -> None:
-    assert await document(unload(call(desk, body))) is None
+async def test_unload_orders_the_model(
+    context: AdminContext, operator: Operator, body: bytes
+) -> None:
+    assert await document(unload(call(context, body))) is None
     assert operator.orders == [Instruction("unload", "m")]
 
 
 async def test_what_the_operator_says_is_what_the_caller_hears(
-    desk: Desk, operator: Operator
+    context: AdminContext, operator: Operator
 ) -> None:
     operator.failure = Conflict("version 1 is loaded with other content")
     with pytest.raises(Conflict):
-        await load(call(desk, b""))
+        await load(call(context, b""))
 
 
 @pytest.mark.parametrize(
@@ -124,17 +128,23 @@ async def test_what_the_operator_says_is_what_the_caller_hears(
     ],
 )
 async def test_what_is_not_done_is_refused_by_its_name_and_nothing_is_ordered(
-    desk: Desk, operator: Operator, handler: Handler[Desk], body: bytes, said: str
+    context: AdminContext,
+    operator: Operator,
+    handler: Handler[AdminContext],
+    body: bytes,
+    said: str,
 ) -> None:
     with pytest.raises(BadRequest, match=said):
-        await handler(call(desk, body))
+        await handler(call(context, body))
     assert operator.orders == []
 
 
 @pytest.mark.parametrize("handler", [index, load, unload, set_logging])
-async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler[Desk]) -> None:
+async def test_a_body_that_is_no_json_is_refused(
+    context: AdminContext, handler: Handler[AdminContext]
+) -> None:
     with pytest.raises(BadJson):
-        await handler(call(desk, b"\xff{"))
+        await handler(call(context, b"\xff{"))
 
 
 @pytest.mark.parametrize("handler", [load, unload])
@@ -157,14 +167,14 @@ async def test_a_body_that_is_no_json_is_refused(desk: Desk, handler: Handler[De
     ],
 )
 async def test_a_name_that_no_model_can_have_never_reaches_the_operator(
-    desk: Desk, operator: Operator, handler: Handler[Desk], name: str
+    context: AdminContext, operator: Operator, handler: Handler[AdminContext], name: str
 ) -> None:
     with pytest.raises(BadName):
-        await handler(call(desk, b"{", name))
+        await handler(call(context, b"{", name))
     assert operator.orders == []
 
 
-async def test_log_settings_are_read_and_changed(desk: Desk, operator: Operator) -> None:
-    changed = await document(set_logging(call(desk, b'{"log_info":false}')))
-    assert changed == await document(get_logging(call(desk, b"")))
+async def test_log_settings_are_read_and_changed(context: AdminContext, operator: Operator) -> None:
+    changed = await document(set_logging(call(context, b'{"log_info":false}')))
+    assert changed == await document(get_logging(call(context, b"")))
     assert operator.logging == LogSettings(log_info=False)

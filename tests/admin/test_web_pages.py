@@ -1,4 +1,5 @@
-"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type."""
+"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type.
+"""
 
 import http.client
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from loadtests.support.ports import free_port
 from tests.admin.test_repository import Operator
 
 from headrace.admin.program import AdminConfig, serve_admin
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.admin.routes import ROUTES
 from headrace.admin.settings import AdminSettings
 from headrace.process.loop_thread import LoopThread
@@ -28,14 +29,14 @@ class AdminPort:
 
     def __init__(self, *names: str) -> None:
         self.operator = Operator()
-        desk = Desk(
+        context = AdminContext(
             self.operator.fleet, self.operator.give_instruction, self.operator.change_logging
         )
         self.number = free_port()
         config = AdminConfig(
             settings=AdminSettings(port=self.number), names=names, address="127.0.0.1"
         )
-        self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, config, desk))
+        self.thread: LoopThread[str] = LoopThread("admin", partial(serve_admin, config, context))
 
     def ask(
         self, method: str, path: str, body: bytes, headers: dict[str, str]

@@ -16,7 +16,8 @@ from headrace.errors import (
     UnknownModel,
 )
 from headrace.fleet.instructions import IndexEntry, Instruction
-from headrace.operation.operator import Key, Operator
+from headrace.operation.contracts import Key
+from headrace.operation.operator import Operator
 from headrace_models.repository import ModelVersion, scan
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ray import serve
 
 from headrace.admin.program import AdminConfig, serve_admin
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.fleet.calls import change_logging, give_instruction
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
@@ -29,9 +29,11 @@ class AdminReplica:
         process_id = serve.get_replica_context().replica_id.unique_id
         config = replace(config, address=node_address(is_alone)[1])
         self._fleet = Fleet(0, (), (), ())
-        desk = Desk(lambda: self._fleet, give_instruction, change_logging, config.readers.token)
+        context = AdminContext(
+            lambda: self._fleet, give_instruction, change_logging, config.readers.token
+        )
         self._thread: LoopThread[str] = LoopThread(
-            "admin", lambda ready, stop: serve_admin(config, desk, ready, stop)
+            "admin", lambda ready, stop: serve_admin(config, context, ready, stop)
         )
         metrics = self._thread.start(START_TIMEOUT_S)
         self._membership = Membership(

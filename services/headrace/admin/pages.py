@@ -1,6 +1,4 @@
-"""The admin port's pages over the fleet: all metrics on one page, Prometheus' discovery, and the
-platform's health.
-"""
+"""The admin port's pages: all metrics on one page, Prometheus' discovery, and health."""
 
 import asyncio
 import logging
@@ -10,7 +8,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from headrace import __version__
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.edge.exchange import Call, Response
 from headrace.edge.probe import fetch
 from headrace.fleet.entries import ProcessEntry
@@ -24,24 +22,24 @@ _SCRAPE_TIMEOUT_S = 2.0
 EXTENSIONS = ("logging", "model_repository")
 
 
-async def server_metadata(call: Call[Desk]) -> Response:
+async def server_metadata(call: Call[AdminContext]) -> Response:
     return Response(
         200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
     )
 
 
-async def metrics(call: Call[Desk]) -> Response:
-    desk = call.context
-    processes = desk.fleet().processes
+async def metrics(call: Call[AdminContext]) -> Response:
+    context = call.context
+    processes = context.fleet().processes
     pages = await asyncio.gather(
-        *(asyncio.to_thread(_scrape, p.metrics, desk.metrics_token) for p in processes)
+        *(asyncio.to_thread(_scrape, p.metrics, context.metrics_token) for p in processes)
     )
     named = {f"{p.role}-{p.id}": page for p, page in zip(processes, pages, strict=True) if page}
     return Response(200, await asyncio.to_thread(merge, named), CONTENT_TYPE_LATEST.encode())
 
 
-async def discovery(call: Call[Desk]) -> Response:
-    """Prometheus' HTTP service discovery: one target a process."""
+async def discovery(call: Call[AdminContext]) -> Response:
+    """Prometheus' HTTP service discovery: one target per process."""
     return Response(
         200,
         orjson.dumps(
@@ -50,7 +48,7 @@ async def discovery(call: Call[Desk]) -> Response:
     )
 
 
-async def health(call: Call[Desk]) -> Response:
+async def health(call: Call[AdminContext]) -> Response:
     """The models that are served, missing or in trouble, and the processes that serve them."""
     fleet = call.context.fleet()
     served = sorted({r.spec.name for r in fleet.replicas})
@@ -84,9 +82,7 @@ def _labels(process: ProcessEntry) -> dict[str, str]:
 
 
 def _scrape(target: str, token: str) -> str:
-    """A process's page of metrics; empty if there is none in time, because a dead process must not
-    hide the others.
-    """
+    """A process's page of metrics; empty without an answer: a dead process must not hide others."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         reply = fetch(f"http://{target}/metrics", _SCRAPE_TIMEOUT_S, headers=headers)

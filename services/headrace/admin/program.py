@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.admin.routes import ROUTES, AdminPolicy
 from headrace.admin.settings import AdminSettings
 from headrace.edge.application import RoutedApplication
@@ -44,7 +44,7 @@ class AdminConfig:
 
 
 async def serve_admin(
-    config: AdminConfig, desk: Desk, ready: Callable[[str], None], stop: asyncio.Event
+    config: AdminConfig, context: AdminContext, ready: Callable[[str], None], stop: asyncio.Event
 ) -> None:
     """Listen and serve until `stop`; `ready` gets the address of the metrics.
 
@@ -65,4 +65,4 @@ async def serve_admin(
             )
         )
         names = Names(own_names(config.settings.host, config.names))
-        await serve_http(RoutedApplication(ROUTES, desk, policy, names), sock, stop, LIMITS)
+        await serve_http(RoutedApplication(ROUTES, context, policy, names), sock, stop, LIMITS)

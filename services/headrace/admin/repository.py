@@ -1,5 +1,4 @@
-"""The model repository and the log settings over HTTP; requests become instructions to the
-operator.
+"""The model repository and the log settings over HTTP, by instructions to the operator.
 
 No text of a request becomes a path: a model's name is checked against the pattern of names here,
 and the operator compares it with the names in the repository.
@@ -20,11 +19,11 @@ from headrace.fleet.instructions import IndexEntry, Instruction
 from headrace.telemetry.logs import LogSettings
 from headrace_models.names import is_model_name
 
-__all__ = ["Desk", "get_logging", "index", "load", "set_logging", "unload", "unsupported"]
+__all__ = ["AdminContext", "get_logging", "index", "load", "set_logging", "unload", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class AdminContext:
     """The context of the handlers: the current fleet, and functions that change it.
 
     `metrics_token` opens the metrics of all processes.
@@ -41,14 +40,14 @@ class _LoadBody(StrictBody):
 
 
 class _UnloadParameters(StrictBody):
-    unload_dependents: bool = False  # no model of ours has any
+    unload_dependents: bool = False  # accepted, because no model has dependents
 
 
 class _UnloadBody(StrictBody):
     parameters: _UnloadParameters = Field(default_factory=_UnloadParameters)
 
 
-async def index(call: Call[Desk]) -> Response:
+async def index(call: Call[AdminContext]) -> Response:
     """All versions of the repository and the fleet; with `ready` those that can answer now."""
     wanted = read_body(IndexBody, call.body or b"{}")
     entries = await call.context.give_instruction(Instruction("index"))
@@ -57,7 +56,7 @@ async def index(call: Call[Desk]) -> Response:
     )
 
 
-async def load(call: Call[Desk]) -> Response:
+async def load(call: Call[AdminContext]) -> Response:
     """Serve the newest version in the repository.
 
     The version before it serves until the new one answers, and goes on if that fails.
@@ -74,24 +73,24 @@ async def load(call: Call[Desk]) -> Response:
     return Response(200)
 
 
-async def unload(call: Call[Desk]) -> Response:
-    """End a model once it has answered what it accepted."""
+async def unload(call: Call[AdminContext]) -> Response:
+    """End a model after it has answered the requests that it accepted."""
     name = _model(call)
     read_body(_UnloadBody, call.body or b"{}")
     await call.context.give_instruction(Instruction("unload", name))
     return Response(200)
 
 
-async def unsupported(call: Call[Desk]) -> Response:
+async def unsupported(call: Call[AdminContext]) -> Response:
     """Refuse paths with a repository's name: there is one repository, without a name."""
     raise BadRequest("path: expected no repository name; there is only one repository")
 
 
-async def get_logging(call: Call[Desk]) -> Response:
+async def get_logging(call: Call[AdminContext]) -> Response:
     return Response(200, logging_document(call.context.fleet().logging))
 
 
-async def set_logging(call: Call[Desk]) -> Response:
+async def set_logging(call: Call[AdminContext]) -> Response:
     """Change the listed settings in all processes; the answer has all settings."""
     changed = await call.context.change_logging(
         changed_logging(call.context.fleet().logging, call.body)
@@ -99,8 +98,8 @@ async def set_logging(call: Call[Desk]) -> Response:
     return Response(200, logging_document(changed))
 
 
-def _model(call: Call[Desk]) -> str:
+def _model(call: Call[AdminContext]) -> str:
     name = call.exchange.params["model"]
     if not is_model_name(name):
-        raise BadName("not a name that a model can have")
+        raise BadName("model: expected a valid name")
     return name

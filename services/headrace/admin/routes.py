@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from headrace.admin import pages, repository
-from headrace.admin.repository import Desk
+from headrace.admin.repository import AdminContext
 from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Handler, Route
 from headrace.errors import Forbidden
@@ -12,20 +12,21 @@ from headrace.telemetry.events import EdgeEvents
 
 __all__ = ["ROUTES", "AdminPolicy"]
 
-READ, CHANGE = "admin", "repository"
+READ = "admin"
+CHANGE = "repository"
 _MODELS = "/v2/repository/models/{model}"
 _OF_REPOSITORY = "/v2/repository/{repository}"
 
 
-def _get(template: str, handler: Handler[Desk], api: str = READ) -> Route[Desk]:
+def _get(template: str, handler: Handler[AdminContext], api: str = READ) -> Route[AdminContext]:
     return Route(method="GET", template=template, api=api, handler=handler)
 
 
-def _post(template: str, handler: Handler[Desk]) -> Route[Desk]:
+def _post(template: str, handler: Handler[AdminContext]) -> Route[AdminContext]:
     return Route(method="POST", template=template, api=CHANGE, handler=handler)
 
 
-ROUTES: tuple[Route[Desk], ...] = (
+ROUTES: tuple[Route[AdminContext], ...] = (
     _get("/metrics", pages.metrics),
     _get("/sd", pages.discovery),
     _get("/healthz", pages.health),
@@ -43,8 +44,7 @@ ROUTES: tuple[Route[Desk], ...] = (
 
 
 class AdminPolicy:
-    """Once there are keys, asks for an admin's key: on an open address for everything, on loopback
-    for changes.
+    """If there are keys, asks for an admin's key: on loopback only for changes.
 
     So Prometheus and `headrace status` read the pages of a loopback port without one. No page of
     another site may change anything.

@@ -180,9 +180,7 @@ class Directory:
             await self.applied(self._revision, _LEAVE_S)
 
     async def ended(self, process_id: str, reason: str) -> None:
-        """Remove a replica that ended unexpectedly; the report is its own, or of whoever found
-        nobody there.
-        """
+        """Remove a replica that ended unexpectedly, by its own report or another process's."""
         if process_id in self._members:
             self._lose(process_id, reason)
             await self._publish()
@@ -192,8 +190,8 @@ class Directory:
                 await self._publish()
 
     async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
-        """The fleet as JSON: at once if it is not at `revision`, else when it changes or the time
-        is up.
+        """The fleet as JSON: at once if it is not at `revision`, otherwise when it changes or the
+        time is up.
 
         By this call the process says that it has applied `revision`.
         """

@@ -14,9 +14,8 @@ from headrace_models.names import MAX_MODEL_NAME
 
 __all__ = ["Key", "digest_of", "fault", "issue", "utc_now"]
 
-SECRET_BYTES = (
-    32  # 256 bits of the system's randomness: nothing to guess, so that a fast hash is enough
-)
+# 256 random bits cannot be guessed, so a fast hash is enough.
+SECRET_BYTES = 32
 KeyId = Annotated[str, Field(pattern=r"^[a-z0-9]{4,32}$")]
 Glob = Annotated[str, Field(pattern=r"^[A-Za-z0-9._*?\[\]!-]{1,128}$")]
 # Printable and short: names appear in tables and logs.
@@ -46,8 +45,8 @@ class Key(BaseModel):
     revoked: bool = False
 
     def may_use(self, model: str) -> bool:
-        """One of the key's patterns fits the model's name; case counts."""
-        # The bound is also one on what is remembered of names that callers made up.
+        """True if one of the key's patterns matches the model's name; case counts."""
+        # The bound also limits what is remembered of names that callers made up.
         return len(model) <= MAX_MODEL_NAME and _fits(self.models, model)
 
     def state(self, now: datetime) -> Literal["valid", "expired", "revoked"]:

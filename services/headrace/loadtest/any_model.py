@@ -1,6 +1,4 @@
-"""Requests for any served model: its golden rows where its repository is at hand, else inputs that
-are made up.
-"""
+"""Requests for any served model: golden rows if its repository is at hand, or made-up inputs."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +26,10 @@ _TEXTS = (
     "Order today!",
     "Water turns the wheel.",
 )
-# For an axis of any length beside the first, and integers that are small enough to be in most
-# vocabularies.
-_LENGTH, _INTEGERS = 16, 10
+# The length of open axes after the first.
+_LENGTH = 16
+# Integers below this are in most vocabularies.
+_INTEGERS = 10
 _MOST_ELEMENTS = 1 << 22
 # A row's answer in a batch may differ by this from its answer alone, on a GPU too.
 _TOLERANCE = 1e-3

@@ -87,32 +87,16 @@ def run(
     # Figures of an earlier run must not be taken for this one's.
     for old in report_dir.glob(f"{_NAME}*"):
         old.unlink()
-    log = report_dir / f"{_NAME}.log"
     record = report_dir / f"{_NAME}_times.json"
     command = _command(url, users, duration_s, models, record)
-    with log.open("wb") as output:
-        code = _run_locust(command, output.fileno(), duration_s, console or Console(stderr=True))
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    if code != 0 or not record.is_file():
-        raise StartFailed(_why_it_failed(code, lines, log))
-    rows, total, ran_s = read_rows(record)
+    lines = _output_of(command, record, duration_s, console or Console(stderr=True))
     unserved = sorted(objectives.keys() - set(served))
     judged = {model: o for model, o in objectives.items() if needs_all or model not in unserved}
-    sentences = missed(rows, judged)
-    if ran_s < duration_s - _SLACK_S:
-        sentences.append(f"expected users to run for {duration_s:g} s, found {ran_s:.1f} s")
     notes = [line for line in lines if line.startswith(_NOTES)]
     notes += [
         f"left out {model}: it has objectives, but is not served at {url}" for model in unserved
     ]
-    verdict = Verdict(
-        rows=rows,
-        total=total,
-        missed=tuple(sentences),
-        notes=tuple(notes),
-        report=report_dir / f"{_NAME}.html",
-        summary=report_dir / f"{_NAME}.json",
-    )
+    verdict = _judge(record, judged, notes, duration_s)
     verdict.summary.write_bytes(_summary(verdict, url, users, duration_s))
     return verdict
 
@@ -151,8 +135,39 @@ def _command(url: str, users: int, duration_s: float, models: Path, record: Path
     return command
 
 
+def _output_of(
+    command: Sequence[str], record: Path, duration_s: float, console: Console
+) -> list[str]:
+    """Run Locust and return its lines. Raises StartFailed if it failed or made no record."""
+    log = record.with_name(f"{_NAME}.log")
+    with log.open("wb") as output:
+        code = _run_locust(command, output.fileno(), duration_s, console)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if code != 0 or not record.is_file():
+        raise StartFailed(_why_it_failed(code, lines, log))
+    return lines
+
+
+def _judge(
+    record: Path, objectives: Mapping[str, Objectives], notes: Sequence[str], duration_s: float
+) -> Verdict:
+    rows, total, ran_s = read_rows(record)
+    sentences = missed(rows, objectives)
+    if ran_s < duration_s - _SLACK_S:
+        sentences.append(f"expected users to run for {duration_s:g} s, found {ran_s:.1f} s")
+    return Verdict(
+        rows=rows,
+        total=total,
+        missed=tuple(sentences),
+        notes=tuple(notes),
+        report=record.with_name(f"{_NAME}.html"),
+        summary=record.with_name(f"{_NAME}.json"),
+    )
+
+
 def _run_locust(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
-    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long."""
+    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long.
+    """
     columns = (TextColumn("load test"), BarColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     timeout_s = duration_s + _STOP_TIMEOUT_S + _OVERHEAD_TIMEOUT_S

@@ -42,7 +42,8 @@ def served_models(url: str) -> list[str]:
     except ssl.SSLCertVerificationError as error:
         raise StartFailed(
             f"{url}: its certificate is not trusted ({error.verify_message}); "
-            "it must name this host, and SSL_CERT_FILE must name the file of the certificate that signed it"
+            "it must name this host, and SSL_CERT_FILE must name the file "
+            "of the certificate that signed it"
         ) from None
     except OSError as error:
         if "WRONG_VERSION_NUMBER" in str(error):

@@ -9,15 +9,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Literal, Protocol
+from typing import Literal
 
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
 from headrace.fleet.instructions import IndexEntry, Instruction, Result
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
+from headrace.operation.contracts import Applications, Key, Members
 from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
 
-__all__ = ["Applications", "Members", "Operator"]
+__all__ = ["Operator"]
 
 log = logging.getLogger(__name__)
 
@@ -27,52 +28,7 @@ _MEMBER_S = 20.0
 # replicas' starts.
 _REDEPLOY_PERIOD_S = 60.0
 
-Key = tuple[str, str]  # name and version
 UnderWay = Literal["LOADING", "UNLOADING"]
-
-
-class Applications(Protocol):
-    """Runs model versions."""
-
-    def deploy(self, version: ModelVersion) -> None: ...
-
-    def wait_until_running(self, version: ModelVersion) -> str:
-        """Wait, for a bounded time; returns "" once it runs, or one line with the reason why it
-        does not.
-        """
-        ...
-
-    def delete(self, version: ModelVersion) -> None:
-        """Let it answer the requests that it accepted, and end it."""
-        ...
-
-    def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
-        """The versions that only we can start again: they failed too often, or are missing."""
-        ...
-
-
-class Members(Protocol):
-    """Knows which versions are served."""
-
-    def expect(self, models: Sequence[str]) -> None:
-        """Set the models that must be served for the platform to be ready."""
-        ...
-
-    def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
-        """Wait until gateways use a replica of this version, or know that there is none; False if
-        that takes too long.
-        """
-        ...
-
-    def serving(self) -> set[Key]: ...
-
-    def troubles(self) -> Mapping[Key, str]:
-        """The versions that fail again and again, with their reasons."""
-        ...
-
-    def forgive(self, model: str) -> None:
-        """Forget a model's failures, so that its replicas start at once."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from headrace.errors import HeadraceError
 from headrace.fleet import calls
 from headrace.fleet.instructions import QueueName
-from headrace.operation.operator import Key, Operator
+from headrace.operation.contracts import Key
+from headrace.operation.operator import Operator
 from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
 
@@ -90,7 +91,8 @@ def _refresh(operator: Operator) -> None:
 
 
 def _watch_clock(ended: threading.Event) -> None:
-    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it."""
+    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it.
+    """
     clock = WallClock()
     is_due = False
     while not ended.wait(_CLOCK_PERIOD_S):

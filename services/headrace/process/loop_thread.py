@@ -4,8 +4,7 @@ Measured: sockets on a loop of their own answer up to 1.7 times as many requests
 a Ray Serve replica uses for its own work.
 
 `anyio.from_thread.start_blocking_portal` does not replace it: its `start_task` has no timeout, its
-calls raise once the loop has ended, and its threads are joined at exit, where a stuck program would
-hold up the process.
+calls raise once the loop has ended, and it joins its thread without a timeout.
 """
 
 import asyncio

@@ -62,7 +62,7 @@ def _name() -> str:
 def _base() -> Path:
     base = Path(tempfile.gettempdir())
     longest = base / _name() / "run-abcdefgh"
-    return base if len(os.fsencode(longest)) <= _MAX_RUN else Path("/tmp")  # noqa: S108 - it is looked at
+    return base if len(os.fsencode(longest)) <= _MAX_RUN else Path("/tmp")  # noqa: S108 - its mode is checked
 
 
 def _check_base(base: Path) -> None:

@@ -7,11 +7,13 @@ before their first event, because Prometheus only sees an increase of a series t
 before.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from headrace.errors import OUTCOMES, Outcome
@@ -55,18 +57,47 @@ BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 # Creation times would be a second series for each counter, which nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call] # the library's own lack of types
 
+M = TypeVar("M", bound=MetricWrapperBase)
+
 _NO_ENDINGS = KnownEndings()
+
+
+class _Families:
+    """Makes families of metrics that have the same labels, and lists them in `made`.
+
+    With `values` of the labels it returns their children instead.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, labels: Sequence[str] = (), values: Sequence[str] = ()
+    ) -> None:
+        self._registry = registry
+        self._labels = labels
+        self._values = values
+        self.made: list[MetricWrapperBase] = []
+
+    def counter(self, name: str, text: str) -> Counter:
+        return self._add(Counter(name, text, self._labels, registry=self._registry))
+
+    def gauge(self, name: str, text: str) -> Gauge:
+        return self._add(Gauge(name, text, self._labels, registry=self._registry))
+
+    def histogram(self, name: str, text: str, buckets: Sequence[float] = SECONDS) -> Histogram:
+        return self._add(
+            Histogram(name, text, self._labels, registry=self._registry, buckets=buckets)
+        )
+
+    def _add(self, family: M) -> M:
+        self.made.append(family)
+        return family.labels(*self._values) if self._values else family
 
 
 class PrometheusEdge(EdgeEvents):
     """Metrics of any port."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        errors = Counter(
-            "headrace_errors",
-            "Requests that ended in an error, by code and by who caused it.",
-            ["code", "outcome"],
-            registry=registry,
+        errors = _Families(registry, ["code", "outcome"]).counter(
+            "headrace_errors", "Requests that ended in an error, by code and by who caused it."
         )
         self._errors = {code: errors.labels(code, outcome) for code, outcome in OUTCOMES.items()}
 
@@ -79,82 +110,67 @@ class PrometheusGateway(PrometheusEdge, GatewayEvents):
 
     def __init__(self, registry: CollectorRegistry, known: KnownEndings = _NO_ENDINGS) -> None:
         super().__init__(registry)
+        of_process = _Families(registry)
+        of_api = _Families(registry, ["api"])
+        of_model = _Families(registry, ["model"])
+        self._of_model = of_model.made
         self._endings = EndingCounts(registry, SECONDS, known)
-        receipts = Histogram(
+        receipts = of_api.histogram(
             "headrace_receipt_seconds",
             "From the end of a request's head to the last byte of its body.",
-            ["api"],
-            buckets=SECONDS,
-            registry=registry,
         )
         self._receipts = lru_cache(maxsize=None)(receipts.labels)
         for api in known.body_apis:
             self._receipts(api)
-        self._in_flight = Gauge(
-            "headrace_requests_in_flight", "Requests in this gateway now.", registry=registry
+        self._in_flight = of_process.gauge(
+            "headrace_requests_in_flight", "Requests in this gateway now."
         )
-        self._retries = Counter(
+        self._retries = of_model.counter(
             "headrace_retries",
             "Requests repeated after their replica was lost or their run was stopped.",
-            ["model"],
-            registry=registry,
         )
-        self._waiting = Gauge(
-            "headrace_requests_waiting",
-            "Requests that wait for a replica of their model now.",
-            registry=registry,
+        self._waiting = of_process.gauge(
+            "headrace_requests_waiting", "Requests that wait for a replica of their model now."
         )
-        self._waits = Histogram(
+        self._waits = of_model.histogram(
             "headrace_replica_wait_seconds",
             "Waits of requests while no replica of their model was ready.",
-            ["model"],
-            buckets=SECONDS,
-            registry=registry,
         )
-        self._troubled = Gauge(
-            "headrace_model_in_trouble",
-            "1 while a model fails again and again.",
-            ["model"],
-            registry=registry,
+        self._troubled = of_model.gauge(
+            "headrace_model_in_trouble", "1 while a model fails again and again."
         )
-        self._quarantined = Gauge(
+        self._quarantined = of_process.gauge(
             "headrace_quarantined",
             "Inputs refused now because they crash processes or never finish.",
-            registry=registry,
         )
-
-        def counter(name: str, text: str) -> Counter:
-            return Counter(name, text, ["model"], registry=registry)
-
-        self._poisoned = counter(
+        self._poisoned = of_model.counter(
             "headrace_poisoned",
             "Requests refused because their input crashes processes or never finishes.",
         )
-        self._hits = counter("headrace_cache_hits", "Requests answered from the response cache.")
-        self._misses = counter("headrace_cache_misses", "Requests without a cached answer.")
-        self._shared = counter(
+        self._hits = of_model.counter(
+            "headrace_cache_hits", "Requests answered from the response cache."
+        )
+        self._misses = of_model.counter(
+            "headrace_cache_misses", "Requests without a cached answer."
+        )
+        self._shared = of_model.counter(
             "headrace_cache_shared", "Requests that waited for the answer to an equal one."
         )
-        self._lag = Histogram(
-            "headrace_loop_lag_seconds",
-            "Delay of timers on the gateway's event loop.",
-            buckets=SECONDS,
-            registry=registry,
+        self._lag = of_process.histogram(
+            "headrace_loop_lag_seconds", "Delay of timers on the gateway's event loop."
         )
-        counters = (self._retries, self._poisoned, self._hits, self._misses, self._shared)
-        self._of_models = (*counters, self._waits, self._troubled)
 
     def watch_in_flight(self, requests: Callable[[], int]) -> None:
         self._in_flight.set_function(requests)
 
     def version_joined(self, spec: ModelSpec) -> None:
         self._endings.joined(spec)
-        for family in self._of_models:
+        for family in self._of_model:
             family.labels(spec.name)
 
     def version_left(self, spec: ModelSpec) -> None:
         for model in self._endings.left(spec):
-            for family in self._of_models:
+            for family in self._of_model:
                 family.remove(model)
 
     def body_received(self, api: str, seconds: float) -> None:
@@ -205,70 +221,55 @@ class PrometheusReplica(ReplicaEvents):
     def __init__(
         self, registry: CollectorRegistry, model: str, version: str, *, has_raw_input: bool = True
     ) -> None:
-        def seconds(name: str, text: str) -> Histogram:
-            family = Histogram(name, text, ["model", "version"], buckets=SECONDS, registry=registry)
-            return family.labels(model, version)
-
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, ["model", "version"], registry=registry).labels(model, version)
-
-        self._queue = seconds(
+        of_version = _Families(registry, ["model", "version"], [model, version])
+        self._queue = of_version.histogram(
             "headrace_queue_seconds", "From joining the queue to the start of the batch."
         )
         self._preprocess = (
-            seconds("headrace_preprocess_seconds", "From raw input (photo, text) to tensors.")
+            of_version.histogram(
+                "headrace_preprocess_seconds", "From raw input (photo, text) to tensors."
+            )
             if has_raw_input
             else None
         )
-        self._compute = seconds("headrace_compute_seconds", "The run of the request's batch.")
-        self._batch_rows = Histogram(
-            "headrace_batch_rows",
-            "Rows of a batch.",
-            ["model", "version"],
-            buckets=BATCH_ROWS,
-            registry=registry,
-        ).labels(model, version)
-        self._waiting = gauge("headrace_queue_rows", "Rows that wait for a batch now.")
-        self._running = gauge("headrace_running_rows", "Rows in the running batch now.")
-        self._wait = gauge("headrace_queue_wait_seconds", "Predicted wait of a new request.")
-        self._base = gauge(
+        self._compute = of_version.histogram(
+            "headrace_compute_seconds", "The run of the request's batch."
+        )
+        self._batch_rows = of_version.histogram(
+            "headrace_batch_rows", "Rows of a batch.", BATCH_ROWS
+        )
+        self._waiting = of_version.gauge("headrace_queue_rows", "Rows that wait for a batch now.")
+        self._running = of_version.gauge("headrace_running_rows", "Rows in the running batch now.")
+        self._wait = of_version.gauge(
+            "headrace_queue_wait_seconds", "Predicted wait of a new request."
+        )
+        self._base = of_version.gauge(
             "headrace_batch_base_seconds",
             "Measured time of a batch that does not depend on its size.",
         )
-        self._cell = gauge(
+        self._cell = of_version.gauge(
             "headrace_batch_cell_seconds",
             "Measured time that each row (x padded length) adds to a batch.",
         )
-        cells = Counter(
-            "headrace_batch_cells",
-            "Rows x padded length of batches.",
-            ["model", "version", "kind"],
-            registry=registry,
+        cells = _Families(registry, ["model", "version", "kind"]).counter(
+            "headrace_batch_cells", "Rows x padded length of batches."
         )
         self._real_cells = cells.labels(model, version, "real")
         self._padding_cells = cells.labels(model, version, "padding")
-        self._repeats = Counter(
+        self._repeats = of_version.counter(
             "headrace_batch_repeats",
             "Additional runs of failed batches, to find the faulty request.",
-            ["model", "version"],
-            registry=registry,
-        ).labels(model, version)
-        self._raw_waiting = gauge(
+        )
+        self._raw_waiting = of_version.gauge(
             "headrace_preprocess_waiting", "Photos and texts that wait to become tensors now."
         )
-        self._sequences = gauge("headrace_sequences_open", "Open sequences now.")
-        self._expired = Counter(
-            "headrace_sequences_expired",
-            "Sequences that ended because they were idle.",
-            ["model", "version"],
-            registry=registry,
-        ).labels(model, version)
-        self._moved = Counter(
-            "headrace_sequences_moved",
-            "Sequences handed over to another replica.",
-            ["model", "version"],
-            registry=registry,
-        ).labels(model, version)
+        self._sequences = of_version.gauge("headrace_sequences_open", "Open sequences now.")
+        self._expired = of_version.counter(
+            "headrace_sequences_expired", "Sequences that ended because they were idle."
+        )
+        self._moved = of_version.counter(
+            "headrace_sequences_moved", "Sequences handed over to another replica."
+        )
 
     def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
         self._batch_rows.observe(rows)

@@ -1,0 +1,55 @@
+"""The two things that the operator works with: Serve's applications and the members of the fleet.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from headrace_models.repository import ModelVersion
+
+__all__ = ["Applications", "Key", "Members"]
+
+Key = tuple[str, str]  # name and version
+
+
+class Applications(Protocol):
+    """Runs model versions."""
+
+    def deploy(self, version: ModelVersion) -> None: ...
+
+    def wait_until_running(self, version: ModelVersion) -> str:
+        """Wait, for a bounded time; returns "" once it runs, or one line with the reason why it
+        does not.
+        """
+        ...
+
+    def delete(self, version: ModelVersion) -> None:
+        """Let it answer the requests that it accepted, and end it."""
+        ...
+
+    def given_up(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        """The versions that only we can start again: they failed too often, or are missing."""
+        ...
+
+
+class Members(Protocol):
+    """Knows which versions are served."""
+
+    def expect(self, models: Sequence[str]) -> None:
+        """Set the models that must be served for the platform to be ready."""
+        ...
+
+    def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
+        """Wait until gateways use a replica of this version, or know that there is none; False if
+        that takes too long.
+        """
+        ...
+
+    def serving(self) -> set[Key]: ...
+
+    def troubles(self) -> Mapping[Key, str]:
+        """The versions that fail again and again, with their reasons."""
+        ...
+
+    def forgive(self, model: str) -> None:
+        """Forget a model's failures, so that its replicas start at once."""
+        ...
