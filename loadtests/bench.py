@@ -1,11 +1,12 @@
-"""This project beside its peers, one table: the same small model, the same requests, the same machine, one run.
+"""This project beside its peers, one table: the same small model, the same requests, the same
+machine, one run.
 
     python -m loadtests.bench
 
-A CNN of some 25 us an image, so that what is measured is the server. Each system has the machine to itself, with wrk
-beside it on loopback; this project is measured before and after the peers, to show how steady the machine was. Needs
-Debian's wrk. Exit status 2 if wrk is missing, 1 if this project could not be measured; a peer that cannot be is left
-out, and said why.
+A CNN of some 25 us an image, so that what is measured is the server. Each system has the machine to
+itself, with wrk beside it on loopback; this project is measured before and after the peers, to show
+how steady the machine was. Needs Debian's wrk. Exit status 2 if wrk is missing, 1 if this project
+could not be measured; a peer that cannot be is left out, and said why.
 """
 
 import os
@@ -59,7 +60,8 @@ _ASK_TIMEOUT_S = 10.0
 _WRK_GRACE_S = 30.0
 _POLL_S = 0.1
 _LOG_TAIL = 5
-# Ray's workers would run at nice 15 beside a wrk at nice 0. The same for every system that runs on Ray.
+# Ray's workers would run at nice 15 beside a wrk at nice 0. The same for every system that runs on
+# Ray.
 _RAY = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 out = Console(soft_wrap=True, highlight=False)
@@ -92,7 +94,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class System:
-    """Something to measure: `command` serves it on `port`, and prints `ready` when it can be asked, if it says so."""
+    """Something to measure: `command` serves it on `port`, and prints `ready` when it can be asked,
+    if it says so.
+    """
 
     name: str
     command: Sequence[str]
@@ -133,7 +137,9 @@ class Bench:
 
 
 def read_wrk(text: str) -> Figures:
-    """The figures that post.lua ends wrk's output with. Raises BenchFailed if there are none, or failed requests."""
+    """The figures that post.lua ends wrk's output with. Raises BenchFailed if there are none, or
+    failed requests.
+    """
     line = next((line for line in text.splitlines() if line.startswith("figures ")), None)
     if line is None:
         raise BenchFailed(
@@ -207,7 +213,9 @@ def _json_body(x: Rows) -> bytes:
 
 
 def measure_limit(model: Path, seconds: int) -> list[Measured]:
-    """The same session in this process, without any server: images a second, and the time that a batch takes."""
+    """The same session in this process, without any server: images a second, and the time that a
+    batch takes.
+    """
     session = open_session(model)
     return [
         Measured(
@@ -253,7 +261,9 @@ def measure(bench: Bench, system: System) -> list[Measured]:
 
 @contextmanager
 def _running(bench: Bench, system: System) -> Iterator[None]:
-    """The system as a process, ready to answer; it and all it started have ended on leaving, however that comes."""
+    """The system as a process, ready to answer; it and all it started have ended on leaving,
+    however that comes.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= _RAY | {MODEL_VARIABLE: str(bench.model)}
     with bench.log(system).open("wb") as log:
@@ -312,7 +322,9 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _headrace(folder: Path) -> System:
-    """This project from its command line. It runs in `folder`, where no headrace.toml can change what it does."""
+    """This project from its command line. It runs in `folder`, where no headrace.toml can change
+    what it does.
+    """
     port, admin_port = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("headrace")),
@@ -349,7 +361,9 @@ def _mosec() -> System:
 
 
 def run(bench: Bench) -> list[Measured]:
-    """Measure everything; peers that cannot be are left out. Raises BenchFailed if this project cannot be."""
+    """Measure everything; peers that cannot be are left out. Raises BenchFailed if this project
+    cannot be.
+    """
     before = measure(bench, _headrace(bench.folder))
     peers: list[Measured] = []
     for peer in (_ray_serve, _mosec):

@@ -1,11 +1,12 @@
-"""Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by hindsight.
+"""Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by
+hindsight.
 
     python -m loadtests.crowded --model cnn
 
-Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses has to endure
-bursts of processes that burn the cores, and alternations of 1 and 64 callers. Then all are measured in short turns,
-in an order of chance, since a shared machine is never the same for long. Exit status 1 below nine tenths of the best
-fixed size.
+Each model is served as it is, and by one platform for each fixed size. In each round the one that
+chooses has to endure bursts of processes that burn the cores, and alternations of 1 and 64 callers.
+Then all are measured in short turns, in an order of chance, since a shared machine is never the
+same for long. Exit status 1 below nine tenths of the best fixed size.
 """
 
 import asyncio
@@ -56,7 +57,8 @@ console = Console(soft_wrap=True, highlight=False)
 class Course:
     """A way to form batches, its platform, and what each round brought.
 
-    That is answers a second, rows of a batch, and the CPU time of gateway and replica for an answer, in seconds.
+    That is answers a second, rows of a batch, and the CPU time of gateway and replica for an
+    answer, in seconds.
     """
 
     name: str
@@ -115,7 +117,9 @@ def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
 async def _drive(
     at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float
 ) -> int:
-    """Answers that so many callers get, each waiting for one before it asks for the next. Raises on another."""
+    """Answers that so many callers get, each waiting for one before it asks for the next. Raises on
+    another.
+    """
     until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
 
     async def call(client: HttpClient) -> None:

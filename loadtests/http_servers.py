@@ -1,11 +1,13 @@
-"""The HTTP servers that this project could stand on, beside its own: one table, one machine, one run.
+"""The HTTP servers that this project could stand on, beside its own: one table, one machine, one
+run.
 
     python -m loadtests.http_servers
 
-The same trivial application on each, in an environment and a process of its own. First the catalogue of bad HTTP
-(loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
-leave the connection as it should be. Then requests a second and the median latency with wrk, as ratios to this
-project's own, medians of runs that were taken by turns. Needs Debian's wrk; a server that cannot be had is left out.
+The same trivial application on each, in an environment and a process of its own. First the
+catalogue of bad HTTP (loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's
+business: how many cases have the status that is expected and leave the connection as it should be.
+Then requests a second and the median latency with wrk, as ratios to this project's own, medians of
+runs that were taken by turns. Needs Debian's wrk; a server that cannot be had is left out.
 """
 
 import http.client

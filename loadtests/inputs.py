@@ -21,5 +21,7 @@ __all__ = [
 
 
 def requests_for(model: str, repository: Path = REPOSITORY) -> Sequence[CheckedRequest]:
-    """Requests for one model of MODELS. Raises ModelError if they need a version that `repository` does not have."""
+    """Requests for one model of MODELS. Raises ModelError if they need a version that `repository`
+    does not have.
+    """
     return zoo.requests_for(model, repository)

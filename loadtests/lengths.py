@@ -2,10 +2,11 @@
 
     python -m loadtests.lengths
 
-Lengths are log-normal: half of the texts have at most 16 tokens, the longest 256. Requests come as independent callers
-send them, at a rate that grows until the 99th percentile passes 500 ms; both policies run on each rate in turn. What is
-compared is the batcher as it is and the same with batches in the order of coming, padded to their longest row. Each
-answer is compared with that of its text alone. Exit status 1 below 1.8 times the throughput.
+Lengths are log-normal: half of the texts have at most 16 tokens, the longest 256. Requests come as
+independent callers send them, at a rate that grows until the 99th percentile passes 500 ms; both
+policies run on each rate in turn. What is compared is the batcher as it is and the same with
+batches in the order of coming, padded to their longest row. Each answer is compared with that of
+its text alone. Exit status 1 below 1.8 times the throughput.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

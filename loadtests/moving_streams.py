@@ -1,10 +1,12 @@
-"""Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if nothing happened.
+"""Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if
+nothing happened.
 
     python -m loadtests.moving_streams
 
-50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the first run a new
-version of the model is loaded, which takes over and ends the old one; during the second the model is scaled down to one
-replica. Every probability is compared with that of an uninterrupted run. Exit status 1 if a stream was lost or wrong.
+50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the
+first run a new version of the model is loaded, which takes over and ends the old one; during the
+second the model is scaled down to one replica. Every probability is compared with that of an
+uninterrupted run. Exit status 1 if a stream was lost or wrong.
 """
 
 import shutil
@@ -69,7 +71,9 @@ class _Town:
         self._operator.load(MODEL)
 
     def shrink(self) -> None:
-        """Scale the newest version down to one replica, as an external scaler tells Serve's controller."""
+        """Scale the newest version down to one replica, as an external scaler tells Serve's
+        controller.
+        """
         import ray
         from ray.serve._private.common import DeploymentID
         from ray.serve.context import _get_global_client
@@ -78,7 +82,8 @@ class _Town:
         client = _get_global_client()
         assert client is not None
         place = DeploymentID(name="replica", app_name=f"{MODEL}@{newest}")
-        # There is no public call of it; over HTTP it is POST .../deployments/replica/scale, of Ray's dashboard.
+        # There is no public call of it; over HTTP it is POST .../deployments/replica/scale, of
+        # Ray's dashboard.
         ray.get(client._controller.update_deployment_replicas.remote(place, 1), timeout=30)
 
 
@@ -105,7 +110,9 @@ def _town(models: Path) -> Iterator[_Town]:
 def _through(
     town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console
 ) -> bool:
-    """Streams while `change` happens, a third of the way in. True if nothing was lost and nothing wrong."""
+    """Streams while `change` happens, a third of the way in. True if nothing was lost and nothing
+    wrong.
+    """
     version = scan(REPOSITORY, [MODEL])[0][0]
     pcm = hum(round(seconds / CHUNK_S))
     expected = probabilities(version, pcm)

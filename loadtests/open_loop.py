@@ -2,8 +2,8 @@
 
     python -m loadtests.open_loop --model dga-lstm --rate 200 --seconds 20 --deadline 1.0
 
-Latency counts from the moment a request was due, so that waiting behind a slow server, or in this driver, is seen.
-Every scheduled request ends in exactly one column of the ledger.
+Latency counts from the moment a request was due, so that waiting behind a slow server, or in this
+driver, is seen. Every scheduled request ends in exactly one column of the ledger.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ _REFUSALS = (429, 503)
 _TOO_LATE = (504, GIVEN_UP)
 # What the driver waits beyond the deadline before it gives up on an answer.
 _GRACE_S = 1.0
-# The first request is due this long after the start, so that the schedule does not begin in arrears.
+# The first request is due this long after the start, so that the schedule does not begin in
+# arrears.
 _LEAD_IN_S = 0.1
 # Connections that are open before the first request; more are made as they are needed.
 _CONNECTIONS = 32
@@ -106,7 +107,9 @@ def fixed_schedule(rate: float, seconds: float) -> list[float]:
 
 
 def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """As independent callers come: exponential distances of mean 1 / `rate`, the same for the same seed."""
+    """As independent callers come: exponential distances of mean 1 / `rate`, the same for the same
+    seed.
+    """
     chance = np.random.default_rng(seed)
     times: list[float] = np.cumsum(chance.exponential(1 / rate, round(rate * seconds))).tolist()
     return times
@@ -167,7 +170,9 @@ def _no_collector() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Figures:
-    """A ledger in numbers: answered requests and right ones a second, and latency at 50, 95 and 99 percent."""
+    """A ledger in numbers: answered requests and right ones a second, and latency at 50, 95 and 99
+    percent.
+    """
 
     scheduled: int
     counts: dict[Verdict, int]
@@ -187,7 +192,9 @@ class Figures:
 
 
 def figures(ledger: Ledger, seconds: float) -> Figures:
-    """Numbers of a run whose schedule took `seconds`; rates count until the last answer, if that came later."""
+    """Numbers of a run whose schedule took `seconds`; rates count until the last answer, if that
+    came later.
+    """
     took_s = max(seconds, ledger.last_s)
     p50_s, p95_s, p99_s = percentiles(ledger.latencies_s, _PERCENTS)
     return Figures(

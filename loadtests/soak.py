@@ -1,10 +1,11 @@
-"""Half an hour of everything at once: good requests, malformed ones and callers who leave; and what it leaves behind.
+"""Half an hour of everything at once: good requests, malformed ones and callers who leave; and what
+it leaves behind.
 
     python -m loadtests.soak --url http://127.0.0.1:8000 --admin 127.0.0.1:8001
 
-Against a platform that runs on this machine. Requests leave on schedule, whatever becomes of earlier ones. Memory, open
-files and threads of every process are sampled all the while. Exit status 1 if an answer is wrong, if one is of status
-500, or if a process grows.
+Against a platform that runs on this machine. Requests leave on schedule, whatever becomes of
+earlier ones. Memory, open files and threads of every process are sampled all the while. Exit status
+1 if an answer is wrong, if one is of status 500, or if a process grows.
 """
 
 import asyncio
@@ -56,7 +57,9 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @dataclass
 class Tally:
-    """Outcomes, counted. `surprises` are those that were not expected, by kind, what was sent, and status."""
+    """Outcomes, counted. `surprises` are those that were not expected, by kind, what was sent, and
+    status.
+    """
 
     by_status: Counter[tuple[Kind, int]] = field(default_factory=Counter)
     surprises: Counter[tuple[Kind, str, int]] = field(default_factory=Counter)

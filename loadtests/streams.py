@@ -1,11 +1,13 @@
-"""Streams of audio: many at a time in real time, as many as go, and through replicas that come and go.
+"""Streams of audio: many at a time in real time, as many as go, and through replicas that come and
+go.
 
     python -m loadtests.streams
 
-200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and should be answered before
-the next; then all send as fast as they are answered, beside a loop in this process that runs the bare model on batches
-of 32. Every probability is compared with that of one frame after the other. Exit status 1 if the first is missed, or
-anything is wrong. `moving_streams.py` has what happens while replicas come and go.
+200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and
+should be answered before the next; then all send as fast as they are answered, beside a loop in
+this process that runs the bare model on batches of 32. Every probability is compared with that of
+one frame after the other. Exit status 1 if the first is missed, or anything is wrong.
+`moving_streams.py` has what happens while replicas come and go.
 """
 
 import asyncio
@@ -144,7 +146,9 @@ async def run_streams(
 
 
 def loop_frames_a_second(version: ModelVersion, seconds: float) -> float:
-    """Rate of the bare model in this process, on batches of LOOP_ROWS that carry their states along."""
+    """Rate of the bare model in this process, on batches of LOOP_ROWS that carry their states
+    along.
+    """
     model = backends.load(version, "onnx")
     frames = np.random.default_rng(0).normal(0, 0.1, (LOOP_ROWS, CONTEXT + HOP)).astype(np.float32)
     state = np.zeros((LOOP_ROWS, 2, 128), np.float32)

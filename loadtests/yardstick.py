@@ -2,9 +2,10 @@
 
     python -m loadtests.yardstick
 
-A model that takes 50 ms whatever the batch, at most 32 rows of it, behind the real gateway, channel and replica, each
-in a process of its own and without Ray. 200 requests a second come evenly. A batcher that waits for nothing answers
-all of them, none later than two batches after it came. Exit status 1 if the figures are below the mark.
+A model that takes 50 ms whatever the batch, at most 32 rows of it, behind the real gateway, channel
+and replica, each in a process of its own and without Ray. 200 requests a second come evenly. A
+batcher that waits for nothing answers all of them, none later than two batches after it came. Exit
+status 1 if the figures are below the mark.
 """
 
 import tempfile
@@ -92,7 +93,9 @@ def load(_: ModelVersion, __: str) -> Backend:
 
 
 def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
-    """A version folder that describes the simulated model; its weights are a stand-in that nothing reads."""
+    """A version folder that describes the simulated model; its weights are a stand-in that nothing
+    reads.
+    """
     folder = root / MODEL / "1"
     folder.mkdir(parents=True)
     x = np.arange(WIDTH, dtype=np.float32)[np.newaxis]

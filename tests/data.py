@@ -1,4 +1,6 @@
-"""Real data for tests, from pinned packages. Each function skips the calling test, saying why, if it has none."""
+"""Real data for tests, from pinned packages. Each function skips the calling test, saying why, if
+it has none.
+"""
 
 import random
 import re

@@ -1,7 +1,9 @@
-"""A lean open-loop driver in a process of its own: all requests are encoded before the first is due.
+"""A lean open-loop driver in a process of its own: all requests are encoded before the first is
+due.
 
-It has neither a task nor a timer for a request: one tick a millisecond sends what is due, callbacks note the answers,
-and these are judged after the last one. Times are seconds since the start, which all drivers share.
+It has neither a task nor a timer for a request: one tick a millisecond sends what is due, callbacks
+note the answers, and these are judged after the last one. Times are seconds since the start, which
+all drivers share.
 """
 
 import asyncio
@@ -33,7 +35,9 @@ Seconds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stream:
-    """Requests to one gateway, by their numbers, and when each is due. All have one row but the first."""
+    """Requests to one gateway, by their numbers, and when each is due. All have one row but the
+    first.
+    """
 
     port: int
     numbers: npt.NDArray[np.int64]

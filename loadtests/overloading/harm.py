@@ -21,7 +21,8 @@ __all__ = ["State", "Volley", "cancel", "cancel_marks", "poison", "poison_marks"
 
 MAX_POISONED = 3.0
 _BLOCKER_ROWS, _BEHIND_S, _VOLLEY_LEAD_S, _VOLLEY_DEADLINE_S = 50, 0.02, 0.7, 10.0
-# Where in its batch the poison is, as shares of the batch: finding it takes longer in some places than in others.
+# Where in its batch the poison is, as shares of the batch: finding it takes longer in some places
+# than in others.
 _PLACES = (0.0, 0.3, 0.5, 0.8, 0.99)
 
 LEAVERS_A_SECOND, MAX_CHANGED = 1_000, 0.02
@@ -32,7 +33,9 @@ _SETTLE_S, _POLL_S = 5.0, 0.1
 
 @dataclass(frozen=True)
 class Volley:
-    """A batch as its callers saw it: right answers, 500s, others, and seconds from its start to its last answer."""
+    """A batch as its callers saw it: right answers, 500s, others, and seconds from its start to its
+    last answer.
+    """
 
     right: int
     failed: int
@@ -45,7 +48,9 @@ class Volley:
 
 
 def poison(run: Run) -> tuple[list[Mark], object]:
-    """A hundred requests at once, with and without one that makes the model raise; marks and figures."""
+    """A hundred requests at once, with and without one that makes the model raise; marks and
+    figures.
+    """
     sound: list[Volley] = []
     poisoned: list[Volley] = []
     with tempfile.TemporaryDirectory(prefix="poison-") as place:
@@ -59,7 +64,9 @@ def poison(run: Run) -> tuple[list[Mark], object]:
 
 
 def _fire(run: Run, at: ProcessPlatform, poison_at: int | None) -> Volley:
-    """A volley behind a request that keeps the model busy meanwhile, so that all of it travels in one batch."""
+    """A volley behind a request that keeps the model busy meanwhile, so that all of it travels in
+    one batch.
+    """
     numbers = np.arange(FRAGILE_ROWS + 1)
     if poison_at is not None:
         numbers[1 + poison_at] = POISON
@@ -114,7 +121,9 @@ class State:
 
 
 def cancel(run: Run) -> tuple[list[Mark], object]:
-    """Callers who close their connections at random moments, and capacity before and after; marks and figures."""
+    """Callers who close their connections at random moments, and capacity before and after; marks
+    and figures.
+    """
     count, first = round(LEAVERS_A_SECOND * run.seconds), 1
     lasts_s = _CAPACITY_SHARE * run.seconds
     with tempfile.TemporaryDirectory(prefix="cancel-") as place:
@@ -142,7 +151,9 @@ def cancel(run: Run) -> tuple[list[Mark], object]:
 
 
 def _settled(at: ProcessPlatform, wanted: State | None) -> State:
-    """The state once nothing is held, and it is as wanted; else as it is at the end of the patience."""
+    """The state once nothing is held, and it is as wanted; else as it is at the end of the
+    patience.
+    """
     until_s = time.monotonic() + _SETTLE_S
     while (found := _state(at)) != (
         wanted or replace(found, held=0.0)

@@ -1,7 +1,8 @@
-"""The simulated models of the overload tests: their speed is known by arithmetic, and they remember what they ran.
+"""The simulated models of the overload tests: their speed is known by arithmetic, and they remember
+what they ran.
 
-They sleep, so they need no processor. Each row is its request's number, so that an answer shows whose it is, and each
-run of it is counted in a file that the test shares.
+They sleep, so they need no processor. Each row is its request's number, so that an answer shows
+whose it is, and each run of it is counted in a file that the test shares.
 """
 
 import time
@@ -88,7 +89,9 @@ def fragile(place: Path) -> tuple[Replica, Runs]:
 
 
 def request(number: int, deadline_s: float, key: str = "", rows: int = 1) -> bytes:
-    """The complete HTTP request of a number, which fills all its rows; tensors are binary both ways."""
+    """The complete HTTP request of a number, which fills all its rows; tensors are binary both
+    ways.
+    """
     tensor = np.full((rows, WIDTH), number, "<f4").tobytes()
     header = _header(rows)
     return b"%s%d\r\n\r\n%s%s" % (

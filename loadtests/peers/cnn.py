@@ -1,4 +1,5 @@
-"""The model as a peer serves it: one session, and Open Inference JSON read and written by the fastest codec there is.
+"""The model as a peer serves it: one session, and Open Inference JSON read and written by the
+fastest codec there is.
 
 The codec is the same in every peer, so what differs between them is the server.
 """

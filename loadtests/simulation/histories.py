@@ -1,7 +1,8 @@
 """Histories of a batcher before it is judged: noise, regimes and neighbours, on a virtual clock.
 
-A trial is a closed loop of callers through a history and, when all is quiet again, a second of grace and then the time
-that counts. The same quiet time with every fixed size tells what the best one would have answered, by hindsight.
+A trial is a closed loop of callers through a history and, when all is quiet again, a second of
+grace and then the time that counts. The same quiet time with every fixed size tells what the best
+one would have answered, by hindsight.
 """
 
 import asyncio
@@ -40,7 +41,9 @@ COSTS: Mapping[str, Cost] = {
 
 
 class Moment(NamedTuple):
-    """A factor on a batch's time, by its rows, progress of the spell (0 to 1) and callers who preprocess."""
+    """A factor on a batch's time, by its rows, progress of the spell (0 to 1) and callers who
+    preprocess.
+    """
 
     rows: int
     share: float
@@ -108,7 +111,9 @@ HISTORIES: Mapping[str, History] = {
 
 @dataclass
 class _Executor:
-    """Takes its time for each batch; `ran` are the ends and the rows of those of the time that counts."""
+    """Takes its time for each batch; `ran` are the ends and the rows of those of the time that
+    counts.
+    """
 
     cost: Cost
     chance: Random
@@ -135,7 +140,9 @@ class _Executor:
 
 
 class Outcome(NamedTuple):
-    """Rows a second, and rows of a batch, when all was quiet again; the limit that batches were held to at the end."""
+    """Rows a second, and rows of a batch, when all was quiet again; the limit that batches were
+    held to at the end.
+    """
 
     rate: float
     mean_rows: float

@@ -64,9 +64,11 @@ _NONE = 1e-9
 
 @dataclass(frozen=True)
 class Policy:
-    """A way to form batches. With `edges`, lengths are rounded up, and only equal ones share a batch.
+    """A way to form batches. With `edges`, lengths are rounded up, and only equal ones share a
+    batch.
 
-    One that `is_blind` tells the batcher that all lengths are 1; one with `timer_s` uses no batcher but a Timer.
+    One that `is_blind` tells the batcher that all lengths are 1; one with `timer_s` uses no batcher
+    but a Timer.
     """
 
     name: str
@@ -95,7 +97,9 @@ class Policy:
     def line(
         self, execute: Execute, clock: Callable[[], float], seen: Iterable[Seen] = ()
     ) -> Queue:
-        """A line of its own, which was told the batches that were `seen` before, as a host's is after its warm-up."""
+        """A line of its own, which was told the batches that were `seen` before, as a host's is
+        after its warm-up.
+        """
         if self.timer_s is not None:
             return Timer(execute, self.limits, self.timer_s)
         batcher: Batcher[int, int] = Batcher(execute, self.limits, clock)
@@ -106,10 +110,11 @@ class Policy:
 
 
 class Timer:
-    """Batches as Ray Serve's `@serve.batch` forms them: sealed when full, or so long after their first request.
+    """Batches as Ray Serve's `@serve.batch` forms them: sealed when full, or so long after their
+    first request.
 
-    The timer runs while the executor is busy, too; what is sealed waits for its turn. It knows neither deadlines nor
-    lengths, and refuses what the batcher would for want of room.
+    The timer runs while the executor is busy, too; what is sealed waits for its turn. It knows
+    neither deadlines nor lengths, and refuses what the batcher would for want of room.
     """
 
     def __init__(self, execute: Execute, limits: Limits, timer_s: float) -> None:

@@ -68,7 +68,9 @@ def highest_table(courses: Sequence[Course]) -> Table:
 
 
 def shares_table(courses: Sequence[Course]) -> Table | None:
-    """The share of each key's and each deadline's requests that was answered in time; None if there is one of both."""
+    """The share of each key's and each deadline's requests that was answered in time; None if there
+    is one of both.
+    """
     some = courses[0].trials[0]
     if len(some.in_time_by_owner) < 2 and len(some.in_time_by_deadline) < 2:
         return None

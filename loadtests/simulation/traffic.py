@@ -1,4 +1,6 @@
-"""When requests come, how long they are, whose they are, and how long they may take: drawn, or read from a trace."""
+"""When requests come, how long they are, whose they are, and how long they may take: drawn, or read
+from a trace.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +34,9 @@ class TrafficError(ValueError):
 
 
 class Arrival(NamedTuple):
-    """A request: when it comes, its length in cells, its key, and the seconds after its arrival that it may take."""
+    """A request: when it comes, its length in cells, its key, and the seconds after its arrival
+    that it may take.
+    """
 
     arrival_s: float
     length: int
@@ -42,10 +46,11 @@ class Arrival(NamedTuple):
 
 @dataclass(frozen=True)
 class Traffic:
-    """Random traffic. Lengths are log-normal with `sigma`, cut at `longest`; 1 makes them all alike.
+    """Random traffic. Lengths are log-normal with `sigma`, cut at `longest`; 1 makes them all
+    alike.
 
-    `bursts` are on for `on_s` and off for as long as makes them `on_share` of the time; the mean rate stays. Keys come
-    by their shares, and each of `deadlines_s` as often as another.
+    `bursts` are on for `on_s` and off for as long as makes them `on_share` of the time; the mean
+    rate stays. Keys come by their shares, and each of `deadlines_s` as often as another.
     """
 
     requests: int = 5000
@@ -95,10 +100,11 @@ def rate_of(trace: Sequence[Arrival]) -> float:
 
 
 def read_trace(path: Path) -> list[Arrival]:
-    """A CSV file with the columns TRACE_COLUMNS under a header; the first request comes at 0 then. Raises TrafficError.
+    """A CSV file with the columns TRACE_COLUMNS under a header; the first request comes at 0 then.
+    Raises TrafficError.
 
-    `arrival_s` may have any origin, in any order; `length` is in cells, tokens for a text; `owner` is any name, or
-    empty; `deadline_s` is counted from the arrival.
+    `arrival_s` may have any origin, in any order; `length` is in cells, tokens for a text; `owner`
+    is any name, or empty; `deadline_s` is counted from the arrival.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:

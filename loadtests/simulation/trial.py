@@ -1,4 +1,6 @@
-"""One policy under one load: requests come, a replica is chosen, batches run, and what became of all is counted."""
+"""One policy under one load: requests come, a replica is chosen, batches run, and what became of
+all is counted.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -37,8 +39,8 @@ class Machines:
 class Trial:
     """Figures of one run. Shares are of all requests, so that a refusal counts as a miss.
 
-    `goodput` and `in_time` are of those answered within their deadlines, `met` of those answered within the objective.
-    Latencies are of those that were answered.
+    `goodput` and `in_time` are of those answered within their deadlines, `met` of those answered
+    within the objective. Latencies are of those that were answered.
     """
 
     offered: float

@@ -35,7 +35,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one request. `what` is a model, a case or a phase; `is_wrong` means a false 200."""
+    """The result of one request. `what` is a model, a case or a phase; `is_wrong` means a false
+    200.
+    """
 
     kind: Kind
     what: str
@@ -106,7 +108,9 @@ class Traffic:
         return partial(self._good, self._shot())
 
     def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
-        """All of them before any comes again, in another order each time: so the first minutes have them all."""
+        """All of them before any comes again, in another order each time: so the first minutes have
+        them all.
+        """
         while True:
             yield from (cases[n] for n in self._chance.permutation(len(cases)))
 

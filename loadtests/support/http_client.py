@@ -1,4 +1,6 @@
-"""An HTTP client for load tests: keep-alive connections, one request at a time on each, no redirects."""
+"""An HTTP client for load tests: keep-alive connections, one request at a time on each, no
+redirects.
+"""
 
 import asyncio
 from dataclasses import dataclass

@@ -40,7 +40,9 @@ def http_request(
     timeout_s: float = 20.0,
     tls: ssl.SSLContext | None = None,
 ) -> HttpAnswer:
-    """Ask `host:port`, or a port of this machine. Raises OSError or HTTPException if no answer comes."""
+    """Ask `host:port`, or a port of this machine. Raises OSError or HTTPException if no answer
+    comes.
+    """
     target = f"{HOST}:{address}" if isinstance(address, int) else address
     connection = (
         http.client.HTTPSConnection(target, timeout=timeout_s, context=tls)

@@ -22,7 +22,9 @@ _AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: agai
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer. `is_open` if the connection answered once more; `rest` came without being asked for."""
+    """An answer. `is_open` if the connection answered once more; `rest` came without being asked
+    for.
+    """
 
     status: int
     headers: dict[str, str]
@@ -54,7 +56,9 @@ class _Stream(io.BufferedReader):
 def call(
     port: int, sent: bytes, then: Then = "listen", probe: Literal["again", "end", "none"] = "none"
 ) -> Answer:
-    """Send, and read one answer; then `probe` the connection: ask "again" on it, or wait for its "end"."""
+    """Send, and read one answer; then `probe` the connection: ask "again" on it, or wait for its
+    "end".
+    """
     with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
         answered = threading.Event()
         sender = threading.Thread(target=_send, args=(sock, sent, then, answered))

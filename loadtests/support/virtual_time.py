@@ -1,4 +1,6 @@
-"""An asyncio event loop whose clock is not the machine's: when nothing is ready it jumps to the next timer."""
+"""An asyncio event loop whose clock is not the machine's: when nothing is ready it jumps to the
+next timer.
+"""
 
 import asyncio
 import selectors

@@ -1,4 +1,6 @@
-"""Right requests, whole, one for each endpoint and each form of it: what generated attacks start from."""
+"""Right requests, whole, one for each endpoint and each form of it: what generated attacks start
+from.
+"""
 
 from collections.abc import Mapping
 

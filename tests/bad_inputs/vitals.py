@@ -28,7 +28,9 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True)
 class Vitals:
-    """A platform at one moment: memory by process, errors counted so far by code, and a golden answer's bytes."""
+    """A platform at one moment: memory by process, errors counted so far by code, and a golden
+    answer's bytes.
+    """
 
     pids: frozenset[int]
     rss_bytes: Mapping[int, int]

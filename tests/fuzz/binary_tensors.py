@@ -1,4 +1,6 @@
-"""Fuzzes the binary tensor extension: the first line is what Inference-Header-Content-Length says, the rest a body."""
+"""Fuzzes the binary tensor extension: the first line is what Inference-Header-Content-Length says,
+the rest a body.
+"""
 
 import atheris
 

@@ -1,4 +1,6 @@
-"""Fuzzes what reads a connection: the first byte says how the rest is cut, which must change nothing."""
+"""Fuzzes what reads a connection: the first byte says how the rest is cut, which must change
+nothing.
+"""
 
 import random
 

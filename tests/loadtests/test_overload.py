@@ -1,4 +1,6 @@
-"""The overload tests' figures, marks, requests and driver; the measurements themselves are run by hand."""
+"""The overload tests' figures, marks, requests and driver; the measurements themselves are run by
+hand.
+"""
 
 import json
 from dataclasses import replace

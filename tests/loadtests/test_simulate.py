@@ -1,4 +1,6 @@
-"""The simulator: its traffic, its executors, its policies on virtual time, and what it says of the batcher."""
+"""The simulator: its traffic, its executors, its policies on virtual time, and what it says of the
+batcher.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -243,9 +245,11 @@ def test_a_study_is_told_as_tables_and_plots(tmp_path: Path) -> None:
 
 
 def test_like_lengths_together_stand_nearly_twice_the_load_of_first_come() -> None:
-    """1.8 times and more: MiniLM on a CPU, heavy-tailed lengths, 99 % of the requests within 500 ms.
+    """1.8 times and more: MiniLM on a CPU, heavy-tailed lengths, 99 % of the requests within 500
+    ms.
 
-    At 50 a second first-come is past its highest load, so that what the batcher stands at 90 is 1.8 times as much.
+    At 50 a second first-come is past its highest load, so that what the batcher stands at 90 is 1.8
+    times as much.
     """
     traffic = Traffic(requests=2000, deadlines_s=(30.0,))
     machines = Machines(PRESETS["minilm-cpu"], noise=0.1)

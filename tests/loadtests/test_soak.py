@@ -1,4 +1,6 @@
-"""The soak's judgement of growth and of answers, and its callers who leave; the soak itself is run by hand."""
+"""The soak's judgement of growth and of answers, and its callers who leave; the soak itself is run
+by hand.
+"""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,6 @@
-"""Plain curl: the commands of the README, and the ways in which curl itself says more than it was told."""
+"""Plain curl: the commands of the README, and the ways in which curl itself says more than it was
+told.
+"""
 
 import re
 import shlex

@@ -122,7 +122,9 @@ def test_serves_controller_may_be_killed_and_so_may_a_platform_without_leaving_a
 
 @dataclass
 class Balanced:
-    """Callers behind a balancer, which looks at /ready twice a second and sends nothing more once it is not 200."""
+    """Callers behind a balancer, which looks at /ready twice a second and sends nothing more once
+    it is not 200.
+    """
 
     port: int
     sent: int = 0

@@ -1,4 +1,6 @@
-"""The model repository of a running platform over HTTP: list, load, unload, and swap without losing a request."""
+"""The model repository of a running platform over HTTP: list, load, unload, and swap without losing
+a request.
+"""
 
 import http.client
 import shutil

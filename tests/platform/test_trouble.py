@@ -1,4 +1,6 @@
-"""A model that is killed again and again: its own trouble, told with the reason, and an operator's word ends it."""
+"""A model that is killed again and again: its own trouble, told with the reason, and an operator's
+word ends it.
+"""
 
 import os
 import signal

@@ -1,7 +1,7 @@
 """Bytes of bad requests, from the plain data that the catalogue's YAML holds.
 
-A node is a text (sent as UTF-8), bytes, a list of nodes (sent one after the other), or a mapping that names a
-`builder` below and its arguments, of which some are nodes again.
+A node is a text (sent as UTF-8), bytes, a list of nodes (sent one after the other), or a mapping
+that names a `builder` below and its arguments, of which some are nodes again.
 """
 
 import base64
@@ -102,7 +102,9 @@ def gzipped(of: Node) -> bytes:
 
 
 def deflated(of: Node, *, is_raw: bool = False) -> bytes:
-    """zlib's format, which is what HTTP calls deflate; the bare stream, which it is not, if `is_raw`."""
+    """zlib's format, which is what HTTP calls deflate; the bare stream, which it is not, if
+    `is_raw`.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, -15 if is_raw else 15)
     return packer.compress(build(of)) + packer.flush()
 
@@ -129,7 +131,9 @@ def request(
     body: Node = "",
     length: str = "right",
 ) -> bytes:
-    """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no such line."""
+    """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no
+    such line.
+    """
     content = build(body)
     lines = [
         b"%b %b HTTP/1.1" % (method.encode(), build(path)),
@@ -144,7 +148,9 @@ def request(
 
 
 def infer_body(model: str = "dga-lstm", **changes: Any) -> bytes:
-    """The JSON of the model's right request with `_inputs`' changes; `top` adds fields, `raw_top` as JSON text."""
+    """The JSON of the model's right request with `_inputs`' changes; `top` adds fields, `raw_top`
+    as JSON text.
+    """
     top, raw_top = changes.pop("top", {}), changes.pop("raw_top", {})
     inputs = changes.pop("raw_inputs", None) or f"[{','.join(_inputs(model, **changes))}]"
     return _object(top, {"inputs": inputs, **raw_top}).encode()
@@ -158,8 +164,8 @@ def _inputs(
     without: Sequence[str] = (),
     more: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """The input called `which`, or else the first, with the fields of `tensor`, those of `raw` as JSON text, and not
-    those of `without`; the model's other inputs as they are; and then `more`."""
+    """The input called `which`, or else the first, with the fields of `tensor`, those of `raw` as
+    JSON text, and not those of `without`; the model's other inputs as they are; and then `more`."""
     texts = []
     for n, example in enumerate(EXAMPLES[model]):
         is_changed = example["name"] == which if which else n == 0
@@ -195,9 +201,11 @@ def binary(
     headers: Sequence[Node] = (),
     **changes: Any,
 ) -> bytes:
-    """An infer request whose changed input is binary: `tail`, said to have `size` bytes, right if not given.
+    """An infer request whose changed input is binary: `tail`, said to have `size` bytes, right if
+    not given.
 
-    `header_length` is what Inference-Header-Content-Length says, "none" for no such line, or right but for `shift`.
+    `header_length` is what Inference-Header-Content-Length says, "none" for no such line, or right
+    but for `shift`.
     """
     content = build(tail)
     parameters = {"binary_data_size": len(content) if size is None else size}

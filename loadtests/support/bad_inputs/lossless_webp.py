@@ -1,11 +1,13 @@
-"""A lossless WebP that describes as many sets of code tables as its reader may have to keep (RFC 9649, section 5)."""
+"""A lossless WebP that describes as many sets of code tables as its reader may have to keep (RFC
+9649, section 5).
+"""
 
 import struct
 
 __all__ = ["code_tables"]
 
-# A code of one symbol, which takes no bits itself; and one in which all bytes have eight bits: first how long the codes
-# of the lengths are, of which 0 and 8 have one bit each.
+# A code of one symbol, which takes no bits itself; and one in which all bytes have eight bits:
+# first how long the codes of the lengths are, of which 0 and 8 have one bit each.
 _OF_ONE_SYMBOL = "1000"
 _OF_BYTES = (
     "0"

@@ -35,9 +35,11 @@ def png(
     pieces: int = 1,
     interlaced: bool = False,
 ) -> bytes:
-    """A grey PNG of `width` x `height`: `pixels` instead of its own, `extra` in chunks before them, `after` behind it.
+    """A grey PNG of `width` x `height`: `pixels` instead of its own, `extra` in chunks before them,
+    `after` behind it.
 
-    The pixels are in so many `pieces`. The chunks of `broken` have wrong checksums, those of `without` are left out.
+    The pixels are in so many `pieces`. The chunks of `broken` have wrong checksums, those of
+    `without` are left out.
     """
     if pixels is None:
         row = 1 + (width * _CHANNELS[colour] * depth + 7) // 8
@@ -68,7 +70,9 @@ def photo(
     exif_bytes: int = 0,
     **options: bool | int,
 ) -> bytes:
-    """A photo by Pillow, animated if it has more than one of `frames`; `options` are those of its format."""
+    """A photo by Pillow, animated if it has more than one of `frames`; `options` are those of its
+    format.
+    """
     shades = [
         Image.new("RGB", (width, height), (n % 251, 90, 40)).convert(mode) for n in range(frames)
     ]
@@ -95,7 +99,9 @@ def scans(of: bytes, times: int) -> bytes:
 
 
 def webp(chunks: Sequence[tuple[str, bytes]], size: int | None = None) -> bytes:
-    """A WebP of these chunks, which says that it has `size` bytes behind its first eight, right if not given."""
+    """A WebP of these chunks, which says that it has `size` bytes behind its first eight, right if
+    not given.
+    """
     written = [
         kind.encode() + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
         for kind, data in chunks
