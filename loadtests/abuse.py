@@ -4,7 +4,7 @@
 
 A gateway and real models, each in a process of its own and without Ray, are held by slow sockets,
 flooded with connects, and sent what takes long to read. Each row says what was expected and what
-was found; what other callers notice is measured with and without the abuse by turns. Exit status 1
+was found; what other callers notice is measured with and without the abuse alternately. Exit status 1
 if an expectation is missed.
 """
 
@@ -50,8 +50,7 @@ _MODEL = "dga-lstm"
 _MODELS = ("dga-lstm", "efficientnet-lite0", "minilm-l6")
 _DEADLINE_S = 5.0
 _POLL_S = 0.02
-# Once the flood holds every place no caller can open one, so these ask so little that they need no
-# new one.
+# Once the flood holds every connection, no caller can open one; so few requests need no new one.
 _FLOOD_SHARE = 3
 # Connections that were accepted and are not cut yet; and until the last of them is.
 _IN_PASSING, _SETTLE_S = 64, 1.0
@@ -73,9 +72,7 @@ class Row:
 
 @dataclass
 class Hurt:
-    """The effects of an attack, one entry each time it was made: codes answered, times, memory,
-    lags.
-    """
+    """The effects of an attack, per time it was made: codes answered, times, memory, lags."""
 
     attack: str
     codes: tuple[str, ...]
@@ -99,7 +96,7 @@ def is_within(hurt: Hurt) -> bool:
 
 
 def compare(without: list[Figures], with_it: list[Figures], most: float, what: str) -> Row:
-    """The least p99 with the abuse over the least without it, of runs that were taken by turns.
+    """The least p99 with the abuse over the least without it, of runs that were taken alternately.
 
     Who else is let run on a shared machine only adds to it, and the abuse does what it does each
     time.

@@ -83,7 +83,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the table. `spread` is half of what runs differed by, as a share of `figures.rate`."""
+    """A row of the table. `spread` is half the difference of two runs, as a share of the rate."""
 
     system: str
     body: str
@@ -94,9 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class System:
-    """Something to measure: `command` serves it on `port`, and prints `ready` when it can be asked,
-    if it says so.
-    """
+    """A system to measure. `command` serves it on `port` and prints `ready`, if given."""
 
     name: str
     command: Sequence[str]
@@ -120,7 +118,7 @@ class Bench:
         return self.folder / f"{system.port}.log"
 
     def post(self, port: int, body: str, connections: int, seconds: int) -> Figures:
-        """Drive a server with wrk for a while. Raises BenchFailed if any request was not answered."""
+        """Drive a server with wrk. Raises BenchFailed if a request was not answered."""
         shot = self.shots[body]
         file = self.folder / f"body.{body}"
         file.write_bytes(shot.body)
@@ -137,9 +135,7 @@ class Bench:
 
 
 def read_wrk(text: str) -> Figures:
-    """The figures that post.lua ends wrk's output with. Raises BenchFailed if there are none, or
-    failed requests.
-    """
+    """The figures that post.lua prints last. Raises BenchFailed without any or on failures."""
     line = next((line for line in text.splitlines() if line.startswith("figures ")), None)
     if line is None:
         raise BenchFailed(
@@ -160,7 +156,7 @@ def read_wrk(text: str) -> Figures:
 
 
 def merge(before: Sequence[Measured], after: Sequence[Measured]) -> list[Measured]:
-    """Two runs of one system as one: the mean rate and its spread, and the worse of the latencies."""
+    """Merge two runs of one system: the mean rate and its spread, the worse latencies."""
     return [_merge(first, second) for first, second in zip(before, after, strict=True)]
 
 
@@ -172,7 +168,7 @@ def _merge(first: Measured, second: Measured) -> Measured:
 
 
 def table_rows(measured: Iterable[Measured]) -> list[tuple[str, ...]]:
-    """Cells as they are printed; the last is the rate over the baseline's at as many connections."""
+    """Cells as printed; the last is the ratio to the baseline's rate at as many connections."""
     measured = list(measured)
     baseline = {m.connections: m.figures.rate for m in measured if m.system == BASELINE}
     return [_cells(m, baseline.get(m.connections)) for m in measured]
@@ -213,9 +209,7 @@ def _json_body(x: Rows) -> bytes:
 
 
 def measure_limit(model: Path, seconds: int) -> list[Measured]:
-    """The same session in this process, without any server: images a second, and the time that a
-    batch takes.
-    """
+    """The same session in this process without a server: images a second, time of a batch."""
     session = open_session(model)
     return [
         Measured(
@@ -261,9 +255,7 @@ def measure(bench: Bench, system: System) -> list[Measured]:
 
 @contextmanager
 def _running(bench: Bench, system: System) -> Iterator[None]:
-    """The system as a process, ready to answer; it and all it started have ended on leaving,
-    however that comes.
-    """
+    """Run the system until it is ready to answer; it and all that it started end on leaving."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= _RAY | {MODEL_VARIABLE: str(bench.model)}
     with bench.log(system).open("wb") as log:
@@ -322,9 +314,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _headrace(folder: Path) -> System:
-    """This project from its command line. It runs in `folder`, where no headrace.toml can change
-    what it does.
-    """
+    """This project's command line, run in `folder`, where no headrace.toml can change it."""
     port, admin_port = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("headrace")),
@@ -361,9 +351,7 @@ def _mosec() -> System:
 
 
 def run(bench: Bench) -> list[Measured]:
-    """Measure everything; peers that cannot be are left out. Raises BenchFailed if this project
-    cannot be.
-    """
+    """Measure everything; leaves out failing peers. Raises BenchFailed if this project fails."""
     before = measure(bench, _headrace(bench.folder))
     peers: list[Measured] = []
     for peer in (_ray_serve, _mosec):
@@ -413,10 +401,10 @@ def main(
     )  # as Ctrl-C: the children are stopped
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as place,
+        tempfile.TemporaryDirectory(prefix="bench-") as temporary,
         Progress(*columns, console=err) as progress,
     ):
-        folder = Path(place)
+        folder = Path(temporary)
         model = folder / f"{_MODEL}.onnx"
         write_cnn(model)
         add(model, _MODEL, folder / "models")

@@ -5,7 +5,7 @@ hindsight.
 
 Each model is served as it is, and by one platform for each fixed size. In each round the one that
 chooses has to endure bursts of processes that burn the cores, and alternations of 1 and 64 callers.
-Then all are measured in short turns, in an order of chance, since a shared machine is never the
+Then all are measured in short slices, in random order, since a shared machine is never the
 same for long. Exit status 1 below nine tenths of the best fixed size.
 """
 
@@ -46,7 +46,7 @@ from headrace_models.repository import read_version, scan
 CALLERS = 64
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LEAST_SHARE = 0.9
-BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, TURN_S = 3, 2.0, 10, 0.4, 1.0, 1.0
+BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, SLICE_S = 3, 2.0, 10, 0.4, 1.0, 1.0
 _DEADLINE_S, _PATIENCE_S = 30.0, 40.0
 
 _WIDTH = 110
@@ -85,9 +85,9 @@ def take_all() -> None:
     setattr(Sizes, "most", lambda *_: inf)  # noqa: B010 - to replace the choice is what the fixed sizes are
 
 
-def _cnn(place: Path) -> tuple[Path, Sequence[CheckedRequest]]:
-    write_cnn(place / "cnn.onnx")
-    folder = add(place / "cnn.onnx", "cnn", place / "models")
+def _cnn(scratch: Path) -> tuple[Path, Sequence[CheckedRequest]]:
+    write_cnn(scratch / "cnn.onnx")
+    folder = add(scratch / "cnn.onnx", "cnn", scratch / "models")
     x = np.random.default_rng(0).normal(size=(1, 1, 28, 28)).astype(np.float32)
     expected = backends.load(read_version(folder), "onnx").run({"x": x})["y"]
     return folder, [infer_request("cnn", {"x": x}, "y", expected)]
@@ -105,30 +105,29 @@ MODELS: dict[str, Callable[[Path], tuple[Path, Sequence[CheckedRequest]]]] = {
 }
 
 
-def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
+def _with_max_rows(folder: Path, rows: int, scratch: Path) -> Path:
     """A copy of a version whose batches have so many rows at most."""
-    copy = place / f"rows-{rows}" / folder.parent.name / folder.name
+    copy = scratch / f"rows-{rows}" / folder.parent.name / folder.name
     shutil.copytree(folder, copy)
     spec, most = copy / "model.toml", read_version(folder).spec.batching.max_rows
     spec.write_text(spec.read_text().replace(f"max_rows = {most}", f"max_rows = {rows}"))
     return copy
 
 
-async def _drive(
-    at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float
-) -> int:
-    """Answers that so many callers get, each waiting for one before it asks for the next. Raises on
-    another.
-    """
-    until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
+async def _drive(at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float) -> int:
+    """Count answers to `callers` that send one request after another. Raises unless all are 200."""
+    until_s = monotonic() + seconds
+    answered = 0
+    endless = cycle(shots)
 
     async def call(client: HttpClient) -> None:
         nonlocal answered
         while monotonic() < until_s:
-            reply = await client.send(next(turns))
+            reply = await client.send(next(endless))
             if reply.status != 200:
                 raise RuntimeError(f"expected 200, found {reply.status}: {reply.body[:200]!r}")
-            answered += monotonic() < until_s
+            if monotonic() < until_s:
+                answered += 1
 
     async with HttpClient(at.url, _DEADLINE_S, _PATIENCE_S) as client, asyncio.TaskGroup() as group:
         for _ in range(callers):
@@ -184,21 +183,21 @@ def _cpu_s(pid: int) -> float:
 def _measure(
     courses: Sequence[Course], shots: Sequence[CheckedRequest], seconds: float, chance: Random
 ) -> None:
-    """One round: each course for so long, in turns that begin with a second of grace."""
-    turns = max(1, round(seconds / TURN_S))
+    """One round: each course for so long, in slices that begin with a second of grace."""
+    slices = max(1, round(seconds / SLICE_S))
     spent = [Counts(0, 0, 0)] * len(courses)
     answered = [0] * len(courses)
-    for _ in range(turns):
+    for _ in range(slices):
         for n in chance.sample(range(len(courses)), len(courses)):
             uvloop.run(_drive(courses[n].at, shots, CALLERS, GRACE_S))
             then = _counts(courses[n].at)
-            answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, TURN_S))
+            answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, SLICE_S))
             now = _counts(courses[n].at)
             spent[n] = Counts(
                 *(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True))
             )
     for course, counts, answers in zip(courses, spent, answered, strict=True):
-        course.rates.append(answers / turns / TURN_S)
+        course.rates.append(answers / slices / SLICE_S)
         course.rows.append(counts.rows / counts.batches)
         course.cpu_s.append(counts.cpu_s / answers)
 
@@ -233,8 +232,8 @@ def _share(course: Course, of: Course) -> float:
 def _judge(model: str, rounds: int, seconds: float) -> float:
     """The share of the best fixed size."""
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowded-")))
-        folder, shots = MODELS[model](place)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowded-")))
+        folder, shots = MODELS[model](scratch)
         most = read_version(folder).spec.batching.max_rows
 
         def course(name: str, replica: Replica) -> Course:
@@ -242,7 +241,9 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
 
         chosen = course("chosen", Replica(folder))
         fixed = [
-            course(f"fixed: {size}", Replica(_with_max_rows(folder, size, place), prepare=take_all))
+            course(
+                f"fixed: {size}", Replica(_with_max_rows(folder, size, scratch), prepare=take_all)
+            )
             for size in SIZES
             if size <= most
         ]

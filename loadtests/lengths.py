@@ -42,7 +42,7 @@ _CLS, _SEP, _FIRST_WORD, _WORDS = 101, 102, 2000, 20_000  # of BERT's vocabulary
 
 @dataclass
 class Course:
-    """A policy, and what came of each rate: its figures, and how much of its batches was padding."""
+    """A policy and, for each rate, its figures and the share of padding in its batches."""
 
     name: str
     at: ProcessPlatform

@@ -107,9 +107,7 @@ def fixed_schedule(rate: float, seconds: float) -> list[float]:
 
 
 def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """As independent callers come: exponential distances of mean 1 / `rate`, the same for the same
-    seed.
-    """
+    """Random arrivals of independent callers: exponential gaps of mean 1 / `rate`, by seed."""
     chance = np.random.default_rng(seed)
     times: list[float] = np.cumsum(chance.exponential(1 / rate, round(rate * seconds))).tolist()
     return times
@@ -122,7 +120,7 @@ async def drive(
     deadline_s: float,
     clock: Callable[[], float] = perf_counter,
 ) -> Ledger:
-    """Send the requests when they are due, and return when every one is settled.
+    """Send the requests when they are due, and return when each has its result.
 
     Answers are judged after the last one: reading them in between would delay what is due.
     """
@@ -170,9 +168,7 @@ def _no_collector() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Figures:
-    """A ledger in numbers: answered requests and right ones a second, and latency at 50, 95 and 99
-    percent.
-    """
+    """A ledger in numbers: answers and right ones a second, latencies at 50, 95 and 99 %."""
 
     scheduled: int
     counts: dict[Verdict, int]
@@ -192,9 +188,7 @@ class Figures:
 
 
 def figures(ledger: Ledger, seconds: float) -> Figures:
-    """Numbers of a run whose schedule took `seconds`; rates count until the last answer, if that
-    came later.
-    """
+    """Figures of a run whose schedule took `seconds`; rates count until a later last answer."""
     took_s = max(seconds, ledger.last_s)
     p50_s, p95_s, p99_s = percentiles(ledger.latencies_s, _PERCENTS)
     return Figures(

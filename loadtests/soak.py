@@ -57,9 +57,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @dataclass
 class Tally:
-    """Outcomes, counted. `surprises` are those that were not expected, by kind, what was sent, and
-    status.
-    """
+    """A count of outcomes. `surprises` are unexpected ones, by kind, request and status."""
 
     by_status: Counter[tuple[Kind, int]] = field(default_factory=Counter)
     surprises: Counter[tuple[Kind, str, int]] = field(default_factory=Counter)
@@ -115,18 +113,18 @@ def growth_marks(processes: Sequence[Process], warm_up_s: float, until_s: float)
     """Marks on what each process gained after its first `warm_up_s`; young ones are left out."""
     marks = []
     for process in processes:
-        settled = process.settled(warm_up_s)
-        if not settled or settled[-1].at_s - settled[0].at_s < (until_s - warm_up_s) / 2:
+        counting = process.warmed_up(warm_up_s)
+        if not counting or counting[-1].at_s - counting[0].at_s < (until_s - warm_up_s) / 2:
             continue
         name = f"{process.name} ({process.pid})"
-        memory = [s.rss_bytes >> 20 for s in (settled[0], settled[-1])]
+        memory = [s.rss_bytes >> 20 for s in (counting[0], counting[-1])]
         grows = slope(process.memory_mib(warm_up_s))
         measured = f"{grows:+.2f} MiB/min, {memory[0]} -> {memory[1]} MiB"
         marks.append(
             Mark(name, f"memory: < {MAX_SLOPE_MIB:g} MiB/min", measured, grows < MAX_SLOPE_MIB)
         )
         for what, most in (("files", MAX_MORE_FILES), ("threads", MAX_MORE_THREADS)):
-            counted = [(s.at_s, float(getattr(s, what))) for s in settled]
+            counted = [(s.at_s, float(getattr(s, what))) for s in counting]
             values = [int(value) for _, value in counted]
             measured = f"first {values[0]}, last {values[-1]}, most {max(values)}"
             marks.append(
@@ -148,14 +146,14 @@ class Run:
 
     async def soak(self, tally: Tally, census: Census, told: Callable[[], None]) -> int:
         """Send everything, and return how many replicas were killed."""
-        place = urlsplit(self.url)
-        assert place.hostname, self.url
+        address = urlsplit(self.url)
+        assert address.hostname, self.url
         shots = good_shots([name for name in MODELS if is_served(self.url, name)])
         kills = count()
         with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as callers:
             async with HttpClient(self.url, _DEADLINE_S, _DEADLINE_S + _GRACE_S) as client:
                 traffic = Traffic(
-                    client, (place.hostname, place.port or 80), shots, callers, self.seed
+                    client, (address.hostname, address.port or 80), shots, callers, self.seed
                 )
                 began_s = monotonic()
                 beside = [asyncio.create_task(self._sample(census, began_s))]

@@ -31,9 +31,7 @@ MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
 
 
 class _Sent(NamedTuple):
-    """An answer's status (0 if the connection broke, -1 if none came), when it was due, and how
-    long it took.
-    """
+    """An answer's status (0: broken, -1: none came), when it was due, and how long it took."""
 
     status: int
     due_s: float

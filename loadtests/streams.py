@@ -146,9 +146,7 @@ async def run_streams(
 
 
 def loop_frames_a_second(version: ModelVersion, seconds: float) -> float:
-    """Rate of the bare model in this process, on batches of LOOP_ROWS that carry their states
-    along.
-    """
+    """Rate of the bare model in this process, in batches of LOOP_ROWS with their states."""
     model = backends.load(version, "onnx")
     frames = np.random.default_rng(0).normal(0, 0.1, (LOOP_ROWS, CONTEXT + HOP)).astype(np.float32)
     state = np.zeros((LOOP_ROWS, 2, 128), np.float32)

@@ -93,9 +93,7 @@ def load(_: ModelVersion, __: str) -> Backend:
 
 
 def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
-    """A version folder that describes the simulated model; its weights are a stand-in that nothing
-    reads.
-    """
+    """Write a version folder of the simulated model; its weights are a stand-in."""
     folder = root / MODEL / "1"
     folder.mkdir(parents=True)
     x = np.arange(WIDTH, dtype=np.float32)[np.newaxis]
@@ -129,8 +127,8 @@ def main(
     console = Console(soft_wrap=True, highlight=False)
     schedule = fixed_schedule(rate, seconds)
     with (
-        tempfile.TemporaryDirectory(prefix="yardstick-") as place,
-        process_platform([Replica(write_model(Path(place)), load)]) as at,
+        tempfile.TemporaryDirectory(prefix="yardstick-") as temporary,
+        process_platform([Replica(write_model(Path(temporary)), load)]) as at,
     ):
         found = figures(
             uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds

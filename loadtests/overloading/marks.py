@@ -1,6 +1,4 @@
-"""Figures of the drivers' records, and the marks that they are held to. Times are in seconds since
-a run's start.
-"""
+"""Figures of the drivers' records, and marks on them. Times are seconds since a run's start."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -105,9 +103,7 @@ def phase_figures(
 def verdicts_of(
     record: Record, runs: npt.NDArray[np.uint8], latency_s: Seconds, deadline_s: float
 ) -> npt.NDArray[np.str_]:
-    """One word for each request. An answer that is another's is wrong, and so is one that took two
-    runs.
-    """
+    """The verdict on each request. Another request's answer is wrong, and so are two runs."""
     is_ok = record.status == 200
     conditions = [
         (is_ok & ~record.is_right) | (runs > 1),

@@ -41,6 +41,7 @@ def model_file() -> Path:
 
 def open_session(file: Path) -> "InferenceSession":
     """A session on one core: a small model gains nothing from more."""
+    # Here, since the peers that only read inputs run without it.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

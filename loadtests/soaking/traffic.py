@@ -35,9 +35,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one request. `what` is a model, a case or a phase; `is_wrong` means a false
-    200.
-    """
+    """The result of one request. `what`: model, case or phase; `is_wrong`: a false 200."""
 
     kind: Kind
     what: str
@@ -98,7 +96,7 @@ class Traffic:
         self._leaving = 0
 
     def next(self) -> Callable[[], Awaitable[Outcome]]:
-        """The next request, to be awaited when it is due: it gives an Outcome and raises nothing."""
+        """The next request, to be awaited when it is due; gives an Outcome and never raises."""
         share = self._chance.random()
         if share < MALFORMED:
             return partial(self._malformed, *next(self._cases))
@@ -108,9 +106,7 @@ class Traffic:
         return partial(self._good, self._shot())
 
     def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
-        """All of them before any comes again, in another order each time: so the first minutes have
-        them all.
-        """
+        """Cycle through all, shuffled each time, so that the first minutes have them all."""
         while True:
             yield from (cases[n] for n in self._chance.permutation(len(cases)))
 

@@ -40,9 +40,7 @@ def child_process(work: Callable[..., None], *arguments: object) -> Iterator[Any
 def serve_until_closed(
     thread: LoopThread[T], pipe: Connection, announce: Callable[[T], None]
 ) -> None:
-    """Run a thread's program, announce it over the pipe, and stop it when the pipe's other end
-    closes.
-    """
+    """Run a thread's program, announce it over the pipe, and stop when the pipe closes."""
     announce(thread.start(START_TIMEOUT_S))
     with suppress(EOFError):
         pipe.recv()

@@ -1,6 +1,4 @@
-"""An HTTP client for load tests: keep-alive connections, one request at a time on each, no
-redirects.
-"""
+"""An HTTP client for load tests: keep-alive, one request at a time on each connection."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The serving path in this process and without Ray: a real host, channel and gateway, in threads."""
+"""The serving path in threads of this process, without Ray: a real host, channel and gateway."""
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping

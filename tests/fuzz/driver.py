@@ -23,9 +23,7 @@ _MAX_BYTES, _PATIENCE_S, _MEMORY_MB = 65_536, 5, 2048
 
 
 def fuzz(name: str, read: Callable[[bytes], object]) -> None:
-    """Feed `read` until the time is over; the process ends there. `name` is that of the folder of
-    seeds.
-    """
+    """Feed `read` until the time is over and end the process. `name` is the folder of seeds."""
 
     def one(data: bytes) -> None:
         try:
@@ -40,9 +38,7 @@ def fuzz(name: str, read: Callable[[bytes], object]) -> None:
 
 
 def _corpus(name: str) -> Path:
-    """A folder of the seeds as bytes, which the fuzzer adds to. A seed called *.hex is written in
-    digits.
-    """
+    """A folder of the seeds as bytes, which the fuzzer extends. Seeds *.hex are hexadecimal."""
     corpus = FOUND / f"{name}-corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in sorted((SEEDS / name).iterdir()):

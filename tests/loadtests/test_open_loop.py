@@ -1,4 +1,4 @@
-"""The open-loop driver: its schedules, its ledger, and that it keeps its times, on a virtual clock."""
+"""The open-loop driver: schedules, ledger and punctuality, on a virtual clock."""
 
 import asyncio
 from dataclasses import replace

@@ -1,6 +1,4 @@
-"""Triton's own load generator, unmodified, and what it reports. It needs a newer C library than
-Debian 12 has.
-"""
+"""Triton's own load generator, unmodified. It needs a newer C library than Debian 12 has."""
 
 import os
 import re
@@ -39,9 +37,7 @@ _ROOT_TIMEOUT_S, _RUN_TIMEOUT_S = 150, 60
 
 @dataclass(frozen=True)
 class Report:
-    """One measurement; times are microseconds. `stages` are the server's: overhead, queue, compute
-    input, ...
-    """
+    """One measurement in microseconds. `stages` are the server's: overhead, queue, compute, ..."""
 
     requests: int
     rows_per_s: float

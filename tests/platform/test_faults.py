@@ -1,4 +1,4 @@
-"""Faults, and how the platform reports them. Each test has its own platform with one small model."""
+"""Faults and how a platform reports them; each test has its own with one small model."""
 
 import os
 import shutil

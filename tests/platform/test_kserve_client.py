@@ -28,9 +28,7 @@ MODELS = ["dga-lstm", "efficientnet-lite0", "mail-spam", "minilm-l6", "silero-va
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """An interpreter that has the client; a minute and 450 MB the first time, since it imports all
-    it depends on.
-    """
+    """An interpreter that has the client; a minute and 450 MB the first time."""
     done = ENVIRONMENT / "done"
     python = ENVIRONMENT.absolute() / "bin" / "python"
     if done.exists():

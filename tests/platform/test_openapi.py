@@ -1,6 +1,4 @@
-"""The OpenAPI document against the running zoo: right requests and wrong ones are answered as it
-says.
-"""
+"""The OpenAPI document against the running zoo: requests are answered as it says."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -77,9 +77,7 @@ def test_several_rows_a_request_are_counted_as_rows(
 def test_a_text_longer_than_the_model_reads_is_refused_in_a_sentence(
     analyzer: Sequence[str], served: Platform
 ) -> None:
-    """Its own length, which the model of domain names was not trained for: the report says what to
-    do.
-    """
+    """Its own length, for which the model was not trained: the report says what to do."""
     report, said = analyze(
         analyzer, served.port, "dga-lstm", *LOADS["closed loop"], "--request-count", "4"
     )

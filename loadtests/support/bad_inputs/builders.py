@@ -92,9 +92,9 @@ def pad(of: Node, to: int) -> bytes:
 
 def swap(of: Node, old: Node, new: Node) -> bytes:
     """With the first `old` replaced, which must be there."""
-    whole, gone = build(of), build(old)
-    assert gone in whole
-    return whole.replace(gone, build(new), 1)
+    request, removed = build(of), build(old)
+    assert removed in request
+    return request.replace(removed, build(new), 1)
 
 
 def gzipped(of: Node) -> bytes:
@@ -102,9 +102,7 @@ def gzipped(of: Node) -> bytes:
 
 
 def deflated(of: Node, *, is_raw: bool = False) -> bytes:
-    """zlib's format, which is what HTTP calls deflate; the bare stream, which it is not, if
-    `is_raw`.
-    """
+    """zlib's format, which HTTP calls deflate; if `is_raw`, the bare stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15 if is_raw else 15)
     return packer.compress(build(of)) + packer.flush()
 
@@ -131,9 +129,7 @@ def request(
     body: Node = "",
     length: str = "right",
 ) -> bytes:
-    """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no
-    such line.
-    """
+    """A request; `headers` are complete lines. `length` is the Content-Length, or "none"."""
     content = build(body)
     lines = [
         b"%b %b HTTP/1.1" % (method.encode(), build(path)),
@@ -148,9 +144,7 @@ def request(
 
 
 def infer_body(model: str = "dga-lstm", **changes: Any) -> bytes:
-    """The JSON of the model's right request with `_inputs`' changes; `top` adds fields, `raw_top`
-    as JSON text.
-    """
+    """The JSON of a right request with `_inputs`' changes; `top` and `raw_top` add fields."""
     top, raw_top = changes.pop("top", {}), changes.pop("raw_top", {})
     inputs = changes.pop("raw_inputs", None) or f"[{','.join(_inputs(model, **changes))}]"
     return _object(top, {"inputs": inputs, **raw_top}).encode()
@@ -188,7 +182,7 @@ def _object(fields: Mapping[str, Any], raw: Mapping[str, str]) -> str:
 def infer(
     model: str = "dga-lstm", headers: Sequence[Node] = (), path: str = "", **changes: Any
 ) -> bytes:
-    """A whole infer request."""
+    """A complete infer request."""
     return request(path or _JSON.format(model), headers=headers, body=infer_body(model, **changes))
 
 
@@ -249,7 +243,7 @@ def classify(
 def multipart(
     parts: Sequence[Mapping[str, Any]], boundary: str = "cut", *, is_ended: bool = True
 ) -> bytes:
-    """A multipart body; a part is its `headers`, whole lines, and its `body`."""
+    """A multipart body; a part is its `headers`, complete lines, and its `body`."""
     written = []
     for part in parts:
         lines = [
