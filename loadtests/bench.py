@@ -110,7 +110,7 @@ class Bench:
 
     folder: Path
     model: Path
-    shots: Mapping[str, CheckedRequest]
+    requests: Mapping[str, CheckedRequest]
     seconds: int
     progress: Progress
 
@@ -119,12 +119,12 @@ class Bench:
 
     def post(self, port: int, body: str, connections: int, seconds: int) -> Figures:
         """Drive a server with wrk. Raises BenchFailed if a request was not answered."""
-        shot = self.shots[body]
+        request = self.requests[body]
         file = self.folder / f"body.{body}"
-        file.write_bytes(shot.body)
-        headers = [f"{name}: {value}" for name, value in shot.headers.items()]
+        file.write_bytes(request.body)
+        headers = [f"{name}: {value}" for name, value in request.headers.items()]
         load = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_PEERS / "post.lua")]
-        command = ["wrk", *load, f"http://{HOST}:{port}{shot.path}", "--", str(file), *headers]
+        command = ["wrk", *load, f"http://{HOST}:{port}{request.path}", "--", str(file), *headers]
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False
@@ -192,7 +192,7 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms"
 
 
-def make_shots(model: Path) -> dict[str, CheckedRequest]:
+def make_requests(model: Path) -> dict[str, CheckedRequest]:
     """One image in each body that is measured, with the answer that the model itself gives."""
     x = np.random.default_rng(1).random((1, 1, 28, 28), np.float32).round(4)
     (y,) = open_session(model).run(None, {"x": x})
@@ -270,7 +270,7 @@ def _running(bench: Bench, system: System) -> Iterator[None]:
     try:
         _wait_until_ready(bench, system, process)
         for body in system.bodies:
-            if not _is_right(system.port, bench.shots[body]):
+            if not _is_right(system.port, bench.requests[body]):
                 raise BenchFailed(f"{system.name} gave a wrong answer to the {body} body")
         yield
     finally:
@@ -282,7 +282,7 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
     log = bench.log(system)
     while not (
         system.ready in log.read_text(errors="replace")
-        and _is_right(system.port, bench.shots[JSON])
+        and _is_right(system.port, bench.requests[JSON])
     ):
         if process.poll() is not None or time.monotonic() > until_s:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -290,14 +290,14 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
         time.sleep(_POLL_S)
 
 
-def _is_right(port: int, shot: CheckedRequest) -> bool:
+def _is_right(port: int, request: CheckedRequest) -> bool:
     try:
         answer = http_request(
-            port, "POST", shot.path, shot.body, shot.headers, timeout_s=_ASK_TIMEOUT_S
+            port, "POST", request.path, request.body, request.headers, timeout_s=_ASK_TIMEOUT_S
         )
     except (OSError, HTTPException):
         return False
-    return answer.status == 200 and shot.accepts(answer.body)
+    return answer.status == 200 and request.accepts(answer.body)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -409,7 +409,7 @@ def main(
         write_cnn(model)
         add(model, _MODEL, folder / "models")
         try:
-            measured = run(Bench(folder, model, make_shots(model), seconds, progress))
+            measured = run(Bench(folder, model, make_requests(model), seconds, progress))
         except BenchFailed as error:
             _fail(str(error), 1)
     show(measured, seconds)

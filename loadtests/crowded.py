@@ -114,11 +114,13 @@ def _with_max_rows(folder: Path, rows: int, scratch: Path) -> Path:
     return copy
 
 
-async def _drive(at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float) -> int:
+async def _drive(
+    at: ProcessPlatform, requests: Sequence[CheckedRequest], callers: int, seconds: float
+) -> int:
     """Count answers to `callers` that send one request after another. Raises unless all are 200."""
     until_s = monotonic() + seconds
     answered = 0
-    endless = cycle(shots)
+    endless = cycle(requests)
 
     async def call(client: HttpClient) -> None:
         nonlocal answered
@@ -154,14 +156,14 @@ def _burst() -> Iterator[None]:
             burner.join()
 
 
-def _live_through_noise(at: ProcessPlatform, shots: Sequence[CheckedRequest]) -> None:
+def _live_through_noise(at: ProcessPlatform, requests: Sequence[CheckedRequest]) -> None:
     for _ in range(BURSTS):
         with _burst():
-            uvloop.run(_drive(at, shots, CALLERS, BURST_S))
+            uvloop.run(_drive(at, requests, CALLERS, BURST_S))
     for _ in range(ALTERNATIONS):
         for callers in (1, CALLERS):
-            uvloop.run(_drive(at, shots, callers, ALTERNATION_S))
-    uvloop.run(_drive(at, shots, CALLERS, GRACE_S))
+            uvloop.run(_drive(at, requests, callers, ALTERNATION_S))
+    uvloop.run(_drive(at, requests, CALLERS, GRACE_S))
 
 
 def _counts(at: ProcessPlatform) -> Counts:
@@ -181,7 +183,7 @@ def _cpu_s(pid: int) -> float:
 
 
 def _measure(
-    courses: Sequence[Course], shots: Sequence[CheckedRequest], seconds: float, chance: Random
+    courses: Sequence[Course], requests: Sequence[CheckedRequest], seconds: float, chance: Random
 ) -> None:
     """One round: each course for so long, in slices that begin with a second of grace."""
     slices = max(1, round(seconds / SLICE_S))
@@ -189,9 +191,9 @@ def _measure(
     answered = [0] * len(courses)
     for _ in range(slices):
         for n in chance.sample(range(len(courses)), len(courses)):
-            uvloop.run(_drive(courses[n].at, shots, CALLERS, GRACE_S))
+            uvloop.run(_drive(courses[n].at, requests, CALLERS, GRACE_S))
             then = _counts(courses[n].at)
-            answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, SLICE_S))
+            answered[n] += uvloop.run(_drive(courses[n].at, requests, CALLERS, SLICE_S))
             now = _counts(courses[n].at)
             spent[n] = Counts(
                 *(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True))
@@ -233,7 +235,7 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
     """The share of the best fixed size."""
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowded-")))
-        folder, shots = MODELS[model](scratch)
+        folder, requests = MODELS[model](scratch)
         most = read_version(folder).spec.batching.max_rows
 
         def course(name: str, replica: Replica) -> Course:
@@ -249,8 +251,8 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
         ]
         for number in range(rounds):
             console.print(f"{model}: round {number + 1} of {rounds}", style="dim")
-            _live_through_noise(chosen.at, shots)
-            _measure([chosen, *fixed], shots, seconds, Random(number))  # noqa: S311 - an order that can be had again
+            _live_through_noise(chosen.at, requests)
+            _measure([chosen, *fixed], requests, seconds, Random(number))  # noqa: S311 - an order that can be had again
     best = max(fixed, key=lambda each: each.rate)
     _show(model, [chosen, *fixed], best)
     return _share(chosen, best)

@@ -29,7 +29,7 @@ from headrace import backends
 from headrace.batching import batcher, policy
 from headrace_models.repository import ModelVersion, scan
 
-__all__ = ["Course", "draw_lengths", "gain", "shots"]
+__all__ = ["Course", "draw_lengths", "gain", "requests"]
 
 MODEL = "minilm-l6"
 MEDIAN, LONGEST, SPREAD = 16, 256, 1.0
@@ -61,7 +61,7 @@ def draw_lengths(count: int, seed: int = 0) -> list[int]:
     return lengths
 
 
-def shots(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
+def requests(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
     """A text of each length, and its own answer when it runs alone."""
     chance = np.random.default_rng(1)
     model = backends.load(version, "onnx")
@@ -146,7 +146,7 @@ def main(
     """
     console = Console(soft_wrap=True, highlight=False)
     version = scan(REPOSITORY, [MODEL])[0][0]
-    texts = shots(version, draw_lengths(_TEXTS))
+    texts = requests(version, draw_lengths(_TEXTS))
     prepared: Sequence[tuple[str, Callable[[], None] | None]] = (
         ("first come", first_come),
         ("by length", None),

@@ -61,7 +61,7 @@ Send = Callable[[CheckedRequest], Awaitable[Reply]]
 class Sent(NamedTuple):
     """One request and its reply; times are seconds since the start."""
 
-    shot: CheckedRequest
+    request: CheckedRequest
     reply: Reply
     due_s: float
     sent_s: float
@@ -96,7 +96,7 @@ def verdict_of(sent: Sent, deadline_s: float) -> Verdict:
         return "late"
     if status != 200:
         return "failed"
-    if not sent.shot.accepts(sent.reply.body):
+    if not sent.request.accepts(sent.reply.body):
         return "wrong"
     return "right" if sent.ended_s - sent.due_s <= deadline_s else "late"
 
@@ -115,7 +115,7 @@ def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
 
 async def drive(
     send: Send,
-    shots: Iterable[CheckedRequest],
+    requests: Iterable[CheckedRequest],
     schedule: Sequence[float],
     deadline_s: float,
     clock: Callable[[], float] = perf_counter,
@@ -127,16 +127,16 @@ async def drive(
     done: list[Sent] = []
     start_s = clock() + _LEAD_IN_S
 
-    async def one(shot: CheckedRequest, due_s: float) -> None:
+    async def one(request: CheckedRequest, due_s: float) -> None:
         sent_s = clock() - start_s
-        reply = await send(shot)
-        done.append(Sent(shot, reply, due_s, sent_s, clock() - start_s))
+        reply = await send(request)
+        done.append(Sent(request, reply, due_s, sent_s, clock() - start_s))
 
     async with asyncio.TaskGroup() as group:
-        for due_s, shot in zip(schedule, shots, strict=False):
+        for due_s, request in zip(schedule, requests, strict=False):
             if (wait_s := start_s + due_s - clock()) > 0:
                 await asyncio.sleep(wait_s)
-            group.create_task(one(shot, due_s))
+            group.create_task(one(request, due_s))
     ledger = Ledger()
     for sent in done:
         ledger.enter(sent, deadline_s)
@@ -144,13 +144,13 @@ async def drive(
 
 
 async def measure(
-    url: str, shots: Sequence[CheckedRequest], schedule: Sequence[float], deadline_s: float
+    url: str, requests: Sequence[CheckedRequest], schedule: Sequence[float], deadline_s: float
 ) -> Ledger:
     """Drive a server over HTTP. Raises OSError if it takes no connection."""
     async with HttpClient(url, deadline_s, patience_s=deadline_s + _GRACE_S) as client:
         await client.connect(_CONNECTIONS)
         with _no_collector():
-            return await drive(client.send, cycle(shots), schedule, deadline_s)
+            return await drive(client.send, cycle(requests), schedule, deadline_s)
 
 
 @contextmanager
@@ -238,7 +238,7 @@ def main(
     try:
         if not is_served(url, model):
             raise ModelError(f"{model} is not served at {url}")
-        shots = requests_for(model)
+        requests = requests_for(model)
     except KeyError:
         raise typer.BadParameter(
             f"no requests are known for {model}", param_hint="--model"
@@ -247,7 +247,10 @@ def main(
         console.print(f"open_loop: {error}")
         raise typer.Exit(2) from None
     schedule = poisson_schedule(rate, seconds, seed) if poisson else fixed_schedule(rate, seconds)
-    show(figures(uvloop.run(measure(url.rstrip("/"), shots, schedule, deadline)), seconds), console)
+    show(
+        figures(uvloop.run(measure(url.rstrip("/"), requests, schedule, deadline)), seconds),
+        console,
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from loadtests.open_loop import poisson_schedule
 from loadtests.overload import show, write_report
 from loadtests.overloading.marks import Mark
 from loadtests.soaking.processes import Census, Process, faults_inside
-from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_shots
+from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_requests
 from loadtests.soaking.trend import rise, slope
 from loadtests.support.checkout import ROOT
 from loadtests.support.http_client import HttpClient
@@ -148,12 +148,12 @@ class Run:
         """Send everything, and return how many replicas were killed."""
         address = urlsplit(self.url)
         assert address.hostname, self.url
-        shots = good_shots([name for name in MODELS if is_served(self.url, name)])
+        requests = good_requests([name for name in MODELS if is_served(self.url, name)])
         kills = count()
         with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as callers:
             async with HttpClient(self.url, _DEADLINE_S, _DEADLINE_S + _GRACE_S) as client:
                 traffic = Traffic(
-                    client, (address.hostname, address.port or 80), shots, callers, self.seed
+                    client, (address.hostname, address.port or 80), requests, callers, self.seed
                 )
                 began_s = monotonic()
                 beside = [asyncio.create_task(self._sample(census, began_s))]

@@ -102,19 +102,19 @@ async def _ask(
     sent: list[_Sent] = []
     start_s = loop.time() + 0.1
 
-    async def one(client: HttpClient, shot: CheckedRequest, due_s: float) -> None:
+    async def one(client: HttpClient, request: CheckedRequest, due_s: float) -> None:
         await asyncio.sleep(start_s + due_s - loop.time())
-        reply = await client.send(shot)
+        reply = await client.send(request)
         sent.append(_Sent(reply.status, due_s, loop.time() - start_s - due_s))
 
     async with (
         HttpClient(url, deadline_s, patience_s=deadline_s + 5) as client,
         asyncio.TaskGroup() as group,
     ):
-        for due_s, shot in zip(
+        for due_s, request in zip(
             fixed_schedule(rate, seconds), cycle(requests_for(model)), strict=False
         ):
-            group.create_task(one(client, shot, due_s))
+            group.create_task(one(client, request, due_s))
     return sent
 
 

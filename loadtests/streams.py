@@ -106,10 +106,10 @@ async def listen(
         if due is not None:
             due_s = due(number)
             await asyncio.sleep(due_s - time.perf_counter())
-        shot = CheckedRequest(
+        request = CheckedRequest(
             MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True
         )
-        reply = await client.send(shot)
+        reply = await client.send(request)
         if reply.status != 200:
             course.lost += 1
             course.faults.append(f"{reply.status} {reply.body[:200].decode(errors='replace')}")

@@ -34,7 +34,7 @@ __all__ = [
     "answer_to",
     "is_met",
     "load",
-    "shots",
+    "requests",
     "write_model",
 ]
 
@@ -108,7 +108,7 @@ def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
     return folder
 
 
-def shots(count: int) -> list[CheckedRequest]:
+def requests(count: int) -> list[CheckedRequest]:
     """Requests of one row, no two alike."""
     rows = [np.full((1, WIDTH), n, np.float32) for n in range(count)]
     return [infer_request(MODEL, {"x": x}, "y", answer_to(x)) for x in rows]
@@ -131,7 +131,7 @@ def main(
         process_platform([Replica(write_model(Path(temporary)), load)]) as at,
     ):
         found = figures(
-            uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds
+            uvloop.run(measure(at.url, requests(len(schedule)), schedule, _DEADLINE_S)), seconds
         )
     show(found, console)
     verdict = "met" if is_met(found) else "missed"
