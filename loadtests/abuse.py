@@ -2,9 +2,10 @@
 
     python -m loadtests.abuse
 
-A gateway and real models, each in a process of its own and without Ray, are held by slow sockets, flooded with
-connects, and sent what takes long to read. Each row says what was expected and what was found; what other callers
-notice is measured with and without the abuse by turns. Exit status 1 if an expectation is missed.
+A gateway and real models, each in a process of its own and without Ray, are held by slow sockets,
+flooded with connects, and sent what takes long to read. Each row says what was expected and what
+was found; what other callers notice is measured with and without the abuse alternately. Exit status 1
+if an expectation is missed.
 """
 
 import time
@@ -49,7 +50,7 @@ _MODEL = "dga-lstm"
 _MODELS = ("dga-lstm", "efficientnet-lite0", "minilm-l6")
 _DEADLINE_S = 5.0
 _POLL_S = 0.02
-# Once the flood holds every place no caller can open one, so these ask so little that they need no new one.
+# Once the flood holds every connection, no caller can open one; so few requests need no new one.
 _FLOOD_SHARE = 3
 # Connections that were accepted and are not cut yet; and until the last of them is.
 _IN_PASSING, _SETTLE_S = 64, 1.0
@@ -71,7 +72,7 @@ class Row:
 
 @dataclass
 class Hurt:
-    """The effects of an attack, one entry each time it was made: codes answered, times, memory, lags."""
+    """The effects of an attack, per time it was made: codes answered, times, memory, lags."""
 
     attack: str
     codes: tuple[str, ...]
@@ -87,17 +88,18 @@ class Hurt:
 def is_within(hurt: Hurt) -> bool:
     """True if it was answered as it should be and did not block the loop.
 
-    What an input does it does each time, so the least of the lags is what is held against it: on a shared machine the
-    others show who else was let run.
+    What an input does it does each time, so the least of the lags is what is held against it: on a
+    shared machine the others show who else was let run.
     """
     is_right = set(hurt.found) <= set(hurt.codes)
     return is_right and min(hurt.lag_s) <= MAX_LAG_S and min(hurt.gateway_bytes) <= MAX_GROWTH_BYTES
 
 
 def compare(without: list[Figures], with_it: list[Figures], most: float, what: str) -> Row:
-    """The least p99 with the abuse over the least without it, of runs that were taken by turns.
+    """The least p99 with the abuse over the least without it, of runs that were taken alternately.
 
-    Who else is let run on a shared machine only adds to it, and the abuse does what it does each time.
+    Who else is let run on a shared machine only adds to it, and the abuse does what it does each
+    time.
     """
     all_p99 = [[f.p99_s * 1e3 for f in runs] for runs in (without, with_it)]
     before, after = (

@@ -1,11 +1,12 @@
-"""This project beside its peers, one table: the same small model, the same requests, the same machine, one run.
+"""This project beside its peers, one table: the same small model, the same requests, the same
+machine, one run.
 
     python -m loadtests.bench
 
-A CNN of some 25 us an image, so that what is measured is the server. Each system has the machine to itself, with wrk
-beside it on loopback; this project is measured before and after the peers, to show how steady the machine was. Needs
-Debian's wrk. Exit status 2 if wrk is missing, 1 if this project could not be measured; a peer that cannot be is left
-out, and said why.
+A CNN of some 25 us an image, so that what is measured is the server. Each system has the machine to
+itself, with wrk beside it on loopback; this project is measured before and after the peers, to show
+how steady the machine was. Needs Debian's wrk. Exit status 2 if wrk is missing, 1 if this project
+could not be measured; a peer that cannot be is left out, and said why.
 """
 
 import os
@@ -59,7 +60,8 @@ _ASK_TIMEOUT_S = 10.0
 _WRK_GRACE_S = 30.0
 _POLL_S = 0.1
 _LOG_TAIL = 5
-# Ray's workers would run at nice 15 beside a wrk at nice 0. The same for every system that runs on Ray.
+# Ray's workers would run at nice 15 beside a wrk at nice 0. The same for every system that runs on
+# Ray.
 _RAY = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 out = Console(soft_wrap=True, highlight=False)
@@ -81,7 +83,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the table. `spread` is half of what runs differed by, as a share of `figures.rate`."""
+    """A row of the table. `spread` is half the difference of two runs, as a share of the rate."""
 
     system: str
     body: str
@@ -92,7 +94,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class System:
-    """Something to measure: `command` serves it on `port`, and prints `ready` when it can be asked, if it says so."""
+    """A system to measure. `command` serves it on `port` and prints `ready`, if given."""
 
     name: str
     command: Sequence[str]
@@ -108,7 +110,7 @@ class Bench:
 
     folder: Path
     model: Path
-    shots: Mapping[str, CheckedRequest]
+    requests: Mapping[str, CheckedRequest]
     seconds: int
     progress: Progress
 
@@ -116,13 +118,13 @@ class Bench:
         return self.folder / f"{system.port}.log"
 
     def post(self, port: int, body: str, connections: int, seconds: int) -> Figures:
-        """Drive a server with wrk for a while. Raises BenchFailed if any request was not answered."""
-        shot = self.shots[body]
+        """Drive a server with wrk. Raises BenchFailed if a request was not answered."""
+        request = self.requests[body]
         file = self.folder / f"body.{body}"
-        file.write_bytes(shot.body)
-        headers = [f"{name}: {value}" for name, value in shot.headers.items()]
+        file.write_bytes(request.body)
+        headers = [f"{name}: {value}" for name, value in request.headers.items()]
         load = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_PEERS / "post.lua")]
-        command = ["wrk", *load, f"http://{HOST}:{port}{shot.path}", "--", str(file), *headers]
+        command = ["wrk", *load, f"http://{HOST}:{port}{request.path}", "--", str(file), *headers]
         try:
             ended = subprocess.run(
                 command, capture_output=True, text=True, timeout=seconds + _WRK_GRACE_S, check=False
@@ -133,7 +135,7 @@ class Bench:
 
 
 def read_wrk(text: str) -> Figures:
-    """The figures that post.lua ends wrk's output with. Raises BenchFailed if there are none, or failed requests."""
+    """The figures that post.lua prints last. Raises BenchFailed without any or on failures."""
     line = next((line for line in text.splitlines() if line.startswith("figures ")), None)
     if line is None:
         raise BenchFailed(
@@ -154,7 +156,7 @@ def read_wrk(text: str) -> Figures:
 
 
 def merge(before: Sequence[Measured], after: Sequence[Measured]) -> list[Measured]:
-    """Two runs of one system as one: the mean rate and its spread, and the worse of the latencies."""
+    """Merge two runs of one system: the mean rate and its spread, the worse latencies."""
     return [_merge(first, second) for first, second in zip(before, after, strict=True)]
 
 
@@ -166,7 +168,7 @@ def _merge(first: Measured, second: Measured) -> Measured:
 
 
 def table_rows(measured: Iterable[Measured]) -> list[tuple[str, ...]]:
-    """Cells as they are printed; the last is the rate over the baseline's at as many connections."""
+    """Cells as printed; the last is the ratio to the baseline's rate at as many connections."""
     measured = list(measured)
     baseline = {m.connections: m.figures.rate for m in measured if m.system == BASELINE}
     return [_cells(m, baseline.get(m.connections)) for m in measured]
@@ -190,7 +192,7 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.2f} ms"
 
 
-def make_shots(model: Path) -> dict[str, CheckedRequest]:
+def make_requests(model: Path) -> dict[str, CheckedRequest]:
     """One image in each body that is measured, with the answer that the model itself gives."""
     x = np.random.default_rng(1).random((1, 1, 28, 28), np.float32).round(4)
     (y,) = open_session(model).run(None, {"x": x})
@@ -207,7 +209,7 @@ def _json_body(x: Rows) -> bytes:
 
 
 def measure_limit(model: Path, seconds: int) -> list[Measured]:
-    """The same session in this process, without any server: images a second, and the time that a batch takes."""
+    """The same session in this process without a server: images a second, time of a batch."""
     session = open_session(model)
     return [
         Measured(
@@ -253,7 +255,7 @@ def measure(bench: Bench, system: System) -> list[Measured]:
 
 @contextmanager
 def _running(bench: Bench, system: System) -> Iterator[None]:
-    """The system as a process, ready to answer; it and all it started have ended on leaving, however that comes."""
+    """Run the system until it is ready to answer; it and all that it started end on leaving."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= _RAY | {MODEL_VARIABLE: str(bench.model)}
     with bench.log(system).open("wb") as log:
@@ -268,7 +270,7 @@ def _running(bench: Bench, system: System) -> Iterator[None]:
     try:
         _wait_until_ready(bench, system, process)
         for body in system.bodies:
-            if not _is_right(system.port, bench.shots[body]):
+            if not _is_right(system.port, bench.requests[body]):
                 raise BenchFailed(f"{system.name} gave a wrong answer to the {body} body")
         yield
     finally:
@@ -280,7 +282,7 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
     log = bench.log(system)
     while not (
         system.ready in log.read_text(errors="replace")
-        and _is_right(system.port, bench.shots[JSON])
+        and _is_right(system.port, bench.requests[JSON])
     ):
         if process.poll() is not None or time.monotonic() > until_s:
             lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
@@ -288,14 +290,14 @@ def _wait_until_ready(bench: Bench, system: System, process: "subprocess.Popen[b
         time.sleep(_POLL_S)
 
 
-def _is_right(port: int, shot: CheckedRequest) -> bool:
+def _is_right(port: int, request: CheckedRequest) -> bool:
     try:
         answer = http_request(
-            port, "POST", shot.path, shot.body, shot.headers, timeout_s=_ASK_TIMEOUT_S
+            port, "POST", request.path, request.body, request.headers, timeout_s=_ASK_TIMEOUT_S
         )
     except (OSError, HTTPException):
         return False
-    return answer.status == 200 and shot.accepts(answer.body)
+    return answer.status == 200 and request.accepts(answer.body)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -312,7 +314,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _headrace(folder: Path) -> System:
-    """This project from its command line. It runs in `folder`, where no headrace.toml can change what it does."""
+    """This project's command line, run in `folder`, where no headrace.toml can change it."""
     port, admin_port = free_port(), free_port()
     command = [
         str(Path(sys.executable).with_name("headrace")),
@@ -349,7 +351,7 @@ def _mosec() -> System:
 
 
 def run(bench: Bench) -> list[Measured]:
-    """Measure everything; peers that cannot be are left out. Raises BenchFailed if this project cannot be."""
+    """Measure everything; leaves out failing peers. Raises BenchFailed if this project fails."""
     before = measure(bench, _headrace(bench.folder))
     peers: list[Measured] = []
     for peer in (_ray_serve, _mosec):
@@ -399,15 +401,15 @@ def main(
     )  # as Ctrl-C: the children are stopped
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with (
-        tempfile.TemporaryDirectory(prefix="bench-") as place,
+        tempfile.TemporaryDirectory(prefix="bench-") as temporary,
         Progress(*columns, console=err) as progress,
     ):
-        folder = Path(place)
+        folder = Path(temporary)
         model = folder / f"{_MODEL}.onnx"
         write_cnn(model)
         add(model, _MODEL, folder / "models")
         try:
-            measured = run(Bench(folder, model, make_shots(model), seconds, progress))
+            measured = run(Bench(folder, model, make_requests(model), seconds, progress))
         except BenchFailed as error:
             _fail(str(error), 1)
     show(measured, seconds)

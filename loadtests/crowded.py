@@ -1,11 +1,12 @@
-"""Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by hindsight.
+"""Batches under noise, for real: the rate under 64 callers after it, beside the best fixed size by
+hindsight.
 
     python -m loadtests.crowded --model cnn
 
-Each model is served as it is, and by one platform for each fixed size. In each round the one that chooses has to endure
-bursts of processes that burn the cores, and alternations of 1 and 64 callers. Then all are measured in short turns,
-in an order of chance, since a shared machine is never the same for long. Exit status 1 below nine tenths of the best
-fixed size.
+Each model is served as it is, and by one platform for each fixed size. In each round the one that
+chooses has to endure bursts of processes that burn the cores, and alternations of 1 and 64 callers.
+Then all are measured in short slices, in random order, since a shared machine is never the
+same for long. Exit status 1 below nine tenths of the best fixed size.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ from headrace_models.repository import read_version, scan
 CALLERS = 64
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 LEAST_SHARE = 0.9
-BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, TURN_S = 3, 2.0, 10, 0.4, 1.0, 1.0
+BURSTS, BURST_S, ALTERNATIONS, ALTERNATION_S, GRACE_S, SLICE_S = 3, 2.0, 10, 0.4, 1.0, 1.0
 _DEADLINE_S, _PATIENCE_S = 30.0, 40.0
 
 _WIDTH = 110
@@ -56,7 +57,8 @@ console = Console(soft_wrap=True, highlight=False)
 class Course:
     """A way to form batches, its platform, and what each round brought.
 
-    That is answers a second, rows of a batch, and the CPU time of gateway and replica for an answer, in seconds.
+    That is answers a second, rows of a batch, and the CPU time of gateway and replica for an
+    answer, in seconds.
     """
 
     name: str
@@ -83,9 +85,9 @@ def take_all() -> None:
     setattr(Sizes, "most", lambda *_: inf)  # noqa: B010 - to replace the choice is what the fixed sizes are
 
 
-def _cnn(place: Path) -> tuple[Path, Sequence[CheckedRequest]]:
-    write_cnn(place / "cnn.onnx")
-    folder = add(place / "cnn.onnx", "cnn", place / "models")
+def _cnn(scratch: Path) -> tuple[Path, Sequence[CheckedRequest]]:
+    write_cnn(scratch / "cnn.onnx")
+    folder = add(scratch / "cnn.onnx", "cnn", scratch / "models")
     x = np.random.default_rng(0).normal(size=(1, 1, 28, 28)).astype(np.float32)
     expected = backends.load(read_version(folder), "onnx").run({"x": x})["y"]
     return folder, [infer_request("cnn", {"x": x}, "y", expected)]
@@ -103,9 +105,9 @@ MODELS: dict[str, Callable[[Path], tuple[Path, Sequence[CheckedRequest]]]] = {
 }
 
 
-def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
+def _with_max_rows(folder: Path, rows: int, scratch: Path) -> Path:
     """A copy of a version whose batches have so many rows at most."""
-    copy = place / f"rows-{rows}" / folder.parent.name / folder.name
+    copy = scratch / f"rows-{rows}" / folder.parent.name / folder.name
     shutil.copytree(folder, copy)
     spec, most = copy / "model.toml", read_version(folder).spec.batching.max_rows
     spec.write_text(spec.read_text().replace(f"max_rows = {most}", f"max_rows = {rows}"))
@@ -113,18 +115,21 @@ def _with_max_rows(folder: Path, rows: int, place: Path) -> Path:
 
 
 async def _drive(
-    at: ProcessPlatform, shots: Sequence[CheckedRequest], callers: int, seconds: float
+    at: ProcessPlatform, requests: Sequence[CheckedRequest], callers: int, seconds: float
 ) -> int:
-    """Answers that so many callers get, each waiting for one before it asks for the next. Raises on another."""
-    until_s, answered, turns = monotonic() + seconds, 0, cycle(shots)
+    """Count answers to `callers` that send one request after another. Raises unless all are 200."""
+    until_s = monotonic() + seconds
+    answered = 0
+    endless = cycle(requests)
 
     async def call(client: HttpClient) -> None:
         nonlocal answered
         while monotonic() < until_s:
-            reply = await client.send(next(turns))
+            reply = await client.send(next(endless))
             if reply.status != 200:
                 raise RuntimeError(f"expected 200, found {reply.status}: {reply.body[:200]!r}")
-            answered += monotonic() < until_s
+            if monotonic() < until_s:
+                answered += 1
 
     async with HttpClient(at.url, _DEADLINE_S, _PATIENCE_S) as client, asyncio.TaskGroup() as group:
         for _ in range(callers):
@@ -151,14 +156,14 @@ def _burst() -> Iterator[None]:
             burner.join()
 
 
-def _live_through_noise(at: ProcessPlatform, shots: Sequence[CheckedRequest]) -> None:
+def _live_through_noise(at: ProcessPlatform, requests: Sequence[CheckedRequest]) -> None:
     for _ in range(BURSTS):
         with _burst():
-            uvloop.run(_drive(at, shots, CALLERS, BURST_S))
+            uvloop.run(_drive(at, requests, CALLERS, BURST_S))
     for _ in range(ALTERNATIONS):
         for callers in (1, CALLERS):
-            uvloop.run(_drive(at, shots, callers, ALTERNATION_S))
-    uvloop.run(_drive(at, shots, CALLERS, GRACE_S))
+            uvloop.run(_drive(at, requests, callers, ALTERNATION_S))
+    uvloop.run(_drive(at, requests, CALLERS, GRACE_S))
 
 
 def _counts(at: ProcessPlatform) -> Counts:
@@ -178,23 +183,23 @@ def _cpu_s(pid: int) -> float:
 
 
 def _measure(
-    courses: Sequence[Course], shots: Sequence[CheckedRequest], seconds: float, chance: Random
+    courses: Sequence[Course], requests: Sequence[CheckedRequest], seconds: float, chance: Random
 ) -> None:
-    """One round: each course for so long, in turns that begin with a second of grace."""
-    turns = max(1, round(seconds / TURN_S))
+    """One round: each course for so long, in slices that begin with a second of grace."""
+    slices = max(1, round(seconds / SLICE_S))
     spent = [Counts(0, 0, 0)] * len(courses)
     answered = [0] * len(courses)
-    for _ in range(turns):
+    for _ in range(slices):
         for n in chance.sample(range(len(courses)), len(courses)):
-            uvloop.run(_drive(courses[n].at, shots, CALLERS, GRACE_S))
+            uvloop.run(_drive(courses[n].at, requests, CALLERS, GRACE_S))
             then = _counts(courses[n].at)
-            answered[n] += uvloop.run(_drive(courses[n].at, shots, CALLERS, TURN_S))
+            answered[n] += uvloop.run(_drive(courses[n].at, requests, CALLERS, SLICE_S))
             now = _counts(courses[n].at)
             spent[n] = Counts(
                 *(so_far + b - a for so_far, a, b in zip(spent[n], then, now, strict=True))
             )
     for course, counts, answers in zip(courses, spent, answered, strict=True):
-        course.rates.append(answers / turns / TURN_S)
+        course.rates.append(answers / slices / SLICE_S)
         course.rows.append(counts.rows / counts.batches)
         course.cpu_s.append(counts.cpu_s / answers)
 
@@ -229,8 +234,8 @@ def _share(course: Course, of: Course) -> float:
 def _judge(model: str, rounds: int, seconds: float) -> float:
     """The share of the best fixed size."""
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowded-")))
-        folder, shots = MODELS[model](place)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crowded-")))
+        folder, requests = MODELS[model](scratch)
         most = read_version(folder).spec.batching.max_rows
 
         def course(name: str, replica: Replica) -> Course:
@@ -238,14 +243,16 @@ def _judge(model: str, rounds: int, seconds: float) -> float:
 
         chosen = course("chosen", Replica(folder))
         fixed = [
-            course(f"fixed: {size}", Replica(_with_max_rows(folder, size, place), prepare=take_all))
+            course(
+                f"fixed: {size}", Replica(_with_max_rows(folder, size, scratch), prepare=take_all)
+            )
             for size in SIZES
             if size <= most
         ]
         for number in range(rounds):
             console.print(f"{model}: round {number + 1} of {rounds}", style="dim")
-            _live_through_noise(chosen.at, shots)
-            _measure([chosen, *fixed], shots, seconds, Random(number))  # noqa: S311 - an order that can be had again
+            _live_through_noise(chosen.at, requests)
+            _measure([chosen, *fixed], requests, seconds, Random(number))  # noqa: S311 - an order that can be had again
     best = max(fixed, key=lambda each: each.rate)
     _show(model, [chosen, *fixed], best)
     return _share(chosen, best)

@@ -90,8 +90,8 @@ def endless(port: int) -> None:
         return f"{what} in {time.monotonic() - began_s:.3f} s"
 
     console.print("good", infer(5, 5.0))
-    for place, deadline_s in enumerate((2.0, 30.0)):
-        number = ENDLESS + place
+    for index, deadline_s in enumerate((2.0, 30.0)):
+        number = ENDLESS + index
         with ThreadPoolExecutor(2) as callers:
             first = callers.submit(infer, number, deadline_s)
             time.sleep(0.2)

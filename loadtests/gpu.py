@@ -2,9 +2,10 @@
 
     python -m loadtests.gpu --model minilm-l6 --json gpu.json
 
-One process, no Ray, no HTTP, no preprocessing: rows go straight into a replica's host, one a request. The bare backend
-is called from one thread in a plain loop, at each of several batch sizes, and the best of them is what the host is
-held against. The host's rate may be higher on a GPU, where it has two batches on the way at a time.
+One process, no Ray, no HTTP, no preprocessing: rows go straight into a replica's host, one a
+request. The bare backend is called from one thread in a plain loop, at each of several batch sizes,
+and the best of them is what the host is held against. The host's rate may be higher on a GPU, where
+it has two batches on the way at a time.
 """
 
 import asyncio
@@ -59,7 +60,7 @@ Ask = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Case:
-    """A model version, a backend of it, and the length of its variable inputs (None where it has none)."""
+    """A model version, one of its backends, and the length of its variable inputs, if any."""
 
     version: ModelVersion
     backend: str
@@ -86,7 +87,7 @@ class Bare:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of requests that came at `rate` a second; `answered` is the share that was answered at all."""
+    """Latencies at `rate` requests a second; `answered` is the share that was answered."""
 
     rate: float
     p50_s: float
@@ -96,7 +97,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measured:
-    """A line of the table. Ratios: the host's rate to the bare one, its p50 to the bare backend's one row."""
+    """A line of the table. Ratios: host's to bare rate, and its p50 to one bare row's."""
 
     model: str
     backend: str
@@ -127,7 +128,7 @@ def batch_sizes(max_rows: int) -> list[int]:
 
 
 def cases_of(repository: Path, models: Sequence[str]) -> list[Case]:
-    """Every backend whose runtime is installed, and for models of variable length each of LENGTHS."""
+    """Each backend whose runtime is installed, at each of LENGTHS if the length is variable."""
     versions, _ = scan(repository, list(models))
     return [
         Case(version, backend, length)
@@ -143,7 +144,7 @@ def _installed() -> list[str]:
 
 
 def bare(backend: Backend, case: Case, sizes: Sequence[int], seconds: float) -> list[Bare]:
-    """The backend in a loop, `seconds` for all sizes together; the first call of each is not counted."""
+    """Run the backend in a loop, `seconds` for all sizes; first calls are not counted."""
     found = []
     for rows in sizes:
         batch = case.batch(rows)
@@ -159,7 +160,7 @@ def bare(backend: Backend, case: Case, sizes: Sequence[int], seconds: float) -> 
 
 
 async def hosted(host: Host, case: Case, seconds: float) -> tuple[float, Latency, Latency]:
-    """Rows a second with many requests in flight, and latency at a light and at a high share of that rate."""
+    """Rows a second with many requests in flight; latencies at a light and a high share of that."""
     row = [from_array(name, array) for name, array in case.batch(1).items()]
 
     async def ask() -> None:
@@ -193,7 +194,7 @@ async def _saturate(ask: Ask, in_flight: int, seconds: float) -> float:
 
 
 async def _open_loop(ask: Ask, rate: float, seconds: float) -> Latency:
-    """Latency, counted from when a request was due, of requests that come at random times and wait for nobody."""
+    """Latency since requests were due, which come at random and wait for nobody."""
     schedule = poisson_schedule(rate, min(seconds, _MOST_REQUESTS / rate)) or [0.0]
     took_s: list[float] = []
     started_s = perf_counter()
@@ -213,7 +214,7 @@ async def _open_loop(ask: Ask, rate: float, seconds: float) -> Latency:
 
 
 async def measure(case: Case, seconds: float, load: Load = backends.load) -> Measured:
-    """The bare backend first, then the host with a backend of its own; each part takes about `seconds`."""
+    """Measure the bare backend, then the host with its own; each takes about `seconds`."""
     backend = await asyncio.to_thread(load, case.version, case.backend)
     alone = await asyncio.to_thread(
         bare, backend, case, batch_sizes(case.version.spec.batching.max_rows), seconds

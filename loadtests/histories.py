@@ -1,9 +1,11 @@
-"""The batcher after noise, neighbours and changing regimes, beside the best fixed size by hindsight.
+"""The batcher after noise, neighbours and changing regimes, beside the best fixed size by
+hindsight.
 
     python -m loadtests.histories --seeds 100
 
-The real batcher, on a virtual clock, before executors that only take time: 64 callers, three spells of noise, then
-quiet; after a second of grace it is judged. `loadtests/simulation/histories.py` has the spells and the costs.
+The real batcher, on a virtual clock, before executors that only take time: 64 callers, three spells
+of noise, then quiet; after a second of grace it is judged. `loadtests/simulation/histories.py` has
+the spells and the costs.
 """
 
 from concurrent.futures import ProcessPoolExecutor
@@ -44,9 +46,11 @@ def main(
     ] = None,
     processes: Annotated[int, typer.Option(min=1, max=64, help="How many trials at a time.")] = 1,
 ) -> None:
-    """Judge how batches are formed after each history, as a share of the best fixed size by hindsight.
+    """Judge how batches are formed after each history, as a share of the best fixed size by
+    hindsight.
 
-    Example: python -m loadtests.histories --seeds 100 --history "harsh neighbour" --cost "1 ms a row"
+    Example: python -m loadtests.histories --seeds 100 --history "harsh neighbour" --cost "1 ms a
+    row"
     """
     costs = _known(cost or [], list(COSTS), "--cost")
     histories = _known(history or [], list(HISTORIES), "--history")

@@ -1,11 +1,13 @@
-"""The HTTP servers that this project could stand on, beside its own: one table, one machine, one run.
+"""The HTTP servers that this project could stand on, beside its own: one table, one machine, one
+run.
 
     python -m loadtests.http_servers
 
-The same trivial application on each, in an environment and a process of its own. First the catalogue of bad HTTP
-(loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's business: how many cases have the status that is expected and
-leave the connection as it should be. Then requests a second and the median latency with wrk, as ratios to this
-project's own, medians of runs that were taken by turns. Needs Debian's wrk; a server that cannot be had is left out.
+The same trivial application on each, in an environment and a process of its own. First the
+catalogue of bad HTTP (loadtests/support/bad_inputs/a_*.yaml), as far as it is the server's
+business: how many cases have the status that is expected and leave the connection as it should be.
+Then requests a second and the median latency with wrk, as ratios to this project's own, medians of
+runs that were taken alternately. Needs Debian's wrk; a server that cannot be had is left out.
 """
 
 import http.client
@@ -73,7 +75,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def family(case: Case) -> str | None:
-    """The part of the catalogue that a case belongs to; None if routes or models decide its answer."""
+    """The part of the catalogue that a case is in; None if routes or models decide its answer."""
     is_servers = case.status[0] in (200, NO_ANSWER) or SERVER_CODES & set(case.code)
     if not case.id.startswith("A") or not is_servers or "not_found" in case.code:
         return None
@@ -185,7 +187,7 @@ def main(
     driven: dict[str, list[dict[tuple[str, int], Figures]]] = {}
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with (
-        tempfile.TemporaryDirectory(prefix="http-") as place,
+        tempfile.TemporaryDirectory(prefix="http-") as temporary,
         Progress(*columns, console=err) as progress,
     ):
         task = progress.add_task("", total=len(SERVERS) * (1 + rounds))
@@ -198,7 +200,7 @@ def main(
         for _ in range(rounds):
             for server in (s for s in SERVERS if s.name in right):
                 progress.update(task, description=f"{server.name}: wrk", advance=1)
-                driven.setdefault(server.name, []).append(drive(server, Path(place), seconds))
+                driven.setdefault(server.name, []).append(drive(server, Path(temporary), seconds))
     show(right, driven)
 
 

@@ -21,5 +21,5 @@ __all__ = [
 
 
 def requests_for(model: str, repository: Path = REPOSITORY) -> Sequence[CheckedRequest]:
-    """Requests for one model of MODELS. Raises ModelError if they need a version that `repository` does not have."""
+    """Requests for one of MODELS. Raises ModelError if `repository` lacks the version they need."""
     return zoo.requests_for(model, repository)

@@ -2,10 +2,11 @@
 
     python -m loadtests.lengths
 
-Lengths are log-normal: half of the texts have at most 16 tokens, the longest 256. Requests come as independent callers
-send them, at a rate that grows until the 99th percentile passes 500 ms; both policies run on each rate in turn. What is
-compared is the batcher as it is and the same with batches in the order of coming, padded to their longest row. Each
-answer is compared with that of its text alone. Exit status 1 below 1.8 times the throughput.
+Lengths are log-normal: half of the texts have at most 16 tokens, the longest 256. Requests come as
+independent callers send them, at a rate that grows until the 99th percentile passes 500 ms; both
+policies run on each rate in turn. What is compared is the batcher as it is and the same with
+batches in the order of coming, padded to their longest row. Each answer is compared with that of
+its text alone. Exit status 1 below 1.8 times the throughput.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +29,7 @@ from headrace import backends
 from headrace.batching import batcher, policy
 from headrace_models.repository import ModelVersion, scan
 
-__all__ = ["Course", "draw_lengths", "gain", "shots"]
+__all__ = ["Course", "draw_lengths", "gain", "requests"]
 
 MODEL = "minilm-l6"
 MEDIAN, LONGEST, SPREAD = 16, 256, 1.0
@@ -41,7 +42,7 @@ _CLS, _SEP, _FIRST_WORD, _WORDS = 101, 102, 2000, 20_000  # of BERT's vocabulary
 
 @dataclass
 class Course:
-    """A policy, and what came of each rate: its figures, and how much of its batches was padding."""
+    """A policy and, for each rate, its figures and the share of padding in its batches."""
 
     name: str
     at: ProcessPlatform
@@ -60,7 +61,7 @@ def draw_lengths(count: int, seed: int = 0) -> list[int]:
     return lengths
 
 
-def shots(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
+def requests(version: ModelVersion, lengths: Sequence[int]) -> list[CheckedRequest]:
     """A text of each length, and its own answer when it runs alone."""
     chance = np.random.default_rng(1)
     model = backends.load(version, "onnx")
@@ -145,7 +146,7 @@ def main(
     """
     console = Console(soft_wrap=True, highlight=False)
     version = scan(REPOSITORY, [MODEL])[0][0]
-    texts = shots(version, draw_lengths(_TEXTS))
+    texts = requests(version, draw_lengths(_TEXTS))
     prepared: Sequence[tuple[str, Callable[[], None] | None]] = (
         ("first come", first_come),
         ("by length", None),

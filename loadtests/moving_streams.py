@@ -1,10 +1,12 @@
-"""Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if nothing happened.
+"""Streams of audio while replicas come and go, on Ray Serve: none is lost, and each is heard as if
+nothing happened.
 
     python -m loadtests.moving_streams
 
-50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the first run a new
-version of the model is loaded, which takes over and ends the old one; during the second the model is scaled down to one
-replica. Every probability is compared with that of an uninterrupted run. Exit status 1 if a stream was lost or wrong.
+50 streams send 96 ms of audio every 96 ms to a platform with two replicas of silero-vad. During the
+first run a new version of the model is loaded, which takes over and ends the old one; during the
+second the model is scaled down to one replica. Every probability is compared with that of an
+uninterrupted run. Exit status 1 if a stream was lost or wrong.
 """
 
 import shutil
@@ -31,23 +33,24 @@ from headrace_models.repository import scan
 STREAMS, REPLICAS = 50, 2
 
 
-class _Town:
-    """A platform that this process runs, and what may happen to it."""
+class _RayPlatform:
+    """A platform that this process runs, and the changes that it goes through."""
 
     def __init__(self, settings: Settings) -> None:
-        from headrace import app as platform
+        # prepare_ray comes first: to import these reads the environment that it sets.
+        from headrace import app
         from headrace.operation.operator import Operator
         from headrace.operation.workers import FleetMembers
 
         self._settings = settings
         self._ended = threading.Event()
         versions, _ = scan(settings.models, [MODEL])
-        self._applications = platform.deploy(settings, versions, self._ended)
-        failed = platform.wait_until_ready(versions, lambda _: None, self._ended)
+        self._applications = app.deploy(settings, versions, self._ended)
+        failed = app.wait_until_ready(versions, lambda _: None, self._ended)
         self._operator = Operator(
             settings.models, self._applications, FleetMembers(), versions, failed
         )
-        platform.wait_for_gateway(settings, self._ended)
+        app.wait_for_gateway(settings, self._ended)
 
     @property
     def url(self) -> str:
@@ -55,6 +58,7 @@ class _Town:
 
     def serving(self) -> str:
         """The version of each replica that serves."""
+        # prepare_ray comes first: to import these reads the environment that it sets.
         from headrace.fleet.calls import read_fleet
 
         return ", ".join(f"version {replica.spec.version}" for replica in read_fleet().replicas)
@@ -69,7 +73,8 @@ class _Town:
         self._operator.load(MODEL)
 
     def shrink(self) -> None:
-        """Scale the newest version down to one replica, as an external scaler tells Serve's controller."""
+        """Scale the newest version down to one replica, as an external scaler does."""
+        # prepare_ray comes first: to import these reads the environment that it sets.
         import ray
         from ray.serve._private.common import DeploymentID
         from ray.serve.context import _get_global_client
@@ -77,16 +82,18 @@ class _Town:
         newest = scan(self._settings.models, [MODEL])[0][0].spec.version
         client = _get_global_client()
         assert client is not None
-        place = DeploymentID(name="replica", app_name=f"{MODEL}@{newest}")
-        # There is no public call of it; over HTTP it is POST .../deployments/replica/scale, of Ray's dashboard.
-        ray.get(client._controller.update_deployment_replicas.remote(place, 1), timeout=30)
+        deployment = DeploymentID(name="replica", app_name=f"{MODEL}@{newest}")
+        # There is no public call of it; over HTTP it is POST .../deployments/replica/scale, of
+        # Ray's dashboard.
+        ray.get(client._controller.update_deployment_replicas.remote(deployment, 1), timeout=30)
 
 
 @contextmanager
-def _town(models: Path) -> Iterator[_Town]:
+def _ray_platform(models: Path) -> Iterator[_RayPlatform]:
     run = begin_run()
     prepare_ray(run, print)
-    from headrace import app as platform
+    # prepare_ray comes first: to import these reads the environment that it sets.
+    from headrace import app
 
     settings = Settings(
         models=models,
@@ -94,28 +101,30 @@ def _town(models: Path) -> Iterator[_Town]:
         admin=AdminSettings(host=HOST, port=free_port()),
         model={MODEL: ModelSettings(replicas=REPLICAS)},
     )
-    platform.start_ray(run)
+    app.start_ray(run)
     try:
-        yield _Town(settings)
+        yield _RayPlatform(settings)
     finally:
-        platform.stop()
-        platform.stop_ray()
+        app.stop()
+        app.stop_ray()
 
 
 def _through(
-    town: _Town, name: str, change: Callable[[], None], seconds: float, console: Console
+    platform: _RayPlatform, name: str, change: Callable[[], None], seconds: float, console: Console
 ) -> bool:
-    """Streams while `change` happens, a third of the way in. True if nothing was lost and nothing wrong."""
+    """Stream while `change` happens, a third of the way in. True if nothing was lost or wrong."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     pcm = hum(round(seconds / CHUNK_S))
     expected = probabilities(version, pcm)
     changing = threading.Timer(seconds / 3, change)
     changing.start()
     found = uvloop.run(
-        run_streams(town.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-"))
+        run_streams(
+            platform.url, STREAMS, pcm, expected, is_paced=True, prefix=name.replace(" ", "-")
+        )
     )
     changing.join()
-    tell(console, f"{STREAMS} streams through {name}, which left {town.serving()}", found)
+    tell(console, f"{STREAMS} streams through {name}, which left {platform.serving()}", found)
     return not found.lost and not found.wrong
 
 
@@ -129,12 +138,12 @@ def main(
     Example: python -m loadtests.moving_streams --seconds 30
     """
     console = Console(soft_wrap=True, highlight=False)
-    with tempfile.TemporaryDirectory(prefix="streams-") as place:
-        shutil.copytree(REPOSITORY / MODEL, Path(place) / MODEL)
-        with _town(Path(place)) as town:
+    with tempfile.TemporaryDirectory(prefix="streams-") as temporary:
+        shutil.copytree(REPOSITORY / MODEL, Path(temporary) / MODEL)
+        with _ray_platform(Path(temporary)) as platform:
             are_whole = [
-                _through(town, "a rolling update", town.update, seconds, console),
-                _through(town, "a scale-down", town.shrink, seconds, console),
+                _through(platform, "a rolling update", platform.update, seconds, console),
+                _through(platform, "a scale-down", platform.shrink, seconds, console),
             ]
     raise typer.Exit(0 if all(are_whole) else 1)
 

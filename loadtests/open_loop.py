@@ -2,8 +2,8 @@
 
     python -m loadtests.open_loop --model dga-lstm --rate 200 --seconds 20 --deadline 1.0
 
-Latency counts from the moment a request was due, so that waiting behind a slow server, or in this driver, is seen.
-Every scheduled request ends in exactly one column of the ledger.
+Latency counts from the moment a request was due, so that waiting behind a slow server, or in this
+driver, is seen. Every scheduled request ends in exactly one column of the ledger.
 """
 
 import asyncio
@@ -46,7 +46,8 @@ _REFUSALS = (429, 503)
 _TOO_LATE = (504, GIVEN_UP)
 # What the driver waits beyond the deadline before it gives up on an answer.
 _GRACE_S = 1.0
-# The first request is due this long after the start, so that the schedule does not begin in arrears.
+# The first request is due this long after the start, so that the schedule does not begin in
+# arrears.
 _LEAD_IN_S = 0.1
 # Connections that are open before the first request; more are made as they are needed.
 _CONNECTIONS = 32
@@ -60,7 +61,7 @@ Send = Callable[[CheckedRequest], Awaitable[Reply]]
 class Sent(NamedTuple):
     """One request and its reply; times are seconds since the start."""
 
-    shot: CheckedRequest
+    request: CheckedRequest
     reply: Reply
     due_s: float
     sent_s: float
@@ -95,7 +96,7 @@ def verdict_of(sent: Sent, deadline_s: float) -> Verdict:
         return "late"
     if status != 200:
         return "failed"
-    if not sent.shot.accepts(sent.reply.body):
+    if not sent.request.accepts(sent.reply.body):
         return "wrong"
     return "right" if sent.ended_s - sent.due_s <= deadline_s else "late"
 
@@ -106,7 +107,7 @@ def fixed_schedule(rate: float, seconds: float) -> list[float]:
 
 
 def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
-    """As independent callers come: exponential distances of mean 1 / `rate`, the same for the same seed."""
+    """Random arrivals of independent callers: exponential gaps of mean 1 / `rate`, by seed."""
     chance = np.random.default_rng(seed)
     times: list[float] = np.cumsum(chance.exponential(1 / rate, round(rate * seconds))).tolist()
     return times
@@ -114,28 +115,28 @@ def poisson_schedule(rate: float, seconds: float, seed: int = 0) -> list[float]:
 
 async def drive(
     send: Send,
-    shots: Iterable[CheckedRequest],
+    requests: Iterable[CheckedRequest],
     schedule: Sequence[float],
     deadline_s: float,
     clock: Callable[[], float] = perf_counter,
 ) -> Ledger:
-    """Send the requests when they are due, and return when every one is settled.
+    """Send the requests when they are due, and return when each has its result.
 
     Answers are judged after the last one: reading them in between would delay what is due.
     """
     done: list[Sent] = []
     start_s = clock() + _LEAD_IN_S
 
-    async def one(shot: CheckedRequest, due_s: float) -> None:
+    async def one(request: CheckedRequest, due_s: float) -> None:
         sent_s = clock() - start_s
-        reply = await send(shot)
-        done.append(Sent(shot, reply, due_s, sent_s, clock() - start_s))
+        reply = await send(request)
+        done.append(Sent(request, reply, due_s, sent_s, clock() - start_s))
 
     async with asyncio.TaskGroup() as group:
-        for due_s, shot in zip(schedule, shots, strict=False):
+        for due_s, request in zip(schedule, requests, strict=False):
             if (wait_s := start_s + due_s - clock()) > 0:
                 await asyncio.sleep(wait_s)
-            group.create_task(one(shot, due_s))
+            group.create_task(one(request, due_s))
     ledger = Ledger()
     for sent in done:
         ledger.enter(sent, deadline_s)
@@ -143,13 +144,13 @@ async def drive(
 
 
 async def measure(
-    url: str, shots: Sequence[CheckedRequest], schedule: Sequence[float], deadline_s: float
+    url: str, requests: Sequence[CheckedRequest], schedule: Sequence[float], deadline_s: float
 ) -> Ledger:
     """Drive a server over HTTP. Raises OSError if it takes no connection."""
     async with HttpClient(url, deadline_s, patience_s=deadline_s + _GRACE_S) as client:
         await client.connect(_CONNECTIONS)
         with _no_collector():
-            return await drive(client.send, cycle(shots), schedule, deadline_s)
+            return await drive(client.send, cycle(requests), schedule, deadline_s)
 
 
 @contextmanager
@@ -167,7 +168,7 @@ def _no_collector() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Figures:
-    """A ledger in numbers: answered requests and right ones a second, and latency at 50, 95 and 99 percent."""
+    """A ledger in numbers: answers and right ones a second, latencies at 50, 95 and 99 %."""
 
     scheduled: int
     counts: dict[Verdict, int]
@@ -187,7 +188,7 @@ class Figures:
 
 
 def figures(ledger: Ledger, seconds: float) -> Figures:
-    """Numbers of a run whose schedule took `seconds`; rates count until the last answer, if that came later."""
+    """Figures of a run whose schedule took `seconds`; rates count until a later last answer."""
     took_s = max(seconds, ledger.last_s)
     p50_s, p95_s, p99_s = percentiles(ledger.latencies_s, _PERCENTS)
     return Figures(
@@ -237,7 +238,7 @@ def main(
     try:
         if not is_served(url, model):
             raise ModelError(f"{model} is not served at {url}")
-        shots = requests_for(model)
+        requests = requests_for(model)
     except KeyError:
         raise typer.BadParameter(
             f"no requests are known for {model}", param_hint="--model"
@@ -246,7 +247,10 @@ def main(
         console.print(f"open_loop: {error}")
         raise typer.Exit(2) from None
     schedule = poisson_schedule(rate, seconds, seed) if poisson else fixed_schedule(rate, seconds)
-    show(figures(uvloop.run(measure(url.rstrip("/"), shots, schedule, deadline)), seconds), console)
+    show(
+        figures(uvloop.run(measure(url.rstrip("/"), requests, schedule, deadline)), seconds),
+        console,
+    )
 
 
 if __name__ == "__main__":

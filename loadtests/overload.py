@@ -1,11 +1,12 @@
-"""A model asked for more than it can do: what is still answered, who suffers, and what is left of it afterwards.
+"""A model asked for more than it can do: what is still answered, who suffers, and what is left of
+it afterwards.
 
     python -m loadtests.overload
 
-Simulated models, whose capacity is known by arithmetic, behind the real gateway, channel and replica, each in a process
-of its own and without Ray. `overload`: 2, 5 and 10 times the capacity. `fairness`: one key floods, another asks for
-its share. `poison`: one request of a batch makes the model raise. `cancel`: callers leave at random moments. Exit
-status 1 if a mark is missed.
+Simulated models, whose capacity is known by arithmetic, behind the real gateway, channel and
+replica, each in a process of its own and without Ray. `overload`: 2, 5 and 10 times the capacity.
+`fairness`: one key floods, another asks for its share. `poison`: one request of a batch makes the
+model raise. `cancel`: callers leave at random moments. Exit status 1 if a mark is missed.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,8 +1,9 @@
-"""Other people's ONNX files: `python -m loadtests.own_models FOLDER` adds each and asks it for many callers at once.
+"""Other people's ONNX files: `python -m loadtests.own_models FOLDER` adds each and asks it for many
+callers at once.
 
-Every answer is compared with that of the file to the same request alone. A line for each file: how it is served or why
-it is refused, answers that differ, and the seconds that adding took. Exit 1 if an answer is wrong. No HTTP, no Ray: a
-host in this process.
+Every answer is compared with that of the file to the same request alone. A line for each file: how
+it is served or why it is refused, answers that differ, and the seconds that adding took. Exit 1 if
+an answer is wrong. No HTTP, no Ray: a host in this process.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ class Outcome(NamedTuple):
 
 
 def requests_of(spec: ModelSpec, golden: Arrays, seed: int) -> list[Arrays]:
-    """Golden rows in other orders and sizes, where there are rows to choose; else the golden inputs in other sizes."""
+    """Golden rows in other orders and numbers, or the golden inputs if there are no rows."""
     random = np.random.default_rng(seed)
 
     def one() -> Arrays:
@@ -115,7 +116,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="Where the ONNX files are.")],
     rounds: Annotated[int, typer.Option(min=1, help="Of 24 requests at once.")] = 10,
 ) -> None:
-    """Add every ONNX file of a folder, ask it for many callers at once, and compare with each request alone."""
+    """Add every ONNX file of a folder, infer for many callers at once, compare with each alone."""
     table, wrong = Table("file", "served", "wrong", "add, s", box=None), 0
     for file in track(sorted(folder.rglob("*.onnx")), console=Console(stderr=True)):
         with TemporaryDirectory() as root:

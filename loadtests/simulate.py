@@ -1,10 +1,12 @@
-"""Ways to form batches, compared on a virtual clock: the real batcher and router before executors that only wait.
+"""Ways to form batches, compared on a virtual clock: the real batcher and router before executors
+that only wait.
 
     python -m loadtests.simulate --preset minilm-cpu
 
-Loads are shares of the most that the executors could run: all batches full, nothing padded. The highest load that a
-policy stands is where 99 % of all requests, those refused among them, are answered within the preset's objective. What
-it leaves out: the gateway, preprocessing, and what the batcher itself takes.
+Loads are shares of the most that the executors could run: all batches full, nothing padded. The
+highest load that a policy stands is where 99 % of all requests, those refused among them, are
+answered within the preset's objective. What it leaves out: the gateway, preprocessing, and what the
+batcher itself takes.
 """
 
 from collections.abc import Sequence
@@ -148,7 +150,8 @@ def main(
 ) -> None:
     """Compare ways to form batches by throughput and latency, on simulated time.
 
-    Example: python -m loadtests.simulate --preset gpu --replicas 2 --shape bursts --load 0.5 --load 0.8
+    Example: python -m loadtests.simulate --preset gpu --replicas 2 --shape bursts --load 0.5 --load
+    0.8
 
     Example: python -m loadtests.simulate --vary least-gain --preset minilm-cpu
     """

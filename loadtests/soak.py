@@ -1,10 +1,11 @@
-"""Half an hour of everything at once: good requests, malformed ones and callers who leave; and what it leaves behind.
+"""Half an hour of everything at once: good requests, malformed ones and callers who leave; and what
+it leaves behind.
 
     python -m loadtests.soak --url http://127.0.0.1:8000 --admin 127.0.0.1:8001
 
-Against a platform that runs on this machine. Requests leave on schedule, whatever becomes of earlier ones. Memory, open
-files and threads of every process are sampled all the while. Exit status 1 if an answer is wrong, if one is of status
-500, or if a process grows.
+Against a platform that runs on this machine. Requests leave on schedule, whatever becomes of
+earlier ones. Memory, open files and threads of every process are sampled all the while. Exit status
+1 if an answer is wrong, if one is of status 500, or if a process grows.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ from loadtests.open_loop import poisson_schedule
 from loadtests.overload import show, write_report
 from loadtests.overloading.marks import Mark
 from loadtests.soaking.processes import Census, Process, faults_inside
-from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_shots
+from loadtests.soaking.traffic import Kind, Outcome, Traffic, good_requests
 from loadtests.soaking.trend import rise, slope
 from loadtests.support.checkout import ROOT
 from loadtests.support.http_client import HttpClient
@@ -56,7 +57,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 @dataclass
 class Tally:
-    """Outcomes, counted. `surprises` are those that were not expected, by kind, what was sent, and status."""
+    """A count of outcomes. `surprises` are unexpected ones, by kind, request and status."""
 
     by_status: Counter[tuple[Kind, int]] = field(default_factory=Counter)
     surprises: Counter[tuple[Kind, str, int]] = field(default_factory=Counter)
@@ -112,18 +113,18 @@ def growth_marks(processes: Sequence[Process], warm_up_s: float, until_s: float)
     """Marks on what each process gained after its first `warm_up_s`; young ones are left out."""
     marks = []
     for process in processes:
-        settled = process.settled(warm_up_s)
-        if not settled or settled[-1].at_s - settled[0].at_s < (until_s - warm_up_s) / 2:
+        counting = process.warmed_up(warm_up_s)
+        if not counting or counting[-1].at_s - counting[0].at_s < (until_s - warm_up_s) / 2:
             continue
         name = f"{process.name} ({process.pid})"
-        memory = [s.rss_bytes >> 20 for s in (settled[0], settled[-1])]
+        memory = [s.rss_bytes >> 20 for s in (counting[0], counting[-1])]
         grows = slope(process.memory_mib(warm_up_s))
         measured = f"{grows:+.2f} MiB/min, {memory[0]} -> {memory[1]} MiB"
         marks.append(
             Mark(name, f"memory: < {MAX_SLOPE_MIB:g} MiB/min", measured, grows < MAX_SLOPE_MIB)
         )
         for what, most in (("files", MAX_MORE_FILES), ("threads", MAX_MORE_THREADS)):
-            counted = [(s.at_s, float(getattr(s, what))) for s in settled]
+            counted = [(s.at_s, float(getattr(s, what))) for s in counting]
             values = [int(value) for _, value in counted]
             measured = f"first {values[0]}, last {values[-1]}, most {max(values)}"
             marks.append(
@@ -145,14 +146,14 @@ class Run:
 
     async def soak(self, tally: Tally, census: Census, told: Callable[[], None]) -> int:
         """Send everything, and return how many replicas were killed."""
-        place = urlsplit(self.url)
-        assert place.hostname, self.url
-        shots = good_shots([name for name in MODELS if is_served(self.url, name)])
+        address = urlsplit(self.url)
+        assert address.hostname, self.url
+        requests = good_requests([name for name in MODELS if is_served(self.url, name)])
         kills = count()
         with ThreadPoolExecutor(_CALLERS, thread_name_prefix="caller") as callers:
             async with HttpClient(self.url, _DEADLINE_S, _DEADLINE_S + _GRACE_S) as client:
                 traffic = Traffic(
-                    client, (place.hostname, place.port or 80), shots, callers, self.seed
+                    client, (address.hostname, address.port or 80), requests, callers, self.seed
                 )
                 began_s = monotonic()
                 beside = [asyncio.create_task(self._sample(census, began_s))]

@@ -31,7 +31,7 @@ MAX_SECONDS, MAX_RATE, MAX_LOOPS = 300, 200, 64
 
 
 class _Sent(NamedTuple):
-    """An answer's status (0 if the connection broke, -1 if none came), when it was due, and how long it took."""
+    """An answer's status (0: broken, -1: none came), when it was due, and how long it took."""
 
     status: int
     due_s: float
@@ -102,19 +102,19 @@ async def _ask(
     sent: list[_Sent] = []
     start_s = loop.time() + 0.1
 
-    async def one(client: HttpClient, shot: CheckedRequest, due_s: float) -> None:
+    async def one(client: HttpClient, request: CheckedRequest, due_s: float) -> None:
         await asyncio.sleep(start_s + due_s - loop.time())
-        reply = await client.send(shot)
+        reply = await client.send(request)
         sent.append(_Sent(reply.status, due_s, loop.time() - start_s - due_s))
 
     async with (
         HttpClient(url, deadline_s, patience_s=deadline_s + 5) as client,
         asyncio.TaskGroup() as group,
     ):
-        for due_s, shot in zip(
+        for due_s, request in zip(
             fixed_schedule(rate, seconds), cycle(requests_for(model)), strict=False
         ):
-            group.create_task(one(client, shot, due_s))
+            group.create_task(one(client, request, due_s))
     return sent
 
 

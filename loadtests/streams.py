@@ -1,11 +1,13 @@
-"""Streams of audio: many at a time in real time, as many as go, and through replicas that come and go.
+"""Streams of audio: many at a time in real time, as many as go, and through replicas that come and
+go.
 
     python -m loadtests.streams
 
-200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and should be answered before
-the next; then all send as fast as they are answered, beside a loop in this process that runs the bare model on batches
-of 32. Every probability is compared with that of one frame after the other. Exit status 1 if the first is missed, or
-anything is wrong. `moving_streams.py` has what happens while replicas come and go.
+200 streams over two replicas: first each sends 96 ms of audio (three frames) every 96 ms, and
+should be answered before the next; then all send as fast as they are answered, beside a loop in
+this process that runs the bare model on batches of 32. Every probability is compared with that of
+one frame after the other. Exit status 1 if the first is missed, or anything is wrong.
+`moving_streams.py` has what happens while replicas come and go.
 """
 
 import asyncio
@@ -104,10 +106,10 @@ async def listen(
         if due is not None:
             due_s = due(number)
             await asyncio.sleep(due_s - time.perf_counter())
-        shot = CheckedRequest(
+        request = CheckedRequest(
             MODEL, f"/v1/models/{MODEL}:stream?{query}", _HEADERS, chunk, lambda _: True
         )
-        reply = await client.send(shot)
+        reply = await client.send(request)
         if reply.status != 200:
             course.lost += 1
             course.faults.append(f"{reply.status} {reply.body[:200].decode(errors='replace')}")
@@ -144,7 +146,7 @@ async def run_streams(
 
 
 def loop_frames_a_second(version: ModelVersion, seconds: float) -> float:
-    """Rate of the bare model in this process, on batches of LOOP_ROWS that carry their states along."""
+    """Rate of the bare model in this process, in batches of LOOP_ROWS with their states."""
     model = backends.load(version, "onnx")
     frames = np.random.default_rng(0).normal(0, 0.1, (LOOP_ROWS, CONTEXT + HOP)).astype(np.float32)
     state = np.zeros((LOOP_ROWS, 2, 128), np.float32)

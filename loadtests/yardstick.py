@@ -2,9 +2,10 @@
 
     python -m loadtests.yardstick
 
-A model that takes 50 ms whatever the batch, at most 32 rows of it, behind the real gateway, channel and replica, each
-in a process of its own and without Ray. 200 requests a second come evenly. A batcher that waits for nothing answers
-all of them, none later than two batches after it came. Exit status 1 if the figures are below the mark.
+A model that takes 50 ms whatever the batch, at most 32 rows of it, behind the real gateway, channel
+and replica, each in a process of its own and without Ray. 200 requests a second come evenly. A
+batcher that waits for nothing answers all of them, none later than two batches after it came. Exit
+status 1 if the figures are below the mark.
 """
 
 import tempfile
@@ -33,7 +34,7 @@ __all__ = [
     "answer_to",
     "is_met",
     "load",
-    "shots",
+    "requests",
     "write_model",
 ]
 
@@ -92,7 +93,7 @@ def load(_: ModelVersion, __: str) -> Backend:
 
 
 def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
-    """A version folder that describes the simulated model; its weights are a stand-in that nothing reads."""
+    """Write a version folder of the simulated model; its weights are a stand-in."""
     folder = root / MODEL / "1"
     folder.mkdir(parents=True)
     x = np.arange(WIDTH, dtype=np.float32)[np.newaxis]
@@ -107,7 +108,7 @@ def write_model(root: Path, max_rows: int = MAX_ROWS) -> Path:
     return folder
 
 
-def shots(count: int) -> list[CheckedRequest]:
+def requests(count: int) -> list[CheckedRequest]:
     """Requests of one row, no two alike."""
     rows = [np.full((1, WIDTH), n, np.float32) for n in range(count)]
     return [infer_request(MODEL, {"x": x}, "y", answer_to(x)) for x in rows]
@@ -126,11 +127,11 @@ def main(
     console = Console(soft_wrap=True, highlight=False)
     schedule = fixed_schedule(rate, seconds)
     with (
-        tempfile.TemporaryDirectory(prefix="yardstick-") as place,
-        process_platform([Replica(write_model(Path(place)), load)]) as at,
+        tempfile.TemporaryDirectory(prefix="yardstick-") as temporary,
+        process_platform([Replica(write_model(Path(temporary)), load)]) as at,
     ):
         found = figures(
-            uvloop.run(measure(at.url, shots(len(schedule)), schedule, _DEADLINE_S)), seconds
+            uvloop.run(measure(at.url, requests(len(schedule)), schedule, _DEADLINE_S)), seconds
         )
     show(found, console)
     verdict = "met" if is_met(found) else "missed"

@@ -1,4 +1,4 @@
-"""Real data for tests, from pinned packages. Each function skips the calling test, saying why, if it has none."""
+"""Real data from pinned packages. A function without its data skips the calling test."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""Callers who hold connections and send little: slow headers and bodies, and thousands of connects."""
+"""Callers who hold connections and send little: slow headers and bodies, floods of connects."""
 
 import asyncio
 import resource

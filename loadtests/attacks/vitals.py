@@ -55,7 +55,7 @@ def _buckets(at: ProcessPlatform) -> dict[float, float]:
 
 
 class Pinger:
-    """Probes the gateway's health every 2 ms from its own process, which keeps `worst` up to date."""
+    """Probes the gateway's health every 2 ms from its own process, which updates `worst`."""
 
     def __init__(self, worst: "SynchronizedArray[float]") -> None:
         self._worst = worst
@@ -63,7 +63,8 @@ class Pinger:
     def worst_s(self) -> tuple[float, float]:
         """Since the last call: the slowest answer, and the latest that the pinger itself woke.
 
-        The second is the machine's part: a process that was not scheduled sees its answers late, too.
+        The second is the machine's part: a process that was not scheduled sees its answers late,
+        too.
         """
         with self._worst.get_lock():
             found = self._worst[0], self._worst[1]
@@ -87,7 +88,7 @@ def _ping(port: int, worst: "SynchronizedArray[float]", parent: Connection) -> N
 def _ping_on_one_connection(
     port: int, worst: "SynchronizedArray[float]", parent: Connection
 ) -> None:
-    """Probe until the gateway closes the connection, which it does after many requests, or the parent ends."""
+    """Probe until the gateway closes the connection, or the parent ends."""
     with socket.create_connection((HOST, port), _TIMEOUT_S) as sock:
         while not parent.poll():
             began_s = monotonic()

@@ -1,4 +1,4 @@
-"""Callers who always want one more answer, and callers who leave at random; each fills a process."""
+"""Callers who always want one more answer, and callers who leave at random, in a process each."""
 
 import asyncio
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class _Saturation:
             for _ in range(_CALLERS)
         ]
         for connection in connections:
-            self._ask(connection)
+            self._send(connection)
         await asyncio.sleep(_WARM_UP_S)
         self._ended_s.clear()
         await asyncio.sleep(seconds)
@@ -72,12 +72,12 @@ class _Saturation:
                 f"expected 200 on a connection that is kept, found {status}: {body[:200]!r}"
             )
         else:
-            self._ask(connection)
+            self._send(connection)
 
     def lost(self, _: HttpConnection) -> None:
         self._fault = self._fault or "a connection broke"
 
-    def _ask(self, connection: HttpConnection) -> None:
+    def _send(self, connection: HttpConnection) -> None:
         connection.send(self._request)
 
 

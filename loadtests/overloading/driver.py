@@ -1,7 +1,9 @@
-"""A lean open-loop driver in a process of its own: all requests are encoded before the first is due.
+"""A lean open-loop driver in a process of its own: all requests are encoded before the first is
+due.
 
-It has neither a task nor a timer for a request: one tick a millisecond sends what is due, callbacks note the answers,
-and these are judged after the last one. Times are seconds since the start, which all drivers share.
+It has neither a task nor a timer for a request: one tick a millisecond sends what is due, callbacks
+note the answers, and these are judged after the last one. Times are seconds since the start, which
+all drivers share.
 """
 
 import asyncio
@@ -33,7 +35,7 @@ Seconds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Stream:
-    """Requests to one gateway, by their numbers, and when each is due. All have one row but the first."""
+    """Requests to one gateway: numbers and due times. All have one row but the first."""
 
     port: int
     numbers: npt.NDArray[np.int64]
@@ -90,23 +92,23 @@ class _Driver:
         self._status = [GIVEN_UP] * count
         self._bodies: list[bytes] = [b""] * count
         self._next = 0
-        self._unsettled = count
+        self._unanswered = count
         self._free: list[HttpConnection] = []
-        self._line: deque[int] = deque()  # due, but all connections are busy
+        self._queue: deque[int] = deque()  # due, but all connections are busy
         self._opening: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> Record:
         self._loop = asyncio.get_running_loop()
-        self._all_settled = asyncio.Event()
+        self._all_answered = asyncio.Event()
         for _ in range(0, self._stream.connections, _CONNECT_AT_ONCE):
             await asyncio.gather(*(self._open() for _ in range(_CONNECT_AT_ONCE)))
         self._tick()
         patience_s = (
             self._start_s + self._due_s[-1] + self._stream.deadline_s + _GRACE_S - monotonic()
         )
-        with suppress(TimeoutError):  # what is not settled stays GIVEN_UP
+        with suppress(TimeoutError):  # those without an answer stay GIVEN_UP
             async with asyncio.timeout(patience_s):
-                await self._all_settled.wait()
+                await self._all_answered.wait()
         return self._record()
 
     async def _open(self) -> None:
@@ -116,8 +118,8 @@ class _Driver:
         self._is_free(connection)
 
     def _is_free(self, connection: HttpConnection) -> None:
-        if self._line:
-            self._send(self._line.popleft(), connection)
+        if self._queue:
+            self._send(self._queue.popleft(), connection)
         else:
             self._free.append(connection)
 
@@ -129,7 +131,7 @@ class _Driver:
             if self._free:
                 self._send(self._next, self._free.pop())
             else:
-                self._line.append(self._next)
+                self._queue.append(self._next)
             self._next += 1
         if self._next < len(self._due_s):
             self._loop.call_later(0 if self._due_s[self._next] <= now_s else _TICK_S, self._tick)
@@ -141,31 +143,31 @@ class _Driver:
 
     def ended(self, connection: HttpConnection, status: int, body: bytes, *, keep: bool) -> None:
         """Note an answer, and use its connection again or open another one."""
-        self._settle(connection, status, body if status == 200 else b"")
+        self._record_answer(connection, status, body if status == 200 else b"")
         if keep:
             self._is_free(connection)
         else:
             connection.close()
 
     def lost(self, connection: HttpConnection) -> None:
-        """A connection ended: its request, if it has one, is broken; another one takes its place."""
+        """Mark the request of a lost connection as broken, and open another connection."""
         if connection.number >= 0:
-            self._settle(connection, BROKEN, b"")
+            self._record_answer(connection, BROKEN, b"")
         if connection in self._free:
             self._free.remove(connection)
-        if self._unsettled:
+        if self._unanswered:
             opening = self._loop.create_task(self._open())
             self._opening.add(opening)
             opening.add_done_callback(self._opening.discard)
 
-    def _settle(self, connection: HttpConnection, status: int, body: bytes) -> None:
+    def _record_answer(self, connection: HttpConnection, status: int, body: bytes) -> None:
         number, connection.number = connection.number, -1
         self._ended_s[number] = monotonic() - self._start_s
         self._status[number] = status
         self._bodies[number] = body
-        self._unsettled -= 1
-        if not self._unsettled:
-            self._all_settled.set()
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._all_answered.set()
 
     def _record(self) -> Record:
         numbered = zip(self._stream.numbers.tolist(), self._bodies, strict=True)

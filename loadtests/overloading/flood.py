@@ -1,4 +1,4 @@
-"""Overload and fairness: more than the model can do, from anybody, or from one key beside another."""
+"""Overload and fairness: too much from everybody, or from one key beside another."""
 
 import tempfile
 from collections.abc import Sequence
@@ -41,8 +41,8 @@ def overload(run: Run) -> tuple[list[Mark], object]:
     """Below capacity, 2, 5 and 10 times of it, and below it again; marks and figures."""
     phases = phases_of(run.seconds)
     due_s = schedule_of(phases)
-    with tempfile.TemporaryDirectory(prefix="overload-") as place:
-        replica, runs = fixed(Path(place))
+    with tempfile.TemporaryDirectory(prefix="overload-") as temporary:
+        replica, runs = fixed(Path(temporary))
         with process_platform([replica]) as at:
             [record] = run.drive(
                 "overload", [Stream(at.port, _numbers(_FIRST, due_s), due_s, run.deadline_s)]
@@ -105,13 +105,13 @@ def _ledger_mark(found: Sequence[PhaseFigures]) -> Mark:
 
 
 def fairness(run: Run) -> tuple[list[Mark], object]:
-    """A key that asks for less than its share, alone and beside one that floods; marks and figures."""
+    """A key that needs less than its share, alone and beside a flooding one; marks and figures."""
     share = Phase(SHARE, 0.0, run.seconds)
     light_s = np.array(poisson_schedule(SHARE * CAPACITY, run.seconds, seed=1))
     heavy_s = np.array(poisson_schedule(FLOOD * CAPACITY, run.seconds, seed=2))
-    with tempfile.TemporaryDirectory(prefix="fairness-") as place:
-        replica, runs = fixed(Path(place))
-        file = Path(place) / "keys.json"
+    with tempfile.TemporaryDirectory(prefix="fairness-") as temporary:
+        replica, runs = fixed(Path(temporary))
+        file = Path(temporary) / "keys.json"
         light_key, heavy_key = _made_key(file, "light"), _made_key(file, "heavy")
 
         def figures(record: Record, first: int) -> PhaseFigures:

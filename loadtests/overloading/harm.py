@@ -21,7 +21,8 @@ __all__ = ["State", "Volley", "cancel", "cancel_marks", "poison", "poison_marks"
 
 MAX_POISONED = 3.0
 _BLOCKER_ROWS, _BEHIND_S, _VOLLEY_LEAD_S, _VOLLEY_DEADLINE_S = 50, 0.02, 0.7, 10.0
-# Where in its batch the poison is, as shares of the batch: finding it takes longer in some places than in others.
+# Where in its batch the poison is, as shares of the batch: finding it takes longer in some places
+# than in others.
 _PLACES = (0.0, 0.3, 0.5, 0.8, 0.99)
 
 LEAVERS_A_SECOND, MAX_CHANGED = 1_000, 0.02
@@ -32,7 +33,7 @@ _SETTLE_S, _POLL_S = 5.0, 0.1
 
 @dataclass(frozen=True)
 class Volley:
-    """A batch as its callers saw it: right answers, 500s, others, and seconds from its start to its last answer."""
+    """A batch as its callers saw it: right answers, 500s, others, seconds to the last answer."""
 
     right: int
     failed: int
@@ -45,11 +46,11 @@ class Volley:
 
 
 def poison(run: Run) -> tuple[list[Mark], object]:
-    """A hundred requests at once, with and without one that makes the model raise; marks and figures."""
+    """A hundred requests at once, with and without a poison; marks and figures."""
     sound: list[Volley] = []
     poisoned: list[Volley] = []
-    with tempfile.TemporaryDirectory(prefix="poison-") as place:
-        replica, _ = fragile(Path(place))
+    with tempfile.TemporaryDirectory(prefix="poison-") as temporary:
+        replica, _ = fragile(Path(temporary))
         with process_platform([replica]) as at:
             _fire(run, at, None)
             for place_in_batch in _PLACES:
@@ -59,7 +60,7 @@ def poison(run: Run) -> tuple[list[Mark], object]:
 
 
 def _fire(run: Run, at: ProcessPlatform, poison_at: int | None) -> Volley:
-    """A volley behind a request that keeps the model busy meanwhile, so that all of it travels in one batch."""
+    """Send a volley behind a request that keeps the model busy, so that it makes one batch."""
     numbers = np.arange(FRAGILE_ROWS + 1)
     if poison_at is not None:
         numbers[1 + poison_at] = POISON
@@ -114,11 +115,11 @@ class State:
 
 
 def cancel(run: Run) -> tuple[list[Mark], object]:
-    """Callers who close their connections at random moments, and capacity before and after; marks and figures."""
+    """Callers who leave at random moments, and capacity before and after; marks and figures."""
     count, first = round(LEAVERS_A_SECOND * run.seconds), 1
     lasts_s = _CAPACITY_SHARE * run.seconds
-    with tempfile.TemporaryDirectory(prefix="cancel-") as place:
-        replica, runs = fixed(Path(place))
+    with tempfile.TemporaryDirectory(prefix="cancel-") as temporary:
+        replica, runs = fixed(Path(temporary))
         with process_platform([replica]) as at:
             rates = [run.call("cancel: capacity before", lasts_s, saturate, at.port, lasts_s)]
             before = _settled(at, None)
@@ -142,7 +143,7 @@ def cancel(run: Run) -> tuple[list[Mark], object]:
 
 
 def _settled(at: ProcessPlatform, wanted: State | None) -> State:
-    """The state once nothing is held, and it is as wanted; else as it is at the end of the patience."""
+    """The state as soon as nothing is held, or the last one when patience is over."""
     until_s = time.monotonic() + _SETTLE_S
     while (found := _state(at)) != (
         wanted or replace(found, held=0.0)

@@ -1,4 +1,4 @@
-"""Figures of the drivers' records, and the marks that they are held to. Times are in seconds since a run's start."""
+"""Figures of the drivers' records, and marks on them. Times are seconds since a run's start."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -61,9 +61,9 @@ class Phase:
 class PhaseFigures:
     """Figures of the requests that were due in a phase. A percentile of nothing is NaN.
 
-    `goodput` is right answers within the deadline that came in the phase, as a share of capacity; `wasted` is the share
-    of what the model ran that was not answered in time. `is_from_sending` says from when latency counts: from when a
-    request was due, unless the driver was late itself.
+    `goodput` is right answers within the deadline that came in the phase, as a share of capacity;
+    `wasted` is the share of what the model ran that was not answered in time. `is_from_sending`
+    says from when latency counts: from when a request was due, unless the driver was late itself.
     """
 
     load: float
@@ -103,7 +103,7 @@ def phase_figures(
 def verdicts_of(
     record: Record, runs: npt.NDArray[np.uint8], latency_s: Seconds, deadline_s: float
 ) -> npt.NDArray[np.str_]:
-    """One word for each request. An answer that is another's is wrong, and so is one that took two runs."""
+    """The verdict on each request. Another request's answer is wrong, and so are two runs."""
     is_ok = record.status == 200
     conditions = [
         (is_ok & ~record.is_right) | (runs > 1),
@@ -116,7 +116,8 @@ def verdicts_of(
 
 
 def recovery_s(record: Record, step_s: float, end_s: float, most_s: float) -> float:
-    """Seconds after the step down until a window of a second begins whose requests were right, their p99 at most this.
+    """Seconds after the step down until a window of a second begins whose requests were right,
+    their p99 at most this.
 
     Infinite if there is none before `end_s`.
     """

@@ -1,7 +1,8 @@
-"""The simulated models of the overload tests: their speed is known by arithmetic, and they remember what they ran.
+"""The simulated models of the overload tests: their speed is known by arithmetic, and they remember
+what they ran.
 
-They sleep, so they need no processor. Each row is its request's number, so that an answer shows whose it is, and each
-run of it is counted in a file that the test shares.
+They sleep, so they need no processor. Each row is its request's number, so that an answer shows
+whose it is, and each run of it is counted in a file that the test shares.
 """
 
 import time
@@ -75,20 +76,20 @@ class FragileBackend(_Counting):
         return self.answer(x)
 
 
-def fixed(place: Path) -> tuple[Replica, Runs]:
+def fixed(root: Path) -> tuple[Replica, Runs]:
     """A replica of the model that takes BATCH_S a batch, and the counts of what it runs."""
-    folder = write_model(place, MAX_ROWS)
+    folder = write_model(root, MAX_ROWS)
     return Replica(folder, _load_fixed), _made_runs(folder)
 
 
-def fragile(place: Path) -> tuple[Replica, Runs]:
+def fragile(root: Path) -> tuple[Replica, Runs]:
     """A replica of the model that the poison makes raise, and the counts of what it runs."""
-    folder = write_model(place, FRAGILE_ROWS)
+    folder = write_model(root, FRAGILE_ROWS)
     return Replica(folder, _load_fragile), _made_runs(folder)
 
 
 def request(number: int, deadline_s: float, key: str = "", rows: int = 1) -> bytes:
-    """The complete HTTP request of a number, which fills all its rows; tensors are binary both ways."""
+    """The HTTP request of a number, which fills all rows; tensors are binary both ways."""
     tensor = np.full((rows, WIDTH), number, "<f4").tobytes()
     header = _header(rows)
     return b"%s%d\r\n\r\n%s%s" % (

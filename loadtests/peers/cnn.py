@@ -1,4 +1,5 @@
-"""The model as a peer serves it: one session, and Open Inference JSON read and written by the fastest codec there is.
+"""The model as a peer serves it: one session, and Open Inference JSON read and written by the
+fastest codec there is.
 
 The codec is the same in every peer, so what differs between them is the server.
 """
@@ -40,6 +41,7 @@ def model_file() -> Path:
 
 def open_session(file: Path) -> "InferenceSession":
     """A session on one core: a small model gains nothing from more."""
+    # Here, since the peers that only read inputs run without it.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

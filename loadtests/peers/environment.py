@@ -15,7 +15,8 @@ class PeerUnavailable(Exception):
 
 
 def prepare(folder: Path, requirements: Sequence[str]) -> Path:
-    """The Python of an environment in `folder` with `requirements`, made with the interpreter that runs this.
+    """The Python of an environment in `folder` with `requirements`, made with the interpreter that
+    runs this.
 
     It is kept for the next time, and made anew when the requirements or the interpreter are others.
     Raises PeerUnavailable.
@@ -24,7 +25,8 @@ def prepare(folder: Path, requirements: Sequence[str]) -> Path:
     recipe = "\n".join((str(Path(sys.executable).resolve()), *requirements))
     if ready.is_file() and ready.read_text(encoding="utf-8") == recipe:
         return python
-    # Our own pip installs into it: Debian's Python may lack what a fresh environment's pip is made of.
+    # Our own pip installs into it: Debian's Python may lack what a fresh environment's pip is made
+    # of.
     _run("venv", "--clear", "--without-pip", str(folder))
     _run(
         "pip",

@@ -1,4 +1,5 @@
-"""The smallest application of the kind that general HTTP servers serve: takes any body, answers every path.
+"""The smallest application of the kind that general HTTP servers serve: takes any body, answers
+every path.
 
 It runs in environments that have none of this project's packages.
 """

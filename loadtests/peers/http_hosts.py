@@ -25,9 +25,11 @@ _UVICORN = ("uvicorn==0.54.0", "httptools==0.9.0", "h11==0.16.0", "uvloop==0.23.
 
 @dataclass(frozen=True)
 class Server:
-    """`options` follow the Python of an environment with `requirements`, which is this one if there are none.
+    """`options` follow the Python of an environment with `requirements`, which is this one if there
+    are none.
 
-    `port` stands for the port in them; `impatient` is added where silence must end soon, as far as the server can.
+    `port` stands for the port in them; `impatient` is added where silence must end soon, as far as
+    the server can.
     """
 
     name: str

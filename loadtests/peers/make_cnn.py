@@ -1,4 +1,4 @@
-"""Writes the benchmark's model: small enough that the server, not the model, is what is measured."""
+"""Writes the benchmark's model, small enough that the server is what is measured."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ _SHAPES = {
 
 
 def write_cnn(file: Path) -> None:
-    """Write the network with seeded random weights: it tells images apart, and means nothing by it."""
+    """Write the network with seeded random weights: it tells images apart, without meaning."""
     model = parser.parse_model(_GRAPH)
     random = np.random.default_rng(0)
     for name, shape in _SHAPES.items():

@@ -1,9 +1,10 @@
-"""Ray Serve as its documentation writes it: a FastAPI ingress, a handle, a deployment with @serve.batch.
+"""Ray Serve as its documentation writes it: a FastAPI ingress, a handle, a deployment with
+@serve.batch.
 
     BENCH_MODEL=cnn.onnx python -m loadtests.peers.ray_serve 8000
 
-Where a default would hold it back it has better: batches wait 2 ms instead of 10, a replica takes 256 requests at
-once instead of 5, and JSON goes through orjson instead of FastAPI's models.
+Where a default would hold it back it has better: batches wait 2 ms instead of 10, a replica takes
+256 requests at once instead of 5, and JSON goes through orjson instead of FastAPI's models.
 """
 
 import os

@@ -42,10 +42,11 @@ PRESETS = {
 
 
 class Executor:
-    """Runs batches of lengths, each row padded to what `padded` makes of the longest; counts what it ran.
+    """Runs batches of lengths, each row padded to what `padded` makes of the longest; counts what
+    it ran.
 
-    `noise` is the standard deviation of a batch's time as a share of it: log-normal, so that no batch takes less than
-    nothing, with the mean that it has without.
+    `noise` is the standard deviation of a batch's time as a share of it: log-normal, so that no
+    batch takes less than nothing, with the mean that it has without.
     """
 
     def __init__(

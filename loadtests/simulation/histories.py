@@ -1,7 +1,8 @@
 """Histories of a batcher before it is judged: noise, regimes and neighbours, on a virtual clock.
 
-A trial is a closed loop of callers through a history and, when all is quiet again, a second of grace and then the time
-that counts. The same quiet time with every fixed size tells what the best one would have answered, by hindsight.
+A trial is a closed loop of callers through a history and, when all is quiet again, a second of
+grace and then the time that counts. The same quiet time with every fixed size tells what the best
+one would have answered, by hindsight.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ COSTS: Mapping[str, Cost] = {
 
 
 class Moment(NamedTuple):
-    """A factor on a batch's time, by its rows, progress of the spell (0 to 1) and callers who preprocess."""
+    """A factor on a batch's time by rows, progress of the spell (0 to 1), and busy callers."""
 
     rows: int
     share: float
@@ -69,7 +70,7 @@ def _pauses(_: Moment, chance: Random) -> float:
 
 
 def _preprocessing(now: Moment, _: Random) -> float:
-    """Those who preprocess take the executor's core by turns."""
+    """Callers who preprocess share the executor's core."""
     return 1.0 + min(now.preparing, 3)
 
 
@@ -87,7 +88,7 @@ def _waves(now: Moment, chance: Random) -> float:
 
 @dataclass(frozen=True)
 class History:
-    """Spells of `noise`, with `callers` in each; between and after them all is quiet, with CALLERS."""
+    """Spells of `noise` with `callers` each; it is quiet between and after them, with CALLERS."""
 
     noises: Sequence[Noise] = ()
     callers: Sequence[int] = ()
@@ -108,7 +109,7 @@ HISTORIES: Mapping[str, History] = {
 
 @dataclass
 class _Executor:
-    """Takes its time for each batch; `ran` are the ends and the rows of those of the time that counts."""
+    """An executor that takes its time; `ran` holds the ends and rows of batches that count."""
 
     cost: Cost
     chance: Random
@@ -135,7 +136,7 @@ class _Executor:
 
 
 class Outcome(NamedTuple):
-    """Rows a second, and rows of a batch, when all was quiet again; the limit that batches were held to at the end."""
+    """Rows a second and rows of a batch once all was quiet, and the limit of rows at the end."""
 
     rate: float
     mean_rows: float

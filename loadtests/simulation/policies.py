@@ -56,7 +56,7 @@ class Queue(Protocol):
         length: int = 1,
         group: Hashable = None,
         key_id: str = "",
-    ) -> "asyncio.Future[Any]": ...  # of whatever it answers: only when it is settled counts
+    ) -> "asyncio.Future[Any]": ...  # the value does not count, only when it is resolved
 
 
 _NONE = 1e-9
@@ -64,9 +64,11 @@ _NONE = 1e-9
 
 @dataclass(frozen=True)
 class Policy:
-    """A way to form batches. With `edges`, lengths are rounded up, and only equal ones share a batch.
+    """A way to form batches. With `edges`, lengths are rounded up, and only equal ones share a
+    batch.
 
-    One that `is_blind` tells the batcher that all lengths are 1; one with `timer_s` uses no batcher but a Timer.
+    One that `is_blind` tells the batcher that all lengths are 1; one with `timer_s` uses no batcher
+    but a Timer.
     """
 
     name: str
@@ -79,10 +81,10 @@ class Policy:
         """The length that the executor runs a batch at whose longest row has this one."""
         if not self.edges:
             return length
-        place = bisect_left(self.edges, length)
+        index = bisect_left(self.edges, length)
         return (
-            self.edges[place]
-            if place < len(self.edges)
+            self.edges[index]
+            if index < len(self.edges)
             else -(-length // self.edges[-1]) * self.edges[-1]
         )
 
@@ -95,7 +97,7 @@ class Policy:
     def line(
         self, execute: Execute, clock: Callable[[], float], seen: Iterable[Seen] = ()
     ) -> Queue:
-        """A line of its own, which was told the batches that were `seen` before, as a host's is after its warm-up."""
+        """Make a queue that knows the batches `seen` before, as a warmed-up host does."""
         if self.timer_s is not None:
             return Timer(execute, self.limits, self.timer_s)
         batcher: Batcher[int, int] = Batcher(execute, self.limits, clock)
@@ -106,10 +108,11 @@ class Policy:
 
 
 class Timer:
-    """Batches as Ray Serve's `@serve.batch` forms them: sealed when full, or so long after their first request.
+    """Batches as Ray Serve's `@serve.batch` forms them: sealed when full, or so long after their
+    first request.
 
-    The timer runs while the executor is busy, too; what is sealed waits for its turn. It knows neither deadlines nor
-    lengths, and refuses what the batcher would for want of room.
+    The timer runs while the executor is busy, too; what is sealed waits in order. It knows
+    neither deadlines nor lengths, and refuses what the batcher would for want of room.
     """
 
     def __init__(self, execute: Execute, limits: Limits, timer_s: float) -> None:

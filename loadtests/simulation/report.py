@@ -44,7 +44,7 @@ def loads_table(courses: Sequence[Course]) -> Table:
 
 
 def highest_table(courses: Sequence[Course]) -> Table:
-    """The highest load that each policy stands, beside the first one's, and what it was like then."""
+    """The highest load that each policy stands beside the first one's, with figures there."""
     table = Table("policy", box=None)
     for heading in ("highest load/s", "to the first", "p50", "p99", "rows a batch", "padding"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -68,18 +68,18 @@ def highest_table(courses: Sequence[Course]) -> Table:
 
 
 def shares_table(courses: Sequence[Course]) -> Table | None:
-    """The share of each key's and each deadline's requests that was answered in time; None if there is one of both."""
+    """Shares answered in time by key and by deadline; None if there is one of each."""
     some = courses[0].trials[0]
-    if len(some.in_time_by_owner) < 2 and len(some.in_time_by_deadline) < 2:
+    if len(some.in_time_by_key) < 2 and len(some.in_time_by_deadline) < 2:
         return None
-    owners = [f"key {owner or _NONE}" for owner in some.in_time_by_owner]
+    keys = [f"key {key or _NONE}" for key in some.in_time_by_key]
     deadlines = [f"within {deadline_s:g} s" for deadline_s in some.in_time_by_deadline]
     table = Table("policy", box=None)
-    for heading in ("offered/s", *owners, *deadlines):
+    for heading in ("offered/s", *keys, *deadlines):
         table.add_column(heading, justify="right", no_wrap=True)
     for course in courses:
         for t in course.trials:
-            shares = (*t.in_time_by_owner.values(), *t.in_time_by_deadline.values())
+            shares = (*t.in_time_by_key.values(), *t.in_time_by_deadline.values())
             table.add_row(
                 course.policy.name, f"{t.offered:,.0f}", *(f"{share:.1%}" for share in shares)
             )

@@ -9,7 +9,8 @@ from loadtests.simulation.trial import Machines, Trial, play
 
 __all__ = ["HALVINGS", "MET_SHARE", "Course", "highest_load", "study"]
 
-# A load is stood while so many of all requests, those refused among them, are answered within the objective.
+# A load is stood while so many of all requests, those refused among them, are answered within the
+# objective.
 MET_SHARE = 0.99
 HALVINGS = 4
 
@@ -18,7 +19,7 @@ Arrivals = Callable[[float], Sequence[Arrival]]
 
 @dataclass(frozen=True)
 class Course:
-    """A policy, what came of each load, and the highest load it stood (None if it stood none that was tried)."""
+    """A policy, a trial at each load, and the highest load it stood, None without one."""
 
     policy: Policy
     trials: tuple[Trial, ...]
@@ -32,7 +33,7 @@ def study(
     machines: Machines,
     told: Callable[[str], None] = lambda _: None,
 ) -> list[Course]:
-    """Each policy under each mean rate; `told` is called with a policy's name before each run of it."""
+    """Run each policy under each mean rate; calls `told` with its name before each run."""
 
     def course(policy: Policy) -> Course:
         def at(rate: float) -> Trial:
@@ -48,7 +49,7 @@ def study(
 def highest_load(
     trials: Sequence[tuple[float, Trial]], at: Callable[[float], Trial]
 ) -> Trial | None:
-    """The trial at the highest load that is stood, by halving the gap between those that are known HALVINGS times."""
+    """The trial at the highest load that is stood, found by HALVINGS bisections."""
     stood = [(rate, trial) for rate, trial in trials if trial.met >= MET_SHARE]
     low, best = max(stood, default=(0.0, None), key=lambda pair: pair[0])
     failed = [rate for rate, trial in trials if trial.met < MET_SHARE and rate > low]

@@ -1,4 +1,4 @@
-"""When requests come, how long they are, whose they are, and how long they may take: drawn, or read from a trace."""
+"""Arrivals of requests, their lengths, keys and deadlines: drawn, or read from a trace."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,20 +32,21 @@ class TrafficError(ValueError):
 
 
 class Arrival(NamedTuple):
-    """A request: when it comes, its length in cells, its key, and the seconds after its arrival that it may take."""
+    """A request: arrival, length in cells, key, and the seconds after arrival that it may take."""
 
     arrival_s: float
     length: int
-    owner: str
+    key_id: str
     deadline_s: float
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """Random traffic. Lengths are log-normal with `sigma`, cut at `longest`; 1 makes them all alike.
+    """Random traffic. Lengths are log-normal with `sigma`, cut at `longest`; 1 makes them all
+    alike.
 
-    `bursts` are on for `on_s` and off for as long as makes them `on_share` of the time; the mean rate stays. Keys come
-    by their shares, and each of `deadlines_s` as often as another.
+    `bursts` are on for `on_s` and off for as long as makes them `on_share` of the time; the mean
+    rate stays. Keys come by their shares, and each of `deadlines_s` as often as another.
     """
 
     requests: int = 5000
@@ -61,7 +62,7 @@ class Traffic:
 
 
 def draw(traffic: Traffic, rate: float) -> list[Arrival]:
-    """So many requests at a mean `rate` a second; with another rate the same ones, further apart."""
+    """Draw requests at a mean `rate`; other rates only space the same ones differently."""
     chance = np.random.default_rng(traffic.seed)
     times_s = poisson_schedule(rate, traffic.requests / rate, traffic.seed)
     if traffic.shape == "bursts":
@@ -70,11 +71,11 @@ def draw(traffic: Traffic, rate: float) -> list[Arrival]:
     spread = traffic.median * np.exp(traffic.sigma * chance.standard_normal(count))
     lengths: list[int] = np.clip(np.round(spread), 1, traffic.longest).astype(int).tolist()
     shares = np.array(list(traffic.keys.values()))
-    owners = [
+    keys = [
         list(traffic.keys)[n] for n in chance.choice(len(shares), count, p=shares / shares.sum())
     ]
     deadlines_s: list[float] = chance.choice(list(traffic.deadlines_s), count).tolist()
-    return list(map(Arrival, times_s, lengths, owners, deadlines_s))
+    return list(map(Arrival, times_s, lengths, keys, deadlines_s))
 
 
 def _in_bursts(times_s: Iterable[float], on_s: float, on_share: float) -> list[float]:
@@ -95,10 +96,11 @@ def rate_of(trace: Sequence[Arrival]) -> float:
 
 
 def read_trace(path: Path) -> list[Arrival]:
-    """A CSV file with the columns TRACE_COLUMNS under a header; the first request comes at 0 then. Raises TrafficError.
+    """A CSV file with the columns TRACE_COLUMNS under a header; the first request comes at 0 then.
+    Raises TrafficError.
 
-    `arrival_s` may have any origin, in any order; `length` is in cells, tokens for a text; `owner` is any name, or
-    empty; `deadline_s` is counted from the arrival.
+    `arrival_s` may have any origin, in any order; `length` is in cells, tokens for a text; `owner`
+    is any name, or empty; `deadline_s` is counted from the arrival.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -128,7 +130,7 @@ def _is_within(row: int, path: Path) -> bool:
     return True
 
 
-def _arrival(row: Mapping[str, str | None], place: str) -> Arrival:
+def _arrival(row: Mapping[str, str | None], where: str) -> Arrival:
     try:
         arrival = Arrival(
             float(row["arrival_s"] or ""),
@@ -138,7 +140,7 @@ def _arrival(row: Mapping[str, str | None], place: str) -> Arrival:
         )
     except ValueError:
         raise TrafficError(
-            f"{place}: expected numbers but for the owner, found {list(row.values())}"
+            f"{where}: expected numbers but for the owner, found {list(row.values())}"
         ) from None
     if (
         not isfinite(arrival.arrival_s)
@@ -146,6 +148,6 @@ def _arrival(row: Mapping[str, str | None], place: str) -> Arrival:
         or not 0 < arrival.deadline_s < 1e9
     ):
         raise TrafficError(
-            f"{place}: expected a length of at least 1 and a deadline above 0, found {arrival}"
+            f"{where}: expected a length of at least 1 and a deadline above 0, found {arrival}"
         )
     return arrival

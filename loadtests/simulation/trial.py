@@ -1,4 +1,4 @@
-"""One policy under one load: requests come, a replica is chosen, batches run, and what became of all is counted."""
+"""One policy under one load: arrivals, choice of a replica, batches, and the count of it all."""
 
 import asyncio
 from collections import defaultdict
@@ -37,8 +37,8 @@ class Machines:
 class Trial:
     """Figures of one run. Shares are of all requests, so that a refusal counts as a miss.
 
-    `goodput` and `in_time` are of those answered within their deadlines, `met` of those answered within the objective.
-    Latencies are of those that were answered.
+    `goodput` and `in_time` are of those answered within their deadlines, `met` of those answered
+    within the objective. Latencies are of those that were answered.
     """
 
     offered: float
@@ -51,7 +51,7 @@ class Trial:
     refused: float
     mean_rows: float
     padding: float
-    in_time_by_owner: dict[str, float]
+    in_time_by_key: dict[str, float]
     in_time_by_deadline: dict[float, float]
 
 
@@ -65,13 +65,13 @@ class _Replica:
 class _Ledger:
     """Every request once, with its latency; infinite for one that was not answered."""
 
-    settled: list[tuple[Arrival, float]] = field(default_factory=list)
+    results: list[tuple[Arrival, float]] = field(default_factory=list)
     refused: int = 0
     last_s: float = 0.0
 
 
 def play(policy: Policy, arrivals: Sequence[Arrival], machines: Machines) -> Trial:
-    """Let these requests come, on a clock of their own, and count when all are settled."""
+    """Let these requests come, on a clock of their own, and count when each has its result."""
     executors = [
         Executor(machines.preset, policy.padded, machines.noise, machines.seed + n)
         for n in range(machines.replicas)
@@ -120,11 +120,11 @@ def _ask(policy: Policy, replica: _Replica, arrival: Arrival, ledger: _Ledger) -
             deadline_s=deadline_s,
             length=length,
             group=group,
-            key_id=arrival.owner,
+            key_id=arrival.key_id,
         )
     except HeadraceError:
         ledger.refused += 1
-        ledger.settled.append((arrival, float("inf")))
+        ledger.results.append((arrival, float("inf")))
         return
     replica.outstanding += 1
     answer.add_done_callback(partial(_settle, replica, arrival, ledger))
@@ -136,14 +136,14 @@ def _settle(
     replica.outstanding -= 1
     is_answered = not answer.cancelled() and answer.exception() is None
     took_s = asyncio.get_running_loop().time() - arrival.arrival_s
-    ledger.settled.append((arrival, took_s if is_answered else float("inf")))
+    ledger.results.append((arrival, took_s if is_answered else float("inf")))
 
 
 def _counted(
     arrivals: Sequence[Arrival], ledger: _Ledger, executors: Sequence[Executor], objective_s: float
 ) -> Trial:
-    took_s = np.array([latency_s for _, latency_s in ledger.settled])
-    is_in_time = took_s <= np.array([arrival.deadline_s for arrival, _ in ledger.settled])
+    took_s = np.array([latency_s for _, latency_s in ledger.results])
+    is_in_time = took_s <= np.array([arrival.deadline_s for arrival, _ in ledger.results])
     answered_s = took_s[np.isfinite(took_s)]
     p50_s, p99_s = percentiles(answered_s, (50, 99))
     rows, batches = sum(e.rows for e in executors), sum(e.batches for e in executors)
@@ -159,11 +159,11 @@ def _counted(
         refused=ledger.refused / len(arrivals),
         mean_rows=rows / max(batches, 1),
         padding=1 - real_cells / max(cells, 1),
-        in_time_by_owner=_shares(
-            [arrival.owner for arrival, _ in ledger.settled], is_in_time.tolist()
+        in_time_by_key=_shares(
+            [arrival.key_id for arrival, _ in ledger.results], is_in_time.tolist()
         ),
         in_time_by_deadline=_shares(
-            [arrival.deadline_s for arrival, _ in ledger.settled], is_in_time.tolist()
+            [arrival.deadline_s for arrival, _ in ledger.results], is_in_time.tolist()
         ),
     )
 

@@ -35,13 +35,13 @@ class Process:
     pid: int
     samples: list[Sample] = field(default_factory=list)
 
-    def settled(self, warm_up_s: float) -> Sequence[Sample]:
+    def warmed_up(self, warm_up_s: float) -> Sequence[Sample]:
         """The samples after its first so many seconds."""
         return [s for s in self.samples if s.at_s >= self.samples[0].at_s + warm_up_s]
 
     def memory_mib(self, warm_up_s: float) -> Points:
         """MiB over minutes."""
-        return [(s.at_s / 60, s.rss_bytes / (1 << 20)) for s in self.settled(warm_up_s)]
+        return [(s.at_s / 60, s.rss_bytes / (1 << 20)) for s in self.warmed_up(warm_up_s)]
 
 
 class Census:

@@ -21,7 +21,7 @@ from loadtests.support.raw_http import call
 from headrace_models.golden import read_golden
 from headrace_models.repository import scan
 
-__all__ = ["DISCONNECTS", "GOOD", "MALFORMED", "Kind", "Outcome", "Traffic", "cut", "good_shots"]
+__all__ = ["DISCONNECTS", "GOOD", "MALFORMED", "Kind", "Outcome", "Traffic", "cut", "good_requests"]
 
 Kind = Literal["good", "malformed", "disconnect"]
 Phase = Literal["head", "body", "waiting"]
@@ -35,7 +35,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one request. `what` is a model, a case or a phase; `is_wrong` means a false 200."""
+    """The result of one request. `what`: model, case or phase; `is_wrong`: a false 200."""
 
     kind: Kind
     what: str
@@ -44,7 +44,7 @@ class Outcome:
     is_wrong: bool = False
 
 
-def good_shots(
+def good_requests(
     models: Sequence[str], repository: Path = REPOSITORY
 ) -> Mapping[str, Sequence[CheckedRequest]]:
     """Users' requests to each of these models, and golden rows, whose answers are known."""
@@ -82,44 +82,48 @@ class Traffic:
         self,
         client: HttpClient,
         address: tuple[str, int],
-        shots: Mapping[str, Sequence[CheckedRequest]],
+        requests: Mapping[str, Sequence[CheckedRequest]],
         callers: Executor,
         seed: int,
     ) -> None:
-        self._client, self._address, self._shots, self._callers = client, address, shots, callers
+        self._client = client
+        self._address = address
+        self._requests = requests
+        self._callers = callers
         self._chance = np.random.default_rng(seed)
-        weights = np.array([WEIGHTS[name] for name in shots], float)
-        self._models, self._weights = list(shots), weights / weights.sum()
+        weights = np.array([WEIGHTS[name] for name in requests], float)
+        self._models = list(requests)
+        self._weights = weights / weights.sum()
         self._cases = self._again_and_again(
             [(case, build(case.send)) for case in CASES if case.at == "platform"]
         )
         self._leaving = 0
 
     def next(self) -> Callable[[], Awaitable[Outcome]]:
-        """The next request, to be awaited when it is due: it gives an Outcome and raises nothing."""
+        """The next request, to be awaited when it is due; gives an Outcome and never raises."""
         share = self._chance.random()
         if share < MALFORMED:
             return partial(self._malformed, *next(self._cases))
         if share < MALFORMED + DISCONNECTS:
             self._leaving += 1
-            return partial(self._leave, self._shot(), PHASES[self._leaving % len(PHASES)])
-        return partial(self._good, self._shot())
+            return partial(self._leave, self._request(), PHASES[self._leaving % len(PHASES)])
+        return partial(self._good, self._request())
 
     def _again_and_again(self, cases: Sequence[tuple[Case, bytes]]) -> Iterator[tuple[Case, bytes]]:
-        """All of them before any comes again, in another order each time: so the first minutes have them all."""
+        """Cycle through all, shuffled each time, so that the first minutes have them all."""
         while True:
             yield from (cases[n] for n in self._chance.permutation(len(cases)))
 
-    def _shot(self) -> CheckedRequest:
-        shots = self._shots[str(self._chance.choice(self._models, p=self._weights))]
-        return shots[int(self._chance.integers(0, len(shots)))]
+    def _request(self) -> CheckedRequest:
+        requests = self._requests[str(self._chance.choice(self._models, p=self._weights))]
+        return requests[int(self._chance.integers(0, len(requests)))]
 
-    async def _good(self, shot: CheckedRequest) -> Outcome:
-        reply = await self._client.send(shot)
-        is_right = reply.status == 200 and shot.accepts(reply.body)
+    async def _good(self, request: CheckedRequest) -> Outcome:
+        reply = await self._client.send(request)
+        is_right = reply.status == 200 and request.accepts(reply.body)
         return Outcome(
             "good",
-            shot.model,
+            request.model,
             reply.status,
             is_right,
             is_wrong=reply.status == 200 and not is_right,
@@ -140,7 +144,7 @@ class Traffic:
         )
         return Outcome("malformed", case.id, answer.status, is_expected)
 
-    async def _leave(self, shot: CheckedRequest, phase: Phase) -> Outcome:
+    async def _leave(self, request: CheckedRequest, phase: Phase) -> Outcome:
         """Expected is only that the connection is taken: there is nobody to be answered."""
         try:
             async with asyncio.timeout(_CONNECTED_WITHIN_S):
@@ -150,7 +154,7 @@ class Traffic:
         sock: socket.socket = writer.get_extra_info("socket")
         if self._chance.random() < 0.5:  # the others end in order
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        writer.write(cut(self._client.encoded(shot), phase, self._chance))
+        writer.write(cut(self._client.encoded(request), phase, self._chance))
         await asyncio.sleep(self._chance.random() * _LEAVES_WITHIN_S)
         writer.transport.abort()
         return Outcome("disconnect", phase, BROKEN, is_expected=True)

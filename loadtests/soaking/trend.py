@@ -13,9 +13,11 @@ WINDOWS = 20
 
 
 def slope(points: Points) -> float:
-    """Growth per unit of time: Theil and Sen's median of all slopes, through the floors of equal windows.
+    """Growth per unit of time: Theil and Sen's median of all slopes, through the floors of equal
+    windows.
 
-    What is freed again leaves its floor where it was, so that a saw-tooth is flat; a leak lifts every floor.
+    What is freed again leaves its floor where it was, so that a saw-tooth is flat; a leak lifts
+    every floor.
     """
     pairs = combinations(floors(points), 2)
     return median(

@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 @contextmanager
 def child_process(work: Callable[..., None], *arguments: object) -> Iterator[Any]:
-    """Run `work(*arguments, pipe)` in a process; yields the first object that it sends over the pipe.
+    """Run `work(*arguments, pipe)` in a process; yields the first object that it sends over the
+    pipe.
 
     On leaving, our end of the pipe closes, which `work` takes as the sign to return.
     """
@@ -39,7 +40,7 @@ def child_process(work: Callable[..., None], *arguments: object) -> Iterator[Any
 def serve_until_closed(
     thread: LoopThread[T], pipe: Connection, announce: Callable[[T], None]
 ) -> None:
-    """Run a thread's program, announce it over the pipe, and stop it when the pipe's other end closes."""
+    """Run a thread's program, announce it over the pipe, and stop when the pipe closes."""
     announce(thread.start(START_TIMEOUT_S))
     with suppress(EOFError):
         pipe.recv()

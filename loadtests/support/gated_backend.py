@@ -16,8 +16,8 @@ _TIMEOUT_S = 20.0
 class GatedBackend:
     """A model's own backend behind a gate, which is open at first; it raises while `is_broken`.
 
-    `entered` is set when a batch comes in. Since the gate was last shut: `sizes` of the batches, and
-    `rows`, the first number of each of their rows.
+    `entered` is set when a batch comes in. Since the gate was last shut: `sizes` of the batches,
+    and `rows`, the first number of each of their rows.
     """
 
     device = "cpu"

@@ -1,4 +1,4 @@
-"""An HTTP client for load tests: keep-alive connections, one request at a time on each, no redirects."""
+"""An HTTP client for load tests: keep-alive, one request at a time on each connection."""
 
 import asyncio
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class _Slot:
 
 
 class HttpClient:
-    """Sends shots to one server, over as many connections as there are requests in flight."""
+    """Sends requests to one server, over as many connections as there are requests in flight."""
 
     def __init__(self, url: str, deadline_s: float, patience_s: float) -> None:
         parts = urlsplit(url)
@@ -75,13 +75,13 @@ class HttpClient:
         """Open connections in advance. Raises OSError if the server takes none."""
         self._idle += [await self._connect() for _ in range(count)]
 
-    async def send(self, shot: CheckedRequest) -> Reply:
+    async def send(self, request: CheckedRequest) -> Reply:
         """The reply to one request, GIVEN_UP if it takes longer than the client's patience."""
         slot: _Slot | None = None
         try:
             async with asyncio.timeout(self._patience_s):
                 slot = self._take() or await self._connect()
-                reply = await slot.send(self.encoded(shot))
+                reply = await slot.send(self.encoded(request))
         except TimeoutError:
             if slot is not None:
                 slot.connection.close()
@@ -92,15 +92,19 @@ class HttpClient:
             self._idle.append(slot)
         return reply
 
-    def encoded(self, shot: CheckedRequest) -> bytes:
+    def encoded(self, request: CheckedRequest) -> bytes:
         """The request as it goes over the wire."""
-        if (encoded := self._encoded.get(shot)) is None:
-            headers = {**self._fixed_headers, **shot.headers, "Content-Length": str(len(shot.body))}
+        if (encoded := self._encoded.get(request)) is None:
+            headers = {
+                **self._fixed_headers,
+                **request.headers,
+                "Content-Length": str(len(request.body)),
+            }
             lines = [
-                f"POST {self._path}{shot.path} HTTP/1.1",
+                f"POST {self._path}{request.path} HTTP/1.1",
                 *(f"{name}: {value}" for name, value in headers.items()),
             ]
-            encoded = self._encoded[shot] = "\r\n".join([*lines, "", ""]).encode() + shot.body
+            encoded = self._encoded[request] = "\r\n".join([*lines, "", ""]).encode() + request.body
         return encoded
 
     def _take(self) -> _Slot | None:

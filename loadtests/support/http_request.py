@@ -40,7 +40,7 @@ def http_request(
     timeout_s: float = 20.0,
     tls: ssl.SSLContext | None = None,
 ) -> HttpAnswer:
-    """Ask `host:port`, or a port of this machine. Raises OSError or HTTPException if no answer comes."""
+    """Send to `host:port` or a local port. Raises OSError or HTTPException without an answer."""
     target = f"{HOST}:{address}" if isinstance(address, int) else address
     connection = (
         http.client.HTTPSConnection(target, timeout=timeout_s, context=tls)

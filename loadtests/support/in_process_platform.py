@@ -1,4 +1,4 @@
-"""The serving path in this process and without Ray: a real host, channel and gateway, in threads."""
+"""The serving path in threads of this process, without Ray: a real host, channel and gateway."""
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +34,8 @@ _START_TIMEOUT_S, _STOP_TIMEOUT_S = 60.0, 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class InProcessPlatform:
-    """A gateway at `port` in front of one replica, which shows its metrics at `metrics` (`host:port`).
+    """A gateway at `port` in front of one replica, which shows its metrics at `metrics`
+    (`host:port`).
 
     `tls` is what a client trusts if the gateway speaks TLS.
     """

@@ -39,7 +39,7 @@ def open_files(pid: int) -> int:
 
 
 def status_bytes(pid: int, name: str) -> int:
-    """A size from /proc/PID/status: "VmRSS" is what is resident now, "VmHWM" the most that ever was."""
+    """A size from /proc/PID/status: "VmRSS" is resident now, "VmHWM" the peak."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:"))
 

@@ -54,7 +54,7 @@ class _Running:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessPlatform:
-    """A gateway at `port`; process ids and metrics addresses (`host:port`), of the replicas in order."""
+    """A gateway at `port`; pids, and metrics addresses (`host:port`), of replicas in order."""
 
     port: int
     metrics: str

@@ -1,4 +1,4 @@
-"""A caller over a raw socket: sends any bytes and reads answers with the standard library's parser."""
+"""A caller over a raw socket: sends any bytes, and reads answers with the standard library."""
 
 import http.client
 import io
@@ -22,7 +22,7 @@ _AGAIN = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: agai
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer. `is_open` if the connection answered once more; `rest` came without being asked for."""
+    """An answer. `is_open`: the connection answered once more; `rest`: bytes not asked for."""
 
     status: int
     headers: dict[str, str]
@@ -54,7 +54,7 @@ class _Stream(io.BufferedReader):
 def call(
     port: int, sent: bytes, then: Then = "listen", probe: Literal["again", "end", "none"] = "none"
 ) -> Answer:
-    """Send, and read one answer; then `probe` the connection: ask "again" on it, or wait for its "end"."""
+    """Send and read one answer; then `probe`: send "again" on it, or wait for its "end"."""
     with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
         answered = threading.Event()
         sender = threading.Thread(target=_send, args=(sock, sent, then, answered))
@@ -69,7 +69,7 @@ def call(
 
 
 def converse(port: int, sent: bytes, then: Then = "listen") -> list[Answer]:
-    """All answers to `sent` and to one further request, up to that one's or the connection's end."""
+    """All answers to `sent` and one more request, up to that one's or the end."""
     with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT_S)) as sock:
         answered = threading.Event()
         sender = threading.Thread(target=_send, args=(sock, sent, then, answered))
@@ -146,7 +146,7 @@ def _answers_again(sock: socket.socket, stream: _Stream) -> bool:
 
 
 def _end(stream: _Stream) -> tuple[bool, bytes]:
-    """Wait for the end of the connection: true if it is still open, and the bytes that came on it."""
+    """Wait for the end of the connection: true if it is still open, and the bytes received."""
     try:
         return False, stream.read()
     except TimeoutError:

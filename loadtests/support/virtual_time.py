@@ -1,4 +1,4 @@
-"""An asyncio event loop whose clock is not the machine's: when nothing is ready it jumps to the next timer."""
+"""An asyncio event loop on a virtual clock: when idle, it jumps to the next timer."""
 
 import asyncio
 import selectors

@@ -1,4 +1,4 @@
-"""The rules that matter, held: who may import what, what a module exports, and that nothing is pickled."""
+"""Rules that matter: imports, exports, errors, and that nothing is pickled."""
 
 import ast
 import copy
@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
 LOADTESTS = ROOT / "loadtests"
 SOURCES = sorted([*SERVICES.rglob("*.py"), *MODELS.rglob("*.py")])
-# Importing these starts a runtime that a machine may not have, or (Locust) changes the standard library.
+# Importing these starts a runtime that a machine may not have, or (Locust) changes the standard
+# library.
 HEAVY = {"ray", "torch", "onnx", "onnxruntime", "h5py", "safetensors", "locust"}
 
 
@@ -92,7 +93,7 @@ def test_models_know_nothing_of_serving() -> None:
 
 
 def project_imports(folder: Path, *packages: str) -> set[str]:
-    """`file:line imports module` for each import of a package of the project by a file in a folder."""
+    """`file:line imports module` for each import of the packages by files in a folder."""
     return {
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for path in folder.rglob("*.py")
@@ -175,7 +176,7 @@ def test_every_error_is_in_the_tree_exported_numbered_and_finds_its_way_home(
 
 @pytest.mark.parametrize("kind", family(errors.HeadraceError))
 def test_every_error_is_somebodys_as_its_status_has_it(kind: type[errors.HeadraceError]) -> None:
-    """A client reads a status the same way: 4xx is its own, but for what was lost with a replica, and 5xx is not."""
+    """4xx is the caller's, except what was lost with a replica; 5xx is not."""
     status = status_of(kind("why"))
     by_status = {
         499: {"left"},

@@ -30,7 +30,7 @@ def doorstep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
 
 @pytest.fixture(scope="session")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
-    """A gateway before the doubler that gives a head 0.2 s, a body 0.2 s, and an idle connection 0.4 s."""
+    """A gateway in front of the doubler: 0.2 s for a head, 0.2 s for a body, 0.4 s idle."""
     limits = EdgeLimits(head_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.4)
     with in_process_platform(tmp_path_factory.mktemp("impatient"), edge=limits) as running:
         yield Doorstep(running.port)
@@ -40,8 +40,8 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     """A gateway before the doubler with a keys file.
 
-    `good` may ask the doubler; `other` may ask another model only; `revoked` and `expired` are what they say;
-    `limited` has used up its rate.
+    `good` may ask the doubler; `other` may ask another model only; `revoked` and `expired` are what
+    they say; `limited` has used up its rate.
     """
     folder = tmp_path_factory.mktemp("keyed")
     file = folder / "keys.json"

@@ -1,4 +1,4 @@
-"""Right requests, whole, one for each endpoint and each form of it: what generated attacks start from."""
+"""Right requests of each endpoint in each form: the start of generated attacks."""
 
 from collections.abc import Mapping
 

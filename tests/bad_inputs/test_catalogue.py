@@ -1,4 +1,4 @@
-"""Every case of the catalogue, against real processes over raw sockets; and afterwards nothing is harmed."""
+"""Every case of the catalogue against real processes over raw sockets; nothing is harmed."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Generated attacks: a right request, damaged at random, gets an answer that is one of HTTP's refusals, or its due."""
+"""Generated attacks: a randomly damaged request gets one of HTTP's refusals, or its due."""
 
 from collections.abc import Iterator
 

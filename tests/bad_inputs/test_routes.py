@@ -1,4 +1,6 @@
-"""Every route of both ports with every method: the answers are those of HTTP, and neither port has the other's."""
+"""Every route of both ports with every method: the answers are those of HTTP, and neither port has
+the other's.
+"""
 
 import http.client
 import re

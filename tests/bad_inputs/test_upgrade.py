@@ -1,7 +1,8 @@
-"""Every case of framing once more, with a wish for another protocol in each head: it must change nothing at all.
+"""Every case of framing once more, with a wish for another protocol in each head: it must change
+nothing at all.
 
-So that limits of number and size weigh the same on both sides, the other side has headers of the same length that mean
-nothing.
+So that limits of number and size weigh the same on both sides, the other side has headers of the
+same length that mean nothing.
 """
 
 import re

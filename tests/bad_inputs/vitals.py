@@ -1,4 +1,4 @@
-"""Vital signs that a bad request must not change: processes, memory, answers, other errors' counts."""
+"""Vital signs that a bad request must not change: processes, memory, answers, error counts."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ _PATIENCE_S = 1.0
 
 @dataclass(frozen=True)
 class Vitals:
-    """A platform at one moment: memory by process, errors counted so far by code, and a golden answer's bytes."""
+    """A platform at one moment: memory by process, errors by code, a golden answer's bytes."""
 
     pids: frozenset[int]
     rss_bytes: Mapping[int, int]

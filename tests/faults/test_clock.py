@@ -72,7 +72,7 @@ def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[ProcessPlatform, dict[
         yield at, {name: text for name, (_, text) in issued.items()}
 
 
-def shot(key: str) -> CheckedRequest:
+def request(key: str) -> CheckedRequest:
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]}
     expected = [2.0, 4.0, 6.0, 8.0]
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
@@ -89,7 +89,7 @@ async def statuses(
     url: str, key: str, count: int, jump: Callable[[], None] = lambda: None
 ) -> Sequence[int]:
     """The answers to `number` requests, half of them before the clock jumps."""
-    one = shot(key)
+    one = request(key)
     found = []
     async with HttpClient(url, DEADLINE_S, DEADLINE_S) as client:
         for n in range(count):
@@ -127,7 +127,7 @@ def test_a_killed_replica_is_replaced_though_the_clock_was_set_back_by_an_hour(
         clock.set(-HOUR_S)
         replica = next(p["pid"] for p in running.health()["processes"] if p["role"] == "replica")
         os.kill(replica, signal.SIGKILL)
-        one = shot("none is asked for")
+        one = request("none is asked for")
         status, answer = running.ask(
             "POST", one.path, one.body, {**one.headers, "X-Request-Timeout": "90"}
         )

@@ -1,4 +1,4 @@
-"""Fuzzes the binary tensor extension: the first line is what Inference-Header-Content-Length says, the rest a body."""
+"""Fuzzes the binary tensor extension: a line with the header's length, then a body."""
 
 import atheris
 

@@ -1,4 +1,4 @@
-"""The codec that fuzz targets read with: of a model that takes one input of each kind of datatype."""
+"""The codec of the fuzz targets, whose model takes an input of each kind of datatype."""
 
 from typing import Any
 

@@ -1,7 +1,9 @@
-"""Runs one fuzz target under atheris: from its seeds, for the time said, until something is raised that is no refusal.
+"""Runs one fuzz target under atheris: from its seeds, for the time said, until something is raised
+that is no refusal.
 
-A target is run as `python -m tests.fuzz.json_body -max_total_time=30`; further options are libFuzzer's. What it finds
-is written to reports/fuzz/, and becomes a numbered case of the catalogue.
+A target is run as `python -m tests.fuzz.json_body -max_total_time=30`; further options are
+libFuzzer's. What it finds is written to reports/fuzz/, and becomes a numbered case of the
+catalogue.
 """
 
 import sys
@@ -21,7 +23,7 @@ _MAX_BYTES, _PATIENCE_S, _MEMORY_MB = 65_536, 5, 2048
 
 
 def fuzz(name: str, read: Callable[[bytes], object]) -> None:
-    """Feed `read` until the time is over; the process ends there. `name` is that of the folder of seeds."""
+    """Feed `read` until the time is over and end the process. `name` is the folder of seeds."""
 
     def one(data: bytes) -> None:
         try:
@@ -36,7 +38,7 @@ def fuzz(name: str, read: Callable[[bytes], object]) -> None:
 
 
 def _corpus(name: str) -> Path:
-    """A folder of the seeds as bytes, which the fuzzer adds to. A seed called *.hex is written in digits."""
+    """A folder of the seeds as bytes, which the fuzzer extends. Seeds *.hex are hexadecimal."""
     corpus = FOUND / f"{name}-corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in sorted((SEEDS / name).iterdir()):

@@ -1,4 +1,4 @@
-"""Fuzzes what reads a connection: the first byte says how the rest is cut, which must change nothing."""
+"""Fuzzes the reader of connections: the first byte chooses the cuts, which change nothing."""
 
 import random
 

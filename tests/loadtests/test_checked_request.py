@@ -72,9 +72,9 @@ def test_wrong_answers_are_found_out(wrong: bytes) -> None:
 
 @pytest.mark.parametrize("data", [[1.0, None], [1.0], [2.0, 1.0], []])
 def test_wrong_json_answers_are_found_out(data: list[float | None]) -> None:
-    shot = infer_request("m", {"x": X}, "y", np.array([[1.0, 2.0]], np.float32))
-    assert shot.accepts(orjson.dumps({"outputs": [{"name": "y", "data": [1.0, 2.0]}]}))
-    assert not shot.accepts(orjson.dumps({"outputs": [{"name": "y", "data": data}]}))
+    request = infer_request("m", {"x": X}, "y", np.array([[1.0, 2.0]], np.float32))
+    assert request.accepts(orjson.dumps({"outputs": [{"name": "y", "data": [1.0, 2.0]}]}))
+    assert not request.accepts(orjson.dumps({"outputs": [{"name": "y", "data": data}]}))
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +87,19 @@ def served(
         yield running, f"http://127.0.0.1:{running.port}", folder / "repository"
 
 
-def answered(url: str, shot: CheckedRequest) -> bytes:
-    return call(url, shot.path, shot.headers, shot.body).body
+def answered(url: str, request: CheckedRequest) -> bytes:
+    return call(url, request.path, request.headers, request.body).body
 
 
 def test_each_golden_row_has_its_own_right_answer(
     served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, repository = served
-    shots = golden_requests(url, "doubler", repository)
-    answers = [answered(url, shot) for shot in shots]
-    assert len(shots) > 1
-    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
-        len(shots), dtype=bool
+    requests = golden_requests(url, "doubler", repository)
+    answers = [answered(url, request) for request in requests]
+    assert len(requests) > 1
+    assert [[request.accepts(a) for a in answers] for request in requests] == np.eye(
+        len(requests), dtype=bool
     ).tolist()
 
 
@@ -107,10 +107,10 @@ def test_without_its_repository_a_model_is_held_to_what_it_answers_alone(
     served: tuple[InProcessPlatform, str, Path],
 ) -> None:
     _, url, _ = served
-    shots = made_up_requests(url, "doubler")
-    answers = [answered(url, shot) for shot in shots]
-    assert [[shot.accepts(a) for a in answers] for shot in shots] == np.eye(
-        len(shots), dtype=bool
+    requests = made_up_requests(url, "doubler")
+    answers = [answered(url, request) for request in requests]
+    assert [[request.accepts(a) for a in answers] for request in requests] == np.eye(
+        len(requests), dtype=bool
     ).tolist()
 
 

@@ -1,4 +1,4 @@
-"""The device measurement's core, around a backend that is no model; real ones are measured by hand."""
+"""The device measurement's core around a fake backend; real ones are measured by hand."""
 
 import subprocess
 import sys

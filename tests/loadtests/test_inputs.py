@@ -41,10 +41,10 @@ def runner(model: str) -> Callable[[bytes], Mapping[str, np.ndarray]]:
     return lambda raw: backend.run(prepare(raw).tensors)
 
 
-def classified(version: ModelVersion, shot: CheckedRequest) -> bytes:
+def classified(version: ModelVersion, request: CheckedRequest) -> bytes:
     """The answer of the classify endpoint."""
-    is_photo = shot.headers["Content-Type"] == "image/jpeg"
-    raw = shot.body if is_photo else orjson.loads(shot.body)["input"].encode()
+    is_photo = request.headers["Content-Type"] == "image/jpeg"
+    raw = request.body if is_photo else orjson.loads(request.body)["input"].encode()
     output = version.spec.classes
     assert output is not None
     assert output.labels is not None
@@ -60,18 +60,20 @@ def classified(version: ModelVersion, shot: CheckedRequest) -> bytes:
 def test_the_models_own_label_is_right(model: str) -> None:
     version = built(model)
     assert [
-        shot.body for shot in requests_for(model) if not shot.accepts(classified(version, shot))
+        request.body
+        for request in requests_for(model)
+        if not request.accepts(classified(version, request))
     ] == []
 
 
 @pytest.mark.zoo
 def test_paraphrases_are_close_and_others_are_not() -> None:
     embed = runner("minilm-l6")
-    pairs = [orjson.loads(shot.body)["input"] for shot in requests_for("minilm-l6")]
+    pairs = [orjson.loads(request.body)["input"] for request in requests_for("minilm-l6")]
     vectors = [[embed(text.encode())["embedding"][0] for text in pair] for pair in pairs]
-    for n, shot in enumerate(requests_for("minilm-l6")):
-        assert shot.accepts(embedded(*vectors[n]))
-        assert not shot.accepts(embedded(vectors[n][0], vectors[n - 1][1]))
+    for n, request in enumerate(requests_for("minilm-l6")):
+        assert request.accepts(embedded(*vectors[n]))
+        assert not request.accepts(embedded(vectors[n][0], vectors[n - 1][1]))
 
 
 def embedded(*vectors: np.ndarray) -> bytes:
@@ -96,9 +98,9 @@ def test_a_step_of_audio_has_its_own_answer() -> None:
 )
 def test_nonsense_is_no_right_answer(answer: bytes) -> None:
     assert not any(
-        shot.accepts(answer)
+        request.accepts(answer)
         for model in ("dga-lstm", "mail-spam", "minilm-l6")
-        for shot in requests_for(model)
+        for request in requests_for(model)
     )
 
 
@@ -108,10 +110,12 @@ def test_a_model_that_is_not_built_is_said(tmp_path: Path) -> None:
 
 
 def test_an_infer_request_says_how_long_its_header_is() -> None:
-    shot = infer_request("m", {"x": np.ones((1, 2), np.float32)}, "y", np.ones((1, 1), np.float32))
-    split = int(shot.headers["Inference-Header-Content-Length"])
-    assert orjson.loads(shot.body[:split])["inputs"][0]["parameters"] == {"binary_data_size": 8}
-    assert shot.body[split:] == np.ones(2, "<f4").tobytes()
+    request = infer_request(
+        "m", {"x": np.ones((1, 2), np.float32)}, "y", np.ones((1, 1), np.float32)
+    )
+    split = int(request.headers["Inference-Header-Content-Length"])
+    assert orjson.loads(request.body[:split])["inputs"][0]["parameters"] == {"binary_data_size": 8}
+    assert request.body[split:] == np.ones(2, "<f4").tobytes()
 
 
 def test_users_ask_every_model_that_requests_are_known_for() -> None:

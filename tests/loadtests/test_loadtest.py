@@ -1,4 +1,4 @@
-"""The release gate: real users, by Locust, against the real serving path, against stand-ins, and against nothing."""
+"""The release gate: Locust's users against the real serving path, stand-ins, and nothing."""
 
 import json
 import socket
@@ -97,7 +97,8 @@ def test_an_address_that_is_none_is_said(tmp_path: Path) -> None:
 
 
 class Server(BaseHTTPRequestHandler):
-    """Serves dga-lstm, where ".org" is benign and everything else generated; and mail-spam, which is not ready.
+    """Serves dga-lstm, where ".org" is benign and everything else generated; and mail-spam, which
+    is not ready.
 
     Of "odd" it has metadata that say nothing.
     """
@@ -331,7 +332,7 @@ def test_a_model_of_ones_own_is_asked_anywhere_and_its_answers_are_checked(
 
 
 class Wrong:
-    """A backend that answers as `wrong` makes it, once that is set: until then it has to prove itself."""
+    """A backend that answers as `wrong` makes it, which is set once the model has proved itself."""
 
     device = "cpu"
     lanes = 1

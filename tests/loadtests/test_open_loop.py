@@ -1,4 +1,4 @@
-"""The open-loop driver: its schedules, its ledger, and that it keeps its times, on a virtual clock."""
+"""The open-loop driver: schedules, ledger and punctuality, on a virtual clock."""
 
 import asyncio
 from dataclasses import replace
@@ -52,8 +52,8 @@ def test_every_reply_has_one_verdict(reply: Reply, latency_s: float, verdict: Ve
 
 
 def test_an_answer_that_cannot_be_read_is_wrong() -> None:
-    shot = replace(SHOT, is_right=lambda answer: answer[1000] == 0)
-    assert verdict_of(sent(RIGHT)._replace(shot=shot), DEADLINE_S) == "wrong"
+    request = replace(SHOT, is_right=lambda answer: answer[1000] == 0)
+    assert verdict_of(sent(RIGHT)._replace(request=request), DEADLINE_S) == "wrong"
 
 
 def test_refusals_and_failures_do_not_make_the_latency_look_good() -> None:

@@ -1,4 +1,4 @@
-"""The overload tests' figures, marks, requests and driver; the measurements themselves are run by hand."""
+"""The overload tests' figures, marks, requests and driver; measurements are run by hand."""
 
 import json
 from dataclasses import replace

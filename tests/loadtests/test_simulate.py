@@ -1,4 +1,4 @@
-"""The simulator: its traffic, its executors, its policies on virtual time, and what it says of the batcher."""
+"""The simulator: traffic, executors, policies on virtual time, and its verdict on the batcher."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -50,7 +50,7 @@ def test_bursts_keep_the_rate_and_leave_the_rest_of_the_time_empty() -> None:
 
 def test_keys_and_deadlines_come_by_their_shares() -> None:
     drawn = draw(Traffic(requests=2000, keys=keys_of(["a=3", "b=1"]), deadlines_s=(1.0, 9.0)), 100)
-    assert sum(arrival.owner == "a" for arrival in drawn) == pytest.approx(1500, rel=0.1)
+    assert sum(arrival.key_id == "a" for arrival in drawn) == pytest.approx(1500, rel=0.1)
     assert sum(arrival.deadline_s == 9.0 for arrival in drawn) == pytest.approx(1000, rel=0.1)
 
 
@@ -188,7 +188,7 @@ def test_every_request_is_counted_once_and_a_refusal_is_a_miss() -> None:
 def test_shares_are_told_by_key_and_by_deadline() -> None:
     arrivals = [Arrival(0.1, 1, "a", 1.5), Arrival(0.2, 1, "b", 1.5), Arrival(0.3, 1, "b", 9.0)]
     found = play(Policy("", Limits(max_rows=1)), arrivals, Machines(FIXED))
-    assert found.in_time_by_owner == {"a": 1.0, "b": 0.5}
+    assert found.in_time_by_key == {"a": 1.0, "b": 0.5}
     assert found.in_time_by_deadline == {1.5: 0.5, 9.0: 1.0}
 
 
@@ -243,9 +243,11 @@ def test_a_study_is_told_as_tables_and_plots(tmp_path: Path) -> None:
 
 
 def test_like_lengths_together_stand_nearly_twice_the_load_of_first_come() -> None:
-    """1.8 times and more: MiniLM on a CPU, heavy-tailed lengths, 99 % of the requests within 500 ms.
+    """1.8 times and more: MiniLM on a CPU, heavy-tailed lengths, 99 % of the requests within 500
+    ms.
 
-    At 50 a second first-come is past its highest load, so that what the batcher stands at 90 is 1.8 times as much.
+    At 50 a second first-come is past its highest load, so that what the batcher stands at 90 is 1.8
+    times as much.
     """
     traffic = Traffic(requests=2000, deadlines_s=(30.0,))
     machines = Machines(PRESETS["minilm-cpu"], noise=0.1)

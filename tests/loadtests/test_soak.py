@@ -1,4 +1,4 @@
-"""The soak's judgement of growth and of answers, and its callers who leave; the soak itself is run by hand."""
+"""The soak's judgement of growth and answers, and its leaving callers; run by hand."""
 
 from collections.abc import Callable, Sequence
 

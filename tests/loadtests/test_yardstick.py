@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from loadtests.open_loop import Figures
-from loadtests.yardstick import answer_to, is_met, shots, write_model
+from loadtests.yardstick import answer_to, is_met, requests, write_model
 
 from headrace_models.repository import read_version, verify
 
@@ -21,7 +21,7 @@ def test_its_model_is_a_sound_version(tmp_path: Path) -> None:
 
 
 def test_no_two_requests_have_the_same_answer() -> None:
-    assert len({shot.body for shot in shots(50)}) == 50
+    assert len({request.body for request in requests(50)}) == 50
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""Prints the answers that KServe's client gets as JSON, in an interpreter with kserve but no headrace.
+"""Prints the answers that KServe's client gets as JSON, in an interpreter with kserve but no
+headrace.
 
 Arguments: the platform's URL, then `model=file` for each model with its golden inputs and outputs.
 """

@@ -11,7 +11,7 @@ _LISTEN = "0A"
 
 
 def listeners(pids: set[int]) -> Iterator[tuple[str, int, str]]:
-    """Address and port of each TCP socket that one of these processes listens on, and the process's command."""
+    """Address, port and command of each TCP socket that one of these processes listens on."""
     sockets = dict(_listening("tcp")) | dict(_listening("tcp6"))
     for pid in sorted(pids):
         with suppress(OSError):

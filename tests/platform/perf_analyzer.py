@@ -1,4 +1,4 @@
-"""Triton's own load generator, unmodified, and what it reports. It needs a newer C library than Debian 12 has."""
+"""Triton's own load generator, unmodified. It needs a newer C library than Debian 12 has."""
 
 import os
 import re
@@ -28,7 +28,8 @@ _PACKAGE = Package(
 )
 _FOLDER = CACHE.parent / "perf-analyzer"
 _BINARY = _FOLDER / _PACKAGE.version / "perf_analyzer"
-# A Debian with the libraries that the binary names; whose files are the release's own, by its signature.
+# A Debian with the libraries that the binary names; whose files are the release's own, by its
+# signature.
 _SUITE, _LIBRARIES = "trixie", "libstdc++6,libssl3t64,zlib1g"
 _SOURCE = re.compile(r"^(?:URIs:|deb)\s+(?:\[[^]]*\]\s+)?(\S+)", re.MULTILINE)
 _ROOT_TIMEOUT_S, _RUN_TIMEOUT_S = 150, 60
@@ -36,7 +37,7 @@ _ROOT_TIMEOUT_S, _RUN_TIMEOUT_S = 150, 60
 
 @dataclass(frozen=True)
 class Report:
-    """One measurement; times are microseconds. `stages` are the server's: overhead, queue, compute input, ..."""
+    """One measurement in microseconds. `stages` are the server's: overhead, queue, compute, ..."""
 
     requests: int
     rows_per_s: float

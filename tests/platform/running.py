@@ -1,4 +1,4 @@
-"""The whole platform as a user starts it: `headrace serve` in a process of its own, on free ports."""
+"""The platform as a user starts it: `headrace serve` in its own process, on free ports."""
 
 import os
 import queue

@@ -1,4 +1,4 @@
-"""The unmodified Triton clients on every model, in JSON and in binary: all give the golden answers."""
+"""The unmodified Triton clients on every model, JSON and binary: all get golden answers."""
 
 import asyncio
 from typing import Any

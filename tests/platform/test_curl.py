@@ -1,4 +1,4 @@
-"""Plain curl: the commands of the README, and the ways in which curl itself says more than it was told."""
+"""Plain curl: the README's commands, and the headers that curl sends by itself."""
 
 import re
 import shlex

@@ -88,7 +88,7 @@ def test_frames_of_a_voice_clip_have_speech_in_them_and_frames_of_silence_have_n
 
 
 def _probabilities(served: Platform, samples: np.ndarray) -> list[float]:
-    """8 kHz audio, frame by frame: 32 samples of context before 256 new ones, the state carried along."""
+    """8 kHz audio, frame by frame: 32 samples of context, 256 new ones, and the state."""
     context, state, found = np.zeros(32, np.float32), None, []
     for start in range(0, len(samples) - 255, 256):
         frame = np.concatenate([context, samples[start : start + 256]])

@@ -1,4 +1,4 @@
-"""Ends of a platform: by signal, at once, and by the loss of a Ray process. Each test has its own."""
+"""Ends of a platform, each its own: by signal, at once, and by the loss of a Ray process."""
 
 import os
 import pty
@@ -122,7 +122,7 @@ def test_serves_controller_may_be_killed_and_so_may_a_platform_without_leaving_a
 
 @dataclass
 class Balanced:
-    """Callers behind a balancer, which looks at /ready twice a second and sends nothing more once it is not 200."""
+    """Callers behind a balancer that probes /ready twice a second and drops what is not 200."""
 
     port: int
     sent: int = 0

@@ -1,4 +1,4 @@
-"""Faults, and how the platform reports them. Each test has its own platform with one small model."""
+"""Faults and how a platform reports them; each test has its own with one small model."""
 
 import os
 import shutil
@@ -149,7 +149,8 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0() -> None:
         with socket.create_connection(("127.0.0.1", running.port)) as caller:
             head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
             caller.sendall(head + BODY[:5])
-            # The request is in the gateway once its head is answered for: a second one proves that the loop turned.
+            # The request is in the gateway once its head is answered for: a second one proves that
+            # the loop turned.
             assert _answers(running)
             running.process.send_signal(signal.SIGTERM)
             caller.sendall(BODY[5:])

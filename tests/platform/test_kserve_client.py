@@ -1,6 +1,7 @@
 """KServe's inference client, unmodified, over its protocols v1 and v2: it gets the golden answers.
 
-It needs other versions of what is installed here, so it runs in an environment of its own, made once.
+It needs other versions of what is installed here, so it runs in an environment of its own, made
+once.
 """
 
 import subprocess
@@ -27,7 +28,7 @@ MODELS = ["dga-lstm", "efficientnet-lite0", "mail-spam", "minilm-l6", "silero-va
 
 @pytest.fixture(scope="module")
 def python() -> Path:
-    """An interpreter that has the client; a minute and 450 MB the first time, since it imports all it depends on."""
+    """An interpreter that has the client; a minute and 450 MB the first time."""
     done = ENVIRONMENT / "done"
     python = ENVIRONMENT.absolute() / "bin" / "python"
     if done.exists():

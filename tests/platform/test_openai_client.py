@@ -78,7 +78,7 @@ def test_tokens_are_counted_alike(client: openai.OpenAI, ids: list[list[int]]) -
 
 
 def test_both_encodings_have_the_same_bits(client: openai.OpenAI) -> None:
-    """The client asks for base64 by itself, and decodes it; it leaves what the caller asked for as it is."""
+    """The client requests and decodes base64 by itself, unless the caller named an encoding."""
     floats = vectors(client, TEXTS[0], encoding_format="float")
     text: Any = (
         client.embeddings.create(model=MODEL, input=TEXTS[0], encoding_format="base64")

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the running zoo: right requests and wrong ones are answered as it says."""
+"""The OpenAPI document against the running zoo: requests are answered as it says."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,7 +39,8 @@ _FOUND: list[Any] = [
     found.ok() for found in SCHEMA.get_all_operations() if not isinstance(found, Err)
 ]
 OPERATIONS = {operation.label: operation for operation in _FOUND}
-# A label is one that the settings give, and these give none. A stream's body is no JSON, and has a test of its own.
+# A label is one that the settings give, and these give none. A stream's body is no JSON, and has a
+# test of its own.
 NOT_ANSWERED = ("labels", "sharedmemory", ":stream")
 ANSWERED = [label for label in OPERATIONS if not any(part in label for part in NOT_ANSWERED)]
 

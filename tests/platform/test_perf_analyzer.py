@@ -8,7 +8,8 @@ from tests.platform.running import Platform
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
-# What it must be told besides: the length of an axis that may have any, and of texts if its own is too long.
+# What it must be told besides: the length of an axis that may have any, and of texts if its own is
+# too long.
 SIZES = {
     "efficientnet-lite0": (),
     "silero-vad": ("--shape", "input:576"),
@@ -24,7 +25,8 @@ LOADS = {
 JSON = ("--input-tensor-format", "json", "--output-tensor-format", "json")
 STAGES = {"overhead", "queue", "compute input", "compute infer", "compute output"}
 REQUESTS = 40
-# It reads the server's counters while its last requests are under way, and each is cut to a microsecond.
+# It reads the server's counters while its last requests are under way, and each is cut to a
+# microsecond.
 EDGE, ROUNDING_US = 2 * AT_A_TIME, len(STAGES)
 
 
@@ -75,7 +77,7 @@ def test_several_rows_a_request_are_counted_as_rows(
 def test_a_text_longer_than_the_model_reads_is_refused_in_a_sentence(
     analyzer: Sequence[str], served: Platform
 ) -> None:
-    """Its own length, which the model of domain names was not trained for: the report says what to do."""
+    """Its own length, for which the model was not trained: the report says what to do."""
     report, said = analyze(
         analyzer, served.port, "dga-lstm", *LOADS["closed loop"], "--request-count", "4"
     )

@@ -1,4 +1,4 @@
-"""The model repository of a running platform over HTTP: list, load, unload, and swap without losing a request."""
+"""The model repository over HTTP: list, load, unload, and swap without losing a request."""
 
 import http.client
 import shutil
@@ -50,7 +50,7 @@ class Town:
         }
 
     def served(self) -> str | None:
-        """The version that answers now, on connections of its own, of which each gateway gets some."""
+        """The version that answers now, over new connections, which reach every gateway."""
         answers = [self.platform.ask("POST", PATH, BODY) for _ in range(8)]
         versions = {
             orjson.loads(body)["version"] if status == 200 else None for status, body in answers

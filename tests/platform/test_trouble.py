@@ -1,4 +1,4 @@
-"""A model that is killed again and again: its own trouble, told with the reason, and an operator's word ends it."""
+"""A model that is killed again and again: reported with the reason, ended by the operator."""
 
 import os
 import signal

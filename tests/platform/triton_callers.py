@@ -29,7 +29,7 @@ def methods_of(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Call:
-    """Calls of one of the clients, each on a client of its own; over TLS if there is a `certificate` to trust."""
+    """Calls of one of the clients, each on a new client; over TLS with a `certificate`."""
 
     name: str
     port: int
@@ -40,7 +40,7 @@ class Call:
         return CLIENTS[self.name]
 
     def __call__(self, what: str | Callable[[Any], Any], *arguments: Any, **options: Any) -> Any:
-        """The answer of a method, or what a function of the open client gives; awaited where that is needed."""
+        """The result of a method, or of a function of the open client, awaited if need be."""
         if isinstance(what, str):
             return self(lambda client: getattr(client, what)(*arguments, **options))
         return self._sync(what) if self.name == "sync" else asyncio.run(self._aio(what))

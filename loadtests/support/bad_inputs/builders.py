@@ -1,7 +1,7 @@
 """Bytes of bad requests, from the plain data that the catalogue's YAML holds.
 
-A node is a text (sent as UTF-8), bytes, a list of nodes (sent one after the other), or a mapping that names a
-`builder` below and its arguments, of which some are nodes again.
+A node is a text (sent as UTF-8), bytes, a list of nodes (sent one after the other), or a mapping
+that names a `builder` below and its arguments, of which some are nodes again.
 """
 
 import base64
@@ -92,9 +92,9 @@ def pad(of: Node, to: int) -> bytes:
 
 def swap(of: Node, old: Node, new: Node) -> bytes:
     """With the first `old` replaced, which must be there."""
-    whole, gone = build(of), build(old)
-    assert gone in whole
-    return whole.replace(gone, build(new), 1)
+    request, removed = build(of), build(old)
+    assert removed in request
+    return request.replace(removed, build(new), 1)
 
 
 def gzipped(of: Node) -> bytes:
@@ -102,7 +102,7 @@ def gzipped(of: Node) -> bytes:
 
 
 def deflated(of: Node, *, is_raw: bool = False) -> bytes:
-    """zlib's format, which is what HTTP calls deflate; the bare stream, which it is not, if `is_raw`."""
+    """zlib's format, which HTTP calls deflate; if `is_raw`, the bare stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15 if is_raw else 15)
     return packer.compress(build(of)) + packer.flush()
 
@@ -129,7 +129,7 @@ def request(
     body: Node = "",
     length: str = "right",
 ) -> bytes:
-    """A request; `headers` are whole lines. `length` is what Content-Length says, or "none" for no such line."""
+    """A request; `headers` are complete lines. `length` is the Content-Length, or "none"."""
     content = build(body)
     lines = [
         b"%b %b HTTP/1.1" % (method.encode(), build(path)),
@@ -144,7 +144,7 @@ def request(
 
 
 def infer_body(model: str = "dga-lstm", **changes: Any) -> bytes:
-    """The JSON of the model's right request with `_inputs`' changes; `top` adds fields, `raw_top` as JSON text."""
+    """The JSON of a right request with `_inputs`' changes; `top` and `raw_top` add fields."""
     top, raw_top = changes.pop("top", {}), changes.pop("raw_top", {})
     inputs = changes.pop("raw_inputs", None) or f"[{','.join(_inputs(model, **changes))}]"
     return _object(top, {"inputs": inputs, **raw_top}).encode()
@@ -158,8 +158,8 @@ def _inputs(
     without: Sequence[str] = (),
     more: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
-    """The input called `which`, or else the first, with the fields of `tensor`, those of `raw` as JSON text, and not
-    those of `without`; the model's other inputs as they are; and then `more`."""
+    """The input called `which`, or else the first, with the fields of `tensor`, those of `raw` as
+    JSON text, and not those of `without`; the model's other inputs as they are; and then `more`."""
     texts = []
     for n, example in enumerate(EXAMPLES[model]):
         is_changed = example["name"] == which if which else n == 0
@@ -182,7 +182,7 @@ def _object(fields: Mapping[str, Any], raw: Mapping[str, str]) -> str:
 def infer(
     model: str = "dga-lstm", headers: Sequence[Node] = (), path: str = "", **changes: Any
 ) -> bytes:
-    """A whole infer request."""
+    """A complete infer request."""
     return request(path or _JSON.format(model), headers=headers, body=infer_body(model, **changes))
 
 
@@ -195,9 +195,11 @@ def binary(
     headers: Sequence[Node] = (),
     **changes: Any,
 ) -> bytes:
-    """An infer request whose changed input is binary: `tail`, said to have `size` bytes, right if not given.
+    """An infer request whose changed input is binary: `tail`, said to have `size` bytes, right if
+    not given.
 
-    `header_length` is what Inference-Header-Content-Length says, "none" for no such line, or right but for `shift`.
+    `header_length` is what Inference-Header-Content-Length says, "none" for no such line, or right
+    but for `shift`.
     """
     content = build(tail)
     parameters = {"binary_data_size": len(content) if size is None else size}
@@ -241,7 +243,7 @@ def classify(
 def multipart(
     parts: Sequence[Mapping[str, Any]], boundary: str = "cut", *, is_ended: bool = True
 ) -> bytes:
-    """A multipart body; a part is its `headers`, whole lines, and its `body`."""
+    """A multipart body; a part is its `headers`, complete lines, and its `body`."""
     written = []
     for part in parts:
         lines = [

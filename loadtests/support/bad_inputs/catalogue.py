@@ -1,4 +1,4 @@
-"""The catalogue as it stands in the YAML files beside this one: what is sent, and what must come back."""
+"""The catalogue in the YAML files beside this one: requests and their expected answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,11 +20,11 @@ Server = Literal["platform", "admin", "typed", "doorstep", "keys", "impatient"]
 class Case:
     """One bad request, or a good one just inside a limit.
 
-    `status` holds all that are right; NO_ANSWER is an end of the connection without one. `code` holds the codes that
-    an error may have. `then` says what follows the last byte: to listen, to close this half, or to reset; `drip`
-    sends byte by byte. `interim` says whether "100 Continue" must come first, if that matters. `at` is the server:
-    the zoo's data or admin port, models of every datatype, a gateway before the doubler alone, one with keys, or one of
-    little patience.
+    `status` holds all that are right; NO_ANSWER is an end of the connection without one. `code`
+    holds the codes that an error may have. `then` says what follows the last byte: to listen, to
+    close this half, or to reset; `drip` sends byte by byte. `interim` says whether "100 Continue"
+    must come first, if that matters. `at` is the server: the zoo's data or admin port, models of
+    every datatype, a gateway before the doubler alone, one with keys, or one of little patience.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Case:
 
 
 def _read(path: Path) -> list[Case]:
-    """The cases of a file. `defaults` fill in what a case does not say, and what its `send` does not."""
+    """The cases of a file. `defaults` fill in fields that a case or its `send` lacks."""
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [_case(document.get("defaults", {}), item, path.name) for item in document["cases"]]
 
@@ -62,12 +62,12 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _check(merged: Mapping[str, Any], place: str) -> None:
+def _check(merged: Mapping[str, Any], where: str) -> None:
     unknown = merged.keys() - {field.name for field in fields(Case)}
-    assert not unknown, f"{place}: unknown {sorted(unknown)}"
+    assert not unknown, f"{where}: unknown {sorted(unknown)}"
     for name, kind in (("connection", Connection), ("then", Then), ("at", Server)):
         assert merged.get(name, get_args(kind)[0]) in get_args(kind), (
-            f"{place}: {name}: {merged[name]}"
+            f"{where}: {name}: {merged[name]}"
         )
 
 

@@ -1,16 +1,16 @@
-"""A lossless WebP that describes as many sets of code tables as its reader may have to keep (RFC 9649, section 5)."""
+"""A lossless WebP with as many sets of code tables as one may have (RFC 9649, section 5)."""
 
 import struct
 
 __all__ = ["code_tables"]
 
-# A code of one symbol, which takes no bits itself; and one in which all bytes have eight bits: first how long the codes
-# of the lengths are, of which 0 and 8 have one bit each.
+# A code of one symbol, which takes no bits itself; and one in which all bytes have eight bits:
+# first how long the codes of the lengths are, of which 0 and 8 have one bit each.
 _OF_ONE_SYMBOL = "1000"
 _OF_BYTES = (
     "0"
     + "0001"
-    + "".join("100" if place in (2, 11) else "000" for place in range(12))
+    + "".join("100" if index in (2, 11) else "000" for index in range(12))
     + "0"
     + "1" * 256
 )

@@ -35,9 +35,11 @@ def png(
     pieces: int = 1,
     interlaced: bool = False,
 ) -> bytes:
-    """A grey PNG of `width` x `height`: `pixels` instead of its own, `extra` in chunks before them, `after` behind it.
+    """A grey PNG of `width` x `height`: `pixels` instead of its own, `extra` in chunks before them,
+    `after` behind it.
 
-    The pixels are in so many `pieces`. The chunks of `broken` have wrong checksums, those of `without` are left out.
+    The pixels are in so many `pieces`. The chunks of `broken` have wrong checksums, those of
+    `without` are left out.
     """
     if pixels is None:
         row = 1 + (width * _CHANNELS[colour] * depth + 7) // 8
@@ -68,7 +70,7 @@ def photo(
     exif_bytes: int = 0,
     **options: bool | int,
 ) -> bytes:
-    """A photo by Pillow, animated if it has more than one of `frames`; `options` are those of its format."""
+    """A photo by Pillow, animated if it has several `frames`; `options` are its format's."""
     shades = [
         Image.new("RGB", (width, height), (n % 251, 90, 40)).convert(mode) for n in range(frames)
     ]
@@ -89,13 +91,13 @@ def scans(of: bytes, times: int) -> bytes:
     """A progressive JPEG whose pixels are its first scan so many times."""
     start = of.index(b"\xff\xda")
     end = min(
-        place for kind in (b"\xff\xc4", b"\xff\xda") if (place := of.find(kind, start + 2)) > 0
+        offset for kind in (b"\xff\xc4", b"\xff\xda") if (offset := of.find(kind, start + 2)) > 0
     )
     return of[:start] + of[start:end] * times + b"\xff\xd9"
 
 
 def webp(chunks: Sequence[tuple[str, bytes]], size: int | None = None) -> bytes:
-    """A WebP of these chunks, which says that it has `size` bytes behind its first eight, right if not given."""
+    """A WebP of these chunks, whose header says `size`, by default the right one."""
     written = [
         kind.encode() + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
         for kind, data in chunks
