@@ -1,5 +1,4 @@
-"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type.
-"""
+"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type."""
 
 import http.client
 from collections.abc import Iterator

@@ -166,8 +166,7 @@ def _judge(
 
 
 def _run_locust(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
-    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long.
-    """
+    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long."""
     columns = (TextColumn("load test"), BarColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     timeout_s = duration_s + _STOP_TIMEOUT_S + _OVERHEAD_TIMEOUT_S

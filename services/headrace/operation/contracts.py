@@ -1,5 +1,4 @@
-"""The two things that the operator works with: Serve's applications and the members of the fleet.
-"""
+"""The two things that the operator works with: Serve's applications and the members of the fleet."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol

@@ -91,8 +91,7 @@ def _refresh(operator: Operator) -> None:
 
 
 def _watch_clock(ended: threading.Event) -> None:
-    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it.
-    """
+    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it."""
     clock = WallClock()
     is_due = False
     while not ended.wait(_CLOCK_PERIOD_S):

@@ -27,7 +27,7 @@ from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.compression import deflate, inflate, wanted_encoding
 from headrace.gateway.wire.infer import InferBody, header_bytes
 from headrace.gateway.wire.parameters import MAX_PRIORITY
-from headrace_models.spec import Datatype
+from headrace_models.spec.tensors import Datatype
 
 __all__ = ["ENDPOINTS", "Id", "InferParameters", "Scalar"]
 

@@ -11,11 +11,11 @@ from headrace.gateway.api.versions import version_of, visible
 from headrace_models.repository import version_order
 from headrace_models.spec import (
     BACKENDS,
-    Datatype,
     InputSpec,
     ModelSpec,
     OutputSpec,
 )
+from headrace_models.spec.tensors import Datatype
 
 __all__ = ["ENDPOINTS", "METADATA", "listed_inputs"]
 
