@@ -36,7 +36,9 @@ class Proved(NamedTuple):
 
 
 def warm_up(backend: Backend, version: ModelVersion) -> Proved:
-    """Run the golden inputs, then time one row and a full batch. Raises StartFailed if wrong.
+    """Run the golden inputs, then time one row and a full batch.
+
+    Raises StartFailed if the golden answer is wrong.
 
     Unless the spec says whether rows are independent, they are compared with the same rows beside
     others, up to a full batch, or a few if the model is slow. If that changes an answer, requests

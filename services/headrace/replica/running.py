@@ -1,4 +1,4 @@
-"""Runs batches on a backend and, when one fails, finds the parts at fault. For one thread."""
+"""Runs batches on a backend, in the executor's threads; if one fails, finds the parts at fault."""
 
 import logging
 from collections.abc import Sequence
