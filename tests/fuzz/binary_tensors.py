@@ -1,4 +1,4 @@
-"""Fuzzes the binary tensor extension: a line with the header's length, then a body."""
+"""Fuzzes binary tensors: the first line is Inference-Header-Content-Length, the rest a body."""
 
 import atheris
 
@@ -14,8 +14,8 @@ def read(data: bytes) -> object:
 
     An empty length is the length of the body's JSON.
     """
-    said, _, body = data.partition(b"\n")
-    length = said.decode("latin-1") if said else str(body.rfind(b"}") + 1)
+    declared, _, body = data.partition(b"\n")
+    length = declared.decode("latin-1") if declared else str(body.rfind(b"}") + 1)
     first = _CODEC.decode(body, length)
     return first, _CODEC.decode(body, length), _FINITE.decode(body, length)
 
