@@ -1,6 +1,4 @@
-"""The application of a port: finds the route of a request, asks the port's policy, answers, and
-reports the end.
-"""
+"""The application of a port: finds routes, asks the port's policy, answers, and reports ends."""
 
 import itertools
 import secrets
@@ -29,15 +27,11 @@ class Policy(Protocol):
         ...
 
     def slot(self, exchange: Exchange, /) -> AbstractContextManager[None]:
-        """The slot that is held while the request is answered. Raises a HeadraceError if there is
-        none.
-        """
+        """The slot to hold while the request is answered. Raises a HeadraceError without one."""
         ...
 
     def ended(self, exchange: Exchange, status: int, code: str, /) -> None:
-        """Note the end of a request, once for each: its status, and the code of its error if it
-        failed.
-        """
+        """Note the end of a request, once: its status, and the code of its error if any."""
         ...
 
 

@@ -64,9 +64,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 
 def _check_keys(body: bytes) -> None:
-    """Raise BadJson for a repeated key: pydantic would take the last. It refuses other non-JSON
-    itself.
-    """
+    """Raise BadJson for a repeated key, as pydantic takes the last; it refuses non-JSON itself."""
     try:
         document = simdjson.Parser().parse(body)
     except (ValueError, RuntimeError):

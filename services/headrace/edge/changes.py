@@ -34,9 +34,7 @@ class Changes:
         self._is_any = ANY_ORIGIN in origins
 
     def check(self, exchange: Exchange) -> None:
-        """Raise ForeignOrigin for a page of another site, UnsupportedMedia for a body not called
-        JSON.
-        """
+        """Raise ForeignOrigin for another site's page, UnsupportedMedia unless a body is JSON."""
         self._check_origin(exchange)
         headers = exchange.headers
         if body_is_expected(headers):

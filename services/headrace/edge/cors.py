@@ -1,6 +1,4 @@
-"""CORS: the headers that tell a browser which pages of other sites may read answers (the Fetch
-standard).
-"""
+"""CORS, by the Fetch standard: headers that let pages of other sites read answers."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -52,16 +50,12 @@ class Cors:
         )
 
     def headers(self, exchange: Exchange) -> Headers:
-        """The headers of every answer to this request; without them a page cannot read refusals
-        either.
-        """
+        """The headers of every answer to this request; a page needs them to read refusals, too."""
         return self._of_listed.get(exchange.headers.get(b"origin"), self._of_others)
 
 
 def preflights(routes: Iterable[Route[Any]]) -> list[Route[Any]]:
-    """The route of a browser's preflight for each path of `routes`: which verbs and headers may a
-    request have?
-    """
+    """The preflight route of each path: it answers which verbs and headers requests may have."""
     found: dict[str, list[str]] = {}
     for route in routes:
         found.setdefault(route.template, []).append(route.method)
@@ -94,8 +88,6 @@ def _permission(methods: bytes) -> Handler[object]:
 
 
 def _sendable(exchange: Exchange) -> bytes:
-    """All headers that the page wants to send: those that are read here are checked, and the others
-    do no harm.
-    """
+    """The headers that the page wants to send: they are checked where read, or harmless."""
     wanted = exchange.headers.get(b"access-control-request-headers", b"")
     return wanted if len(wanted) <= _MAX_WANTED_BYTES and _TOKENS.fullmatch(wanted) else _SENDABLE

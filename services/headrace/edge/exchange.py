@@ -1,6 +1,4 @@
-"""One HTTP request and its response: what a handler reads of the one, and what a connection writes
-of the other.
-"""
+"""One HTTP request and its response, the call that a handler gets, and the route to it."""
 
 import math
 import re
@@ -175,14 +173,10 @@ class Exchange:
 
 
 class Application(Protocol):
-    """The application that a listener serves. Each exchange ends in exactly one of `answer`,
-    `refuse` and `left`.
-    """
+    """The application of a listener. Each exchange ends in one of `answer`, `refuse` and `left`."""
 
     def admit(self, exchange: Exchange, target: bytes) -> None:
-        """Check a complete head before any of its body is read. Raises a HeadraceError to refuse
-        the request.
-        """
+        """Check a head before any of the body is read. Raises a HeadraceError to refuse it."""
         ...
 
     async def answer(self, exchange: Exchange, body: bytes) -> Response:

@@ -27,9 +27,7 @@ class Names:
         self._decided = lru_cache(maxsize=1024)(self._is_anothers)  # once for each Host that comes
 
     def check(self, exchange: Exchange, target: bytes) -> None:
-        """Raise Misdirected if the Host or an absolute target has another name. Old callers send
-        none.
-        """
+        """Raise Misdirected for another name in Host or an absolute target; it may be missing."""
         if self._decided(exchange.headers.get(b"host")):
             raise _misdirected("Host")
         if target[:1] != b"/" and self._is_anothers(authority(target)):
@@ -56,9 +54,7 @@ def host_port(host: str, port: int) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach `host`. Names other than localhost may lead
-    anywhere.
-    """
+    """Tell whether only this machine can reach `host`; of names only localhost is sure."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == _LOOPBACK_NAME

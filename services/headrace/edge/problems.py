@@ -77,9 +77,7 @@ def problem(
 
 
 def as_ours(error: Exception) -> HeadraceError:
-    """The error that the caller may read. An error outside our family is logged, and its text stays
-    here.
-    """
+    """The error that the caller may read. One outside our family is logged instead."""
     if isinstance(error, HeadraceError):
         return error
     if isinstance(error, MemoryError):  # large bodies take it, smaller ones may still find room

@@ -1,6 +1,4 @@
-"""The table of a port's routes: finds the route of a request line, and remembers what it found for
-each path.
-"""
+"""The table of a port's routes; it remembers the route of each path."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 else:
 
     class Written:
-        """A member that is JSON text already, or an array: the schema is that of the type in
-        brackets.
-        """
+        """A member that is JSON text or an array; its schema is that of the type in brackets."""
 
         def __class_getitem__(cls, written: type[T]) -> type[T]:
             return written

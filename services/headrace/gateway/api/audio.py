@@ -1,6 +1,4 @@
-"""Streams of audio: chunks of PCM in; probabilities of speech, frame by frame, and its segments
-out.
-"""
+"""Streams of audio: chunks of PCM in; probabilities and segments of speech out."""
 
 import re
 from typing import Annotated, NamedTuple, TypedDict
@@ -85,30 +83,30 @@ async def listen(call: Call) -> Response:
     audio = version.spec.audio
     if audio is None:
         raise BadRequest("the model takes no stream of audio; use /v2/models/{model}/infer")
-    asked = _read(call.exchange.query)
-    _check_rate(audio, asked.rate_hz)
-    pcm, rate_hz = _sound(call.exchange, audio, asked, call.body)
+    parameters = _read(call.exchange.query)
+    _check_rate(audio, parameters.rate_hz)
+    pcm, rate_hz = _sound(call.exchange, audio, parameters, call.body)
     inputs = chunk_tensors(audio.input, pcm, rate_hz)
-    body = InferBody(inputs=inputs, sequence=asked.step)
+    body = InferBody(inputs=inputs, sequence=parameters.step)
     found, answer = await run_infer(call, version, body)
-    document = _document(found, audio, asked.given_id, read_result(answer.outputs))
+    document = _document(found, audio, parameters.given_id, read_result(answer.outputs))
     return json_response(document, *answer_headers(answer))
 
 
 def _sound(
-    exchange: Exchange, audio: AudioSpec, asked: _Parameters, body: bytes
+    exchange: Exchange, audio: AudioSpec, parameters: _Parameters, body: bytes
 ) -> tuple[Buffer, int]:
     """The PCM of a chunk, and its rate or NO_RATE. Any chunk may begin with a WAV header."""
     if exchange.content_type not in WAV_TYPES:
-        if asked.step.starts:
+        if parameters.step.starts:
             check_no_file(body)
-        return body, asked.rate_hz
-    if not asked.step.starts and not begins_as_wav(body):
-        return body, asked.rate_hz
+        return body, parameters.rate_hz
+    if not parameters.step.starts and not begins_as_wav(body):
+        return body, parameters.rate_hz
     wav = read_wav(body, [rate.rate_hz for rate in audio.rates])
-    if asked.rate_hz not in (NO_RATE, wav.rate_hz):
+    if parameters.rate_hz not in (NO_RATE, wav.rate_hz):
         raise BadRequest(
-            f"sample_rate: expected {wav.rate_hz}, as the WAV file has, found {asked.rate_hz}"
+            f"sample_rate: expected {wav.rate_hz}, as the WAV file has, found {parameters.rate_hz}"
         )
     return wav.pcm, wav.rate_hz
 

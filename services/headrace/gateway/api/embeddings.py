@@ -103,25 +103,25 @@ async def embed(call: Call) -> Response:
     Errors have OpenAI's shape at this endpoint.
     """
     offload = call.context.offload
-    asked = await offload(len(call.body), read_json, EmbeddingsBody, call.body)
-    version = find(call, asked.model)
+    body = await offload(len(call.body), read_json, EmbeddingsBody, call.body)
+    version = find(call, body.model)
     spec, raw = version.spec, version.spec.raw
     tokens = raw.tokens if raw else None
     if spec.task != "embed" or raw is None or tokens is None:
         raise BadRequest("model: expected a model that embeds text, found one that does not")
     output = spec.outputs[0]
-    if asked.dimensions not in (None, output.shape[-1]):
-        raise BadRequest(f"dimensions: expected {output.shape[-1]}, found {asked.dimensions}")
-    requests = await offload(len(call.body), _requests, version, asked, raw, tokens)
+    if body.dimensions not in (None, output.shape[-1]):
+        raise BadRequest(f"dimensions: expected {output.shape[-1]}, found {body.dimensions}")
+    requests = await offload(len(call.body), _requests, version, body, raw, tokens)
     answers = await run_all(call, version, requests, [output.name])
     size = sum(len(answer.outputs[0].data) for answer in answers)
-    return await offload(size, _response, asked, spec, requests, answers)
+    return await offload(size, _response, body, spec, requests, answers)
 
 
 def _requests(
-    version: Version, asked: EmbeddingsBody, raw: RawSpec, tokens: TokenInputs
+    version: Version, body: EmbeddingsBody, raw: RawSpec, tokens: TokenInputs
 ) -> list[list[Tensor]]:
-    requests = asked.tensors(raw, tokens)
+    requests = body.tensors(raw, tokens)
     for where, tensors in requests.items():
         version.codec.check(tensors, where)
     return list(requests.values())
@@ -140,7 +140,7 @@ def _token_tensors(tokens: TokenInputs, ids: list[int], where: str) -> list[Tens
 
 
 def _response(
-    asked: EmbeddingsBody,
+    body: EmbeddingsBody,
     spec: ModelSpec,
     requests: Sequence[Sequence[Tensor]],
     answers: Sequence[Answer],
@@ -148,7 +148,7 @@ def _response(
     pairs = list(zip(answers, requests, strict=True))
     vectors = np.concatenate([rows_of(answer, inputs[0].rows) for answer, inputs in pairs])
     tokens = sum(answer.tokens or inputs[0].shape[-1] for answer, inputs in pairs)
-    document = embeddings(vectors, tokens, asked, spec)
+    document = embeddings(vectors, tokens, body, spec)
     first = answers[0]  # the only one, where texts were given
     if first.truncated:
         document["truncated"] = list(first.truncated)
@@ -156,11 +156,11 @@ def _response(
 
 
 def embeddings(
-    vectors: Array, tokens: int, asked: EmbeddingsBody, spec: ModelSpec
+    vectors: Array, tokens: int, body: EmbeddingsBody, spec: ModelSpec
 ) -> EmbeddingsAnswer:
     """OpenAI's answer: one vector `[d]` a text, in order, and the tokens that were read."""
     data: Iterator[Embedding] = (
-        {"object": "embedding", "index": i, "embedding": _vector(vector, asked.encoding_format)}
+        {"object": "embedding", "index": i, "embedding": _vector(vector, body.encoding_format)}
         for i, vector in enumerate(vectors)
     )
     return EmbeddingsAnswer(

@@ -44,9 +44,7 @@ Scalars = Scalar | list[Scalar]
 
 
 class GenerateRequest(BaseModel):
-    """Inputs by name beside the listed members. The handler reads it; this serves the document
-    alone.
-    """
+    """Inputs by name beside the listed members. The handler reads it; this is for the document."""
 
     __pydantic_extra__: dict[str, Scalars] = Field(init=False)
     model_config = ConfigDict(extra="allow", json_schema_extra={"minProperties": 1})

@@ -145,12 +145,12 @@ async def infer(call: Call) -> Response:
         return await _infer(call, version, inflated)
 
 
-async def _infer(call: Call, version: Version, body: bytes) -> Response:
-    version, asked = await _read(call, version, body)
-    version, answer = await run_infer(call, version, asked)
+async def _infer(call: Call, version: Version, content: bytes) -> Response:
+    version, body = await _read(call, version, content)
+    version, answer = await run_infer(call, version, body)
     codec, offload = version.codec, call.context.offload
     encoded, json_bytes = await offload(
-        codec.writing_cost(answer, asked), codec.encode, answer, asked
+        codec.writing_cost(answer, body), codec.encode, answer, body
     )
     headers = answer_headers(answer)
     if encoding := wanted_encoding(call.exchange.header(b"accept-encoding")):
@@ -168,8 +168,8 @@ async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, Inf
     That is in question only for a step of a sequence, while several versions are served.
     """
     length = call.exchange.header(b"inference-header-content-length")
-    models = call.context.router.models()
-    if length != "0" and len(models[version.spec.name]) > 1 and not names_version(call):
+    versions = call.context.router.models().get(version.spec.name, {})
+    if length != "0" and len(versions) > 1 and not names_version(call):
         split = len(body) if length is None else header_bytes(length, len(body))
         json, tail = body[:split], memoryview(body)[split:]
         if b"sequence_id" in json:

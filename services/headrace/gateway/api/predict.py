@@ -56,8 +56,8 @@ async def predict(call: Call) -> Response:
     """
     version = version_of(call)
     offload = call.context.offload
-    is_rows, asked = await offload(len(call.body), _read, version, call.body)
-    answer = await run(call, version, asked.inputs, asked.outputs)
+    is_rows, body = await offload(len(call.body), _read, version, call.body)
+    answer = await run(call, version, body.inputs, body.outputs)
     size = sum(len(tensor.data) for tensor in answer.outputs)
     return await offload(size, _response, answer, is_rows)
 

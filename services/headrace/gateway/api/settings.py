@@ -1,6 +1,4 @@
-"""Log and trace settings as Triton's clients read and change them on the data port; shared memory
-is refused.
-"""
+"""Log and trace settings as Triton's clients read and change them; no shared memory."""
 
 from typing import Literal, TypedDict
 

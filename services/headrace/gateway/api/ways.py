@@ -17,9 +17,7 @@ _of_server = {e.api.name for e in ENDPOINTS if any(not e.names_model(path) for p
 
 
 def _of_version(spec: ModelSpec) -> frozenset[Ending]:
-    """The endings at the apis that serve a model. The others only refuse, and a first refusal may
-    be missed.
-    """
+    """The endings at the apis that serve a model; elsewhere a first refusal may be missed."""
     return frozenset(
         Ending(api.name, *end) for api in _families if api.serves(spec) for end in _WITH_MODEL
     )
