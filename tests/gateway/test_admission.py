@@ -26,7 +26,7 @@ def route(method: str, template: str) -> Route[Context]:
     return found
 
 
-class Endpoint:
+class AdmissionHarness:
     """Admission of `slots` requests."""
 
     def __init__(self, slots: int = 8) -> None:
@@ -67,56 +67,56 @@ class Endpoint:
 
 
 def test_without_keys_all_slots_may_be_held() -> None:
-    endpoint = Endpoint()
-    assert endpoint.most("") == 8
+    harness = AdmissionHarness()
+    assert harness.most("") == 8
     with pytest.raises(Overloaded, match=r"^8 requests are in flight, the most allowed$"):
-        endpoint.admission.check()
-    endpoint.leave()
-    endpoint.admission.check()
-    assert endpoint.admission.in_flight == 7
+        harness.admission.check()
+    harness.leave()
+    harness.admission.check()
+    assert harness.admission.in_flight == 7
 
 
 @pytest.mark.parametrize(("slots", "alone"), [(1, 1), (2, 2), (4, 3), (8, 6), (1024, 768)])
 def test_a_key_alone_gets_three_quarters(slots: int, alone: int) -> None:
-    assert Endpoint(slots).most("ann") == alone
+    assert AdmissionHarness(slots).most("ann") == alone
 
 
 def test_beside_a_key_that_took_what_it_could_another_finds_room() -> None:
-    endpoint = Endpoint(1024)
-    endpoint.most("ann")
-    assert endpoint.most("ben") == 192
-    assert endpoint.most("eve") == 48
+    harness = AdmissionHarness(1024)
+    harness.most("ann")
+    assert harness.most("ben") == 192
+    assert harness.most("eve") == 48
 
 
 def test_a_key_that_is_refused_is_told_why_at_the_head_and_at_the_slot() -> None:
-    endpoint = Endpoint()
-    endpoint.most("ann")
+    harness = AdmissionHarness()
+    harness.most("ann")
     why = (
         r"^this key holds 6 slots and 2 are free; a key may hold fewer than 3 times the free slots$"
     )
     with pytest.raises(Overloaded, match=why):
-        endpoint.admission.check("ann")
+        harness.admission.check("ann")
     with pytest.raises(Overloaded, match=why):
-        endpoint.enter("ann")
-    endpoint.admission.check("ben")
+        harness.enter("ann")
+    harness.admission.check("ben")
 
 
 def test_a_key_that_gives_slots_back_may_come_again() -> None:
-    endpoint = Endpoint()
-    endpoint.most("ann")
-    endpoint.leave("ann", 2)
-    assert endpoint.most("ann") == 2
-    endpoint.leave("ann", 6)
-    assert endpoint.most("ben") == 6
+    harness = AdmissionHarness()
+    harness.most("ann")
+    harness.leave("ann", 2)
+    assert harness.most("ann") == 2
+    harness.leave("ann", 6)
+    assert harness.most("ben") == 6
 
 
 def test_who_holds_a_place_keeps_it_when_others_come() -> None:
-    endpoint = Endpoint()
-    endpoint.enter("ann", 5)
-    endpoint.enter("ben", 3)
-    endpoint.leave("ann", 5)
-    endpoint.leave("ben", 3)
-    assert endpoint.admission.in_flight == 0
+    harness = AdmissionHarness()
+    harness.enter("ann", 5)
+    harness.enter("ben", 3)
+    harness.leave("ann", 5)
+    harness.leave("ben", 3)
+    assert harness.admission.in_flight == 0
 
 
 def test_the_data_port_counts_the_slots_of_each_key() -> None:
@@ -153,7 +153,7 @@ SMALL_BYTES = 8 << 10
     "own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"]
 )
 def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -> None:
-    policy = DataPolicy(Endpoint().admission, GatewayEvents(), None, own, Changes("http"))
+    policy = DataPolicy(AdmissionHarness().admission, GatewayEvents(), None, own, Changes("http"))
     for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
         exchange = Exchange("POST", {}, "peer", limit)
         exchange.route = route("POST", template)
@@ -164,7 +164,7 @@ def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -
 
 def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
     policy = DataPolicy(
-        Endpoint().admission, GatewayEvents(), None, {"m": 1 << 20}, Changes("http")
+        AdmissionHarness().admission, GatewayEvents(), None, {"m": 1 << 20}, Changes("http")
     )
     exchange = Exchange("POST", {}, "peer", 1000)
     exchange.route, exchange.params = route("POST", "/v2/models/{model}/infer"), {"model": "m"}
@@ -173,51 +173,51 @@ def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
 
 
 def test_what_drains_lets_nobody_in_but_those_that_have_begun() -> None:
-    endpoint = Endpoint()
-    endpoint.admission.is_draining = True
+    harness = AdmissionHarness()
+    harness.admission.is_draining = True
     with pytest.raises(ShuttingDown):
-        endpoint.admission.check()
-    endpoint.enter()
+        harness.admission.check()
+    harness.enter()
 
 
 @pytest.mark.parametrize(
     ("held_s", "told_s"), [(0.01, 1), (1.0, 1), (1.5, 2), (7.0, 7), (500.0, 30)]
 )
 def test_a_refused_caller_is_told_how_long_slots_are_held(held_s: float, told_s: int) -> None:
-    endpoint = Endpoint()
-    endpoint.hold(held_s, 3)
-    endpoint.enter(count=8)
-    assert endpoint.retry_after_s() == told_s
+    harness = AdmissionHarness()
+    harness.hold(held_s, 3)
+    harness.enter(count=8)
+    assert harness.retry_after_s() == told_s
 
 
 def test_lately_counts_more_than_before() -> None:
-    endpoint = Endpoint()
-    endpoint.hold(20.0, 100)
-    endpoint.hold(1.9, 100)
-    endpoint.enter(count=8)
-    assert endpoint.retry_after_s() == 2
+    harness = AdmissionHarness()
+    harness.hold(20.0, 100)
+    harness.hold(1.9, 100)
+    harness.enter(count=8)
+    assert harness.retry_after_s() == 2
 
 
 def test_those_who_are_still_there_count_once_they_are_there_for_longer() -> None:
     """Else a model that has come to a halt would be asked for again every second."""
-    endpoint = Endpoint()
-    endpoint.hold(0.1)
-    endpoint.enter(count=8)
-    assert endpoint.retry_after_s() == 1
-    endpoint.now_s += 12
-    assert endpoint.retry_after_s() == 12
-    endpoint.now_s += 100
-    assert endpoint.retry_after_s() == 30
+    harness = AdmissionHarness()
+    harness.hold(0.1)
+    harness.enter(count=8)
+    assert harness.retry_after_s() == 1
+    harness.now_s += 12
+    assert harness.retry_after_s() == 12
+    harness.now_s += 100
+    assert harness.retry_after_s() == 30
 
 
 def test_a_full_gateway_that_nobody_has_left_yet_says_a_second() -> None:
-    endpoint = Endpoint(1)
-    endpoint.enter()
-    assert endpoint.retry_after_s() == 1
+    harness = AdmissionHarness(1)
+    harness.enter()
+    assert harness.retry_after_s() == 1
 
 
 def test_a_key_over_its_share_is_told_the_same() -> None:
-    endpoint = Endpoint()
-    endpoint.hold(4.0)
-    endpoint.most("ann")
-    assert endpoint.retry_after_s("ann") == 4
+    harness = AdmissionHarness()
+    harness.hold(4.0)
+    harness.most("ann")
+    assert harness.retry_after_s("ann") == 4
