@@ -17,6 +17,7 @@ from headrace_models.spec.running import Batching, ReplicaSpec, SequenceSpec, St
 from headrace_models.spec.tensors import (
     DTYPES,
     FILE_NAME,
+    Datatype,
     InputSpec,
     OutputSpec,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "BackendName",
     "Batching",
     "CharactersSpec",
+    "Datatype",
     "ImageSpec",
     "InputSpec",
     "ModelSpec",

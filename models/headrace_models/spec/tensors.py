@@ -12,6 +12,7 @@ from headrace_models.strict_toml import Table
 __all__ = [
     "DTYPES",
     "FILE_NAME",
+    "Datatype",
     "FileName",
     "InputSpec",
     "OutputSpec",
