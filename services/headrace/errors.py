@@ -430,7 +430,7 @@ OUTCOMES: Mapping[str, Outcome] = {
 def error_from(
     code: str, message: str, retry_after_s: float | None = None, blame: Blame = "none"
 ) -> HeadraceError:
-    """Rebuild an error from another process by its code; an unknown code gives an InferenceFailed."""
+    """Rebuild another process's error by its code; an unknown code gives an InferenceFailed."""
     kind = _BY_CODE.get(code, InferenceFailed)
     if issubclass(kind, ReplicaLost | RunStopped):
         return kind(message, retry_after_s, blame)

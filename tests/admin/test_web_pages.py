@@ -1,4 +1,4 @@
-"""The admin port for browsers: its own names, its own pages, and changes with a JSON content type."""
+"""The admin port for browsers: its own names, its own pages, and changes only as JSON."""
 
 import http.client
 from collections.abc import Iterator

@@ -57,7 +57,7 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def keyed(tmp_path: Path, clock: Clock) -> Iterator[tuple[ProcessPlatform, dict[str, str]]]:
-    """A platform and three keys: one without limits, one that ends in half an hour, one of a request in 20 minutes."""
+    """A platform and three keys: without limits, for half an hour, for a request per 20 minutes."""
     file, now = tmp_path / "keys.json", utc_now()
     issued = {
         "good": issue("good", now),

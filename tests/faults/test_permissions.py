@@ -1,4 +1,4 @@
-"""A user who cannot read parts of a repository: readable models are served, the others are named."""
+"""A user who cannot read parts of a repository: other models are served, these are named."""
 
 import os
 import tempfile

@@ -22,7 +22,7 @@ def mode(path: Path) -> int:
 
 
 def belong_to_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a folder to another user; a test user without that right becomes another user instead."""
+    """Give a folder to another user, or become another user without the right to do so."""
     if os.getuid() == 0:
         os.chown(path, 12345, -1)
     else:

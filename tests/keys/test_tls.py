@@ -40,7 +40,7 @@ async def serving(context: ssl.SSLContext) -> AsyncIterator[int]:
 
 
 async def shake_hands(port: int, trusted: Path) -> tuple[int, str | None]:
-    """The serial number of the certificate that the server shows, and the protocol that it picks."""
+    """The serial number of the server's certificate, and the protocol that it picks."""
     client = ssl.create_default_context(cafile=trusted)
     client.set_alpn_protocols(["h2", "http/1.1"])
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)

@@ -18,8 +18,7 @@ __all__ = ["check_exposure", "hold_ports"]
 
 @contextmanager
 def hold_ports(settings: Settings) -> Iterator[None]:
-    """Reserve both ports: only gateways and admin processes of this user can listen on them
-    meanwhile.
+    """Reserve both ports: meanwhile only this user's gateways and admin processes can listen.
 
     Raises StartFailed at once if one is taken; a gateway would silently share it with its holder.
     The two must differ, whatever their hosts' names: on a shared port each would get connections of

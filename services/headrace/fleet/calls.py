@@ -1,5 +1,4 @@
-"""Calls to the directory over Ray: each one bounded, with values as JSON and Ray's errors
-translated to ours.
+"""Calls to the directory over Ray: bounded, in JSON, with Ray's errors translated to ours.
 
 Calls that wait for the operator hold no thread, since many may wait at once.
 """
@@ -113,9 +112,7 @@ async def give_instruction(instruction: Instruction) -> tuple[IndexEntry, ...]:
 
 
 async def change_logging(settings: LogSettings) -> LogSettings:
-    """Have every process log by these settings: gateways before this returns, replicas with their
-    next report.
-    """
+    """Change the log settings: of gateways at once, of replicas with their next report."""
     return as_logging.validate_json(
         await _call_async("set_logging", as_logging.dump_json(settings), wait_s=CALL_TIMEOUT_S)
     )
@@ -139,8 +136,7 @@ def expect_models(models: list[str]) -> None:
 
 
 def begin_start(process: ProcessEntry, model: str, version: str) -> None:
-    """Report that a replica starts, and wait out the pause that follows unexpected ends of its
-    version.
+    """Report that a replica starts, and wait out the pause after unexpected ends.
 
     Also reports replicas of this version on this node that were killed. Without a directory there
     is no wait.
@@ -161,9 +157,7 @@ def forgive(model: str) -> None:
 
 
 def report_dead(processes: Iterable[ProcessEntry]) -> None:
-    """Report those of this node's processes that no longer exist: a killed process could not say so
-    itself.
-    """
+    """Report this node's processes that were killed, since they could not do so themselves."""
     for process in processes:
         if not Path(f"/proc/{process.pid}").exists():
             report_ended(process.id)
@@ -179,9 +173,7 @@ def report_ended(process_id: str, reason: str = "its process ended unexpectedly"
 
 
 def is_served(model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
-    """Wait until a version is served, or no longer, and all gateways know; False if that is not so
-    in time.
-    """
+    """Wait until a version is served, or no longer, and all gateways know; False if too late."""
     return bool(
         call_directory(
             "served", model, version, is_wanted, timeout_s, wait_s=timeout_s + CALL_TIMEOUT_S

@@ -1,5 +1,4 @@
-"""The fleet's directory: one actor that every process reports to, and that gateways and the admin
-port follow.
+"""The fleet's directory: an actor to which all report, and which gateways and admin port follow.
 
 Reports double as heartbeats, so the directory may die and restart empty: within a period every
 process has reported again. Only then does it answer followers, so that gateways keep what they
@@ -145,9 +144,7 @@ class Directory:
         return as_processes.dump_json([other for other in others if other.node == entry.node])
 
     async def may_start(self, model: str, version: str, timeout_s: float) -> bool:
-        """Wait out the pause of a version that ended unexpectedly; False if that is not over in
-        time.
-        """
+        """Wait out a version's pause after unexpected ends; False if that takes too long."""
         until_s = self._clock() + timeout_s
         while (pause_s := self._troubles.pause_s((model, version))) > _NO_PAUSE_S:
             if self._clock() >= until_s:
@@ -190,8 +187,7 @@ class Directory:
                 await self._publish()
 
     async def follow(self, revision: int, timeout_s: float, process_id: str = "") -> bytes:
-        """The fleet as JSON: at once if it is not at `revision`, otherwise when it changes or the
-        time is up.
+        """The fleet as JSON, at once if it is not at `revision`, otherwise after a change.
 
         By this call the process says that it has applied `revision`.
         """

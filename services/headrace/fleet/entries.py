@@ -22,7 +22,7 @@ class ProcessEntry:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaEntry:
-    """A replica that serves `spec` at `address`; `labels` are the classes of its labelled output."""
+    """A replica that serves `spec` at `address`; `labels` are the classes of its output."""
 
     id: str
     spec: ModelSpec
@@ -33,9 +33,7 @@ class ReplicaEntry:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A version that fails again and again, which nobody waits for; `reason` is one sentence,
-    without paths.
-    """
+    """A version that fails again and again; `reason` is one sentence, without paths."""
 
     model: str
     version: str

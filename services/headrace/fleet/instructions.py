@@ -53,9 +53,7 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """A version of the repository or of the fleet; `reason` says why it is not ready, without
-    paths.
-    """
+    """A version; `reason` says why it is not ready, without paths."""
 
     name: str
     version: str
@@ -138,9 +136,7 @@ class Instructions:
                 queue.waiting.remove(waiting)
 
     async def take(self, name: QueueName, timeout_s: float) -> Instruction | None:
-        """Wait for a queue's oldest instruction; None when the time is up or the queues were
-        closed.
-        """
+        """A queue's oldest instruction; None if time is up or the queues were closed."""
         queue = self._queues[name]
         closings = self._closings
         queue.takers += 1

@@ -1,6 +1,4 @@
-"""A process's membership of the fleet: it reports to the directory while it lives, and may follow
-the fleet.
-"""
+"""A process's membership of the fleet: it reports to the directory, and may follow the fleet."""
 
 import logging
 import os
@@ -39,8 +37,7 @@ def process_entry(process_id: str, role: str, metrics: str) -> ProcessEntry:
 
 
 class Membership:
-    """Reports in one thread; with `on_change`, follows the fleet in another and calls it with every
-    new state.
+    """Reports in one thread; with `on_change`, follows the fleet in another and passes it on.
 
     `on_change` returns when the process acts on that state, which the directory then learns. Log
     settings are applied here. A follower also reports processes of its node that have died.

@@ -1,5 +1,4 @@
-"""Model versions that fail again and again: the pause before their next start, and those in
-declared trouble.
+"""Model versions that fail again and again: pauses before their starts, and declared trouble.
 
 An unexpected end is a start that failed, a replica that vanished, or one that Serve had to end.
 After the first one the replica restarts at once; each further one doubles the pause before the next
@@ -28,9 +27,7 @@ _TOGETHER_S = 1.0
 
 @dataclass(slots=True)
 class _Record:
-    """A version's unexpected ends since it was last sound; `downs` of them left it without a
-    replica.
-    """
+    """A version's unexpected ends; `downs` of them left it without a replica."""
 
     ended_s: float
     reason: str
@@ -52,9 +49,7 @@ class Troubles:
         self._records: dict[Key, _Record] = {}
 
     def ended(self, key: Key, reason: str, *, is_down: bool) -> None:
-        """Record an unexpected end, or a failed start; `is_down` if the version has no other
-        replica.
-        """
+        """Record an unexpected end; `is_down` if the version has no other replica."""
         self.forget_sound()
         now_s = self._clock()
         record = self._records.get(key)

@@ -1,6 +1,4 @@
-"""The key file: JSON, private to its owner, changed by one command at a time and replaced
-atomically.
-"""
+"""The key file: JSON, private, changed by one command at a time and replaced atomically."""
 
 import fcntl
 import os

@@ -31,9 +31,7 @@ _NOBODY = Key(
 
 @dataclass(slots=True)
 class _Use:
-    """A key's use: `tokens` were left in its bucket at `at_s`, and `running` requests are
-    unanswered.
-    """
+    """A key's use: `tokens` in its bucket at `at_s`, and `running` requests without an answer."""
 
     tokens: float
     at_s: float

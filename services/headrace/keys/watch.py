@@ -44,9 +44,7 @@ async def when_changed(paths: Sequence[Path], reload: Callable[[], None]) -> Non
 
 
 def _identity(path: Path) -> tuple[int, ...] | None:
-    """Values that differ between a file and its successor; `st_ctime_ns` also shows a corrected
-    mode.
-    """
+    """Values that change with the file; `st_ctime_ns` also with its mode."""
     try:
         status = path.stat()
     except OSError:

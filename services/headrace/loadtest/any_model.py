@@ -60,8 +60,7 @@ def golden_requests(url: str, model: str, repository: Path) -> Sequence[CheckedR
 
 
 def made_up_requests(url: str, model: str) -> Sequence[CheckedRequest]:
-    """Random inputs of the datatypes and shapes in a model's metadata; its current answer to each
-    alone is right.
+    """Random inputs as a model's metadata describes; its answer to each alone is right.
 
     Raises ModelError if the model refuses them: metadata does not tell which values it accepts.
     """

@@ -38,9 +38,7 @@ class Row:
 
 
 def read_rows(record: Path) -> tuple[tuple[Row, ...], Row, float]:
-    """Read a file that `Record` wrote: a row for each model, by name, one for all, and the time
-    that users ran.
-    """
+    """Read a `Record`: a row for each model, by name, one for all, and the time that users ran."""
     document = orjson.loads(record.read_bytes())
     models = document["models"]
     took_s = document["took_s"]

@@ -1,6 +1,4 @@
-"""The release gate: runs Locust against a server, compares figures with objectives, and writes a
-report.
-"""
+"""The release gate: Locust against a server, its figures against objectives, and a report."""
 
 import importlib.util
 import subprocess
@@ -42,9 +40,7 @@ _SLACK_S = 0.1
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a load test: a sentence in `missed` for each objective not met, `notes` of
-    models left out.
-    """
+    """The result: a sentence in `missed` for each missed objective, `notes` of models left out."""
 
     rows: tuple[Row, ...]
     total: Row
@@ -68,8 +64,9 @@ def run(
     needs_all: bool = False,
     console: Console | None = None,
 ) -> Verdict:
-    """Let `users` use the server for `duration_s`; writes loadtest.html, .json and _times.json into
-    `report_dir`.
+    """Let `users` use the server for `duration_s`, and write the report into `report_dir`.
+
+    The report is loadtest.html, loadtest.json and loadtest_times.json.
 
     `objectives` are by model; a model without objectives must show no failure. Objectives of a
     model that is not served are left out, or missed if the run `needs_all`. Golden rows come from
@@ -166,7 +163,7 @@ def _judge(
 
 
 def _run_locust(command: Sequence[str], output: int, duration_s: float, console: Console) -> int:
-    """Run Locust with a progress bar and return its exit status; kill it if it runs for too long."""
+    """Run Locust with a progress bar and return its exit status; kill it if it runs too long."""
     columns = (TextColumn("load test"), BarColumn(), TimeRemainingColumn())
     began_s = time.monotonic()
     timeout_s = duration_s + _STOP_TIMEOUT_S + _OVERHEAD_TIMEOUT_S
@@ -191,7 +188,7 @@ def _run_locust(command: Sequence[str], output: int, duration_s: float, console:
 
 
 def _why_it_failed(code: int, lines: Sequence[str], log: Path) -> str:
-    """The models that were left out if there was nothing to run, otherwise Locust's last line."""
+    """The models left out, if any, otherwise Locust's last line."""
     left_out = [line for line in lines if line.startswith("left out ")]
     last = [line for line in lines if line.strip()][-1:] or ["it printed nothing"]
     return f"Locust exited with code {code}: {'; '.join(left_out or last)} (see {log})"

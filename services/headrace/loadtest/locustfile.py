@@ -1,5 +1,4 @@
-"""Users of all models that the server serves: real requests for the zoo's models, golden rows for
-others.
+"""Users of all served models: real requests for the zoo's, golden rows for others.
 
 Models are looked up when the test starts. A model that cannot be used is left out, and a line gives
 the reason.
@@ -43,7 +42,7 @@ class Caller(FastHttpUser):
     record = Record()  # of this run; a new one when the test starts
 
     def send(self, request: CheckedRequest) -> None:
-        """Send one request, counted under its model's name; a wrong or missing answer is a failure."""
+        """Send one request, counted under its model; a wrong or missing answer is a failure."""
         # At the end Locust may kill a user right after its pause, which left no time to answer.
         has_time = not self.record.has_ended
         began_s = perf_counter()
@@ -124,7 +123,7 @@ def _add_arguments(parser: LocustArgumentParser) -> None:
 
 
 def _set_clock(**_: object) -> None:
-    """Update the loop's clock, which stood still during imports; --run-time would lose that time."""
+    """Update the loop's clock, which stood still during imports: --run-time goes by it."""
     gevent.get_hub().loop.update_now()
 
 

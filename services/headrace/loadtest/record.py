@@ -1,6 +1,4 @@
-"""The exact time and failure of each request; Locust's own table rounds times above 100 ms to two
-digits.
-"""
+"""The exact time and failure of each request; Locust rounds times above 100 ms."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable

@@ -1,6 +1,4 @@
-"""Questions to the server under test before the load: is it there, what does it serve, is a model
-ready?
-"""
+"""Questions to the server before the load: the models that it serves, and their readiness."""
 
 import ssl
 from collections.abc import Mapping

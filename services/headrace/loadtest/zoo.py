@@ -173,9 +173,7 @@ def _are_close(answer: bytes) -> bool:
 
 
 def _photos(repository: Path) -> list[CheckedRequest]:
-    """The photos of the golden rows: the originals if their package is in the cache, otherwise made
-    from the rows.
-    """
+    """The photos of the golden rows: the cached originals, otherwise made from the rows."""
     version = sound_version(repository, "efficientnet-lite0")
     inputs, outputs = read_golden(version)
     photos = _original_photos() or _photos_of_rows(version, inputs["image"])

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A version folder: its sound content, or the reason why it is refused (`model.toml:12: ...`)."""
+    """A version folder: its sound content, or the reason for its refusal (`model.toml:12: ...`)."""
 
     name: str
     version: str
@@ -56,9 +56,7 @@ def digest_of(version: ModelVersion) -> str:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """The folders whose names a model or a version may have, sorted, without links; [] if `parent`
-    cannot be read.
-    """
+    """Folders with names of models or versions, sorted, no links; [] if `parent` is unreadable."""
     try:
         return sorted(
             p

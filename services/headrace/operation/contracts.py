@@ -1,4 +1,4 @@
-"""The two things that the operator works with: Serve's applications and the members of the fleet."""
+"""Serve's applications and the fleet's members, as the operator needs them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -16,9 +16,7 @@ class Applications(Protocol):
     def deploy(self, version: ModelVersion) -> None: ...
 
     def wait_until_running(self, version: ModelVersion) -> str:
-        """Wait, for a bounded time; returns "" once it runs, or one line with the reason why it
-        does not.
-        """
+        """Wait, for a bounded time; returns "" once it runs, or the reason in one line."""
         ...
 
     def delete(self, version: ModelVersion) -> None:
@@ -38,9 +36,7 @@ class Members(Protocol):
         ...
 
     def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
-        """Wait until gateways use a replica of this version, or know that there is none; False if
-        that takes too long.
-        """
+        """Wait until gateways use a replica of this version, or know of none; False if too late."""
         ...
 
     def serving(self) -> set[Key]: ...

@@ -52,9 +52,7 @@ class Operator:
         failed: Mapping[str, str],
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`versions` were deployed at the start; `failed` are reasons by the names of models that
-        did not start.
-        """
+        """`versions` were deployed; `failed` has reasons by the models that did not start."""
         self._repository = repository
         self._applications = applications
         self._members = members
@@ -74,9 +72,7 @@ class Operator:
         return sorted(self._loaded)
 
     def carry_out(self, instruction: Instruction) -> Result:
-        """Errors of ours are passed on; others are logged, and the result has only a general
-        message.
-        """
+        """Our errors become the result; others are logged, and the result is a general message."""
         try:
             if instruction.kind == "index":
                 return Result(self.index())
@@ -116,8 +112,7 @@ class Operator:
         )
 
     def load(self, name: str) -> None:
-        """Serve the newest sound version of a model, and end the one before when the new one
-        answers.
+        """Serve the newest sound version of a model, then end the one before.
 
         Raises UnknownModel, BadRequest if the version is refused, Conflict if it is loaded with
         other content, or StartFailed; after each of these, the version before still serves.

@@ -1,6 +1,4 @@
-"""The operator's threads: one carries out changes, one answers the index, one watches the wall
-clock.
-"""
+"""The operator's threads: for changes, for the index, and to watch the wall clock."""
 
 import logging
 import threading
@@ -82,16 +80,14 @@ def _work(operator: Operator, queue: QueueName, ended: threading.Event) -> None:
 
 
 def _refresh(operator: Operator) -> None:
-    """Repeat to the directory what it may have lost by a restart, follow its log settings, and
-    redeploy.
-    """
+    """Repeat what a restarted directory has lost, follow its log settings, and redeploy."""
     calls.expect_models(operator.models)
     logs.apply(calls.read_fleet().logging)
     operator.redeploy()
 
 
 def _watch_clock(ended: threading.Event) -> None:
-    """Restart Serve's controller each time the wall clock was set back, as soon as Ray allows it."""
+    """Restart Serve's controller after the wall clock was set back, as soon as Ray allows it."""
     clock = WallClock()
     is_due = False
     while not ended.wait(_CLOCK_PERIOD_S):

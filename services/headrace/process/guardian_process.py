@@ -1,5 +1,4 @@
-"""Kills its parent after some seconds of being stopped (SIGSTOP) or orphaned: `guardian_process.py
-PID ITS_PARENT`.
+"""Kills its parent if that is stopped or orphaned: `guardian_process.py PID ITS_PARENT`.
 
 A stopped process cannot help itself, and its sockets go on accepting. The state T in /proc is
 exact: a process without CPU time on a busy machine is R, one that waits is S, one in a debugger t.

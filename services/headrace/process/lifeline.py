@@ -40,9 +40,7 @@ class Lifeline:
         self._held = [held for held in self._held if not _has_gone(held, 0.0)]
 
     def end(self, timeout_s: float) -> int:
-        """Have every gateway drain and wait for that; returns the number that did not drain in
-        time.
-        """
+        """Have every gateway drain; returns the number that did not drain in time."""
         deadline_s = monotonic() + timeout_s
         self.keep()
         self._listener.close()
@@ -53,7 +51,7 @@ class Lifeline:
 
 
 def _has_gone(held: socket.socket, timeout_s: float) -> bool:
-    """Wait until a gateway closes its end, before which it sends nothing; then close this end too."""
+    """Wait until a gateway closes its end, having sent nothing; then close this end too."""
     held.settimeout(timeout_s)
     try:
         held.recv(1)

@@ -25,8 +25,9 @@ T = TypeVar("T")
 
 
 class LoopThread(Generic[T]):
-    """Runs `main(ready, stop)`, which calls `ready` with a value once it serves, and returns soon
-    after `stop` is set.
+    """Runs `main(ready, stop)`.
+
+    `main` calls `ready` with a value once it serves, and returns soon after `stop` is set.
     """
 
     def __init__(

@@ -1,5 +1,4 @@
-"""This user's private folder in the temporary folder: the channels' sockets, and a folder for each
-run.
+"""This user's private folder in the temporary one, for sockets and for a folder of each run.
 
 Nobody else can read, rename or replace its content, whatever modes Ray gives to its own files.
 """
@@ -29,8 +28,7 @@ _MAX_RUN = 107 - _RAYS_PART
 
 
 def own_folder(base: Path | None = None) -> Path:
-    """The folder, of mode 0700, in `base`: the temporary folder, or /tmp if sockets' paths would be
-    too long.
+    """The folder, of mode 0700, in `base`: the temporary folder, or /tmp if that is too long.
 
     Raises StartFailed if it is not private, because another user may have created it first.
     """

@@ -18,9 +18,7 @@ _STOPPED_LOOKS = 7
 
 
 class VitalChildren:
-    """Children of this process that it cannot do without, by their names; searched for until they
-    are found.
-    """
+    """Children of this process that it cannot do without, by name; searched for until found."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = names
@@ -79,9 +77,7 @@ def _all() -> Iterator[tuple[int, str, int]]:
 
 
 def _state(pid: int) -> str:
-    """The letter in /proc (R, S, D, T, Z ...); X for a process that is gone, ? if it cannot be
-    read.
-    """
+    """The letter in /proc (R, S, D, T, Z ...); X for a process that is gone, ? if unreadable."""
     try:
         return _stat(Path(f"/proc/{pid}"))[1][0]
     except (FileNotFoundError, ProcessLookupError):

@@ -50,9 +50,7 @@ class KnownEndings:
 
 
 class EndingCounts:
-    """Metrics by model, version and ending, which all come from specs and fixed tables and so are
-    bounded.
-    """
+    """Metrics by model, version and ending: from specs and fixed tables, so bounded."""
 
     def __init__(
         self, registry: CollectorRegistry, buckets: tuple[float, ...], known: KnownEndings

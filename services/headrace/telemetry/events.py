@@ -23,9 +23,7 @@ class Cost(Protocol):
 
 
 class QueueView(Protocol):
-    """A model's queue: the rows that wait and run, and `wait_s`, the predicted wait of a new
-    request.
-    """
+    """A model's queue: waiting and running rows, and the predicted wait of a new request."""
 
     @property
     def waiting_rows(self) -> int: ...
@@ -40,12 +38,10 @@ class ReplicaEvents:
     """Events of a replica process."""
 
     def batch_ran(self, rows: int, real_cells: int, padding_cells: int) -> None:
-        """`real_cells`: rows times their own lengths; `padding_cells`: added to match the longest
-        row.
-        """
+        """`real_cells`: rows times their lengths; `padding_cells`: added to match the longest."""
 
     def batch_repeated(self, runs: int) -> None:
-        """A batch failed, and `runs` more runs of the model were needed to find the faulty request."""
+        """A batch failed, and finding the faulty request took `runs` more runs of the model."""
 
     def request_served(self, times: Times) -> None: ...
 

@@ -43,17 +43,13 @@ class LineWriter:
             self._crowded_out += 1
 
     def flush(self) -> None:
-        """Wait until earlier lines are written or dropped; only for a moment if the file is
-        blocked.
-        """
+        """Wait until earlier lines are written or dropped, or for a moment."""
         passed = Event()
         self._waiting.put(passed)
         passed.wait(_FLUSH_S)
 
     def close(self) -> None:
-        """End the thread once earlier lines are written; if it cannot write, it ends with the
-        process.
-        """
+        """End the thread after the earlier lines, or with the process if it cannot write."""
         self._waiting.put(None)
 
     def _work(self) -> None:

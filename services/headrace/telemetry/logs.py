@@ -96,17 +96,13 @@ class _Handler(logging.Handler):
 
 
 def configure(role: str, stream: IO[str] | None = None) -> None:
-    """Log all of this process as JSON lines of `role` on `stream` (stderr), by the settings applied
-    last.
-    """
+    """Log as JSON lines of `role` on `stream` (stderr), by the settings applied last."""
     logging.basicConfig(handlers=[_Handler(role, _writer(stream))], force=True)
     apply(_filter.settings)
 
 
 def _writer(stream: IO[str] | None) -> Write:
-    """Bypasses Python's buffer, whose lock a blocked write would hold, which would abort the
-    process's end.
-    """
+    """Bypasses Python's buffer: a blocked write would hold its lock and abort the process's end."""
     # The process's own stderr, because Serve's replacement adds text before every line.
     file = stream or sys.__stderr__
     return partial(os.write, file.fileno()) if file else len
