@@ -16,6 +16,7 @@ __all__ = ["read_graph", "shapeless_inputs", "weight_files"]
 def read_graph(file: Path) -> "GraphProto | None":
     """The graph without weights in other files; None without the package or a readable file."""
     try:
+        # An optional package.
         import onnx
     except ImportError:
         return None

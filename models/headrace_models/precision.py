@@ -31,6 +31,7 @@ def rows_tolerance(graph: "GraphProto | None") -> float:
     """
     if graph is None:
         return _EXACT
+    # There is a graph, and so the optional package.
     from onnx import TensorProto
 
     kinds = {node.op_type for node in graph.node}

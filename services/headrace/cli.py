@@ -90,6 +90,7 @@ def loadtest(
 
     Example: headrace loadtest --users 32 --duration 30
     """
+    # Here, so that the other commands start without it.
     from headrace.loadtest.gate import run, show
 
     settings = read_settings(config)
@@ -112,6 +113,7 @@ def status(
 
     Example: headrace status
     """
+    # Here, so that the other commands start without it.
     from headrace.admin.client import read_health
 
     health = read_health(admin, own_authorization())

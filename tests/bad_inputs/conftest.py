@@ -10,11 +10,11 @@ from headrace.edge.limits import EdgeLimits
 from headrace.keys.file import add_key, revoke_key
 from headrace.keys.key import issue, utc_now
 
-__all__ = ["Doorstep"]
+__all__ = ["LoneGateway"]
 
 
 @dataclass(frozen=True)
-class Doorstep:
+class LoneGateway:
     """A gateway without Ray at `port`; `keys` are what the catalogue's placeholders stand for."""
 
     port: int
@@ -22,22 +22,22 @@ class Doorstep:
 
 
 @pytest.fixture(scope="session")
-def doorstep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
+def lone_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneGateway]:
     """A gateway before the doubler, with the limits that it has by default."""
-    with in_process_platform(tmp_path_factory.mktemp("doorstep"), edge=EdgeLimits()) as running:
-        yield Doorstep(running.port)
+    with in_process_platform(tmp_path_factory.mktemp("lone_gateway"), edge=EdgeLimits()) as running:
+        yield LoneGateway(running.port)
 
 
 @pytest.fixture(scope="session")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneGateway]:
     """A gateway in front of the doubler: 0.2 s for a head, 0.2 s for a body, 0.4 s idle."""
     limits = EdgeLimits(head_timeout_s=0.2, body_timeout_s=0.2, keep_alive_s=0.4)
     with in_process_platform(tmp_path_factory.mktemp("impatient"), edge=limits) as running:
-        yield Doorstep(running.port)
+        yield LoneGateway(running.port)
 
 
 @pytest.fixture(scope="session")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoneGateway]:
     """A gateway before the doubler with a keys file.
 
     `good` may ask the doubler; `other` may ask another model only; `revoked` and `expired` are what
@@ -59,7 +59,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doorstep]:
     with in_process_platform(folder, keys=file) as running:
         texts = {name: text for name, (_, text) in issued.items()}
         running.ask("GET", "/v2", headers={"Authorization": f"Bearer {texts['limited']}"})
-        yield Doorstep(running.port, texts)
+        yield LoneGateway(running.port, texts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

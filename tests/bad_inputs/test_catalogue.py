@@ -10,7 +10,7 @@ import pytest
 from loadtests.support.bad_inputs.builders import build
 from loadtests.support.bad_inputs.catalogue import CASES, NO_ANSWER, Case
 from loadtests.support.raw_http import Answer, call
-from tests.bad_inputs.conftest import Doorstep
+from tests.bad_inputs.conftest import LoneGateway
 from tests.bad_inputs.vitals import errors, grown, live_s, take, until
 from tests.platform.running import Platform
 
@@ -69,20 +69,20 @@ def test_each_datatype_keeps_its_range(typed: Platform, case: Case) -> None:
     check(case, ask(typed.port, case))
 
 
-@pytest.mark.parametrize("case", cases("doorstep"))
-def test_a_message_has_one_reading(doorstep: Doorstep, case: Case) -> None:
-    check(case, ask(doorstep.port, case))
+@pytest.mark.parametrize("case", cases("lone_gateway"))
+def test_a_message_has_one_reading(lone_gateway: LoneGateway, case: Case) -> None:
+    check(case, ask(lone_gateway.port, case))
 
 
 @pytest.mark.parametrize("case", cases("impatient"))
 def test_what_does_not_arrive_in_time_is_answered_and_closed(
-    impatient: Doorstep, case: Case
+    impatient: LoneGateway, case: Case
 ) -> None:
     check(case, ask(impatient.port, case))
 
 
 @pytest.mark.parametrize("case", cases("keys"))
-def test_a_key_opens_what_it_may_and_nothing_else(keyed: Doorstep, case: Case) -> None:
+def test_a_key_opens_what_it_may_and_nothing_else(keyed: LoneGateway, case: Case) -> None:
     check(case, ask(keyed.port, case, keyed.keys))
 
 

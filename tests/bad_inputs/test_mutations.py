@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
 from loadtests.support.raw_http import call
-from tests.bad_inputs.conftest import Doorstep
+from tests.bad_inputs.conftest import LoneGateway
 from tests.bad_inputs.goldens import PLAIN, ZOO, split
 from tests.platform.running import Platform
 
@@ -70,7 +70,7 @@ def test_a_damaged_body_is_read_or_refused(
 @generated
 @given(data=st.data())
 def test_a_damaged_head_is_read_or_refused(
-    impatient: Doorstep, name: str, data: st.DataObject
+    impatient: LoneGateway, name: str, data: st.DataObject
 ) -> None:
     lines, body = split(PLAIN[name])
     answer = call(impatient.port, data.draw(damaged(b"\r\n".join(lines))) + b"\r\n\r\n" + body)

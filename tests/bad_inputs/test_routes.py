@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.bad_inputs.conftest import Doorstep
+from tests.bad_inputs.conftest import LoneGateway
 from tests.platform.running import Platform
 
 from headrace.admin import routes as admin
@@ -73,7 +73,7 @@ def test_the_data_port_has_no_route_of_the_admin_port(served: Platform, template
 
 
 @pytest.mark.parametrize("template", templates(DATA))
-def test_without_a_key_nothing_but_health_is_told(keyed: Doorstep, template: str) -> None:
+def test_without_a_key_nothing_but_health_is_told(keyed: LoneGateway, template: str) -> None:
     methods = {route.method for route in DATA if route.template == template}
     found = {ask(keyed.port, method, path_of(template))[0] for method in methods}
     assert found == ({200} if template in OPEN else {401})

@@ -12,7 +12,7 @@ import pytest
 from loadtests.support.bad_inputs.builders import build
 from loadtests.support.bad_inputs.catalogue import CASES, Case, Then
 from loadtests.support.raw_http import Answer, converse
-from tests.bad_inputs.conftest import Doorstep
+from tests.bad_inputs.conftest import LoneGateway
 
 _FIRST_LINE = re.compile(rb" HTTP/[0-9.]+\r\n")
 WISHES = {
@@ -50,25 +50,25 @@ def seen(answers: list[Answer]) -> list[tuple[int, bytes, bool, bool]]:
 
 
 @pytest.mark.parametrize("wish", WISHES)
-@pytest.mark.parametrize("case", cases("platform", "doorstep"))
+@pytest.mark.parametrize("case", cases("platform", "lone_gateway"))
 def test_a_wish_for_another_protocol_changes_nothing(
-    doorstep: Doorstep, case: Case, wish: str
+    lone_gateway: LoneGateway, case: Case, wish: str
 ) -> None:
-    without, with_it = both_columns(doorstep.port, build(case.send), case.then, WISHES[wish])
+    without, with_it = both_columns(lone_gateway.port, build(case.send), case.then, WISHES[wish])
     assert seen(with_it) == seen(without)
 
 
 @pytest.mark.parametrize("wish", WISHES)
 @pytest.mark.parametrize("case", cases("impatient"))
 def test_nor_where_something_does_not_arrive_in_time(
-    impatient: Doorstep, case: Case, wish: str
+    impatient: LoneGateway, case: Case, wish: str
 ) -> None:
     without, with_it = both_columns(impatient.port, build(case.send), case.then, WISHES[wish])
     assert seen(with_it) == seen(without)
 
 
 @pytest.mark.parametrize("wish", WISHES)
-@pytest.mark.parametrize("case", cases("platform", "doorstep"))
-def test_nor_where_a_key_is_asked_for(keyed: Doorstep, case: Case, wish: str) -> None:
+@pytest.mark.parametrize("case", cases("platform", "lone_gateway"))
+def test_nor_where_a_key_is_asked_for(keyed: LoneGateway, case: Case, wish: str) -> None:
     without, with_it = both_columns(keyed.port, build(case.send), case.then, WISHES[wish])
     assert seen(with_it) == seen(without)

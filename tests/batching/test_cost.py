@@ -1,4 +1,4 @@
-"""What the cost model learns from batches, and how soon."""
+"""The cost model learns from batches, and soon."""
 
 import random
 from weakref import WeakKeyDictionary

@@ -31,7 +31,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Run:
-    """What the executor does with one batch."""
+    """The behaviour of the executor for one batch."""
 
     seconds: float
     deed: str

@@ -1,4 +1,4 @@
-"""How large batches may be: whatever was believed before, a second of backlog tells."""
+"""Limits of batches: a second of backlog finds them, whatever was believed before."""
 
 from collections.abc import Callable
 from itertools import count

@@ -61,7 +61,7 @@ def ask(
 
 
 def doubled(answer: Answer) -> float:
-    """What a Doubler said."""
+    """The number that a Doubler answered."""
     return float(to_array(answer.outputs[0])[0, 0])
 
 

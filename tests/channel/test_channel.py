@@ -386,7 +386,7 @@ async def welcomed(replica: Running) -> tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def at_end(reader: asyncio.StreamReader) -> bool:
-    """Whether the other end has hung up."""
+    """True if the other end has hung up."""
     try:
         async with asyncio.timeout(1):
             while await reader.read(1 << 16):

@@ -1,4 +1,4 @@
-"""What is withdrawn of requests that nobody waits for: bounded, and not for long."""
+"""Withdrawals of requests that nobody waits for: bounded in number and in time."""
 
 from tests.channel.replicas import request
 

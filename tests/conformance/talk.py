@@ -43,7 +43,7 @@ def infer(port: int, model: str, document: object) -> Any:
 
 
 def refused(said: HttpAnswer, status: int, code: str = "") -> bool:
-    """Whether it is an error as the protocol has it: an object with a string `error`."""
+    """True if it is an error of the protocol: an object with a string `error`."""
     document = said.json
     return (
         said.status == status

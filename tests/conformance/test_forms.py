@@ -1,4 +1,4 @@
-"""How many classes are wanted, wherever that is said; and forms whose parts say how they are written."""
+"""The number of classes, wherever it is given; and forms whose parts name their encoding."""
 
 from collections.abc import Iterator
 from typing import Any

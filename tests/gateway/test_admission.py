@@ -1,4 +1,4 @@
-"""Who may come in and when the others should come again, on a clock of the test's own."""
+"""Admission and the times to come again, on the test's own clock."""
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ class AdmissionHarness:
             self.open[key_id].pop(0).close()
 
     def most(self, key_id: str) -> int:
-        """How many more slots the key_id gets, one after the other."""
+        """The number of further slots that the key gets, one after the other."""
         count = 0
         while True:
             try:

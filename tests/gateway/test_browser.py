@@ -73,7 +73,7 @@ def site(port: int, page: str) -> Iterator[None]:
 
 
 def shown(url: str, folder: Path) -> dict[str, list[object]]:
-    """What a page found, once its script has run."""
+    """The text of a page once its script has run."""
     assert BROWSER is not None
     done = subprocess.run(
         [

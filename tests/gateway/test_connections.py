@@ -240,6 +240,7 @@ def test_each_request_is_counted_once_with_its_labels(
 
 @pytest.mark.parametrize("is_binary", [True, False], ids=["binary", "json"])
 def test_tritons_client_gets_its_answer(served: InProcessPlatform, *, is_binary: bool) -> None:
+    # Slow to import.
     from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
     rows = np.arange(8, dtype=np.float32).reshape(2, 4)
@@ -256,6 +257,7 @@ def test_tritons_client_gets_its_answer(served: InProcessPlatform, *, is_binary:
 async def test_tritons_asyncio_client_gets_its_answer_and_its_error(
     served: InProcessPlatform,
 ) -> None:
+    # Slow to import.
     from tritonclient.http.aio import InferenceServerClient, InferInput
     from tritonclient.utils import InferenceServerException
 

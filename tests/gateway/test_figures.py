@@ -1,4 +1,4 @@
-"""What a gateway counts and times, against the record of the clients that it served: slow, refused, failed and gone."""
+"""Counters and times of a gateway against its clients' record: slow, refused, failed and gone."""
 
 import socket
 import struct
@@ -41,7 +41,7 @@ class Faulty(GatedBackend):
 
 
 class Way(NamedTuple):
-    """How a request ended, as its client knows it."""
+    """The end of a request, as its client knows it."""
 
     model: str
     endpoint: str
@@ -144,7 +144,7 @@ def label(key: tuple[str, frozenset[tuple[str, str]]], name: str) -> str:
 
 
 def grown(before: Figures, after: Figures, name: str, *labels: str) -> Counter[tuple[str, ...]]:
-    """How much the series of a name grew, summed by labels; only those that did."""
+    """The growth of a name's series, summed by labels; only those that grew."""
     by: Counter[tuple[str, ...]] = Counter()
     for key, value in after.items():
         if key[0] == name and value != before.get(key, 0):
@@ -335,7 +335,7 @@ def test_counters_and_buckets_are_what_the_clients_saw(
 
 
 def of(before: Figures, after: Figures, name: str, labels: Mapping[str, str]) -> float:
-    """How much the series with these labels grew."""
+    """The growth of the series with these labels."""
     return sum(
         value - before.get(key, 0)
         for key, value in after.items()

@@ -142,7 +142,7 @@ def test_the_servers_own_page_changes_what_it_may(closed: InProcessPlatform) -> 
 def test_a_page_of_another_site_may_ask_but_is_told_that_nothing_is_for_it(
     closed: InProcessPlatform,
 ) -> None:
-    """What changes nothing is answered; without the headers the browser keeps the answer from the page."""
+    """A harmless request is answered; without the headers, the browser hides it from the page."""
     status, _, headers = closed.ask(
         "POST", INFER, BODY, {**JSON, "Origin": EVIL, "Sec-Fetch-Site": "cross-site"}
     )

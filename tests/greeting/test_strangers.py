@@ -1,4 +1,4 @@
-"""Who does not greet as a gateway is told nothing, costs little, and is soon gone."""
+"""Strangers who do not greet as a gateway learn nothing, cost little, and are soon gone."""
 
 import asyncio
 import struct
@@ -19,7 +19,7 @@ from headrace.channel.strangers import GREET_S, MAX_GREETED, MAX_STRANGERS
 
 
 async def fate(channel: ChannelServer, data: Sequence[bytes]) -> Wire:
-    """What became of one who sent this, once it was given as long as it may stay."""
+    """The end of one who sent this, after all the time it may stay."""
     wire = Wire(channel)
     for part in data:
         wire.hear(part)

@@ -62,7 +62,7 @@ class Wire(asyncio.Transport):
     close = abort
 
     async def is_served(self) -> bool:
-        """Whether a gateway that greets on it, and asks, is welcomed and answered."""
+        """True if a gateway that greets and infers on it is welcomed and answered."""
         tensors = [from_array("x", np.ones((1, 1), np.float32))]
         self.hear(as_bytes(Greeting(TOKEN, NAME).hello))
         self.hear(ask(1, tensors))

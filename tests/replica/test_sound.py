@@ -1,4 +1,4 @@
-"""What a host makes of a run that was stopped: whether the model is sound, and whom it blames."""
+"""A host's judgement of a stopped run: if the model is sound, and who is to blame."""
 
 from collections.abc import Mapping
 from pathlib import Path

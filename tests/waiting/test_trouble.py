@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from tests.channel.replicas import request
 from tests.gateway.router_harness import RouterHarness, fall_silent, speak_again, spec
-from tests.gateway.test_routing import outcome
-from tests.gateway.test_sequences import step
+from tests.gateway.routing.test_router import outcome
+from tests.gateway.routing.test_sequence_router import step
 from tests.waiting.test_waiting import HURT_S, asking, seconds_of, silent, turns
 
 from headrace.errors import NotReady

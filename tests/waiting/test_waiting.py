@@ -8,8 +8,8 @@ from time import monotonic
 import pytest
 from tests.channel.replicas import Doubler, Running, request, until
 from tests.gateway.router_harness import RouterHarness, fall_silent, speak_again, spec
-from tests.gateway.test_routing import outcome
-from tests.gateway.test_sequences import holder_of, step, steps_of
+from tests.gateway.routing.test_router import outcome
+from tests.gateway.routing.test_sequence_router import holder_of, step, steps_of
 from tests.waiting.conftest import MAX_WAITING
 
 from headrace.channel import Health

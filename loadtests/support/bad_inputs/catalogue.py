@@ -13,7 +13,7 @@ __all__ = ["CASES", "NO_ANSWER", "Case"]
 NO_ANSWER = 0
 Connection = Literal["open", "close", "either"]
 Then = Literal["listen", "half_close", "reset", "drip"]
-Server = Literal["platform", "admin", "typed", "doorstep", "keys", "impatient"]
+Server = Literal["platform", "admin", "typed", "lone_gateway", "keys", "impatient"]
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def load(spec: RawSpec, folder: Path) -> Preprocessor:
     """
     match spec:
         case ImageSpec():
+            # Pillow, tokenizers and the like are imported by those who need them.
             from headrace_models.preprocess.image import ImagePreprocessor
 
             return ImagePreprocessor(spec)

@@ -58,6 +58,7 @@ def _derive_rate_from_width(graph: "GraphProto") -> None:
 
     A batch then has one rate because its rows have one width, and no caller can give a wrong rate.
     """
+    # Only builds have onnx.
     from onnx import helper, numpy_helper
 
     graph.input.remove(next(i for i in graph.input if i.name == "sr"))
@@ -85,6 +86,7 @@ def _derive_rate_from_width(graph: "GraphProto") -> None:
 
 def _put_rows_first(graph: "GraphProto") -> None:
     """Make `state` and `stateN` [rows, 2, 128] outside; the inner network keeps [2, rows, 128]."""
+    # Only builds have onnx.
     from onnx import helper
 
     inner = {"state": "headrace.state", "stateN": "headrace.stateN"}
@@ -98,6 +100,7 @@ def _declare_shapes(graph: "GraphProto") -> None:
 
     Those inside branches go: there the file has 0 for unknown sizes.
     """
+    # Only builds have onnx.
     from onnx import TensorProto, helper
 
     shapes: dict[str, tuple[str | int, ...]] = {

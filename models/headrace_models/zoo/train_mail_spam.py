@@ -36,6 +36,7 @@ class Embedder:
     """Texts -> FP32 [texts, 384], by the minilm-l6 in `root`, cut as the served model cuts them."""
 
     def __init__(self, root: Path) -> None:
+        # An extra, which reading the mails does without.
         import onnxruntime
 
         version = read_version(root / "minilm-l6" / "1")

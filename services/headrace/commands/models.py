@@ -31,6 +31,7 @@ def build_models(
 
     Example: headrace models build efficientnet-lite0
     """
+    # Here, so that the other commands start without the recipes.
     from headrace_models.build import ZOO, build
 
     wanted = names or list(ZOO)
@@ -108,6 +109,7 @@ def add_model(
 
     Example: headrace models add cnn.onnx --name cnn
     """
+    # Here, so that the other commands start without ONNX.
     from headrace_models.add import add
 
     wanted = [output.strip() for output in outputs.split(",") if output.strip()]

@@ -59,6 +59,7 @@ def _serve(settings: Settings) -> int:
 def _live(
     settings: Settings, versions: list[ModelVersion], life: Life, run: Path, lifeline: Path | None
 ) -> None:
+    # Imports Ray, which reads the environment that prepare_ray sets.
     from headrace import app as platform
     from headrace.operation.operator import Operator
     from headrace.operation.workers import FleetMembers, operating

@@ -1,4 +1,4 @@
-"""What OpenAI's client reads of a model and of an error, beside what others read at the same paths."""
+"""Models and errors in the shapes of OpenAI's client, beside those of others at the same paths."""
 
 from collections.abc import Iterator
 

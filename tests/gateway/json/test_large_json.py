@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.gateway.test_hostile_bodies import codec
+from tests.gateway.wire.test_hostile_bodies import codec
 
 from headrace.errors import BadJson, BadRequest, NonFiniteInput
 from headrace.gateway.json.document import LARGE_BYTES, parse

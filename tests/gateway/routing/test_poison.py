@@ -14,7 +14,7 @@ from headrace.channel import Address
 from headrace.errors import HeadraceError, PoisonInput, RunStopped
 from headrace.fleet.entries import ReplicaEntry
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TIMEOUT_S = 30.0
 
 

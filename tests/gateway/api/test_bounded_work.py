@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from tests.gateway.test_hostile_bodies import codec
+from tests.gateway.wire.test_hostile_bodies import codec
 
 from headrace.errors import AnswerTooLarge, BadJson, BadRequest
 from headrace.gateway.api.classify import ClassifyBody, classify_results

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 import pytest
 from loadtests.support.in_process_platform import InProcessPlatform, in_process_platform
-from tests.gateway.test_wire import spec
+from tests.gateway.wire.test_infer import spec
 
 from headrace.gateway.api.answers import json_response
 from headrace.gateway.api.classify import classify_results
