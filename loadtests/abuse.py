@@ -108,7 +108,10 @@ def compare(without: list[Figures], with_it: list[Figures], most: float, what: s
     p50 = [median(f.percentiles_s[0] for f in runs) * 1e3 for runs in (without, with_it)]
     ratio = min(all_p99[1]) / min(all_p99[0])
     lost = sum(f.scheduled - f.counts["right"] for f in with_it)
-    measured = f"{ratio:.2f}x: p99 {before} -> {after} ms; p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, median; {lost} not right"
+    measured = (
+        f"{ratio:.2f}x: p99 {before} -> {after} ms; "
+        f"p50 {p50[0]:.1f} -> {p50[1]:.1f} ms, median; {lost} not right"
+    )
     return Row(what, f"p99 at most {most:g}x, all right", measured, ratio <= most and not lost)
 
 

@@ -1,4 +1,4 @@
-"""Audio files at the endpoint for streams: each is known by its head and refused by name, but WAV is read as audio/wav."""
+"""Audio files at the endpoint for audio: known by their heads, and refused by name except WAV."""
 
 import io
 import struct

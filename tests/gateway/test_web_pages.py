@@ -180,7 +180,10 @@ def test_a_browser_may_ask_before_a_request_without_a_key(
     assert int(headers["access-control-max-age"]) > 0
 
 
-FIXED = "authorization, content-type, content-encoding, x-request-id, x-request-timeout, inference-header-content-length"
+FIXED = (
+    "authorization, content-type, content-encoding, x-request-id, x-request-timeout, "
+    "inference-header-content-length"
+)
 # What openai's client for browsers sends, and what a tracing one adds.
 OPENAI = (
     "authorization,content-type,openai-organization,openai-project,traceparent,x-stainless-arch,x-stainless-lang,"

@@ -1,4 +1,4 @@
-"""Texts that are longer than a model reads: every endpoint says which of them were cut, or refuses them by their spec."""
+"""Texts longer than a model reads: each endpoint names those it cut, or refuses by the spec."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
