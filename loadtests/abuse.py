@@ -4,8 +4,8 @@
 
 A gateway and real models, each in a process of its own and without Ray, are held by slow sockets,
 flooded with connects, and sent what takes long to read. Each row says what was expected and what
-was found; what other callers notice is measured with and without the abuse alternately. Exit status 1
-if an expectation is missed.
+was found; what other callers notice is measured with and without the abuse alternately. Exit status
+1 if an expectation is missed.
 """
 
 import time
@@ -258,10 +258,12 @@ def show_hurts(hurts: list[Hurt], rounds: int) -> None:
         )
     out.print(table)
     out.print(
-        f"Each {rounds} times. lag: the longest that a ping every 2 ms waited; machine: how late the pinger woke."
+        f"Each {rounds} times. lag: the longest that a ping every 2 ms waited; machine: how "
+        "late the pinger woke."
     )
     out.print(
-        "metric: the bucket of the worst lag that the gateway counted, least of all times; memory at its peak."
+        "metric: the bucket of the worst lag that the gateway counted, least of all times; "
+        "memory at its peak."
     )
 
 

@@ -144,7 +144,8 @@ def read_wrk(text: str) -> Figures:
     found = orjson.loads(line.removeprefix("figures "))
     if found["refused"] or found["broken"]:
         raise BenchFailed(
-            f"of {found['requests']} requests {found['refused']} were refused, {found['broken']} broken"
+            f"of {found['requests']} requests {found['refused']} were refused, "
+            f"{found['broken']} broken"
         )
     if not found["requests"]:
         raise BenchFailed("no request was answered")
@@ -372,13 +373,16 @@ def show(measured: Iterable[Measured], seconds: int) -> None:
         table.add_row(*cells)
     out.print(table)
     out.print(
-        f"{seconds} s each, wrk with one thread, loopback, {os.cpu_count()} cores, one image a request."
+        f"{seconds} s each, wrk with one thread, loopback, {os.cpu_count()} cores, one image a "
+        "request."
     )
     out.print(
-        f"{HEADRACE}: mean of a run before the peers and one after, ± half their difference; the worse latencies."
+        f"{HEADRACE}: mean of a run before the peers and one after, ± half their difference; "
+        "the worse latencies."
     )
     out.print(
-        f"{BASELINE}: as its documentation writes it (loadtests/peers/ray_serve.py), asked with JSON."
+        f"{BASELINE}: as its documentation writes it (loadtests/peers/ray_serve.py), asked "
+        "with JSON."
     )
     out.print(
         f"{LIMIT}: the model alone in this process, on one core; images/s, and the time of a batch."

@@ -1,9 +1,10 @@
 """Failures that callers see when a process is stopped for good, or an input never ends in a model.
 
-    python -m loadtests.frozen DATA_PORT ADMIN_PORT replica|gateway [MODEL]    SIGSTOP to one, at 20 requests/s
-    python -m loadtests.frozen DATA_PORT ADMIN_PORT endless                    needs the tests' `loop` (tests/replica)
+    python -m loadtests.frozen DATA_PORT ADMIN_PORT replica|gateway [MODEL]    # SIGSTOP
+    python -m loadtests.frozen DATA_PORT ADMIN_PORT endless
 
-Both need a platform on this machine that is there to be harmed.
+The first sends SIGSTOP to one process while 20 requests/s arrive; the second needs the model
+`loop` of tests/replica. Both need a platform on this machine that may be harmed.
 """
 
 import argparse
@@ -70,10 +71,12 @@ def stop(port: int, admin_port: int, role: str, model: str) -> None:
         outcomes = [each.result() for each in asked]
     failed = [each for each in outcomes if each.what != "200"]
     console.print(
-        f"{role} {pid} stopped: {len(failed)} of {len(outcomes)} failed: {dict(Counter(e.what for e in failed))}"
+        f"{role} {pid} stopped: {len(failed)} of {len(outcomes)} failed: "
+        f"{dict(Counter(e.what for e in failed))}"
     )
     console.print(
-        f"last failure sent {max((e.sent_s for e in failed), default=0.0):.1f} s after the signal, ",
+        f"last failure sent {max((e.sent_s for e in failed), default=0.0):.1f} s after the "
+        "signal, ",
         end="",
     )
     console.print(

@@ -315,7 +315,8 @@ def main(
     measured = []
     for case in cases_of(models, model or MODELS):
         progress.print(
-            f"{case.version.spec.name}: {case.backend}{f', length {case.length}' if case.length else ''}"
+            f"{case.version.spec.name}: "
+            f"{case.backend}{f', length {case.length}' if case.length else ''}"
         )
         measured.append(uvloop.run(measure(case, seconds)))
     if not measured:
@@ -326,10 +327,12 @@ def main(
         raise typer.Exit(1)
     console.print(table(measured))
     console.print(
-        f"{device_name()}, {os.cpu_count()} cores; {seconds:g} s a part, a row a request, no HTTP, no Ray."
+        f"{device_name()}, {os.cpu_count()} cores; {seconds:g} s a part, a row a request, no "
+        "HTTP, no Ray."
     )
     console.print(
-        "to bare: the host's rate to the bare backend's; in brackets: p50 to the bare backend's one row."
+        "to bare: the host's rate to the bare backend's; in brackets: p50 to the bare "
+        "backend's one row."
     )
     if json:
         json.write_bytes(orjson.dumps(report(measured, seconds), option=orjson.OPT_INDENT_2))

@@ -166,7 +166,8 @@ def show(
         table.add_row(name, *cells)
     out.print(table)
     out.print(
-        "Cases of the catalogue that are answered as expected; then requests/s and p50 as ratios to ours."
+        "Cases of the catalogue that are answered as expected; then requests/s and p50 as "
+        "ratios to ours."
     )
 
 

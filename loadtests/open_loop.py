@@ -214,11 +214,13 @@ def show(found: Figures, console: Console) -> None:
     )
     console.print(f"latency    {', '.join(times)}")
     console.print(
-        f"driver     99 % of the requests left within {found.driver_p99_s * 1e3:.2f} ms of their time"
+        f"driver     99 % of the requests left within {found.driver_p99_s * 1e3:.2f} ms of "
+        "their time"
     )
     if found.is_driver_late:
         console.print(
-            "the driver itself was late: it had too little processor, and the latencies are too high"
+            "the driver itself was late: it had too little processor, and the latencies are "
+            "too high"
         )
 
 

@@ -173,7 +173,8 @@ def main(
     possible = replicas * what.limit(_mean_length(arrivals(1.0)), max_rows)
     rates = [share * possible for share in load or LOADS]
     console.print(
-        f"{what.what}; {replicas} replicas, at most {possible:,.0f}/s; objective {what.objective_s:g} s"
+        f"{what.what}; {replicas} replicas, at most {possible:,.0f}/s; objective "
+        f"{what.objective_s:g} s"
     )
     courses = _study(chosen, rates, arrivals, Machines(what, replicas, noise, seed))
     draw_plots(courses, f"{preset}: {what.what}", what.objective_s, report)

@@ -1,9 +1,10 @@
 """Statuses that an open loop of callers sees on a starved machine, or when a replica is killed.
 
-    python -m loadtests.starved --model dga-lstm --loops 8                # busy loops at nice 0 beside the platform
-    python -m loadtests.starved --model dga-lstm --loops 0 --kill-at 5    # kill the model's replicas after 5 s
+    python -m loadtests.starved --model dga-lstm --loops 8
+    python -m loadtests.starved --model dga-lstm --loops 0 --kill-at 5
 
-Against a platform that runs on this machine, whose processes the admin port names.
+The first runs busy loops at nice 0 beside the platform; the second kills the model's replicas after
+5 s. The platform runs on this machine, and its admin port names its processes.
 """
 
 import asyncio

@@ -189,7 +189,8 @@ def most(console: Console, seconds: float) -> bool:
     tell(console, f"{STREAMS} streams as fast as they are answered, {REPLICAS} replicas", found)
     rate, loop = found.frames / found.took_s, (before + after) / 2
     console.print(
-        f"{rate:.0f} frames/s, the loop on batches of {LOOP_ROWS} {loop:.0f} ({before:.0f} and {after:.0f}): "
+        f"{rate:.0f} frames/s, the loop on batches of {LOOP_ROWS} {loop:.0f} ({before:.0f} and "
+        f"{after:.0f}): "
         f"{rate / loop:.2f}"
     )
     return not found.lost and not found.wrong
@@ -198,7 +199,8 @@ def most(console: Console, seconds: float) -> bool:
 def tell(console: Console, what: str, found: Course) -> None:
     p50, p95, p99 = (1e3 * value for value in percentiles(found.latencies_s, (50, 95, 99)))
     console.print(
-        f"{what}: {len(found.latencies_s)} chunks in {found.took_s:.1f} s, p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
+        f"{what}: {len(found.latencies_s)} chunks in {found.took_s:.1f} s, p50 {p50:.1f} ms, "
+        f"p95 {p95:.1f} ms, "
         f"p99 {p99:.1f} ms; {found.lost} streams lost, {found.wrong} chunks wrong"
     )
     for fault in found.faults[:3]:

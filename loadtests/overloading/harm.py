@@ -91,7 +91,10 @@ def poison_marks(sound: Sequence[Volley], poisoned: Sequence[Volley]) -> list[Ma
     least = min(volley.right for volley in poisoned)
     are_right = all(volley.counts == (FRAGILE_ROWS - 1, 1, 0) for volley in poisoned)
     are_sound = all(volley.counts == (FRAGILE_ROWS, 0, 0) for volley in sound)
-    times = f"{after_s / before_s:.2f}x ({before_s * 1e3:.0f} -> {after_s * 1e3:.0f} ms), at most {slowest:.2f}x"
+    times = (
+        f"{after_s / before_s:.2f}x ({before_s * 1e3:.0f} -> {after_s * 1e3:.0f} ms), at most "
+        f"{slowest:.2f}x"
+    )
     return [
         Mark(
             "a sound batch: right", f"{FRAGILE_ROWS}", f"{min(v.right for v in sound)}", are_sound

@@ -39,7 +39,10 @@ class Server:
 
 
 def _uvicorn(parser: str) -> Server:
-    options = f"-m uvicorn {_ASGI} --host {HOST} --port PORT --loop uvloop --http {parser} --no-access-log"
+    options = (
+        f"-m uvicorn {_ASGI} --host {HOST} --port PORT --loop uvloop --http {parser} "
+        "--no-access-log"
+    )
     return Server(
         f"uvicorn ({parser})",
         _UVICORN,
@@ -59,13 +62,18 @@ SERVERS = (
     Server(
         "granian",
         ("granian==2.8.7", "uvloop==0.23.0"),
-        f"-m granian --interface asgi --http 1 --host {HOST} --port PORT --loop uvloop --no-log {_ASGI}".split(),
+        (
+            f"-m granian --interface asgi --http 1 --host {HOST} --port PORT "
+            f"--loop uvloop --no-log {_ASGI}"
+        ).split(),
         ("--http1-header-read-timeout", "1000"),
     ),
     Server(
         "hypercorn",
         ("hypercorn==0.18.0", "uvloop==0.23.0"),
-        f"-m hypercorn --bind {HOST}:PORT --worker-class uvloop --log-level critical {_ASGI}".split(),
+        (
+            f"-m hypercorn --bind {HOST}:PORT --worker-class uvloop --log-level critical {_ASGI}"
+        ).split(),
         ("--keep-alive", "1"),
     ),
 )

@@ -107,7 +107,8 @@ def read_trace(path: Path) -> list[Arrival]:
             rows = csv.DictReader(file)
             if missing := set(TRACE_COLUMNS) - set(rows.fieldnames or ()):
                 raise TrafficError(
-                    f"{path}: expected the columns {', '.join(TRACE_COLUMNS)}, found no {min(missing)}"
+                    f"{path}: expected the columns {', '.join(TRACE_COLUMNS)}, found no "
+                    f"{min(missing)}"
                 )
             found = [
                 _arrival(row, f"{path}, row {n}")

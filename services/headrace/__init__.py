@@ -1,3 +1,5 @@
-"""headrace serves models behind one gateway: Ray Serve places and watches, requests take a direct channel."""
+"""headrace serves models behind one gateway: Ray Serve places and watches, requests take a direct
+channel.
+"""
 
 __version__ = "0.1.0"

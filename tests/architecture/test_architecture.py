@@ -135,8 +135,12 @@ def test_arrays_are_never_read_as_pickles() -> None:
 
 @pytest.mark.parametrize("bare", ["services", "models"])
 def test_no_module_of_ours_is_imported_a_second_time_by_its_folder(bare: str) -> None:
-    found = [f"{path}:{line}" for path in [*SOURCES, *TESTS.rglob("*.py")] for name, line in imports(path)
-             if name.partition(".")[0] == bare]  # fmt: skip
+    found = [
+        f"{path}:{line}"
+        for path in [*SOURCES, *TESTS.rglob("*.py")]
+        for name, line in imports(path)
+        if name.partition(".")[0] == bare
+    ]
     assert found == []
 
 

@@ -61,7 +61,8 @@ ZOO: Mapping[str, bytes] = {
     "stream": build(
         {
             "builder": "request",
-            "path": "/v1/models/silero-vad:stream?sequence_id=golden&sequence_start=true&sequence_end=true",
+            "path": "/v1/models/silero-vad:stream"
+            "?sequence_id=golden&sequence_start=true&sequence_end=true",
             "headers": ["Content-Type: audio/pcm"],
             "body": {"builder": "noise", "count": 3000},
         }

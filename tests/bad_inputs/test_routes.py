@@ -26,7 +26,7 @@ ADMIN: Sequence[Route[Any]] = admin.ROUTES
 
 
 def path_of(template: str) -> str:
-    """A path of the route. It names nobody, so that nothing that a route may do is done to a model."""
+    """A path of the route. It names no model, so that no request of the test changes one."""
     return re.sub(r"\{[a-z_]+\}", "nobody", template)
 
 

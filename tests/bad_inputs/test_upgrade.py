@@ -16,7 +16,8 @@ from tests.bad_inputs.conftest import LoneGateway
 
 _FIRST_LINE = re.compile(rb" HTTP/[0-9.]+\r\n")
 WISHES = {
-    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQ\r\n",
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: "
+    b"AAMAAABkAAQ\r\n",
     "websocket": b"connection: upgrade\r\nupgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
 }
 

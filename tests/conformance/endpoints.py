@@ -1,4 +1,6 @@
-"""Every endpoint of the data port as a function: one item in, the FP32 numbers of the model's answer out."""
+"""Every endpoint of the data port as a function: one item in, the FP32 numbers of the model's
+answer out.
+"""
 
 import base64
 import gzip
@@ -87,7 +89,9 @@ _BINARY = {"parameters": {"binary_data_output": True}}
 
 
 def exactly(values: object) -> Floats:
-    """Numbers of JSON as FP32, which each of them must be without rounding or by its shortest decimal."""
+    """Numbers of JSON as FP32, which each of them must be without rounding or by its shortest
+    decimal.
+    """
     return np.array(values, np.float32).ravel()
 
 

@@ -1,4 +1,6 @@
-"""Small ONNX models, made by the tests: of every numeric datatype, with an axis of any length, with a state."""
+"""Small ONNX models, made by the tests: of every numeric datatype, with an axis of any length, with
+a state.
+"""
 
 from pathlib import Path
 
@@ -39,7 +41,9 @@ DATATYPES = {
 
 
 def make_typed(folder: Path, repository: Path, name: str = "typed") -> Path:
-    """A model `typed` that gives back what it takes: `bool` [n, 2] as `bool_out`, and so on for each datatype."""
+    """A model `typed` that gives back what it takes: `bool` [n, 2] as `bool_out`, and so on for
+    each datatype.
+    """
     kinds = {datatype.lower(): kind for datatype, kind in DATATYPES.items()}
     nodes = [helper.make_node("Identity", [each], [f"{each}_out"]) for each in kinds]
     inputs = [helper.make_tensor_value_info(each, kind, ["n", 2]) for each, kind in kinds.items()]
@@ -58,7 +62,7 @@ def make_finite(folder: Path, repository: Path) -> Path:
 
 
 def make_wide(folder: Path, repository: Path) -> Path:
-    """A model `wide` of two outputs from `x` FP32 [n, any]: `twice` FP32 [n, any] and its `square`."""
+    """A model `wide` from `x` FP32 [n, any] to two outputs of its shape: `twice` and `square`."""
     nodes = [
         helper.make_node("Add", ["x", "x"], ["twice"]),
         helper.make_node("Mul", ["x", "x"], ["square"]),
@@ -71,9 +75,11 @@ def make_wide(folder: Path, repository: Path) -> Path:
 
 
 def make_table(folder: Path, repository: Path) -> Path:
-    """A model `table` of the columns `word` BYTES [n, 1] and `age` FP32 [n, 1], as trees of columns are exported.
+    """A model `table` of the columns `word` BYTES [n, 1] and `age` FP32 [n, 1], as trees of columns
+    are exported.
 
-    `twice` FP32 [n, 1] is the age, `pair` BYTES [n, 2] and `pair_bytes` the word twice, `plain` BYTES [n] the word.
+    `twice` FP32 [n, 1] is the age, `pair` BYTES [n, 2] and `pair_bytes` the word twice, `plain`
+    BYTES [n] the word.
     """
     word, twice = TensorProto.STRING, TensorProto.FLOAT
     nodes = [
@@ -97,7 +103,9 @@ def make_table(folder: Path, repository: Path) -> Path:
 
 
 def make_accumulator(folder: Path, repository: Path, version: str = "1", **more: object) -> Path:
-    """A model `accumulator`: `total` FP32 [n, 2] is `x` + `state`, and is the next state; the folder of its version."""
+    """A model `accumulator`: `total` FP32 [n, 2] is `x` + `state`, and is the next state; the
+    folder of its version.
+    """
     nodes = [helper.make_node("Add", ["x", "state"], ["total"])]
     x, state, total = (
         helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", 2])
@@ -124,7 +132,8 @@ def make_accumulator(folder: Path, repository: Path, version: str = "1", **more:
 
 
 def make_listener(folder: Path, repository: Path) -> Path:
-    """A model `listener` of audio: `loudness` is the largest sample of a frame, and the state the sum of those.
+    """A model `listener` of audio: `loudness` is the largest sample of a frame, and the state the
+    sum of those.
 
     A frame has 4 new samples at 16 kHz, 2 at 8 kHz, behind half as many old ones.
     """
@@ -170,7 +179,8 @@ def make_listener(folder: Path, repository: Path) -> Path:
 
 
 def make_reader(folder: Path, repository: Path, **text: object) -> Path:
-    """A model `reader` of texts of at most 4 tokens, 2 of them marks: `y` FP32 [n, 2], sums of ids and of tokens.
+    """A model `reader` of texts of at most 4 tokens, 2 of them marks: `y` FP32 [n, 2], sums of ids
+    and of tokens.
 
     It embeds and has the classes "ids" and "tokens". It knows the words one and two, ids 3 and 4.
     """

@@ -231,7 +231,8 @@ def test_sound_that_looks_like_a_format_is_left_as_it_is() -> None:
     [
         (
             wav(channels=2),
-            "expected a WAV file of 1 channel of 16 bits at 16000 or 8000 Hz, found 2 of 16 bits at 16000 Hz",
+            "expected a WAV file of 1 channel of 16 bits at 16000 or 8000 Hz, found 2 of 16 "
+            "bits at 16000 Hz",
         ),
         (wav(rate_hz=44_100), "found 1 of 16 bits at 44100 Hz"),
         (wav(width=1), "found 1 of 8 bits at 16000 Hz"),

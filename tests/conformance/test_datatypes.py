@@ -89,7 +89,9 @@ def test_nan_400_where_finite(typed: Platform, datatype: str, number: float) -> 
 
 
 def _post_binary(port: int, model: str, datatype: str, number: float) -> HttpAnswer:
-    """1 and `number` as raw bytes in the input of this datatype, whose output is wanted as raw bytes."""
+    """1 and `number` as raw bytes in the input of this datatype, whose output is wanted as raw
+    bytes.
+    """
     tail = np.array([1, number], DTYPES[datatype.upper()]).tobytes()
     inputs = typed_inputs()
     (sent,) = [each for each in inputs if each["name"] == datatype]

@@ -1,4 +1,4 @@
-"""One photo or text through every endpoint onto its model: the answers are equal to the last bit."""
+"""One photo or text through every endpoint of its model: the answers are equal to the last bit."""
 
 from collections.abc import Callable
 

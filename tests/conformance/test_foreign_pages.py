@@ -1,4 +1,6 @@
-"""A page of another site and others' sequences: it sends no step of one by any endpoint, unless its site is welcome."""
+"""A page of another site and others' sequences: it sends no step of one by any endpoint, unless its
+site is welcome.
+"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,6 @@
-"""null is as good as nothing: at every endpoint, for every member that may be left out, and for strangers' members."""
+"""null is as good as nothing: at every endpoint, for every member that may be left out, and for
+strangers' members.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +16,8 @@ from tests.conformance.zoo import serve
 ZOO = ("dga-lstm", "minilm-l6")
 DOMAIN = tensor("text", [1], ["gnu.org"], "BYTES")
 STEP = tensor("x", [1, 2], [1.0, 2.0])
-# An endpoint, a body that it takes, and the members that may be null in it: each a way of names and indices.
+# An endpoint, a body that it takes, and the members that may be null in it: each a way of names and
+# indices.
 ENDPOINTS: dict[str, tuple[str, str, dict[str, Any], list[tuple[str | int, ...]]]] = {
     "infer": (
         "dga-lstm",

@@ -1,4 +1,6 @@
-"""The extensions that operate models: configuration, statistics, schedule, repository, generate, logging."""
+"""The extensions that operate models: configuration, statistics, schedule, repository, generate,
+logging.
+"""
 
 import threading
 from collections.abc import Iterator

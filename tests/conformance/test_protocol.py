@@ -130,7 +130,7 @@ def test_count_mismatch_400_not_500(typed: Platform, data: list[int]) -> None:
 
 
 def test_zero_size_tensor(typed: Platform) -> None:
-    """No rows in, no rows out; a variable axis has at least one element, since models fail on none."""
+    """No rows in, no rows out; a variable axis has an element at least, as models demand."""
     document = infer(typed.port, "wide", {"inputs": [tensor("x", [0, 3], [])]})
     assert [(o["shape"], o["data"]) for o in document["outputs"]] == [([0, 0], []), ([0, 0], [])]
     assert refused(

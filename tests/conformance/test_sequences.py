@@ -23,7 +23,10 @@ from headrace.keys.key import issue, utc_now
 
 INFER = "/v2/models/accumulator/infer"
 # A step of the sequence 71 that adds what is no number.
-BROKEN = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,0]}],"parameters":{"sequence_id":71}}'
+BROKEN = (
+    b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[NaN,0]}],'
+    b'"parameters":{"sequence_id":71}}'
+)
 LIMITS = {"max_open": 3, "max_idle_s": 60}
 OLD, NEW = 32, 256  # samples of a frame at 8 kHz: of the one before it, and its own
 
@@ -147,7 +150,9 @@ def test_sequences_of_a_generate_request_are_the_same(sums: InProcessPlatform) -
 
 
 def test_sequence_order(tmp_path: Path) -> None:
-    """SequenceRouter that wait run in the order of their coming, and each sees what the one before it left."""
+    """SequenceRouter that wait run in the order of their coming, and each sees what the one before
+    it left.
+    """
     loader = GateLoader()
     with in_process_platform(tmp_path, load=loader, make=make_accumulator) as running:
         assert total(step(running, 1, 1, "start")) == 1

@@ -1,4 +1,6 @@
-"""The endpoint for streams of audio: what its query and its body may say, and real speech as silero itself hears it."""
+"""The endpoint for streams of audio: what its query and its body may say, and real speech as silero
+itself hears it.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,7 +126,8 @@ def test_the_version_may_be_in_the_path(listener: InProcessPlatform) -> None:
     [
         (
             "",
-            "sequence_id: expected the stream's id in the query, as in ?sequence_id=call-17&sequence_start=true",
+            "sequence_id: expected the stream's id in the query, as in "
+            "?sequence_id=call-17&sequence_start=true",
         ),
         ("sequence_id=0", "sequence_id: expected the stream's id"),
         ("sequence_start=true", "sequence_id: expected an id beside sequence_start"),

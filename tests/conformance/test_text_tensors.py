@@ -114,7 +114,10 @@ def test_classes_of_an_output_of_texts_are_refused_by_name(
     wish = {"name": name, "parameters": {"classification": 1}}
     said = post(table.port, INFER, {"inputs": inputs, "outputs": [wish]})
     assert refused(said, 400, "bad_request")
-    expected = f'outputs[0].parameters.classification: expected an output of numbers, found "{name}" of BYTES'
+    expected = (
+        f'outputs[0].parameters.classification: expected an output of numbers, found "{name}" '
+        "of BYTES"
+    )
     assert said.json["error"] == expected
 
 

@@ -1,4 +1,4 @@
-"""One of many texts, photos or lists of token ids is bad: the error says which, at every endpoint."""
+"""One of many texts, photos or lists of token ids is bad: every endpoint says which."""
 
 import base64
 from collections.abc import Iterator

@@ -1,4 +1,6 @@
-"""One HTTP request over the standard library: answers of any status, and OSError where no HTTP server answers."""
+"""One HTTP request over the standard library: answers of any status, and OSError where no HTTP
+server answers.
+"""
 
 import socket
 import threading

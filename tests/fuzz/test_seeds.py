@@ -1,4 +1,4 @@
-"""The seeds of the fuzzer, without the fuzzer: each belongs to a target, and the codec reads them."""
+"""The seeds of the fuzzer, without it: each belongs to a target, and the codec reads them."""
 
 from pathlib import Path
 

@@ -175,8 +175,8 @@ def _leave_one_request(running: InProcessPlatform) -> None:
     )
     with socket.create_connection(("127.0.0.1", running.port)) as caller:
         caller.sendall(
-            f"POST {INFER} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s"
+            % (INFER.encode(), len(body), body)
         )
 
 

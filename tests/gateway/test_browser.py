@@ -1,4 +1,6 @@
-"""A real browser on a page of another site: it reads answers where that site is listed, and nothing else."""
+"""A real browser on a page of another site: it reads answers where that site is listed, and nothing
+else.
+"""
 
 import http.server
 import shutil
@@ -20,20 +22,24 @@ pytestmark = pytest.mark.skipif(BROWSER is None, reason="chromium is not install
 SCRIPT = """
 <!doctype html><meta charset="utf-8"><title>a page</title><pre id="found"></pre><script>
 const gateway = "%s";
-const body = JSON.stringify({inputs: [{name: "x", shape: [1, 4], datatype: "FP32", data: [1, 2, 3, 4]}]});
+const x = {name: "x", shape: [1, 4], datatype: "FP32", data: [1, 2, 3, 4]};
+const body = JSON.stringify({inputs: [x]});
 async function ask(path, options) {
   try {
     const answer = await fetch(gateway + path, options);
     const said = answer.type === "opaque" ? {} : await answer.json();
     const id = answer.headers.get("x-request-id") !== null;
-    return [answer.type, answer.status, id, said.code || said.outputs && said.outputs[0].data || ""];
+    return [answer.type, answer.status, id, said.code || said.outputs && said.outputs[0].data ||
+    ""];
   } catch (error) { return ["refused"]; }
 }
 (async () => {
   const json = {"content-type": "application/json", "x-request-id": "of-a-page"};
   const change = {method: "POST", body: '{"log_verbose_level": 7}'};
   const found = {
-    infer: await ask("/v2/models/doubler/infer", {method: "POST", headers: json, body, credentials: "include"}),
+    infer: await ask(
+      "/v2/models/doubler/infer", {method: "POST", headers: json, body, credentials: "include"}
+    ),
     nowhere: await ask("/nowhere", {}),
     form: await ask("/v2/logging", {...change, mode: "no-cors"}),
     empty: await ask("/v2/logging", {method: "POST", mode: "no-cors"}),

@@ -26,7 +26,8 @@ from headrace_models.repository import ModelVersion
 INFER, PREDICT = "/v2/models/doubler/infer", "/v1/models/doubler:predict"
 POISON = 13.0
 PLACES = 8
-# Of a body on its way; nothing is asserted of how long an answer takes, but that this is no part of it.
+# Of a body on its way; nothing is asserted of how long an answer takes, but that this is no part of
+# it.
 PAUSE_S = 1.1
 JSON = "Content-Type: application/json"
 
@@ -148,7 +149,8 @@ def grown(before: Figures, after: Figures, name: str, *labels: str) -> Counter[t
     by: Counter[tuple[str, ...]] = Counter()
     for key, value in after.items():
         if key[0] == name and value != before.get(key, 0):
-            by[tuple(label(key, wanted) for wanted in labels)] += value - before.get(key, 0)  # type: ignore[assignment]
+            named = tuple(label(key, wanted) for wanted in labels)
+            by[named] += value - before.get(key, 0)  # type: ignore[assignment]
     return by
 
 

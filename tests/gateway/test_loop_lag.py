@@ -23,7 +23,7 @@ class Told(GatewayEvents):
 
 
 async def lags_s(events: GatewayEvents, block_s: float) -> None:
-    """Watch a loop that is free for half a second, held for `block_s`, and free for another half."""
+    """Watch a loop that is free for half a second, held for `block_s`, and free again."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualTimeLoop)
     watching = asyncio.create_task(watch_loop(events, loop.time))

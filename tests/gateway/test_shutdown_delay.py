@@ -1,4 +1,6 @@
-"""The end of a gateway behind a balancer: not ready first, and closed when the balancer had time to see it."""
+"""The end of a gateway behind a balancer: not ready first, and closed when the balancer had time to
+see it.
+"""
 
 import asyncio
 from pathlib import Path

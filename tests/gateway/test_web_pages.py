@@ -1,4 +1,6 @@
-"""Pages in a browser: by which name they come, what they may change, and which of other sites may read answers."""
+"""Pages in a browser: by which name they come, what they may change, and which of other sites may
+read answers.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -147,7 +147,8 @@ def test_sigterm_answers_what_is_in_flight_and_exits_0() -> None:
         pytest.skip(f"{REPOSITORY} lacks dga-lstm: run headrace models build")
     with platform("--model", "dga-lstm") as running:
         with socket.create_connection(("127.0.0.1", running.port)) as caller:
-            head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
+            lines = f"POST {PATH} HTTP/1.1", "Host: localhost", f"Content-Length: {len(BODY)}"
+            head = "\r\n".join([*lines, "", ""]).encode()
             caller.sendall(head + BODY[:5])
             # The request is in the gateway once its head is answered for: a second one proves that
             # the loop turned.

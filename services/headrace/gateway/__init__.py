@@ -1,1 +1,3 @@
-"""HTTP, and only here: the socket, the routes, the wire formats, admission, and the choice of a replica."""
+"""HTTP, and only here: the socket, the routes, the wire formats, admission, and the choice of a
+replica.
+"""

@@ -48,7 +48,9 @@ class GatewayReplica:
         self._guardian.keep()
 
     def _update(self, fleet: Fleet) -> None:
-        """Tell the gateway, and return when it acts on it, or after a moment: a replica may be slow to be reached."""
+        """Tell the gateway, and return when it acts on it, or after a moment: a replica may be slow
+        to be reached.
+        """
 
         async def apply() -> None:
             self._serving.update(fleet)
@@ -62,7 +64,9 @@ class GatewayReplica:
             raise RuntimeError("the gateway has ended")
 
     async def __del__(self) -> None:
-        """Serve awaits this at a graceful stop: say so for a while, take nothing new, answer what is in flight."""
+        """Serve awaits this at a graceful stop: say so for a while, take nothing new, answer what
+        is in flight.
+        """
         if not hasattr(self, "_membership"):
             return
         self._thread.stop()

@@ -1,4 +1,6 @@
-"""The index on the data port: the caller's models as they are now, for Triton's clients too, and no more."""
+"""The index on the data port: the caller's models as they are now, for Triton's clients too, and no
+more.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

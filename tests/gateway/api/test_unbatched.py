@@ -1,4 +1,6 @@
-"""Models that are served one request at a time, through every endpoint: real gateway, channel, batcher and runtime."""
+"""Models that are served one request at a time, through every endpoint: real gateway, channel,
+batcher and runtime.
+"""
 
 import base64
 import os
@@ -284,7 +286,9 @@ def test_a_model_whose_rows_interact_is_batched_at_the_users_word(forced: Serve)
 
 
 def make_speller(folder: Path, repository: Path) -> Path:
-    """A model of texts without rows: how often each of "abc" is in it, less the mean, and the number of characters."""
+    """A model of texts without rows: how often each of "abc" is in it, less the mean, and the
+    number of characters.
+    """
     nodes = [
         node("OneHot", "ids depth values", "hot"),
         node("ReduceSum", "hot ends", "counts", keepdims=0),

@@ -1,4 +1,6 @@
-"""A response cache before a real model: every endpoint finds what another one asked, and says where it is from."""
+"""A response cache before a real model: every endpoint finds what another one asked, and says where
+it is from.
+"""
 
 from collections.abc import Iterator
 from typing import Any
