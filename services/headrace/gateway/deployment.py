@@ -40,8 +40,8 @@ class GatewayReplica:
         self._thread: LoopThread[GatewayHandle] = LoopThread(
             "gateway", lambda ready, stop: serve_gateway(config, ready, stop, change_logging, ended)
         )
-        self._serving = self._thread.start(START_TIMEOUT_S)
-        entry = process_entry(process_id, "gateway", self._serving.metrics)
+        self._gateway = self._thread.start(START_TIMEOUT_S)
+        entry = process_entry(process_id, "gateway", self._gateway.metrics)
         self._membership = Membership(entry, on_change=self._update)
         self._membership.join()
         self._guardian = Guardian()
@@ -53,8 +53,8 @@ class GatewayReplica:
         """
 
         async def apply() -> None:
-            self._serving.update(fleet)
-            await self._serving.settle()
+            self._gateway.update(fleet)
+            await self._gateway.wait_linked()
 
         self._thread.run(apply, APPLY_TIMEOUT_S)
 

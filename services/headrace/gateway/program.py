@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from ssl import SSLContext
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -64,13 +65,13 @@ class GatewayConfig:
 class GatewayHandle:
     """A gateway that listens; `metrics` is `host:port`.
 
-    `update` gives it the fleet and must be called on its loop; `settle`, on its loop too, waits
+    `update` gives it the fleet and must be called on its loop; `wait_linked`, on its loop too, waits
     until the gateway acts on that.
     """
 
     metrics: str
     update: Callable[[Fleet], None]
-    settle: Callable[[], Coroutine[None, None, None]]
+    wait_linked: Callable[[], Coroutine[None, None, None]]
     is_ready: Callable[[], bool]
 
 
@@ -92,7 +93,6 @@ async def serve_gateway(
     `tell_ended` gets the ids of replicas whose processes have ended, and must not block. Raises
     StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
-    openapi = orjson.dumps(document(ENDPOINTS))
     settings = config.settings
     edge = config.edge or EdgeLimits.of(settings)
     sock = listen(settings.host, settings.port)
@@ -110,19 +110,8 @@ async def serve_gateway(
         background(stack, _end_on(stop, admission, settings.shutdown_delay_s, close))
         if config.lifeline:
             background(stack, hold(config.lifeline, stop))
-        keys = KeyRing(read_keys(settings.keys)) if settings.keys else None
-        if settings.keys and keys:
-            background(stack, follow(keys, settings.keys))
-        tls = make_context(*settings.tls) if settings.tls else None
-        if settings.tls and tls:
-            background(stack, follow_certificate(tls, *settings.tls))
-        metrics = await stack.enter_async_context(
-            expose(render_of(registry), config.address, config.readers)
-        )
-        # What is loaded by now lives as long as the process: the collector need not look at it
-        # again.
-        gc.freeze()
-        ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
+        keys = _follow_keys(stack, settings.keys)
+        tls = _follow_certificate(stack, settings.tls)
         changes = Changes("https" if tls else "http", settings.origins)
         cached = {name: model for name, model in config.models.items() if model.cache_bytes}
         context = Context(
@@ -135,11 +124,37 @@ async def serve_gateway(
             inflated=Budget(edge.max_bodies_bytes),
             changes=changes,
             change_logging=change_logging,
-            openapi=openapi,
+            openapi=orjson.dumps(document(ENDPOINTS)),
         )
         bodies = {n: m.max_body_bytes for n, m in config.models.items() if m.max_body_bytes}
         policy = DataPolicy(admission, events, keys, bodies, changes)
-        await serve_http(_application(settings, context, policy), sock, close, edge, tls)
+        application = _application(settings, context, policy)
+        metrics = await stack.enter_async_context(
+            expose(render_of(registry), config.address, config.readers)
+        )
+        # What is loaded by now lives as long as the process: the collector need not look at it
+        # again.
+        gc.freeze()
+        ready(GatewayHandle(metrics, router.update, router.wait_linked, lambda: router.is_ready))
+        await serve_http(application, sock, close, edge, tls)
+
+
+def _follow_keys(stack: AsyncExitStack, file: Path | None) -> KeyRing | None:
+    if file is None:
+        return None
+    keys = KeyRing(read_keys(file))
+    background(stack, follow(keys, file))
+    return keys
+
+
+def _follow_certificate(
+    stack: AsyncExitStack, files: tuple[Path, Path] | None
+) -> SSLContext | None:
+    if files is None:
+        return None
+    tls = make_context(*files)
+    background(stack, follow_certificate(tls, *files))
+    return tls
 
 
 def _application(
