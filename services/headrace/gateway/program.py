@@ -86,11 +86,11 @@ async def serve_gateway(
     ready: Callable[[GatewayHandle], None],
     stop: asyncio.Event,
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]] = _log_here,
-    tell_ended: Callable[[str], None] = lambda _: None,
+    report_ended: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Listen and serve until `stop` or the end of the platform; then report not ready, and drain.
 
-    `tell_ended` gets the ids of replicas whose processes have ended, and must not block. Raises
+    `report_ended` gets the ids of replicas whose processes have ended, and must not block. Raises
     StartFailed if it cannot listen, or cannot use its keys or its certificate.
     """
     settings = config.settings
@@ -99,7 +99,7 @@ async def serve_gateway(
     registry = CollectorRegistry()
     events = PrometheusGateway(registry, WAYS)
     router = Router(
-        config.node, config.token, events, max(1, settings.max_in_flight // 2), tell_ended
+        config.node, config.token, events, max(1, settings.max_in_flight // 2), report_ended
     )
     admission = Admission(settings)
     async with AsyncExitStack() as stack:

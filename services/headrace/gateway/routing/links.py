@@ -23,7 +23,7 @@ OnMoved = Callable[[str, str, str, Collection[SequenceKey]], None]
 class Links:
     """Keeps the versions of `models` in touch with their replicas.
 
-    Calls `tell_ended` with the id of a replica whose process has ended, `changed` with a version
+    Calls `report_ended` with the id of a replica whose process has ended, `changed` with a version
     when one of its replicas may have become ready, and `moved` when sequences have moved.
     """
 
@@ -34,7 +34,7 @@ class Links:
         models: ServedModels,
         quarantine: Quarantine,
         *,
-        tell_ended: Callable[[str], None],
+        report_ended: Callable[[str], None],
         changed: Callable[[Version], None],
         moved: OnMoved,
     ) -> None:
@@ -42,7 +42,7 @@ class Links:
         self._token = token
         self._models = models
         self._quarantine = quarantine
-        self._tell_ended = tell_ended
+        self._report_ended = report_ended
         self._changed = changed
         self._moved = moved
         self._links: dict[str, asyncio.Task[None]] = {}
@@ -84,7 +84,7 @@ class Links:
                     # From another node a network may have refused for it.
                     is_local = entry.address.node == self._node
                     if is_local and has_ended(error):
-                        self._tell_ended(entry.id)
+                        self._report_ended(entry.id)
                         return
                     tried.set()
                     await asyncio.sleep(_RECONNECT_S[min(attempt, len(_RECONNECT_S) - 1)])

@@ -49,7 +49,7 @@ class _Attempts:
 class Router:
     """Keeps one channel to every replica of the fleet, and sends each request to the best of them.
 
-    Calls `tell_ended` with the id of a replica whose process has ended. At most `max_waiting`
+    Calls `report_ended` with the id of a replica whose process has ended. At most `max_waiting`
     requests wait for replicas.
     """
 
@@ -59,7 +59,7 @@ class Router:
         token: str,
         events: GatewayEvents,
         max_waiting: int = MAX_WAITING,
-        tell_ended: Callable[[str], None] = lambda _: None,
+        report_ended: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._events = events
         self._retry_tokens = _RETRY_FLOOR
@@ -72,7 +72,7 @@ class Router:
             token,
             self._models,
             self._quarantine,
-            tell_ended=tell_ended,
+            report_ended=report_ended,
             changed=self._replicas_changed,
             moved=self._sequences.moved,
         )
