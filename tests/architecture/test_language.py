@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -12,6 +13,11 @@ SOURCES = sorted(
 )
 QUESTIONS = {"what", "who", "which", "how", "whether", "where", "why"}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def docstrings(module: ast.Module) -> Iterator[tuple[int, str]]:
@@ -37,7 +43,7 @@ def test_no_docstring_begins_with_a_question() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
         for path in SOURCES
-        for line, text in docstrings(ast.parse(path.read_text(encoding="utf-8")))
+        for line, text in docstrings(parsed(path))
         if text.split(maxsplit=1)[0].strip(".,:'\"").lower() in QUESTIONS
     ]
     assert found == []
@@ -47,9 +53,8 @@ def test_an_import_inside_a_function_says_why() -> None:
     """A comment stands on its line or on the one above."""
     found = []
     for path in SOURCES:
-        text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
-        for node in first_imports(ast.parse(text)):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for node in first_imports(parsed(path)):
             own = lines[node.lineno - 1 : node.end_lineno]
             above = lines[node.lineno - 2].strip()
             if not above.startswith("#") and not any("#" in line for line in own):
