@@ -55,12 +55,10 @@ def test_every_process_of_ray_has_the_secret_of_this_run_and_nobody_else_can_rea
 ) -> None:
     told = set()
     for pid in below(alone.process.pid):
-        environment = dict(
-            line.split("=", 1)
-            for line in Path(f"/proc/{pid}/environ").read_text().split("\0")
-            if "=" in line
-        )
-        if "PATH" in environment:  # else the process has written its new name over what stood there
+        entries = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        is_whole = "=" in entries[0]  # else the process has written its name over what stood there
+        if is_whole or "RAY_AUTH_TOKEN_PATH" in environment:
             told.add(environment.get("RAY_AUTH_TOKEN_PATH", ""))
     (path,) = map(Path, told)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
