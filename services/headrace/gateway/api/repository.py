@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Response
-from headrace.edge.management import IndexBody
+from headrace.edge.triton_management import IndexBody
 from headrace.gateway.api.answers import json_response
 from headrace.gateway.api.context import Call
 from headrace.gateway.api.endpoint import MANY_TYPES, SMALL_BODY_BYTES, Endpoint

@@ -63,7 +63,7 @@ class ServedModels:
 
     @property
     def is_ready(self) -> bool:
-        """Every model that should be served and is not in trouble can answer now, at least one."""
+        """Tell whether all expected models without trouble can answer now, and at least one can."""
         ready = {
             name
             for name, versions in self.versions.items()
@@ -99,7 +99,10 @@ class ServedModels:
         for (name, _), reason in self._troubles.items():
             if name == model:
                 return NotReady(f'model "{model}" is not ready: {reason}', retry_after_s=1)
-        return NotReady(f'model "{model}" is not ready', retry_after_s=1)
+        return NotReady(
+            f'model "{model}" is not ready: no replica of it answers now; repeat after Retry-After',
+            retry_after_s=1,
+        )
 
     def add(self, entry: ReplicaEntry) -> Version:
         """Take a replica into its version, which is new if its spec is, and return that."""
