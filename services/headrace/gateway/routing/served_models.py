@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from headrace.errors import NotReady, UnknownModel, UnknownVersion
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.routing.version import Version
+from headrace.gateway.routing.version import SILENT, Version
 from headrace.gateway.wire.infer import Codec
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.repository import version_order
@@ -100,7 +100,7 @@ class ServedModels:
             if name == model:
                 return NotReady(f'model "{model}" is not ready: {reason}', retry_after_s=1)
         return NotReady(
-            f'model "{model}" is not ready: no replica of it answers now; repeat after Retry-After',
+            f'model "{model}" is not ready: {SILENT}; repeat after Retry-After',
             retry_after_s=1,
         )
 

@@ -10,8 +10,10 @@ from headrace.gateway.routing.waiting import VersionQueue
 from headrace.gateway.wire.infer import Codec
 from headrace_models.spec import BackendName, ModelSpec
 
-__all__ = ["Version", "least_busy"]
+__all__ = ["SILENT", "Version", "least_busy"]
 
+# The reason why a version without trouble is not ready.
+SILENT = "none of its replicas answers now"
 # When to ask again for a model in trouble: its replicas restart after pauses of up to a minute.
 _TROUBLE_S = 30
 
@@ -53,7 +55,7 @@ class Version:
                 f'model "{name}" is not ready: {self.trouble}', retry_after_s=_TROUBLE_S
             )
         return NotReady(
-            f'model "{name}" is not ready: no replica of it answers now; repeat after Retry-After',
+            f'model "{name}" is not ready: {SILENT}; repeat after Retry-After',
             retry_after_s=1,
             may_pass=may_pass,
         )

@@ -1,7 +1,7 @@
 """Requests that wait for a replica: first come, first served, bounded, and for limited time.
 
-Requests with time left wait while no replica is ready: each is silent, connecting, restarting or
-being replaced. Once a replica is ready, the queue admits enough requests to fill its next batches,
+Requests with time left wait while every replica is silent, connecting, restarting or being
+replaced. Once a replica is ready, the queue admits enough requests to fill its next batches,
 and two more for each one that ends: so a replica that has just started is not flooded, and the
 queue drains however many requests still come.
 """
