@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from headrace import errors
-from headrace.edge.problems import ENDS, STATUS, status_of
+from headrace.edge.problems import ENDINGS, STATUS, status_of
 
 ROOT = Path(__file__).parents[2]
 SERVICES, MODELS, TESTS = ROOT / "services", ROOT / "models" / "headrace_models", ROOT / "tests"
@@ -192,7 +192,7 @@ def test_every_error_is_somebodys_as_its_status_has_it(kind: type[errors.Headrac
     }
     expected = by_status.get(status, {"caller"} if status < 500 else {"ours"})
     assert errors.OUTCOMES[kind.code] in expected
-    assert (status, errors.OUTCOMES[kind.code]) in ENDS
+    assert (status, errors.OUTCOMES[kind.code]) in ENDINGS
 
 
 def test_codes_tell_the_errors_apart() -> None:

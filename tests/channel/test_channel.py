@@ -175,6 +175,28 @@ async def test_a_withdrawn_request_harms_no_other(replica: Running, client: Repl
     assert client.frame_stream.is_open
 
 
+async def test_a_withdrawal_that_the_replica_does_not_read_fails_nothing(
+    replica: Running, client: ReplicaClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(*_: object) -> None:
+        unsent.append("cancel")
+        raise Overloaded("the replica does not read its channel", retry_after_s=1)
+
+    unsent: list[str] = []
+    failures: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    replica.service.gate.clear()
+    asked = client.send(request(1))
+    await until(lambda: len(replica.service.requests) == 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(client.frame_stream, "send", send)
+        asked.cancel()
+        await until(lambda: bool(unsent))
+    replica.service.gate.set()
+    assert doubled(await client.send(request(2))) == 4
+    assert (client.outstanding, failures) == (0, [])
+
+
 async def test_an_answer_that_crosses_its_withdrawal_harms_nothing(
     replica: Running, client: ReplicaClient
 ) -> None:

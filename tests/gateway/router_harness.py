@@ -102,9 +102,7 @@ class RouterHarness:
 
     def is_ready(self, version: str, entry_id: str) -> bool:
         found = self.router.models().get("tiny", {}).get(version)
-        return (
-            found is not None and entry_id in found.replicas and found.replicas[entry_id].is_ready
-        )
+        return found is not None and entry_id in found.clients and found.clients[entry_id].is_ready
 
     def update(
         self,

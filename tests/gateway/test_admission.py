@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Route
+from headrace.edge.origin_check import OriginCheck
 from headrace.errors import Overloaded, ShuttingDown
 from headrace.gateway.access import DataPolicy
 from headrace.gateway.admission import Admission
@@ -92,7 +92,8 @@ def test_a_key_that_is_refused_is_told_why_at_the_head_and_at_the_slot() -> None
     harness = AdmissionHarness()
     harness.most("ann")
     why = (
-        r"^this key holds 6 slots and 2 are free; a key may hold fewer than 3 times the free slots$"
+        "^this key has 6 requests in flight, too many for one key "
+        "while the server has room for only 2 more$"
     )
     with pytest.raises(Overloaded, match=why):
         harness.admission.check("ann")
@@ -123,7 +124,7 @@ def test_the_data_port_counts_the_slots_of_each_key() -> None:
     admission = Admission(GatewayLimits(max_in_flight=4))
     issued = [issue(name, datetime(2030, 1, 1, tzinfo=UTC)) for name in ("ann", "ben")]
     policy = DataPolicy(
-        admission, GatewayEvents(), KeyRing([key for key, _ in issued]), {}, Changes("http")
+        admission, GatewayEvents(), KeyRing([key for key, _ in issued]), {}, OriginCheck("http")
     )
 
     def admitted(text: str) -> Exchange:
@@ -136,7 +137,7 @@ def test_the_data_port_counts_the_slots_of_each_key() -> None:
     with ExitStack() as stack:
         for exchange in [admitted(ann) for _ in range(3)]:
             stack.enter_context(policy.slot(exchange))
-        with pytest.raises(Overloaded, match="this key holds"):
+        with pytest.raises(Overloaded, match="this key has 3 requests in flight"):
             admitted(ann)
         stack.enter_context(policy.slot(admitted(ben)))
     assert admission.in_flight == 0
@@ -153,7 +154,9 @@ SMALL_BYTES = 8 << 10
     "own", [{}, {"m": 1 << 20}], ids=["the usual", "a limit of the model's own"]
 )
 def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -> None:
-    policy = DataPolicy(AdmissionHarness().admission, GatewayEvents(), None, own, Changes("http"))
+    policy = DataPolicy(
+        AdmissionHarness().admission, GatewayEvents(), None, own, OriginCheck("http")
+    )
     for limit, expected in ((16 << 20, SMALL_BYTES), (1024, 1024)):
         exchange = Exchange("POST", {}, "peer", limit)
         exchange.route = route("POST", template)
@@ -164,7 +167,7 @@ def test_what_is_read_on_the_loop_is_small(template: str, own: dict[str, int]) -
 
 def test_a_model_s_own_limit_is_that_of_what_it_is_asked() -> None:
     policy = DataPolicy(
-        AdmissionHarness().admission, GatewayEvents(), None, {"m": 1 << 20}, Changes("http")
+        AdmissionHarness().admission, GatewayEvents(), None, {"m": 1 << 20}, OriginCheck("http")
     )
     exchange = Exchange("POST", {}, "peer", 1000)
     exchange.route, exchange.params = route("POST", "/v2/models/{model}/infer"), {"model": "m"}

@@ -9,9 +9,9 @@ from loadtests.support.model_specs import model_spec, tensor_spec
 
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
-from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Response
 from headrace.edge.names import ANY_NAME, Names
+from headrace.edge.origin_check import OriginCheck
 from headrace.gateway.access import DataPolicy
 from headrace.gateway.admission import Admission
 from headrace.gateway.api.context import Context
@@ -77,7 +77,7 @@ async def post(
     router: TwoVersions, path: str, body: bytes, headers: dict[bytes, bytes] | None = None
 ) -> Response:
     two: Any = router  # it stands for the router and for the cache in front of it
-    admission, changes = Admission(GatewayLimits()), Changes("http")
+    admission, origin_check = Admission(GatewayLimits()), OriginCheck("http")
     with Offload() as offload:
         context = Context(
             router=two,
@@ -87,11 +87,11 @@ async def post(
             labels={},
             max_inflated_bytes=1 << 20,
             inflated=Budget(1 << 20),
-            changes=changes,
+            origin_check=origin_check,
             change_logging=two,
             openapi=b"",
         )
-        policy = DataPolicy(admission, GatewayEvents(), None, {}, changes)
+        policy = DataPolicy(admission, GatewayEvents(), None, {}, origin_check)
         port = RoutedApplication(ROUTES, context, policy, Names([ANY_NAME]))
         exchange = Exchange("POST", headers or {}, "peer", 1 << 20)
         port.admit(exchange, path.encode())
@@ -108,14 +108,21 @@ def padded(body: bytes) -> bytes:
     return body[:-1] + b" " * (80 << 10) + b"}"
 
 
+def escaped(body: bytes) -> bytes:
+    """The same JSON, with an escape in the names of a step's parameters."""
+    return body.replace(b"sequence_id", rb"sequence\u005fid")
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         (INFER, infer("before", **STEP)),
         (INFER, padded(infer("before", **STEP))),
+        (INFER, escaped(infer("before", **STEP))),
+        (INFER, padded(escaped(infer("before", **STEP)))),
         (GENERATE, orjson.dumps({"before": 1, **STEP})),
     ],
-    ids=["infer", "long", "generate"],
+    ids=["infer", "long", "escaped", "long-escaped", "generate"],
 )
 async def test_a_step_is_read_by_the_version_that_has_its_state(
     router: TwoVersions, path: str, body: bytes

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from tests.gateway.router_harness import spec
 
-from headrace.gateway.api.ways import WAYS
+from headrace.gateway.api.known_endings import KNOWN_ENDINGS
 from headrace.inference.request import Times
 from headrace.telemetry.endings import Ending
 from headrace.telemetry.prometheus import PrometheusEdge, PrometheusGateway, PrometheusReplica
@@ -20,7 +20,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.events = PrometheusGateway(self.registry, WAYS)
+        self.events = PrometheusGateway(self.registry, KNOWN_ENDINGS)
 
     def fails(self, version: ModelSpec) -> None:
         self.events.request_ended(version.name, version.version, "infer", 503, "state", 0.25)
@@ -104,10 +104,10 @@ def test_requests_add_no_series_to_a_counter() -> None:
     gateway.events.version_joined(spec())
     before = [name for name in gateway.series() if name[0].endswith("_total")]
     gateway.fails(spec())
-    for way in WAYS.without_model:
-        gateway.events.request_ended("", "", *way, 0.001)
-    for way in WAYS.of_version(spec()):
-        gateway.events.request_ended("tiny", "1", *way, 0.001)
+    for ending in KNOWN_ENDINGS.without_model:
+        gateway.events.request_ended("", "", *ending, 0.001)
+    for ending in KNOWN_ENDINGS.of_version(spec()):
+        gateway.events.request_ended("tiny", "1", *ending, 0.001)
     gateway.events.poison_refused("tiny")
     gateway.events.request_retried("tiny")
     gateway.events.cache_hit("tiny")
@@ -119,11 +119,11 @@ def test_requests_add_no_series_to_a_counter() -> None:
 
 def test_a_models_own_doors_are_there_and_no_others() -> None:
     def endpoints(**more: Any) -> set[str]:
-        return {way.api for way in WAYS.of_version(spec().model_copy(update=more))}
+        return {ending.api for ending in KNOWN_ENDINGS.of_version(spec().model_copy(update=more))}
 
     assert endpoints() == {"infer", "predict", "generate", "metadata"}
     assert endpoints(task="embed") - endpoints() == {"embeddings"}
-    assert Ending("infer", 504, "state") in WAYS.of_version(spec())
+    assert Ending("infer", 504, "state") in KNOWN_ENDINGS.of_version(spec())
 
 
 def test_a_port_has_all_errors_at_0_with_their_outcomes() -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from headrace.edge.bodies import StrictBody, printable, read_body
 from headrace.edge.exchange import Call, Response
-from headrace.edge.management import IndexBody, changed_logging, logging_document
+from headrace.edge.triton_management import IndexBody, changed_logging, logging_document
 from headrace.errors import BadName, BadRequest
 from headrace.fleet.entries import Fleet
 from headrace.fleet.instructions import IndexEntry, Instruction

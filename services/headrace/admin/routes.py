@@ -4,8 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from headrace.admin import pages, repository
 from headrace.admin.repository import AdminContext
-from headrace.edge.changes import Changes
 from headrace.edge.exchange import Exchange, Handler, Route
+from headrace.edge.origin_check import OriginCheck
 from headrace.errors import Forbidden
 from headrace.keys import KeyRing
 from headrace.telemetry.events import EdgeEvents
@@ -54,12 +54,12 @@ class AdminPolicy:
         self._events = events
         self._keys = keys
         self._is_loopback = is_loopback
-        self._changes = Changes("http")
+        self._origin_check = OriginCheck("http")
 
     def admit(self, exchange: Exchange) -> None:
         self._check_key(exchange)
         if exchange.method == "POST":
-            self._changes.check(exchange)
+            self._origin_check.check(exchange)
 
     def _check_key(self, exchange: Exchange) -> None:
         if self._keys is None or (self._is_loopback and exchange.route.api == READ):

@@ -6,6 +6,7 @@ A replica that goes away uses it, too, to hand its sequences to another replica.
 import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from enum import Enum
 from time import monotonic
 
@@ -32,7 +33,7 @@ from headrace.channel.frames import (
 from headrace.channel.greeting import Greeting
 from headrace.channel.liveness import Liveness
 from headrace.channel.pending import OnBlame, PendingRequests, replica_lost
-from headrace.errors import BadRequest, NotReady, ReplicaLost, error_from
+from headrace.errors import BadRequest, NotReady, Overloaded, ReplicaLost, error_from
 from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack
 from headrace.inference.request import Answer, Request
 from headrace.inference.statistics import Statistics
@@ -165,7 +166,8 @@ class ReplicaClient:
         self.close()
 
     def _withdraw(self, ask_id: int) -> None:
-        self.frame_stream.send(Cancel(ask_id))
+        with suppress(Overloaded):  # it reads nothing, so its run goes on in vain
+            self.frame_stream.send(Cancel(ask_id))
 
     def _on_welcome(self, frame: Frame, _: list[Tensor]) -> None:
         greeting = None if self._welcome.done() else self._greeting

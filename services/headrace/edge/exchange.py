@@ -43,7 +43,7 @@ class Response(NamedTuple):
 
 
 class Call(Generic[C]):
-    """The one argument of a handler: its port's context, and the request with its complete body."""
+    """The argument of a handler: the request, its complete body, and the context of its port."""
 
     __slots__ = ("body", "context", "exchange")
 
@@ -87,8 +87,9 @@ NO_ROUTE: Route[Any] = Route(method="", template="", api="none", handler=_missin
 
 
 class Exchange:
-    """One request from the end of its head on, until it is answered. Times are on the monotonic
-    clock.
+    """A request from the end of its head to its answer: what arrived, and what was found for it.
+
+    Times are on the monotonic clock.
 
     The receiver sets `method`, `headers` (names in lower case; the values of a repeated one joined
     by ", "), `peer` and the times: `began_s` is the end of the head, `received_s` the end of the

@@ -10,7 +10,7 @@ __all__ = ["EdgeLimits", "ListenerSettings"]
 
 
 class ListenerSettings(Table):
-    """The limits of a listener that `headrace.toml` may change."""
+    """The limits of the data port that `headrace.toml` may change; the admin port's are fixed."""
 
     max_body_bytes: int = Field(
         default=16 << 20,

@@ -1,5 +1,6 @@
-"""A port's own names: under another name, a page of another site could pass for this port's own.
+"""Refuses requests for names that are not this port's own.
 
+Another site could otherwise have its name lead here, and its pages would pass for this port's.
 Addresses and localhost are always its own, since nobody can make them lead elsewhere.
 """
 

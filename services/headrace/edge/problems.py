@@ -11,7 +11,7 @@ from headrace import errors
 from headrace.edge.exchange import ErrorShape, Response
 from headrace.errors import KINDS, OUTCOMES, HeadraceError, Outcome
 
-__all__ = ["ENDS", "LEFT", "STATUS", "as_ours", "problem", "status_of"]
+__all__ = ["ENDINGS", "LEFT", "STATUS", "as_ours", "problem", "status_of"]
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +95,8 @@ def _status(kind: type[HeadraceError]) -> int:
     return next(STATUS[above] for above in kind.__mro__ if above in STATUS)
 
 
-# All ways in which a request may end.
-ENDS: frozenset[tuple[int, Outcome]] = frozenset(
+# All endings of a request.
+ENDINGS: frozenset[tuple[int, Outcome]] = frozenset(
     {(200, "answered"), *((_status(kind), OUTCOMES[kind.code]) for kind in KINDS)}
 )
 

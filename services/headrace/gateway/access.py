@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 
-from headrace.edge.changes import Changes
+from headrace.edge.content_types import refusal
 from headrace.edge.exchange import Exchange
-from headrace.edge.kinds import refusal
+from headrace.edge.origin_check import OriginCheck
 from headrace.edge.problems import LEFT
 from headrace.errors import OUTCOMES, UnsupportedEncoding, UnsupportedMedia
 from headrace.gateway.admission import Admission
@@ -41,13 +41,13 @@ class DataPolicy:
         events: GatewayEvents,
         keys: KeyRing | None,
         bodies: Mapping[str, int],
-        changes: Changes,
+        origin_check: OriginCheck,
     ) -> None:
         self._admission = admission
         self._events = events
         self._keys = keys
         self._bodies = bodies
-        self._changes = changes
+        self._origin_check = origin_check
         self._checks: tuple[Check, ...] = (self._check_key, self._check_room)
         self._checks_of_posts: tuple[Check, ...] = (
             _check_type,
@@ -77,7 +77,7 @@ class DataPolicy:
 
     def _check_origin(self, exchange: Exchange) -> None:
         if exchange.route.changes_server:
-            self._changes.check(exchange)
+            self._origin_check.check(exchange)
 
     def _limit_body(self, exchange: Exchange) -> None:
         most = exchange.route.max_body_bytes

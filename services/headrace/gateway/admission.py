@@ -86,8 +86,8 @@ class Admission:
             )
         if own >= _OWN_SHARE * free:
             raise Overloaded(
-                f"this key holds {own} slots and {free} are free; "
-                f"a key may hold fewer than {_OWN_SHARE} times the free slots",
+                f"this key has {own} requests in flight, too many for one key "
+                f"while the server has room for only {free} more",
                 self._retry_after_s(),
             )
 

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from headrace.edge.application import RoutedApplication
 from headrace.edge.budget import Budget
-from headrace.edge.changes import Changes
 from headrace.edge.cors import Cors, preflights
 from headrace.edge.limits import EdgeLimits
 from headrace.edge.metrics import expose
 from headrace.edge.names import Names, own_names
+from headrace.edge.origin_check import OriginCheck
 from headrace.edge.readers import Readers
 from headrace.edge.server import listen, serve_http
 from headrace.fleet.entries import Fleet
@@ -25,8 +25,8 @@ from headrace.gateway.access import DataPolicy, watch_loop
 from headrace.gateway.admission import Admission
 from headrace.gateway.api.context import Context
 from headrace.gateway.api.endpoints import ENDPOINTS, ROUTES
+from headrace.gateway.api.known_endings import KNOWN_ENDINGS
 from headrace.gateway.api.openapi import document
-from headrace.gateway.api.ways import WAYS
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing.response_cache import ResponseCache
 from headrace.gateway.routing.router import Router
@@ -65,8 +65,8 @@ class GatewayConfig:
 class GatewayHandle:
     """A gateway that listens; `metrics` is `host:port`.
 
-    `update` gives it the fleet and must be called on its loop; `wait_linked`, on its loop too, waits
-    until the gateway acts on that.
+    `update` gives it the fleet and must be called on its loop; `wait_linked`, on its loop too,
+    waits until the gateway acts on that.
     """
 
     metrics: str
@@ -97,7 +97,7 @@ async def serve_gateway(
     edge = config.edge or EdgeLimits.of(settings)
     sock = listen(settings.host, settings.port)
     registry = CollectorRegistry()
-    events = PrometheusGateway(registry, WAYS)
+    events = PrometheusGateway(registry, KNOWN_ENDINGS)
     router = Router(
         config.node, config.token, events, max(1, settings.max_in_flight // 2), report_ended
     )
@@ -112,7 +112,7 @@ async def serve_gateway(
             background(stack, hold(config.lifeline, stop))
         keys = _follow_keys(stack, settings.keys)
         tls = _follow_certificate(stack, settings.tls)
-        changes = Changes("https" if tls else "http", settings.origins)
+        origin_check = OriginCheck("https" if tls else "http", settings.origins)
         cached = {name: model for name, model in config.models.items() if model.cache_bytes}
         context = Context(
             router=router,
@@ -122,12 +122,12 @@ async def serve_gateway(
             labels={name: model.labels for name, model in config.models.items()},
             max_inflated_bytes=edge.max_inflated_bytes,
             inflated=Budget(edge.max_bodies_bytes),
-            changes=changes,
+            origin_check=origin_check,
             change_logging=change_logging,
             openapi=orjson.dumps(document(ENDPOINTS)),
         )
         bodies = {n: m.max_body_bytes for n, m in config.models.items() if m.max_body_bytes}
-        policy = DataPolicy(admission, events, keys, bodies, changes)
+        policy = DataPolicy(admission, events, keys, bodies, origin_check)
         application = _application(settings, context, policy)
         metrics = await stack.enter_async_context(
             expose(render_of(registry), config.address, config.readers)

@@ -83,7 +83,11 @@ class GatewaySettings(GatewayLimits, ListenerSettings):
         default=None, description="Certificate of the data port, in PEM; with `tls_key`."
     )
     tls_key: OwnFile | None = Field(default=None, description="Private key of the certificate.")
-    insecure: bool = Field(default=False, description="Face a network without keys or TLS.")
+    insecure: bool = Field(
+        default=False,
+        description="Start without keys or TLS although other machines reach a port; "
+        "otherwise `headrace serve` refuses that.",
+    )
     names: tuple[OwnName, ...] = Field(
         default=(),
         description='Names of both ports beside their hosts, addresses and localhost; "*" for any.',

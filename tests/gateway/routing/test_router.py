@@ -232,7 +232,7 @@ async def test_a_linked_router_uses_every_replica_of_its_fleet(
     harness.update([*harness.entries, other])
     await harness.router.wait_linked()
     assert len(replica.channel.peers) == 2
-    assert all(client.is_ready for client in harness.router.models()["tiny"]["1"].replicas.values())
+    assert all(client.is_ready for client in harness.router.models()["tiny"]["1"].clients.values())
 
 
 async def test_a_replica_that_cannot_be_reached_or_leaves_again_holds_nobody_up(

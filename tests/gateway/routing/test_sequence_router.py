@@ -122,7 +122,7 @@ async def test_a_replica_that_cannot_be_reached_for_a_moment_has_lost_nothing_ye
     Path(replicas[away].address.unix).rename(Path(replicas[away].address.unix + ".away"))
     hang_up(replicas[away])
     version = harness.router.find("tiny", None)
-    await until(lambda: len(version.replicas) == 1)
+    await until(lambda: len(version.clients) == 1)
     with pytest.raises(NotReady) as refused:
         await harness.dispatch(hurried(step(2)))
     assert refused.value.retry_after_s
@@ -166,7 +166,7 @@ async def test_a_sequence_starts_anew_where_it_is_known_and_elsewhere_only_when_
     replicas = [await harness.start() for _ in range(2)]
     away = await holder_of(harness, replicas, "1")
     replicas[away].service.health_now = Health(is_ready=False, waiting_rows=0)
-    client = harness.router.find("tiny", None).replicas[str(away)]
+    client = harness.router.find("tiny", None).clients[str(away)]
     await until(lambda: not client.is_ready)
     with pytest.raises(NotReady):
         await harness.dispatch(hurried(step(1, starts=True)))
@@ -232,7 +232,7 @@ async def test_no_step_overtakes_one_that_is_under_way_to_where_its_sequence_was
     early = [asyncio.create_task(harness.dispatch(step(n))) for n in (2, 3)]
     await until(lambda: len(steps_of(source)) == 3)
     says_moved(source, replicas)
-    holder = harness.router.find("tiny", None).replicas[str(replicas.index(source))]
+    holder = harness.router.find("tiny", None).clients[str(replicas.index(source))]
     await until(lambda: not holder.is_ready)
     late = asyncio.create_task(harness.dispatch(step(4)))
     for _ in range(20):
@@ -259,7 +259,7 @@ async def test_a_step_that_is_lost_with_its_replica_follows_only_if_that_told_of
     await until(lambda: len(steps_of(source)) == 2)
     if has_told:
         says_moved(source, replicas)
-        holder = harness.router.find("tiny", None).replicas[str(replicas.index(source))]
+        holder = harness.router.find("tiny", None).clients[str(replicas.index(source))]
         await until(lambda: not holder.is_ready)
     hang_up(source)
     if has_told:

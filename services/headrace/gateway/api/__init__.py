@@ -1,1 +1,1 @@
-"""Endpoints: one module for each protocol, and the table of them all."""
+"""Endpoints: one module for each group of them, and the table of all."""

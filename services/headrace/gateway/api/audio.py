@@ -21,7 +21,7 @@ from headrace.gateway.api.endpoint import (
     parameter,
     with_version,
 )
-from headrace.gateway.api.running import run_infer
+from headrace.gateway.api.run_request import run_infer
 from headrace.gateway.api.versions import version_of
 from headrace.gateway.routing.version import Version
 from headrace.gateway.wire.audio_files import WAV_TYPES, begins_as_wav, check_no_file, read_wav

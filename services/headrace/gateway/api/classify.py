@@ -22,6 +22,7 @@ from headrace.gateway.api.answers import (
 from headrace.gateway.api.context import Call
 from headrace.gateway.api.endpoint import (
     BINARY,
+    JSON_TYPE,
     JSON_TYPES,
     TRUNCATED_HEADER,
     V1_MODEL,
@@ -30,7 +31,7 @@ from headrace.gateway.api.endpoint import (
     Schema,
     parameter,
 )
-from headrace.gateway.api.running import run
+from headrace.gateway.api.run_request import run
 from headrace.gateway.api.small_bodies import (
     MAX_ITEMS,
     MAX_TEXT_BYTES,
@@ -129,16 +130,16 @@ def _read(exchange: Exchange, body: bytes, raw: RawSpec) -> tuple[Tensor, int]:
     UnsupportedMedia.
     """
     kind = exchange.content_type
-    if kind in UPLOAD_TYPES or kind == FORM_TYPE:
-        if not raw.is_binary:
-            raise UnsupportedMedia(
-                f"Content-Type: expected application/json, as the model takes {raw.takes}, "
-                f"found {kind}"
-            )
-        if kind != FORM_TYPE:
-            return raw_tensor(raw, [body]), _top_k(exchange, None)
+    if kind in raw.media_types:
+        return raw_tensor(raw, [body]), _top_k(exchange, None)
+    if kind == FORM_TYPE and raw.is_binary:
         photo, top_k = file_and_field(exchange.header(b"content-type") or "", body, "top_k")
         return raw_tensor(raw, [photo]), _top_k(exchange, top_k)
+    if kind not in JSON_TYPES:
+        raise UnsupportedMedia(
+            f"Content-Type: expected {' or '.join((JSON_TYPE, *raw.media_types))}, "
+            f"as the model takes {raw.takes}, found {kind}"
+        )
     parsed = read_json(ClassifyBody, body, None if raw.is_binary else MAX_TEXT_BYTES)
     if parsed.is_binary != raw.is_binary:
         expected = "a text or a list of texts"
@@ -222,10 +223,7 @@ ENDPOINTS = (
         api=Api(name="classify", about="Photos or texts in, labels out.", serves=_has_classes),
         reads=(*JSON_TYPES, *UPLOAD_TYPES, FORM_TYPE),
         body=ClassifyBody,
-        body_media={
-            **dict.fromkeys(("image/jpeg", "image/png", "image/webp"), BINARY),
-            FORM_TYPE: _FORM,
-        },
+        body_media={**dict.fromkeys(UPLOAD_TYPES, BINARY), FORM_TYPE: _FORM},
         examples={
             "text": {"input": "wikipedia.org"},
             "texts": {"input": ["wikipedia.org", "xkqjzvbwpt.com"], "top_k": 1},

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from headrace.edge import exchange
 from headrace.edge.budget import Budget
-from headrace.edge.changes import Changes
+from headrace.edge.origin_check import OriginCheck
 from headrace.gateway.admission import Admission
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing.response_cache import ResponseCache
@@ -20,7 +20,7 @@ class Context:
     """The parts of a gateway that its handlers use, for as long as it serves.
 
     `labels` are names for versions: model -> label -> version. `inflated` counts the bytes that
-    compressed bodies have once inflated. `changes` decides whose steps of sequences are taken.
+    compressed bodies have once inflated. `origin_check` decides whose steps of sequences are taken.
     `openapi` is the served document.
     """
 
@@ -31,7 +31,7 @@ class Context:
     labels: Mapping[str, Mapping[str, str]]
     max_inflated_bytes: int
     inflated: Budget
-    changes: Changes
+    origin_check: OriginCheck
     change_logging: Callable[[LogSettings], Awaitable[LogSettings]]
     openapi: bytes
 

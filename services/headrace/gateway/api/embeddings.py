@@ -21,7 +21,7 @@ from headrace.gateway.api.answers import (
 )
 from headrace.gateway.api.context import Call
 from headrace.gateway.api.endpoint import TRUNCATED_HEADER, Api, Endpoint
-from headrace.gateway.api.running import run_all
+from headrace.gateway.api.run_request import run_all
 from headrace.gateway.api.small_bodies import (
     MAX_ITEMS,
     Text,

@@ -60,7 +60,7 @@ def no_model(_: ModelSpec) -> bool:
 class Api:
     """A family of endpoints: the label `api` of metrics, and a tag of the document.
 
-    `serves` tells whether a model answers here: then its requests are counted from 0 on.
+    `serves` tells whether a model answers here: if so, metrics show its counts from 0 on.
     """
 
     name: str
@@ -73,8 +73,9 @@ class Api:
 class Endpoint:
     """One method and its paths. The document takes its texts from the handler's docstring.
 
-    `body` is the model of a JSON body, `answer` the type of JSON answers; `body_media` and
-    `answer_media` are other media types, as OpenAPI has them; `examples` are bodies by title.
+    `body` and `answer` document JSON bodies and answers; the handler itself reads and writes them.
+    `body_media` and `answer_media` are other media types, as OpenAPI has them; `examples` are
+    bodies by title.
     """
 
     method: str

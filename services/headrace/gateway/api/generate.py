@@ -26,7 +26,7 @@ from headrace.gateway.api.endpoint import (
     with_version,
 )
 from headrace.gateway.api.infer import Id, InferParameters, Scalar
-from headrace.gateway.api.running import Document, read_infer, run_infer
+from headrace.gateway.api.run_request import Document, read_infer, run_infer
 from headrace.gateway.api.versions import version_of
 from headrace.gateway.json.document import parameters_of, text
 from headrace.gateway.json.elements import plain

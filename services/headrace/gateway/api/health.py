@@ -46,7 +46,9 @@ async def ready(call: Call) -> Response:
     if context.admission.is_ending:
         raise ShuttingDown("the gateway is shutting down", retry_after_s=1)
     if not context.router.is_ready:
-        raise NotReady("not every model can answer now", retry_after_s=1)
+        raise NotReady(
+            "not every model can answer now; `headrace status` names them", retry_after_s=1
+        )
     return json_response(Ready(ready=True))
 
 

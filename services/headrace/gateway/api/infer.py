@@ -20,7 +20,7 @@ from headrace.gateway.api.endpoint import (
     parameter,
     with_version,
 )
-from headrace.gateway.api.running import read_infer, run_infer
+from headrace.gateway.api.run_request import read_infer, run_infer
 from headrace.gateway.api.versions import names_version, version_of
 from headrace.gateway.json.document import MAX_PARAMETERS, MAX_TENSORS
 from headrace.gateway.routing.version import Version
@@ -172,7 +172,7 @@ async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, Inf
     if length != "0" and len(versions) > 1 and not names_version(call):
         split = len(body) if length is None else header_bytes(length, len(body))
         json, tail = body[:split], memoryview(body)[split:]
-        if b"sequence_id" in json:
+        if b"sequence_id" in json or b"\\" in json:  # an escape may hide the name
             return await read_infer(call, version, json, lambda v, d: v.codec.read(d, tail))
     codec = version.codec
     cost = codec.reading_cost(body, length)

@@ -99,9 +99,7 @@ async def model_config(call: Call) -> Response:
         "output": [
             {**_tensor_config(spec, o), "label_filename": o.labels or ""} for o in spec.outputs
         ],
-        "instance_group": [
-            {"name": spec.name, "count": len(version.replicas), "kind": "KIND_AUTO"}
-        ],
+        "instance_group": [{"name": spec.name, "count": len(version.clients), "kind": "KIND_AUTO"}],
         **_scheduling(spec),
         "response_cache": {"enable": call.context.cache.holds(spec.name)},
         "model_transaction_policy": {"decoupled": False},

@@ -14,7 +14,7 @@ from headrace.gateway.api.endpoint import (
     Endpoint,
     every_model,
 )
-from headrace.gateway.api.running import run
+from headrace.gateway.api.run_request import run
 from headrace.gateway.api.versions import version_of
 from headrace.gateway.json.document import parse
 from headrace.gateway.routing.version import Version

@@ -6,17 +6,15 @@ from msgspec import Meta
 
 from headrace.edge.bodies import read_body
 from headrace.edge.exchange import Response
-from headrace.edge.management import IndexBody
+from headrace.edge.triton_management import IndexBody
 from headrace.gateway.api.answers import json_response
 from headrace.gateway.api.context import Call
 from headrace.gateway.api.endpoint import MANY_TYPES, SMALL_BODY_BYTES, Endpoint
 from headrace.gateway.api.metadata import METADATA
 from headrace.gateway.api.versions import visible_versions
-from headrace.gateway.routing.version import Version
+from headrace.gateway.routing.version import SILENT, Version
 
 __all__ = ["ENDPOINTS"]
-
-_SILENT = "none of its replicas answers now"
 
 
 class IndexEntry(TypedDict):
@@ -41,7 +39,7 @@ def _entry(version: Version) -> IndexEntry:
         "name": version.spec.name,
         "version": version.spec.version,
         "state": "READY" if version.is_sound else "UNAVAILABLE",
-        "reason": "" if version.is_sound else version.trouble or _SILENT,
+        "reason": "" if version.is_sound else version.trouble or SILENT,
     }
 
 

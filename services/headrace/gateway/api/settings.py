@@ -2,9 +2,9 @@
 
 from typing import Literal, TypedDict
 
-from headrace.edge import changes
 from headrace.edge.exchange import Response
-from headrace.edge.management import (
+from headrace.edge.origin_check import CHANGE_TYPES
+from headrace.edge.triton_management import (
     LogChanges,
     TraceChanges,
     changed_logging,
@@ -96,7 +96,7 @@ ENDPOINTS = (
         paths=("/v2/logging",),
         handler=set_logging,
         api=_SETTINGS,
-        reads=changes.KINDS,
+        reads=CHANGE_TYPES,
         body=LogChanges,
         body_required=False,
         max_body_bytes=SMALL_BODY_BYTES,
@@ -110,7 +110,7 @@ ENDPOINTS = (
         paths=_TRACING,
         handler=set_tracing,
         api=_SETTINGS,
-        reads=changes.KINDS,
+        reads=CHANGE_TYPES,
         body=TraceChanges,
         body_required=False,
         max_body_bytes=SMALL_BODY_BYTES,
@@ -138,7 +138,7 @@ ENDPOINTS = (
         ),
         handler=no_shared_memory,
         api=_SETTINGS,
-        reads=changes.KINDS,
+        reads=CHANGE_TYPES,
         max_body_bytes=SMALL_BODY_BYTES,
         path_parameters=_REGION,
         changes_server=True,

@@ -55,7 +55,7 @@ async def model_statistics(call: Call) -> Response:
 async def _statistics(version: Version) -> ModelStatistics:
     """The sum over the version's replicas, without those that do not report in time."""
     reports = await asyncio.gather(
-        *(client.statistics(_TIMEOUT_S) for client in version.replicas.values()),
+        *(client.statistics(_TIMEOUT_S) for client in version.clients.values()),
         return_exceptions=True,
     )
     for failure in reports:

@@ -17,7 +17,7 @@ __all__ = ["Links"]
 _RECONNECT_S = (0.05, 0.2, 1.0)
 
 # Called with a model, the source, the successor, and the sequences that it took over.
-OnMoved = Callable[[str, str, str, Collection[SequenceKey]], None]
+OnTakenOver = Callable[[str, str, str, Collection[SequenceKey]], None]
 
 
 class Links:
@@ -36,7 +36,7 @@ class Links:
         *,
         report_ended: Callable[[str], None],
         changed: Callable[[Version], None],
-        moved: OnMoved,
+        moved: OnTakenOver,
     ) -> None:
         self._node = node
         self._token = token
@@ -105,7 +105,7 @@ class Links:
         self, client: ReplicaClient, entry: ReplicaEntry, version: Version, tried: asyncio.Event
     ) -> None:
         """Let requests go to a replica until its channel is lost."""
-        version.replicas[entry.id] = client
+        version.clients[entry.id] = client
         client.watch(partial(self._changed, version))
         try:
             await client.known.wait()
@@ -113,7 +113,7 @@ class Links:
             self._changed(version)
             await client.lost.wait()
         finally:
-            del version.replicas[entry.id]
+            del version.clients[entry.id]
             self._retire(client)
 
     def _retire(self, client: ReplicaClient) -> None:

@@ -53,11 +53,11 @@ class Replica(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Case:
-    """An input that is suspect or poison. `trial` is held while it runs alone; equal ones wait."""
+    """An input that is suspect or poison. `lock` is held while it runs alone; equal ones wait."""
 
     until_s: float
     is_poison: bool = False
-    trial: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Quarantine:
@@ -85,10 +85,12 @@ class Quarantine:
         return sum(case.is_poison and case.until_s > now_s for case in cases)
 
     async def guard(self, spec: ModelSpec, request: Request, pick: Callable[[], Replica]) -> Answer:
-        """Send a request to the replica that `pick` returns, once it may go.
+        """Send a request to the replica that `pick` returns; a suspect waits for an equal one.
 
-        Raises PoisonInput if the input, on its own, ended a replica or did not end, now or lately.
-        Raises ReplicaLost with its blame.
+        If its run was stopped and it may be to blame, the same replica gets it once more.
+
+        Raises PoisonInput if the input, on its own, ended a replica or did not end, now or lately;
+        raises ReplicaLost with its blame.
         """
         picked: list[Replica] = []
 
@@ -114,7 +116,7 @@ class Quarantine:
         case = self._find(spec.name, digest)
         if case is None:
             return await self._send(spec, request, pick())
-        async with _hold_trial(case, request.deadline_s):
+        async with _hold(case, request.deadline_s):
             if self._find(spec.name, digest) is not case:  # an equal request cleared it meanwhile
                 return await self._send(spec, request, pick())
             if case.is_poison:
@@ -214,14 +216,14 @@ class Quarantine:
 
 
 @asynccontextmanager
-async def _hold_trial(case: _Case, deadline_s: float) -> AsyncIterator[None]:
+async def _hold(case: _Case, deadline_s: float) -> AsyncIterator[None]:
     """Wait for equal requests that run alone. Raises DeadlineExceeded if they take too long."""
     try:
         async with asyncio.timeout(max(0.0, deadline_s - monotonic())):
-            await case.trial.acquire()
+            await case.lock.acquire()
     except TimeoutError:
         raise DeadlineExceeded("an equal request that is run alone took too long") from None
     try:
         yield
     finally:
-        case.trial.release()
+        case.lock.release()

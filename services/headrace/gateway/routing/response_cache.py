@@ -71,7 +71,7 @@ class ResponseCache:
                 return await flight.wait(request.deadline_s)
             except (DeadlineExceeded, Overloaded):
                 # The leader's deadline may be earlier than ours, or too short; if so, one of the
-                # waiters becomes the leader.
+                # waiting requests becomes the leader.
                 if self._clock() >= request.deadline_s or request.deadline_s <= flight.deadline_s:
                     raise
         self._events.cache_missed(model)
@@ -95,7 +95,7 @@ class ResponseCache:
 
 
 class _Flight:
-    """A request under way and those that wait for it. It is withdrawn when none does any more."""
+    """A request under way, and those that wait for its answer: once none waits it is withdrawn."""
 
     def __init__(
         self,

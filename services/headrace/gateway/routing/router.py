@@ -1,6 +1,6 @@
-"""Sends each request to a replica: of the newest ready version, the one with the least to do.
+"""Sends each request to the least busy replica of its version.
 
-Where none is ready a request waits for one, inside its time.
+While none is ready the request waits for one, within its time.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +36,8 @@ MAX_WAITING = 512
 class _Attempts:
     """The attempts to have one request answered.
 
-    `tried` are the replicas that it was sent to; `reruns` counts repeats though it may have run.
+    `tried` are the replicas that it was sent to; `reruns` counts how often it was sent again
+    although it may have run.
     """
 
     version: Version
@@ -67,6 +68,8 @@ class Router:
         self._queues = WaitQueues(events, max_waiting)
         self._models = ServedModels(events, self._steps_may_go)
         self._sequences = SequenceRouter(self._models.versions, self._quarantine, self._queues)
+        # `changed` wakes the requests and steps that wait for a replica; `moved` notes the new
+        # holder of sequences, and wakes their steps.
         self._links = Links(
             node,
             token,
@@ -93,9 +96,9 @@ class Router:
 
     @property
     def is_ready(self) -> bool:
-        """Every model that should be served and is not in trouble can answer now, at least one.
+        """Tell whether all expected models without trouble can answer now, and at least one can.
 
-        A replica that requests wait for does not count.
+        A model can answer once a replica is ready; that requests wait for one is not enough.
         """
         return self._models.is_ready
 
@@ -110,11 +113,12 @@ class Router:
         return self._models.find(model, version)
 
     async def dispatch(self, version: Version, request: Request) -> Answer:
-        """Send a request to the least busy replica; to another if that is lost; and wait for them.
+        """Send a request to the least busy replica, to another if that is lost; wait while none is
+        ready.
 
-        It is repeated once if it may have run, and a few times if it surely did not. A step of a
-        sequence is answered by the replica that holds its state, or by none. Raises PoisonInput for
-        an input that replicas do not survive.
+        The request is repeated once if it may have run, and a few times if it surely did not. A
+        step of a sequence is answered by the replica that holds its state, or by none. Raises
+        PoisonInput for an input that replicas do not survive.
         """
         if request.sequence is not None:
             _, answer = await self._sequences.dispatch(
@@ -139,7 +143,7 @@ class Router:
                 attempts.waiter.end()
 
     def version_of_step(self, version: Version, step: SequenceStep) -> Version:
-        """Find the version to read a step by whose path names none: the one of its sequence."""
+        """Find the version to read a step whose path names none: the one that has its sequence."""
         return self._sequences.version_of(version, step)
 
     async def dispatch_anywhere(
@@ -198,12 +202,12 @@ def _best(attempts: _Attempts) -> ReplicaClient:
     version = attempts.version
     waiter = attempts.waiter
     if waiter is not None or not version.queue.waiters:  # else others came before it
-        ready = [r for r in version.replicas.values() if r.is_ready and r not in attempts.tried]
+        ready = [r for r in version.clients.values() if r.is_ready and r not in attempts.tried]
         if ready:
             return least_busy(ready)
     if waiter is None or not waiter.is_last_resort:
         raise version.not_ready(may_pass=True)
-    silent = [r for r in version.replicas.values() if r.is_silent and r not in attempts.tried]
+    silent = [r for r in version.clients.values() if r.is_silent and r not in attempts.tried]
     if not silent:
         raise version.not_ready()
     return least_busy(silent)

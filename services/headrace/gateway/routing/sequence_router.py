@@ -17,8 +17,8 @@ from headrace.gateway.routing.sequence_targets import (
     usable,
     version_with,
 )
+from headrace.gateway.routing.step_failures import Action, Relation, action_after, failure_of
 from headrace.gateway.routing.step_order import QueuedStep, StepOrder
-from headrace.gateway.routing.step_outcomes import Action, Relation, action_after, outcome_of
 from headrace.gateway.routing.version import Version
 from headrace.gateway.routing.waiting import WaitQueues, wait_until_s
 from headrace.inference.handover import SequenceKey, sequence_name
@@ -101,7 +101,7 @@ class SequenceRouter:
         raise AssertionError("the last target has answered or failed")
 
     def _go(self, queued: QueuedStep, target: Target) -> ReplicaClient:
-        """Let the steps behind this one go as well, right before it is sent."""
+        """Note that the step goes to its target, right before it does: later ones may follow."""
         self._order.go(queued, target.id)
         return target.client
 
@@ -154,13 +154,13 @@ class SequenceRouter:
         """
         holder = self._table.find(search.name)
         if holder is not None:
-            await self._wait_for_successor(search, holder)
+            await self._wait_until_reachable(search, holder)
             if not usable(self._models, search, holder):
                 holder = None
         return target_of(self._models, search, holder)
 
-    async def _wait_for_successor(self, search: Search, holder: Holder) -> None:
-        """Give a successor a moment: its source may know more of the fleet than this gateway."""
+    async def _wait_until_reachable(self, search: Search, holder: Holder) -> None:
+        """Wait a moment for a successor: its source may know the fleet better than this gateway."""
         until_s = min(search.deadline_s, monotonic() + _SUCCESSOR_S)
         while holder.successor_of and not self._takes_steps(search, holder.id):
             if monotonic() >= until_s:
@@ -169,7 +169,7 @@ class SequenceRouter:
 
     def _takes_steps(self, search: Search, replica: str) -> bool:
         version = version_with(self._models, search.version.spec.name, replica)
-        client = version.replicas.get(replica) if version else None
+        client = version.clients.get(replica) if version else None
         return client is not None and client.takes_steps
 
     def _is_served(self, version: Version) -> bool:
@@ -178,11 +178,11 @@ class SequenceRouter:
 
 def _action(search: Search, target: Target, holder: Holder | None, error: HeadraceError) -> Action:
     """Look up what to do after a step failed at a target, given the sequence's holder now."""
-    outcome = outcome_of(error, is_first=search.step.starts)
+    failure = failure_of(error, is_first=search.step.starts)
     if holder is None or holder.id == target.id:
-        return action_after(outcome, Relation.HOLDER if target.is_held else Relation.GUESS)
+        return action_after(failure, Relation.HOLDER if target.is_held else Relation.GUESS)
     is_source = holder.successor_of == target.id
-    return action_after(outcome, Relation.SOURCE if is_source else Relation.STRANGER)
+    return action_after(failure, Relation.SOURCE if is_source else Relation.STRANGER)
 
 
 def _check_alike(read_for: Version, found: Version) -> None:

@@ -64,9 +64,9 @@ def version_with(models: Models, model: str, replica: str) -> Version | None:
 
 
 def usable(models: Models, search: Search, holder: Holder) -> bool:
-    """Tell whether a step can go to the sequence's holder; if not, it needs nothing of that.
+    """Tell whether a step can go to the sequence's holder; if not, it needs no state of that one.
 
-    Raises SequenceLost if it needs it.
+    Raises SequenceLost if it needs the state and cannot get at it.
     """
     home = version_with(models, search.version.spec.name, holder.id)
     if home in search.scope(models):
@@ -98,7 +98,7 @@ def target_of(models: Models, search: Search, holder: Holder | None) -> Target:
 
 def _target(scope: Collection[Version], replica: str, *, is_held: bool) -> Target:
     for version in scope:
-        client = version.replicas.get(replica)
+        client = version.clients.get(replica)
         if client is not None and client.takes_steps:
             return Target(replica, version, client, is_held)
     raise _unreachable()
@@ -111,14 +111,14 @@ def _guess(scope: Collection[Version], search: Search) -> str:
     """
     candidates = [
         replica
-        for replica, client in search.version.replicas.items()
+        for replica, client in search.version.clients.items()
         if client.is_ready and replica not in search.tried
     ]
     if not candidates and not search.step.starts:
         candidates = [
             replica
             for version in scope
-            for replica, client in version.replicas.items()
+            for replica, client in version.clients.items()
             if client.takes_steps and replica not in search.tried
         ]
     if candidates:

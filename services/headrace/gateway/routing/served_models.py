@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from headrace.errors import NotReady, UnknownModel, UnknownVersion
 from headrace.fleet.entries import Fleet, ReplicaEntry
-from headrace.gateway.routing.version import Version
+from headrace.gateway.routing.version import SILENT, Version
 from headrace.gateway.wire.infer import Codec
 from headrace.telemetry.events import GatewayEvents
 from headrace_models.repository import version_order
@@ -63,7 +63,7 @@ class ServedModels:
 
     @property
     def is_ready(self) -> bool:
-        """Every model that should be served and is not in trouble can answer now, at least one."""
+        """Tell whether all expected models without trouble can answer now, and at least one can."""
         ready = {
             name
             for name, versions in self.versions.items()
@@ -99,7 +99,10 @@ class ServedModels:
         for (name, _), reason in self._troubles.items():
             if name == model:
                 return NotReady(f'model "{model}" is not ready: {reason}', retry_after_s=1)
-        return NotReady(f'model "{model}" is not ready', retry_after_s=1)
+        return NotReady(
+            f'model "{model}" is not ready: {SILENT}; repeat after Retry-After',
+            retry_after_s=1,
+        )
 
     def add(self, entry: ReplicaEntry) -> Version:
         """Take a replica into its version, which is new if its spec is, and return that."""

@@ -10,8 +10,10 @@ from headrace.gateway.routing.waiting import VersionQueue
 from headrace.gateway.wire.infer import Codec
 from headrace_models.spec import BackendName, ModelSpec
 
-__all__ = ["Version", "least_busy"]
+__all__ = ["SILENT", "Version", "least_busy"]
 
+# The reason why a version without trouble is not ready.
+SILENT = "none of its replicas answers now"
 # When to ask again for a model in trouble: its replicas restart after pauses of up to a minute.
 _TROUBLE_S = 30
 
@@ -20,7 +22,7 @@ _TROUBLE_S = 30
 class Version:
     """`labels` are the classes of its labelled output.
 
-    `members` are its replicas in the fleet, `replicas` those of them that a channel leads to now;
+    `members` are its replicas in the fleet, `clients` those of them that a channel leads to now;
     requests wait for these in the `queue`. `trouble` says, in a sentence, why the version fails
     again and again; it is empty if all is well.
     """
@@ -30,29 +32,33 @@ class Version:
     codec: Codec
     backend: BackendName
     members: set[str] = field(default_factory=set)
-    replicas: dict[str, ReplicaClient] = field(default_factory=dict)
+    clients: dict[str, ReplicaClient] = field(default_factory=dict)
     trouble: str = ""
 
     def __post_init__(self) -> None:
-        self.queue = VersionQueue(self.spec, self.replicas)
+        self.queue = VersionQueue(self.spec, self.clients)
 
     @property
     def is_ready(self) -> bool:
         """It can answer now, though in trouble it may fail again soon."""
-        return any(r.is_ready for r in self.replicas.values())
+        return any(r.is_ready for r in self.clients.values())
 
     @property
     def is_sound(self) -> bool:
         return self.is_ready and not self.trouble
 
     def not_ready(self, *, may_pass: bool = False) -> NotReady:
-        """Make the error that says why it does not answer."""
+        """Make the error that says why the version does not answer."""
         name = self.spec.name
         if self.trouble:
             return NotReady(
                 f'model "{name}" is not ready: {self.trouble}', retry_after_s=_TROUBLE_S
             )
-        return NotReady(f'model "{name}" is not ready', retry_after_s=1, may_pass=may_pass)
+        return NotReady(
+            f'model "{name}" is not ready: {SILENT}; repeat after Retry-After',
+            retry_after_s=1,
+            may_pass=may_pass,
+        )
 
 
 class Busy(Protocol):

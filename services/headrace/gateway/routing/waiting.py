@@ -1,8 +1,9 @@
 """Requests that wait for a replica: first come, first served, bounded, and for limited time.
 
-While replicas are suspect, connected to, restarted or replaced, requests with time left wait. When
-a replica is ready, groups that fill its next batches are admitted, and two for each one answered:
-so a replica that has just started is not buried, and the queue drains whatever still comes.
+Requests with time left wait while every replica is silent, connecting, restarting or being
+replaced. Once a replica is ready, the queue admits enough requests to fill its next batches,
+and two more for each one that ends: so a replica that has just started is not flooded, and the
+queue drains however many requests still come.
 """
 
 import asyncio
@@ -33,7 +34,10 @@ def wait_until_s(deadline_s: float) -> float:
 
 
 class Waiter:
-    """A request in its version's queue. Once admitted, it takes a slot there until `end`."""
+    """A request in its version's queue, which remains a waiter until `end`, also while it runs.
+
+    Once admitted it holds a permit to go to a replica, until `end`.
+    """
 
     __slots__ = ("_admission", "is_admitted", "is_last_resort", "key", "queue", "tried", "until_s")
 
@@ -54,7 +58,7 @@ class Waiter:
 
     def can_go(self) -> bool:
         """A replica is ready that it has not tried."""
-        return any(r.is_ready and r not in self.tried for r in self.queue.replicas.values())
+        return any(r.is_ready and r not in self.tried for r in self.queue.clients.values())
 
     def admit(self) -> None:
         self.is_admitted = True
@@ -66,10 +70,10 @@ class Waiter:
             self._admission.set_exception(error)
 
     def end(self) -> None:
-        """Give the slot, if it has one, to those behind it."""
+        """Give back the permit, if it has one, for those behind it."""
         if self.is_admitted:
             self.is_admitted = False
-            self.queue.slot_freed()
+            self.queue.permit_returned()
 
     async def wait_admitted(self) -> None:
         """Raises TimeoutError when the time to wait is over, and the error of `refuse`."""
@@ -80,14 +84,14 @@ class Waiter:
 
 @dataclass(eq=False, slots=True)
 class VersionQueue:
-    """The requests that wait for the `replicas` of a version.
+    """The requests that wait for a replica of a version; `clients` lead to its replicas.
 
-    `waiting` counts `waiters` and steps of sequences. `admitted` have a slot now; `answered` is how
-    many gave theirs back since a replica became ready.
+    `waiting` counts `waiters` and steps of sequences. `admitted` requests hold a permit now, and
+    `answered` ones gave theirs back since a replica became ready.
     """
 
     spec: ModelSpec
-    replicas: dict[str, ReplicaClient]
+    clients: dict[str, ReplicaClient]
     waiters: list[Waiter] = field(default_factory=list)
     waiting: int = 0
     admitted: int = 0
@@ -95,23 +99,23 @@ class VersionQueue:
     is_closed: bool = False
 
     def advance(self) -> None:
-        """Admit as many waiters as there are slots, after something changed."""
-        ready = sum(r.is_ready for r in self.replicas.values())
+        """Admit as many waiters as there are permits, after something changed."""
+        ready = sum(r.is_ready for r in self.clients.values())
         if not ready or not self.waiters:
             self.answered = 0
             return
         batch = self.spec.batching.max_rows if self.spec.is_batched else 1
-        slots = _BATCHES * batch * ready + self.answered - self.admitted
+        permits = _BATCHES * batch * ready + self.answered - self.admitted
         for waiter in self.waiters[:]:
-            if slots <= 0:
+            if permits <= 0:
                 return
             if waiter.can_go():
                 self.waiters.remove(waiter)
                 self.admitted += 1
-                slots -= 1
+                permits -= 1
                 waiter.admit()
 
-    def slot_freed(self) -> None:
+    def permit_returned(self) -> None:
         """An admitted request has ended, which makes room for two."""
         self.admitted -= 1
         self.answered += 1
@@ -141,7 +145,7 @@ class WaitQueues:
     def waiter(
         self, queue: VersionQueue, tried: Sequence[ReplicaClient], deadline_s: float
     ) -> Waiter:
-        """Number a request. One that was lost with its replica goes before all that ran nowhere."""
+        """Make a waiter. A request that was sent before goes ahead of all that were not."""
         return Waiter(queue, (not tried, next(self._numbers)), tried, deadline_s)
 
     async def wait(self, waiter: Waiter) -> None:

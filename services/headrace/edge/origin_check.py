@@ -7,21 +7,21 @@ clients send neither header, and some of them no content type.
 
 from collections.abc import Collection
 
+from headrace.edge.content_types import refusal
 from headrace.edge.cors import ANY_ORIGIN
 from headrace.edge.exchange import Exchange
 from headrace.edge.framing import body_is_expected
-from headrace.edge.kinds import refusal
 from headrace.errors import ForeignOrigin, UnsupportedMedia
 
-__all__ = ["KINDS", "Changes"]
+__all__ = ["CHANGE_TYPES", "OriginCheck"]
 
 _JSON = ("application/json",)
 # tritonclient's asyncio client says octet-stream of whatever it sends, its other one nothing.
-KINDS = ("", *_JSON, "application/octet-stream")
+CHANGE_TYPES = ("", *_JSON, "application/octet-stream")
 _OWN_SITES = (b"none", b"same-origin")
 
 
-class Changes:
+class OriginCheck:
     """Admits changes from pages of the server's own `scheme` and Host, from `origins`, and from no
     page.
 
@@ -41,7 +41,7 @@ class Changes:
             is_of_browser = b"origin" in headers or any(
                 name.startswith(b"sec-fetch-") for name in headers
             )
-            kinds = _JSON if is_of_browser else KINDS
+            kinds = _JSON if is_of_browser else CHANGE_TYPES
             if reason := refusal(headers.get(b"content-type", b""), kinds):
                 raise UnsupportedMedia(reason)
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from headrace.edge.management import (
+from headrace.edge.triton_management import (
     changed_logging,
     check_tracing,
     logging_document,

@@ -83,7 +83,7 @@ def _own_step(call: Call, step: SequenceStep) -> SequenceStep:
 
     Raises ForeignOrigin for a page of another site.
     """
-    call.context.changes.check_step(call.exchange)
+    call.context.origin_check.check_step(call.exchange)
     return replace(step, key_id=call.exchange.key_id)
 
 

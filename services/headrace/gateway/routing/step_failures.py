@@ -14,11 +14,11 @@ from headrace.errors import (
     ShuttingDown,
 )
 
-__all__ = ["Action", "Outcome", "Relation", "action_after", "outcome_of"]
+__all__ = ["Action", "Relation", "StepFailure", "action_after", "failure_of"]
 
 
-class Outcome(Enum):
-    """The failure of a step at a replica, by what it means for the sequence."""
+class StepFailure(Enum):
+    """A step's failure at a replica, by what it says about the sequence."""
 
     MOVED = auto()  # the replica had it, another one has it now
     UNKNOWN = auto()  # the replica does not have it
@@ -30,12 +30,12 @@ class Outcome(Enum):
 
 
 class Relation(Enum):
-    """The replica that failed, as the gateway knows it from the sequence table by then."""
+    """The failed replica's relation to the sequence, by the sequence table after the failure."""
 
-    HOLDER = auto()  # it was known to have the sequence, and no other is
-    GUESS = auto()  # it was guessed to have it, and no other is known to
-    SOURCE = auto()  # the holder took the sequence over from it, with all steps before answered
-    STRANGER = auto()  # another replica is known to have it
+    HOLDER = auto()  # the gateway knew that it has the sequence, and knows of no other now
+    GUESS = auto()  # the gateway guessed that it has it, and knows of no other now
+    SOURCE = auto()  # it answered all earlier steps, then the holder took the sequence over from it
+    STRANGER = auto()  # the gateway knows that another replica has it
 
 
 class Action(Enum):
@@ -53,55 +53,55 @@ class Action(Enum):
         return self in (Action.RETRY, Action.FORGET_AND_RETRY)
 
 
-# Rows: outcomes. Columns: HOLDER, GUESS, SOURCE, STRANGER.
+# Rows: failures. Columns: HOLDER, GUESS, SOURCE, STRANGER.
 _RULES = {
-    Outcome.MOVED: (
+    StepFailure.MOVED: (
         Action.FORGET_AND_RETRY,
         Action.FORGET_AND_RETRY,
         Action.RETRY,
         Action.RETRY,
     ),
-    Outcome.UNKNOWN: (
+    StepFailure.UNKNOWN: (
         Action.FORGET_AND_RAISE,
         Action.FORGET_AND_RETRY,
         Action.RETRY,
         Action.RETRY,
     ),
-    Outcome.REFUSED: (
+    StepFailure.REFUSED: (
         Action.FORGET_AND_RAISE,
         Action.FORGET_AND_RAISE,
         Action.RAISE,
         Action.RAISE,
     ),
-    Outcome.DRAINING: (Action.RAISE, Action.RETRY, Action.RETRY, Action.RAISE),
-    Outcome.NOT_STARTED: (
+    StepFailure.DRAINING: (Action.RAISE, Action.RETRY, Action.RETRY, Action.RAISE),
+    StepFailure.NOT_STARTED: (
         Action.FORGET_AND_RETRY,
         Action.FORGET_AND_RETRY,
         Action.RETRY,
         Action.RAISE,
     ),
-    Outcome.LOST: (Action.RAISE, Action.RAISE, Action.RETRY, Action.RAISE),
-    Outcome.OTHER: (Action.RAISE, Action.RAISE, Action.RAISE, Action.RAISE),
+    StepFailure.LOST: (Action.RAISE, Action.RAISE, Action.RETRY, Action.RAISE),
+    StepFailure.OTHER: (Action.RAISE, Action.RAISE, Action.RAISE, Action.RAISE),
 }
 _COLUMNS = {relation: column for column, relation in enumerate(Relation)}
 
 
-def outcome_of(error: HeadraceError, *, is_first: bool) -> Outcome:
+def failure_of(error: HeadraceError, *, is_first: bool) -> StepFailure:
     """Classify an error of a replica; `is_first`: of a step that starts its sequence."""
     match error:
         case SequenceMoved():
-            return Outcome.MOVED
+            return StepFailure.MOVED
         case SequenceUnknown():
-            return Outcome.UNKNOWN
+            return StepFailure.UNKNOWN
         case QuotaExceeded():
-            return Outcome.REFUSED
+            return StepFailure.REFUSED
         case ShuttingDown():
-            return Outcome.NOT_STARTED if is_first else Outcome.DRAINING
+            return StepFailure.NOT_STARTED if is_first else StepFailure.DRAINING
         case ReplicaLost():
-            return Outcome.LOST
+            return StepFailure.LOST
         case _:
-            return Outcome.OTHER
+            return StepFailure.OTHER
 
 
-def action_after(outcome: Outcome, relation: Relation) -> Action:
-    return _RULES[outcome][_COLUMNS[relation]]
+def action_after(failure: StepFailure, relation: Relation) -> Action:
+    return _RULES[failure][_COLUMNS[relation]]
