@@ -22,7 +22,7 @@ Running 3s test @ http://127.0.0.1:8000/v2/models/cnn/infer
   24000 requests in 3.00s, 6.43MB read
 Requests/sec:   8000.00
 Transfer/sec:      2.14MB
-figures {"requests": %d, "duration_us": 3000000, "p50_us": 7900, "p99_us": 12500, "refused": %d,
+figures {"requests": %d, "duration_us": 3000000, "p50_us": 7900, "p99_us": 12500, "refused": %d, \
 "broken": %d}
 """
 
