@@ -1,4 +1,6 @@
-"""Checks that links and anchors of the documents resolve, and that the files they name exist."""
+"""Checks that links and anchors of the documents resolve, that the files they name exist, and that
+the code they quote is in them.
+"""
 
 import re
 from collections.abc import Iterator
@@ -35,6 +37,10 @@ _CODE = re.compile(r"`([^`\n]+)`")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 _PATH = re.compile(r"(?!/)[\w.*/-]*(?:/|\w\.(?:py|md|toml|ya?ml|json|service|svg))")
+# A quote's file: `# path` at the start of a line of code.
+_QUOTED = re.compile(r"# ((?:[\w-]+/)+[\w-]+\.\w+)\b.*")
+# A row of a drawing: a file, and a function or class in it.
+_STAGE = re.compile(r"((?:[a-z_]+/)+[a-z_]+\.py): (?:\w+\.)?(\w+)")
 _MODULE = re.compile(r"\b(?:loadtests|tests|headrace|headrace_models)(?:\.[a-z_]+)+\b")
 
 
@@ -82,6 +88,23 @@ def drawn_paths(document: str) -> Iterator[str]:
         yield from re.findall(r"(?<![\w/.])(?:[a-z_]+/)+[a-z_]+\.py\b", fence)
 
 
+def source(path: str) -> str:
+    """The text of the first file of ours with this path; empty without one."""
+    found = (home / path for home in HOMES)
+    return next((file.read_text(encoding="utf-8") for file in found if file.is_file()), "")
+
+
+def quoted_lines(document: str) -> Iterator[tuple[str, str]]:
+    """The lines of code that a document quotes, each with its file, and without indentation."""
+    for fence in _FENCE.findall(text(document)):
+        path = ""
+        for line in map(str.strip, fence.splitlines()[1:-1]):
+            if named := _QUOTED.fullmatch(line):
+                path = named[1]
+            elif line and path:
+                yield path, line
+
+
 def named_modules(document: str) -> set[str]:
     """The modules of ours that a document names, in prose or in a command."""
     return {
@@ -124,5 +147,33 @@ def test_every_module_that_a_document_names_exists(document: str) -> None:
         if not any(
             (home / path).with_suffix(".py").exists() or (home / path).is_dir() for home in HOMES
         )
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_code_that_a_document_quotes_is_in_its_file(document: str) -> None:
+    stale = [
+        f"{path}: {line}"
+        for path, line in quoted_lines(document)
+        if line not in map(str.strip, source(path).splitlines())
+    ]
+    assert stale == []
+
+
+def test_recipes_quote_code() -> None:
+    assert {path for path, _ in quoted_lines("docs/how-to-change.md")} >= {
+        "gateway/settings.py",
+        "telemetry/events.py",
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_function_in_a_drawing_is_in_its_file(document: str) -> None:
+    missing = [
+        f"{path}: {name}"
+        for fence in _FENCE.findall(text(document))
+        for path, name in _STAGE.findall(fence)
+        if not re.search(rf"\b(?:def|class) {name}\b", source(path))
     ]
     assert missing == []

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from tests import data
 
 from headrace_models import fetch
+from headrace_models.build import ZOO
 from headrace_models.errors import BadInput
 from headrace_models.preprocess import load
 from headrace_models.repository import ModelVersion
@@ -88,9 +89,7 @@ def labels(version: ModelVersion) -> list[str]:
     return version.path(classes.labels).read_text(encoding="utf-8").splitlines()
 
 
-@pytest.mark.parametrize(
-    "name", ["efficientnet-lite0", "silero-vad", "dga-lstm", "minilm-l6", "mail-spam"]
-)
+@pytest.mark.parametrize("name", ZOO)
 def test_every_backend_gives_the_golden_answers(built: Built, name: str) -> None:
     version = built(name)
     with np.load(version.path(version.spec.golden), allow_pickle=False) as golden:

@@ -10,11 +10,12 @@ import tritonclient.http.aio as triton_aio
 from loadtests.support.checkout import REPOSITORY
 from tests.platform.running import Platform
 
+from headrace_models.build import ZOO
 from headrace_models.repository import ModelVersion, scan
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
-ZOO = ["dga-lstm", "efficientnet-lite0", "mail-spam", "minilm-l6", "silero-vad"]
+MODELS = sorted(ZOO)
 
 
 def _golden(version: ModelVersion) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -44,7 +45,7 @@ def _check(result: Any, expected: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
-@pytest.mark.parametrize("model", ZOO)
+@pytest.mark.parametrize("model", MODELS)
 def test_the_triton_client_gets_the_golden_answer(
     served: Platform, model: str, *, binary: bool
 ) -> None:
@@ -72,7 +73,7 @@ def test_the_asyncio_triton_client_gets_the_golden_answers(
     async def ask_all() -> None:
         async with triton_aio.InferenceServerClient(f"127.0.0.1:{served.port}") as client:
             assert await client.is_server_ready()
-            for version in scan(REPOSITORY, ZOO)[0]:
+            for version in scan(REPOSITORY, MODELS)[0]:
                 inputs, expected = _golden(version)
                 sent = _inputs(triton_aio.InferInput, version, inputs, binary=binary)
                 _check(await client.infer(version.spec.name, sent), expected)

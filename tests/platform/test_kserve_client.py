@@ -15,6 +15,7 @@ import pytest
 from loadtests.support.checkout import REPOSITORY
 from tests.platform.running import Platform
 
+from headrace_models.build import ZOO
 from headrace_models.golden import read_golden
 from headrace_models.repository import scan
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 PACKAGE = "kserve==0.21.0"
 ENVIRONMENT = Path(".cache/clients", PACKAGE.replace("==", "-"))
 INSTALL_TIMEOUT_S, CLIENT_TIMEOUT_S = 600, 120
-MODELS = ["dga-lstm", "efficientnet-lite0", "mail-spam", "minilm-l6", "silero-vad"]
+MODELS = sorted(ZOO)
 
 
 @pytest.fixture(scope="module")

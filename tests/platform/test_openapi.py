@@ -22,6 +22,7 @@ from tests.platform.running import Platform
 
 from headrace.gateway.api.endpoints import ENDPOINTS
 from headrace.gateway.api.openapi import document
+from headrace_models.build import ZOO
 
 pytestmark = [pytest.mark.ray, pytest.mark.zoo]
 
@@ -32,7 +33,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-MODELS = ["dga-lstm", "efficientnet-lite0", "minilm-l6", "silero-vad"]
+MODELS = sorted(ZOO)
 DOCUMENT: dict[str, Any] = document(ENDPOINTS)
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
 _FOUND: list[Any] = [
