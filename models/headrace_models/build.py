@@ -84,7 +84,7 @@ def _is_current(folder: Path, edition: int) -> bool:
         verify(version)
     except BadSpec:
         return False
-    return version.spec.recipe == edition
+    return version.spec.edition == edition
 
 
 def _build_one(name: str, root: Path, cache: Path, progress: Callable[[str, float], None]) -> None:

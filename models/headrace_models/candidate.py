@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "Found"]
 
 _REPEATS_WITHIN = 1e-6
-# The search for sizes that a model accepts and the proof that its rows are independent end after
-# this; at least one trial is made.
+# The search for sizes that a model accepts and the comparison of its rows, alone and batched, end
+# after this; at least one trial is made.
 _SEARCH_S = 30.0
-_PROOF_S = 8.0
+_COMPARE_S = 8.0
 _MOST_ELEMENTS = 1 << 22
 _GOLDEN_ROWS = 3
-_PROOF_ROWS = 8
+_COMPARED_ROWS = 8
 # The largest batch that serving may form is tried too if a row takes no longer than this.
 _QUICK_S = 0.01
 _LARGE_BATCH = 64
@@ -211,11 +211,13 @@ class Candidate:
     def _compare_rows(
         self, found: Found, tolerance: float, tell: Callable[[str], None]
     ) -> str | None:
-        ends_s = monotonic() + _PROOF_S
+        ends_s = monotonic() + _COMPARE_S
         for number, (trial, filling, seed) in enumerate(self._rounds(found)):
             if number and monotonic() > ends_s:
                 break
-            inputs = self.with_rows(replace(found, trial=trial, filling=filling), _PROOF_ROWS, seed)
+            inputs = self.with_rows(
+                replace(found, trial=trial, filling=filling), _COMPARED_ROWS, seed
+            )
             row_s = self._time({name: array[:1] for name, array in inputs.items()})
             if not number and row_s > SLOW_S:
                 tell(

@@ -6,9 +6,12 @@ __all__ = [
     "MAX_MODEL_NAME",
     "MODEL_NAME_PATTERN",
     "VERSION_NAME_PATTERN",
+    "VersionId",
     "is_model_name",
     "is_version_name",
 ]
+
+VersionId = tuple[str, str]  # a model's name and version
 
 MAX_MODEL_NAME = 128
 

@@ -167,7 +167,10 @@ def _wait_until_running(
     failed: dict[str, str] = {}
     while waiting and not ended.wait(_POLL_S):
         if time.monotonic() > deadline_s:
-            raise StartFailed(f"not ready within {timeout_s:g} s: {', '.join(sorted(waiting))}")
+            raise StartFailed(
+                f"{', '.join(sorted(waiting))}: expected to run within {timeout_s:g} s, "
+                "found still starting"
+            )
         applications = serve.status().applications
         for name in sorted(waiting):
             status = applications[name].status if name in applications else "DEPLOYING"
@@ -193,7 +196,10 @@ def wait_for_gateway(settings: Settings, ended: threading.Event) -> None:
             return
         if time.monotonic() > deadline_s:
             address = host_port(gateway.host, gateway.port)
-            raise StartFailed(f"the gateway at {address} was not ready in {READY_TIMEOUT_S:g} s")
+            raise StartFailed(
+                f"the gateway at {address}: expected to be ready within {READY_TIMEOUT_S:g} s, "
+                "found not ready"
+            )
 
 
 def _is_ready(gateway: GatewaySettings) -> bool:

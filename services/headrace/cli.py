@@ -124,7 +124,7 @@ def status(
     out.print(table)
     for trouble in health["troubles"]:
         out.print(
-            f"in trouble: {trouble['model']} {trouble['version']}: {trouble['reason']}",
+            f"{trouble['model']} {trouble['version']} is in trouble: {trouble['reason']}",
             markup=False,
         )
     if health["missing"]:

@@ -332,8 +332,10 @@ class Overloaded(Unavailable):
 
 
 class ReplicaLost(Unavailable):
-    """`blame`: the request may have crashed the replica: "none" if it did not run, "certain" if it
-    ran alone.
+    """A replica went away before it answered.
+
+    `blame` says whether the request caused that: "none" if it did not run, "possible" if it may
+    have run, perhaps beside others, and "certain" if it ran alone.
     """
 
     code = "replica_unavailable"
@@ -347,12 +349,16 @@ class ReplicaLost(Unavailable):
 
 
 class RunStopped(Unavailable):
-    """`blame`: "certain" if the request was alone in the run, otherwise "possible"."""
+    """The model did not end on a batch.
+
+    `blame` says whether the request caused that: "possible" if others were in the batch, "certain"
+    if it was alone. It is never "none".
+    """
 
     code = "run_stopped"
 
     def __init__(
-        self, message: str, retry_after_s: float | None = None, blame: Blame = "none"
+        self, message: str, retry_after_s: float | None = None, blame: Blame = "possible"
     ) -> None:
         super().__init__(message, retry_after_s)
         self.args = (message, retry_after_s, blame)

@@ -12,8 +12,8 @@ from headrace.channel import Address, Health, ReplicaClient, connect, serve
 from headrace.channel.encoding import encode
 from headrace.channel.frames import Ask, Welcome, metas
 from headrace.channel.server import ChannelServer
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, Times
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor, from_array, to_array
 
@@ -46,7 +46,7 @@ def request(number: float, *, seconds: float = 5.0, rows: int = 1) -> Request:
 
 
 def ask(
-    number: int, tensors: Sequence[Tensor], *, seconds: float = 1.0, is_suspect: bool = False
+    number: int, tensors: Sequence[Tensor], *, seconds: float = 1.0, runs_alone: bool = False
 ) -> bytes:
     """An Ask with this id, as it is sent."""
     frame = Ask(
@@ -55,7 +55,7 @@ def ask(
         request_id="r",
         outputs=(),
         tensors=metas(tensors),
-        is_suspect=is_suspect,
+        runs_alone=runs_alone,
     )
     return b"".join(map(bytes, encode(frame, tensors)))
 

@@ -39,8 +39,8 @@ from headrace.errors import (
     ShuttingDown,
     TooLarge,
 )
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, SequenceStep
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.statistics import BatchStats, Duration, InferenceStats, Statistics
 from headrace.inference.tensor import Array, Tensor, from_array
 

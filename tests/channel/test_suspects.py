@@ -39,7 +39,7 @@ async def client(replica: Running) -> AsyncIterator[ReplicaClient]:
 
 def suspect(number: float) -> Request:
     asked = request(number)
-    asked.is_suspect = True
+    asked.runs_alone = True
     return asked
 
 
@@ -59,7 +59,7 @@ async def test_a_suspect_is_told_apart_and_can_say_that_it_starts(
 ) -> None:
     await client.send(request(1))
     await client.send(suspect(2))
-    assert [(r.is_suspect, r.started is not None) for r in replica.service.requests] == [
+    assert [(r.runs_alone, r.started is not None) for r in replica.service.requests] == [
         (False, False),
         (True, True),
     ]
@@ -129,7 +129,7 @@ async def test_a_suspects_start_is_in_the_socket_before_it_runs(replica: Running
     replica.service.before = start
     tensors = request(1).inputs
     hello = encode(Greeting(TOKEN, replica.address.unix).hello)
-    caller.sendall(b"".join(map(bytes, hello)) + ask(1, tensors, is_suspect=True))
+    caller.sendall(b"".join(map(bytes, hello)) + ask(1, tensors, runs_alone=True))
     await until(lambda: bool(seen))
     caller.close()
     assert seen[-1] == Started(1)

@@ -34,7 +34,7 @@ async def taken(instructions: Instructions, instruction: Instruction) -> Instruc
 async def instructions() -> Instructions:
     """With an operator that took from both queues just now."""
     instructions = Instructions()
-    assert await instructions.take("look", 0.001) is None
+    assert await instructions.take("index", 0.001) is None
     assert await instructions.take("change", 0.001) is None
     return instructions
 
@@ -112,7 +112,7 @@ async def test_a_sender_that_leaves_withdraws_its_instruction(instructions: Inst
 
 
 async def test_without_an_operator_instructions_are_refused_at_once() -> None:
-    with pytest.raises(Unavailable, match="no operator"):
+    with pytest.raises(Unavailable, match="expected an operator to take"):
         await Instructions().give(LOAD, 60)
 
 
@@ -134,7 +134,7 @@ async def test_closing_refuses_all_instructions_and_releases_the_operator(
     running = await give(instructions, LOAD)
     instruction = await taken(instructions, LOAD)
     waiting = await give(instructions, LOAD)
-    looking = asyncio.create_task(instructions.take("look", 60))
+    looking = asyncio.create_task(instructions.take("index", 60))
     await asyncio.sleep(0.001)
     await instructions.close()
     assert [type(await _error(task)) for task in (running, waiting)] == [ShuttingDown, ShuttingDown]

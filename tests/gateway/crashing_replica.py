@@ -15,8 +15,8 @@ from tests.channel.replicas import TIMES, TOKEN
 
 from headrace.channel import Health, serve
 from headrace.channel.frames import Welcome
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import from_array, to_array
 
@@ -35,7 +35,7 @@ class CrashingService:
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
 
     async def infer(self, request: Request) -> Answer:
-        if request.is_suspect:
+        if request.runs_alone:
             await self._may_try.wait()
             assert request.started
             await request.started()

@@ -47,15 +47,15 @@ async def squatting(path: Path, answer: Answer) -> AsyncIterator[Squatter]:
         await squatter.left.wait()
 
 
-def welcome_with(proof: bytes) -> bytes:
-    return as_bytes(Welcome("tiny", "1", proof))
+def welcome_with(mac: bytes) -> bytes:
+    return as_bytes(Welcome("tiny", "1", mac))
 
 
 @pytest.mark.parametrize(
     "answer",
     [
         lambda _: welcome_with(b""),
-        lambda hello: welcome_with(hello.proof),
+        lambda hello: welcome_with(hello.mac),
         as_bytes,
         lambda hello: bytes_of(answer_to(hello, Welcome("tiny", "1"), "guessed", "")),
         lambda _: as_bytes(Pong(is_ready=True, waiting_rows=0)),
@@ -65,7 +65,7 @@ def welcome_with(proof: bytes) -> bytes:
         lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n",
     ],
     ids=[
-        "no proof",
+        "no MAC",
         "our own",
         "an echo",
         "a guess",

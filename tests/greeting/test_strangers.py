@@ -131,7 +131,7 @@ async def test_greetings_are_remembered_up_to_a_bound_and_strangers_take_none_of
     assert channel.strangers.answer_to(first)
     for hello in others[:-1]:
         assert channel.strangers.answer_to(hello)
-        assert channel.strangers.answer_to(Hello(hello.nonce[::-1], hello.proof)) is None
+        assert channel.strangers.answer_to(Hello(hello.nonce[::-1], hello.mac)) is None
     assert channel.strangers.answer_to(first) is None
     assert channel.strangers.answer_to(others[-1])
     assert channel.strangers.greeted == MAX_GREETED

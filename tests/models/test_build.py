@@ -7,7 +7,7 @@ import pytest
 from tests import data
 
 from headrace_models.build import ZOO, build
-from headrace_models.errors import ModelError
+from headrace_models.errors import BadSpec, ModelError
 from headrace_models.repository import read_version, verify
 from headrace_models.zoo import dga_lstm
 
@@ -50,10 +50,23 @@ def test_a_model_of_an_earlier_recipe_is_built_again(root: Path) -> None:
     spec = root / NAME / "1" / "model.toml"
     today = spec.read_text(encoding="utf-8")
     spec.write_text(
-        re.sub(r"^(recipe = .*|m(in|ax)imum = .*)\n", "", today, flags=re.MULTILINE),
+        re.sub(r"^(edition = .*|m(in|ax)imum = .*)\n", "", today, flags=re.MULTILINE),
         encoding="utf-8",
     )
-    assert read_version(spec.parent).spec.recipe == 1
+    assert read_version(spec.parent).spec.edition == 1
+    build([NAME], root, cache=data.CACHE)
+    assert spec.read_text(encoding="utf-8") == today
+
+
+def test_a_model_whose_spec_has_fields_of_an_earlier_format_is_built_again(root: Path) -> None:
+    build([NAME], root, cache=data.CACHE)
+    spec = root / NAME / "1" / "model.toml"
+    today = spec.read_text(encoding="utf-8")
+    earlier = today.replace("\nedition = ", "\nrecipe = ")
+    assert earlier != today
+    spec.write_text(earlier, encoding="utf-8")
+    with pytest.raises(BadSpec, match="recipe"):
+        read_version(spec.parent)
     build([NAME], root, cache=data.CACHE)
     assert spec.read_text(encoding="utf-8") == today
 

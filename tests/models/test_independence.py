@@ -1,4 +1,4 @@
-"""The runs that the proof of independent rows takes, on a clock that the model moves."""
+"""The runs that the comparison of rows takes, on a clock that the model moves."""
 
 from collections.abc import Mapping
 from typing import Any

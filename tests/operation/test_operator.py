@@ -16,8 +16,8 @@ from headrace.errors import (
     UnknownModel,
 )
 from headrace.fleet.instructions import IndexEntry, Instruction
-from headrace.operation.contracts import Key
 from headrace.operation.operator import Operator
+from headrace_models.names import VersionId
 from headrace_models.repository import ModelVersion, scan
 
 
@@ -27,14 +27,14 @@ class FakePlatform:
     """
 
     def __init__(self) -> None:
-        self.running: set[Key] = set()
-        self.deployed: list[Key] = []
+        self.running: set[VersionId] = set()
+        self.deployed: list[VersionId] = []
         self.expected: list[str] = []
         self.reason = ""
-        self.failed: set[Key] = set()
+        self.failed: set[VersionId] = set()
         self.looks = 0
         self.is_deaf = False
-        self.in_trouble: dict[Key, str] = {}
+        self.in_trouble: dict[VersionId, str] = {}
         self.is_heard_of = True
         self.while_loading: Callable[[], None] = lambda: None
         self.fault: Exception | None = None
@@ -65,10 +65,10 @@ class FakePlatform:
     def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:  # noqa: ARG002
         return self.is_heard_of and ((model, version) in self.running) == is_wanted
 
-    def serving(self) -> set[Key]:
+    def serving(self) -> set[VersionId]:
         return self.running
 
-    def troubles(self) -> dict[Key, str]:
+    def troubles(self) -> dict[VersionId, str]:
         return self.in_trouble
 
     def forgive(self, model: str) -> None:
@@ -77,7 +77,7 @@ class FakePlatform:
         self.in_trouble = {key: why for key, why in self.in_trouble.items() if key[0] != model}
 
 
-def _key(version: ModelVersion) -> Key:
+def _key(version: ModelVersion) -> VersionId:
     return version.spec.name, version.spec.version
 
 

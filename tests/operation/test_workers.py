@@ -41,7 +41,7 @@ def test_a_worker_that_failed_goes_on_with_its_queue(
     repository.add("m", "1")
 
     def take(queue: QueueName, timeout_s: float) -> Instruction | None:
-        resolved.wait(timeout_s if queue == "look" else 0)
+        resolved.wait(timeout_s if queue == "index" else 0)
         return Instruction("load", "m") if queue == "change" and not resolved.is_set() else None
 
     def resolve(instruction: Instruction, result: Result) -> None:

@@ -114,7 +114,9 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
         check=False,
     )
     assert shown.returncode == 1
-    assert f"in trouble: {SICK} 1: its process ended unexpectedly; 6 times recently" in shown.stdout
+    assert (
+        f"{SICK} 1 is in trouble: its process ended unexpectedly; 6 times recently" in shown.stdout
+    )
     page = both.ask("GET", "/metrics", admin=True)[1].decode()
     told = [
         line

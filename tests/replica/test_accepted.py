@@ -262,7 +262,7 @@ async def test_a_suspect_runs_alone_and_is_told_of_when_all_before_it_is_answere
         first = await gate.shut_in(host)
         gate.backend.sizes.clear()
         for number in (1, 2, 3):
-            writer.write(ask(number, lookup(number).inputs, seconds=5, is_suspect=number == 2))
+            writer.write(ask(number, lookup(number).inputs, seconds=5, runs_alone=number == 2))
         await until(lambda: host.health().waiting_rows == 3)
         gate.backend.open()
         await first

@@ -12,13 +12,13 @@ from tests.conformance.small_models import make_listener
 from headrace.batching import Result
 from headrace.errors import BadRequest, InferenceFailed, TooLarge
 from headrace.inference.audio import NO_RATE, SpeechResult, chunk_tensors, read_result
-from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack, unpack
 from headrace.inference.request import Request, SequenceStep
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot, pack, unpack
 from headrace.inference.tensor import from_array
 from headrace.replica.audio import MAX_CHUNK_S, run_chunk
 from headrace.replica.counters import Execution
 from headrace.replica.host import Host
-from headrace.replica.running import PartResult
+from headrace.replica.runner import PartResult
 from headrace.replica.sequence_state import State, zeros
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.postprocess.speech import MAX_SEGMENTS

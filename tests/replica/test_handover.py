@@ -9,7 +9,7 @@ import pytest
 from tests.replica.sums import FIRST, LAST, NEXT, ZERO, Sums, on_virtual_time, outcomes
 
 from headrace.errors import QuotaExceeded, SequenceMoved, SequenceUnknown, ShuttingDown
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.tensor import Array
 from headrace.replica.handover import hand_over, take_over
 

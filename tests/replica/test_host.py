@@ -1,4 +1,4 @@
-"""A host with a real, tiny model: it starts only when proven, and drains."""
+"""A host with a real, tiny model: it starts only if its golden answers are right, and drains."""
 
 import asyncio
 import threading

@@ -18,7 +18,7 @@ from headrace.errors import BadRequest, HeadraceError, InferenceFailed
 from headrace.inference.request import Answer, Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
-from headrace.replica.running import PartResult, Runner
+from headrace.replica.runner import PartResult, Runner
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.add import add
 from headrace_models.repository import ModelVersion, read_version

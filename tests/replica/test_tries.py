@@ -17,7 +17,7 @@ from headrace.errors import BadRequest, InferenceFailed, RunStopped
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array
 from headrace.replica.batches import Batches, Piece
-from headrace.replica.running import PartResult, Runner
+from headrace.replica.runner import PartResult, Runner
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 

@@ -16,7 +16,7 @@ __all__ = ["ModelSpec"]
 class ModelSpec(StrictTable):
     """A model version. `weights` maps a backend to its file; `files` maps a file to its SHA-256.
 
-    `recipe` is the edition of the zoo's recipe that made it; a build replaces any other edition.
+    `edition` is that of the zoo's recipe that made it; a build replaces any other edition.
     With `finite` a float input may hold neither NaN nor infinity.
     """
 
@@ -27,7 +27,7 @@ class ModelSpec(StrictTable):
     description: str = ""
     licence: str = ""
     source: str = ""
-    recipe: int = Field(default=1, ge=1)
+    edition: int = Field(default=1, ge=1)
     backend: BackendName = "onnx"
     weights: dict[BackendName, FileName]
     architecture: str | None = None

@@ -24,11 +24,11 @@ class SequenceSpec(StrictTable):
 
 
 class Batching(StrictTable):
-    """Batches of at most `max_rows`; at most `max_waiting_rows` wait.
+    """The bounds of batches: at most `max_rows` run together, and `max_waiting_rows` wait.
 
     `rows` says whether requests may share a batch. They may if a row's answer is "independent" of
-    the rows beside it; with "none" requests run one at a time, in order. Without `rows` a proof is
-    tried whenever the model is loaded: rows are independent if beside others they answer within
+    the rows beside it; with "none" requests run one at a time, in order. Without `rows`
+    each load compares rows alone and batched: they are independent if the answers differ by at most
     `tolerance`, relative to the size of the output.
 
     `cost` says what a batch's time depends on: its "cells", rows x padded length, or its "rows"

@@ -119,8 +119,8 @@ class InputSpec(TensorSpec):
 class OutputSpec(TensorSpec):
     """An output. `labels` names a text file with one class a line.
 
-    `activation` turns the output into the scores of `:classify`. An axis of -1 that comes out as
-    long as a padded input went in is cut back to the length of each request's own.
+    `activation` turns the output into the scores of `:classify`. If an axis of -1 is as long as the
+    padded input, each answer is cut to the length of its own request's input.
     """
 
     labels: FileName | None = None

@@ -121,7 +121,7 @@ def _document() -> dict[str, object]:
     return {
         "name": "dga-lstm",
         "version": "1",
-        "recipe": EDITION,
+        "edition": EDITION,
         "family": "lstm",
         "task": "classify",
         "description": "Tells domain names that malware generated from real ones, reading them "

@@ -193,7 +193,7 @@ def _document() -> dict[str, object]:
     return {
         "name": "efficientnet-lite0",
         "version": "1",
-        "recipe": EDITION,
+        "edition": EDITION,
         "family": "cnn",
         "task": "classify",
         "description": "EfficientNet-Lite0: names what a photo shows, "

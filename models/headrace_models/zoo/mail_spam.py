@@ -62,7 +62,7 @@ def _document() -> dict[str, object]:
     return {
         "name": "mail-spam",
         "version": "1",
-        "recipe": EDITION,
+        "edition": EDITION,
         "family": "transformer",
         "task": "classify",
         "description": "Tells spam from wanted mail; its text is the subject, a full stop and "

@@ -216,7 +216,7 @@ def _document() -> dict[str, object]:
     return {
         "name": "minilm-l6",
         "version": "1",
-        "recipe": EDITION,
+        "edition": EDITION,
         "family": "transformer",
         "task": "embed",
         "description": "all-MiniLM-L6-v2: turns a text into 384 numbers; texts of like meaning "

@@ -153,7 +153,7 @@ def _document() -> dict[str, object]:
     return {
         "name": "silero-vad",
         "version": "1",
-        "recipe": EDITION,
+        "edition": EDITION,
         "family": "lstm",
         "task": "none",
         "description": "Silero VAD: how likely it is that somebody speaks in this step of an audio "

@@ -1,4 +1,4 @@
-"""Errors of runtimes that mean out of memory, known by their texts: few have a type for it."""
+"""Tells by an error's text that a runtime is out of memory: few have a type for it."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Recognises inputs that do not fit a model by messages: runtimes have no type of error for it."""
+"""Tells by an error's text that inputs do not fit a model: runtimes have no type for it."""
 
 import re
 

@@ -125,7 +125,10 @@ class Admission(Generic[P, R]):
         return [(one, self._full(now_s)) for one in displaced] if displaced else []
 
     def _full(self, now_s: float) -> Overloaded:
+        limits, queue = self._limits, self._queue
         return Overloaded(
-            f"{self._queue.rows} rows already wait, at most {self._limits.max_waiting_rows} may",
+            f"the model's queue is full ({queue.rows} rows, {queue.nbytes >> 20} MiB; "
+            f"at most {limits.max_waiting_rows} rows, {limits.max_waiting_bytes >> 20} MiB); "
+            "try again later",
             retry_after_s=self.wait_s(now_s),
         )

@@ -19,15 +19,17 @@ class _Ended(NamedTuple):
 
 
 class Learner:
-    """Teaches `cost` and `sizes`. With one batch at a time, the gap after it counts for `sizes`."""
+    """Teaches `cost` and `sizes` what batches take.
+
+    If batches run one at a time, `sizes` counts the gap after each one as a part of it.
+    """
 
     def __init__(self, cost: CostModel, sizes: Sizes, max_running: int) -> None:
         self._cost = cost
         self._sizes = sizes
         self._max_running = max_running
-        self._waited_since_s: float | None = (
-            None  # the last batch's end, if items have waited since
-        )
+        # The last batch's end, if items have waited since.
+        self._waited_since_s: float | None = None
         self._last: _Ended | None = None  # the last batch, until the next one starts
         self._freed_s = 0.0  # the end of the last batch of all that ran at a time
 
@@ -36,7 +38,7 @@ class Learner:
         self._waited_since_s = None
 
     def batch_starts(self, now_s: float) -> None:
-        """Learn from the gap since the last batch; if nobody waited, from a usual gap at most."""
+        """Learn from the gap since the last batch. If nobody waited, at most a usual one."""
         has_waited = self._waited_since_s is not None
         if self._waited_since_s is not None:
             self._cost.gap_took(now_s - self._waited_since_s)

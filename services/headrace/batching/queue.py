@@ -73,7 +73,8 @@ def rank_s_of(
 class _KeyQueue(Generic[P, R]):
     """The items of one API key, in order.
 
-    `served` counts the cells that ran for the key, from where the other keys were when it came.
+    `served` counts the cells that ran for the key. A new key starts with the least count of the
+    others, not with 0: it would come first for too long.
     """
 
     served: float
@@ -160,7 +161,7 @@ class Queue(Generic[P, R]):
         return True
 
     def _leave(self, key_id: str, queue: _KeyQueue[P, R]) -> None:
-        """Drop an empty queue, but not what its key was served, or it would always come first."""
+        """Drop an empty queue, but remember what its key was served: it might return at once."""
         del self._queues[key_id]
         self._served[key_id] = queue.served
         least = min((q.served for q in self._queues.values()), default=inf)

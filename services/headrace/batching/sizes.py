@@ -1,10 +1,10 @@
-"""The size that a batch may have, by recent times of each size.
+"""Chooses how large a batch may be, by the times that recent batches of each size took.
 
-Times are from a batch's start to the next one's. Nothing is assumed of how time grows with size:
-devices have steps, caches end, neighbours take cores. Sizes count in rungs, powers of two of cells.
-A batch takes all that waits, up to a rung that no larger one was faster than lately. Doubt (few
-batches, old or widely spread ones) favours the larger size, and under backlog larger rungs are
-tried again and again, so that no belief outlives its evidence.
+Times are from a batch's start to the next one's. Nothing is assumed about how time grows with size:
+devices have steps, caches end, neighbours take cores. Sizes are counted in rungs, powers of two of
+cells. A batch takes all that waits, up to the rung above which no batch was faster lately. Doubt
+(few batches, old or widely spread ones) favours the larger size. Under backlog larger rungs are
+probed again and again, since what was measured once may change.
 """
 
 from collections import deque
@@ -26,17 +26,17 @@ _FRESH_TIMES = 30
 # The fewest batches of a size that tell its pace, and the most that are remembered.
 _ENOUGH = 3
 _RECENT = 24
-# The share of the time that goes to trying one size that is not in use.
+# The share of the time that goes to probing one size that is not in use.
 _PROBE_SHARE = 0.02
 # A batch this many times faster than the one before shows that whatever slowed that one is over.
 _RECOVERED = 2
-# A smaller size is tried in a burst if it promises to lose less than this share; otherwise only now
-# and then, since items left for the next batch wait for all of this one. Its times then count
+# A smaller size is probed in a burst if it promises to lose less than this share; otherwise only
+# now and then, since items left for the next batch wait for all of this one. Its times then count
 # longer.
 _LIKELY = 0.2
 _RARELY = 8
-# Sizes up to four times the present one are tried, and larger ones only if this quick: all wait for
-# them.
+# Sizes up to four times the present one are probed, and larger ones only if this quick: all wait
+# for them.
 _QUICK_S = 0.05
 # Quick batches are looked at together, once in this many seconds.
 _LOOK_S = 0.02
@@ -58,12 +58,12 @@ class _Pace(NamedTuple):
 class _Rung:
     """The recent batches of one size: when they ran, and their seconds per cell."""
 
-    __slots__ = ("batch_s", "ran", "tried_s")
+    __slots__ = ("batch_s", "probed_s", "ran")
 
     def __init__(self, now_s: float) -> None:
         self.ran: deque[tuple[float, float]] = deque(maxlen=_RECENT)
         self.batch_s = 0.0
-        self.tried_s = now_s  # a new rung waits for its first trial from now on
+        self.probed_s = now_s  # a new rung waits for its first probe from now on
 
     def pace(self, now_s: float, most_s: float = inf, times: int = _FRESH_TIMES) -> _Pace | None:
         """The pace of batches that are fresh; None if they are too few.
@@ -79,8 +79,8 @@ class _Rung:
         return _Pace(middle, _ERROR_OF_SPREAD * max(_LEAST_SPREAD, spread) / len(fresh) ** 0.5)
 
     def is_due(self, now_s: float, most_s: float) -> bool:
-        """True if another trial keeps within the share of time for trials."""
-        last_s = max(self.tried_s, self.ran[-1][0] if self.ran else -inf)
+        """True if another probe keeps within the share of time for probes."""
+        last_s = max(self.probed_s, self.ran[-1][0] if self.ran else -inf)
         return now_s - last_s >= min(self.batch_s or inf, most_s) / _PROBE_SHARE
 
 
@@ -96,25 +96,25 @@ class Sizes:
 
     @property
     def cells(self) -> float:
-        """The limit of batches that are no trials; infinite if they take all that waits."""
+        """The limit of batches that are no probes; infinite if they take all that waits."""
         return self._most
 
     def most(self, waiting_cells: int, row_cells: int, cost: Cost | None, now_s: float) -> float:
         """Choose the most cells of the next batch, of which `waiting_cells` are there to take.
 
         No size is below `row_cells`, a usual row's. `cost` only decides how eagerly unknown sizes
-        are tried.
+        are probed.
         """
         if now_s < self._look_s:
             return self._most
         self._rung = max(self._rung, size_of(row_cells))
-        tried = self._look(waiting_cells, cost, now_s)
+        probe = self._look(waiting_cells, cost, now_s)
         self._most = inf if self._rung == _TOP else float(1 << self._rung)
-        if tried is None:
+        if probe is None:
             self._look_s = now_s + _LOOK_S
             return self._most
-        self._at(tried, now_s).tried_s = now_s
-        return float(1 << tried)
+        self._at(probe, now_s).probed_s = now_s
+        return float(1 << probe)
 
     def ran(self, cells: int, seconds: float, now_s: float) -> None:
         """Learn from a batch: its cells, and the seconds until the next one could start."""
@@ -126,7 +126,7 @@ class Sizes:
         rung.ran.append((now_s, cell_s))
 
     def _look(self, waiting_cells: int, cost: Cost | None, now_s: float) -> int | None:
-        """The rung of the next batch, if not the present one: a trial, or a better one."""
+        """The rung of the next batch, if not the present one: a probe, or a better one."""
         here = min(self._rung, size_of(waiting_cells))
         pace = self._at(here, now_s).pace(now_s)
         larger = self._climb(here, pace, self._larger(here, waiting_cells, cost), now_s)
@@ -153,7 +153,7 @@ class Sizes:
     def _descend(
         self, here: int, pace: _Pace | None, cost: Cost | None, now_s: float
     ) -> int | None:
-        """The fastest smaller rung that this one does not beat; unknown ones are tried first."""
+        """The fastest smaller rung that this one does not beat; unknown ones are probed first."""
         if pace is None:
             return None
         best = None

@@ -34,8 +34,8 @@ from headrace.channel.greeting import Greeting
 from headrace.channel.liveness import Liveness
 from headrace.channel.pending import OnBlame, PendingRequests, replica_lost
 from headrace.errors import BadRequest, NotReady, Overloaded, ReplicaLost, error_from
-from headrace.inference.handover import SequenceKey, SequenceSnapshot, pack
 from headrace.inference.request import Answer, Request
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot, pack
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
 
@@ -136,7 +136,7 @@ class ReplicaClient:
             priority=request.priority,
             sequence=request.sequence,
             key_id=request.key_id,
-            is_suspect=request.is_suspect,
+            runs_alone=request.runs_alone,
         )
         self.frame_stream.send(ask, request.inputs)
         return self._pending.add(ask_id, request, budget_s)
@@ -226,7 +226,7 @@ class ReplicaClient:
         self._liveness.stop()
         if not self._welcome.done():
             self._welcome.set_exception(replica_lost())
-            self._welcome.exception()  # retrieved: a gateway that gave up connecting never does
+            self._welcome.exception()  # marks it as retrieved: nobody may wait for it any more
         self._pending.lose()
         self._statistics.lose(replica_lost())
         self._offers.lose(replica_lost())

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import msgspec
 
 from headrace.errors import Blame
-from headrace.inference.handover import SequenceKey
 from headrace.inference.request import RequestOptions, Times
+from headrace.inference.sequences import SequenceKey
 from headrace.inference.statistics import Statistics
 from headrace.inference.tensor import Tensor
 
@@ -46,18 +46,18 @@ class _Meta(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Hello(msgspec.Struct, array_like=True, tag=0, frozen=True):
-    """First frame of a gateway: its proof, for this nonce, that it has the channel's token."""
+    """First frame of a gateway: a MAC of this nonce, which needs the channel's token."""
 
     nonce: bytes
-    proof: bytes
+    mac: bytes
 
 
 class Welcome(msgspec.Struct, array_like=True, tag=1, frozen=True):
-    """First frame of a replica: the model it serves, and its own proof for the gateway's nonce."""
+    """First frame of a replica: the model it serves, and its own MAC of the gateway's nonce."""
 
     model: str
     version: str
-    proof: bytes = b""
+    mac: bytes = b""
 
 
 class Ask(RequestOptions, array_like=True, tag=2, kw_only=True):
@@ -100,7 +100,7 @@ class Ping(msgspec.Struct, array_like=True, tag=6, frozen=True):
 
 
 class Pong(msgspec.Struct, array_like=True, tag=7, frozen=True):
-    """The replica's health: `is_ready` if a recent inference proved it; rows in its queue."""
+    """The replica's health: `is_ready` if an inference succeeded lately; rows in its queue."""
 
     is_ready: bool
     waiting_rows: int
@@ -150,7 +150,7 @@ class Moved(msgspec.Struct, array_like=True, tag=13, frozen=True):
 
 
 class Started(msgspec.Struct, array_like=True, tag=14, frozen=True):
-    """The suspect of this Ask runs now, alone, and is to blame for a death; NOBODY ends that."""
+    """The suspect of this Ask runs alone now, and a death is its fault; NOBODY: it has ended."""
 
     id: int
 

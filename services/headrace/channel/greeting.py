@@ -1,7 +1,7 @@
-"""The greeting, by which both ends of a channel prove that they have its token without sending it.
+"""The greeting, by which both ends of a channel show that they have its token without sending it.
 
-A proof holds for one replica: whoever listens at a former replica's address learns nothing that
-opens the channel of another.
+Each sends a MAC, which holds for one replica: whoever listens at a former replica's address learns
+nothing that opens the channel of another.
 """
 
 import hmac
@@ -20,19 +20,19 @@ class Greeting:
 
     def __init__(self, token: str, name: str) -> None:
         nonce = secrets.token_bytes(16)
-        self.hello = Hello(nonce, _proof(token, "gateway", nonce, name))
-        self._expected = _proof(token, "replica", nonce, name)
+        self.hello = Hello(nonce, _mac(token, "gateway", nonce, name))
+        self._expected = _mac(token, "replica", nonce, name)
 
     def is_answered_by(self, welcome: Welcome) -> bool:
-        return hmac.compare_digest(welcome.proof, self._expected)
+        return hmac.compare_digest(welcome.mac, self._expected)
 
 
 def answer_to(hello: Hello, welcome: Welcome, token: str, name: str) -> Welcome | None:
-    """The replica's `welcome` with the proof for this gateway; None for one without the token."""
-    if not hmac.compare_digest(hello.proof, _proof(token, "gateway", hello.nonce, name)):
+    """The replica's `welcome` with the MAC for this gateway; None for one without the token."""
+    if not hmac.compare_digest(hello.mac, _mac(token, "gateway", hello.nonce, name)):
         return None
-    return msgspec.structs.replace(welcome, proof=_proof(token, "replica", hello.nonce, name))
+    return msgspec.structs.replace(welcome, mac=_mac(token, "replica", hello.nonce, name))
 
 
-def _proof(token: str, role: Literal["gateway", "replica"], nonce: bytes, name: str) -> bytes:
+def _mac(token: str, role: Literal["gateway", "replica"], nonce: bytes, name: str) -> bytes:
     return hmac.digest(token.encode(), msgspec.msgpack.encode((role, nonce, name)), "sha256")

@@ -23,7 +23,7 @@ class _Pending(NamedTuple):
 
 
 class PendingRequests:
-    """Requests by the ids of their Asks. Each is resolved: answered, failed, expired or lost.
+    """Requests by the ids of their Asks, until each is answered, has failed or expired, or is lost.
 
     `withdraw` is called with the id of an Ask whose future was cancelled or has expired.
     """
@@ -50,7 +50,7 @@ class PendingRequests:
         future: asyncio.Future[Answer] = self._loop.create_future()
         timer = self._loop.call_later(budget_s, self._expire, future)
         self._pending[ask_id] = _Pending(request, future, timer)
-        if request.is_suspect:
+        if request.runs_alone:
             self._suspects.add(ask_id)
         self._idle.clear()
         future.add_done_callback(lambda _: self._leave(ask_id))
@@ -88,7 +88,7 @@ class PendingRequests:
             self._on_blame(request, blame)
 
     def _blame(self, ask_id: int) -> Blame:
-        """The blame of a request for the replica's end; a suspect that ran alone has it all."""
+        """A request's blame for the replica's end. If a suspect ran alone, the others have none."""
         if ask_id == self._alone:
             return "certain"
         return "none" if self._alone != NOBODY or ask_id in self._suspects else "possible"
@@ -111,10 +111,10 @@ class PendingRequests:
 
     def _expire(self, future: asyncio.Future[Answer]) -> None:
         if not future.done():
-            future.set_exception(DeadlineExceeded("the model did not answer before the deadline"))
+            future.set_exception(DeadlineExceeded("the replica did not answer before the deadline"))
 
     def _leave(self, ask_id: int) -> None:
-        """Withdraw the request of a future that is done otherwise than by an answer."""
+        """Withdraw a request whose future was cancelled or has expired."""
         pending = self._pending.get(ask_id)
         if pending is None:
             return

@@ -39,8 +39,8 @@ from headrace.errors import (
     RunStopped,
     TooLarge,
 )
-from headrace.inference.handover import SequenceKey, unpack
 from headrace.inference.request import Answer, Request
+from headrace.inference.sequences import SequenceKey, unpack
 from headrace.inference.tensor import Tensor
 
 __all__ = ["ChannelServer"]
@@ -182,9 +182,9 @@ class _Peer:
             priority=ask.priority,
             sequence=ask.sequence,
             key_id=ask.key_id,
-            is_suspect=ask.is_suspect,
+            runs_alone=ask.runs_alone,
         )
-        if ask.is_suspect:
+        if ask.runs_alone:
             request.started = partial(self._announce, ask.id)
             request.ended = partial(self._say_running, NOBODY)
         return request

@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.statistics import Statistics
 
 __all__ = ["Health", "Service"]

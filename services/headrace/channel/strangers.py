@@ -52,7 +52,7 @@ class Strangers:
             timer.cancel()
 
     def answer_to(self, hello: Hello) -> Welcome | None:
-        """The welcome of a gateway; None if its proof is not valid, or was used before."""
+        """The welcome of a gateway; None if its MAC is not valid, or was used before."""
         welcome = answer_to(hello, self._welcome, self._token, self._name)
         if welcome is None or hello.nonce in self._greeted:
             return None

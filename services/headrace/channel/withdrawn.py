@@ -1,4 +1,4 @@
-"""Requests that nobody waits for any more, though a replica may still run them and fail by them."""
+"""Requests whose callers have left: a replica may still run them, and they may still fail it."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic

@@ -1,7 +1,7 @@
-"""The end of `headrace serve` and its exit code, whatever the rest of the process waits for.
+"""Ends `headrace serve`, with its exit code, even while the main thread waits for Ray.
 
-A thread of its own watches for signals and for lost processes of Ray: the main thread may be deep
-in a call of Ray's, which returns after a minute or never when Ray's head process is gone.
+A thread of its own watches for signals and for lost processes of Ray. Without Ray's head process, a
+call of Ray's in the main thread returns after a minute or never.
 """
 
 import logging

@@ -85,6 +85,8 @@ def _live(
                 say_ready(settings, operator.models)
             life.ended.wait()
         warn("draining")
+    except StartFailed as error:
+        raise StartFailed(f"{error} (see {run / LOG})") from None
     finally:
         _stop(platform.stop, life)
         platform.stop_ray()
@@ -144,9 +146,11 @@ def _servable(settings: Settings) -> list[ModelVersion]:
     """
     versions, refused = scan(settings.models, settings.serve)
     for refusal in refused:
-        warn(f"refused {refusal.reason}")
+        warn(f"{refusal.reason}; this version is not served")
     for name in sorted(set(settings.serve) - {v.spec.name for v in versions}):
-        warn(f'{settings.models}: expected a sound version of "{name}", found none')
+        warn(
+            f'{settings.models}: expected a sound version of "{name}", found none; it is not served'
+        )
     if not versions:
         raise StartFailed(
             f"{settings.models}: expected a model to serve, found none; "

@@ -95,7 +95,9 @@ def _start(method: str, *arguments: object) -> Any:  # noqa: ANN401 - Ray's hand
 
 def _unavailable(error: Exception) -> HeadraceError:
     return Unavailable(
-        f"the fleet's directory does not answer ({type(error).__name__})", retry_after_s=1
+        f"the fleet's directory does not answer ({type(error).__name__}); "
+        "it restarts by itself, so try again",
+        retry_after_s=1,
     )
 
 

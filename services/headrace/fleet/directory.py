@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from headrace.errors import HeadraceError
 from headrace.fleet.entries import Fleet, ProcessEntry, ReplicaEntry, Trouble
 from headrace.fleet.instructions import Instruction, Instructions, QueueName, Result
-from headrace.fleet.troubles import Key, Troubles
+from headrace.fleet.troubles import Troubles
 from headrace.telemetry.logs import LogSettings
+from headrace_models.names import VersionId
 from headrace_models.reasons import sentence
 
 __all__ = [
@@ -67,7 +68,7 @@ class _Member:
     replica: ReplicaEntry | None
     reported_s: float
 
-    def serves(self, key: Key) -> bool:
+    def serves(self, key: VersionId) -> bool:
         return self.replica is not None and _key(self.replica) == key
 
 
@@ -76,7 +77,7 @@ class _Start:
     """A replica that is starting and has not reported yet."""
 
     process: ProcessEntry
-    key: Key
+    key: VersionId
 
 
 class Directory:
@@ -160,16 +161,16 @@ class Directory:
         self._troubles.forgive(model)
         await self._publish()
 
-    async def leave(self, process_id: str, trouble: str = "") -> None:
-        """Remove a process that ends, because of `trouble` if no operator asked it to.
+    async def leave(self, process_id: str, reason: str = "") -> None:
+        """Remove a process that ends, for a `reason` if no operator asked it to.
 
         For a replica this returns when no gateway sends it anything more, or after a moment.
         """
         if process_id not in self._members:
             return
         replica = self._members[process_id].replica
-        if trouble:
-            self._lose(process_id, trouble)
+        if reason:
+            self._lose(process_id, reason)
         else:
             self._forget(process_id)
         await self._publish()
@@ -269,14 +270,14 @@ class Directory:
         if replica:
             self._record_end(_key(replica), reason)
 
-    def _record_end(self, key: Key, reason: str) -> None:
+    def _record_end(self, key: VersionId, reason: str) -> None:
         self._troubles.ended(key, sentence(reason), is_down=not self._serves(key))
 
     def _forget(self, process_id: str) -> None:
         del self._members[process_id]
         self._applied.pop(process_id, None)
 
-    def _serves(self, key: Key) -> bool:
+    def _serves(self, key: VersionId) -> bool:
         return any(member.serves(key) for member in self._members.values())
 
     def _is_applied(self, revision: int) -> bool:
@@ -304,5 +305,5 @@ class Directory:
             self._changed.notify_all()
 
 
-def _key(replica: ReplicaEntry) -> Key:
+def _key(replica: ReplicaEntry) -> VersionId:
     return replica.spec.name, replica.spec.version

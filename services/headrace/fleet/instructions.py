@@ -33,7 +33,7 @@ MAX_WAITING = 16
 # long is gone.
 OPERATOR_LIFE_S = 15.0
 
-QueueName = Literal["look", "change"]
+QueueName = Literal["index", "change"]
 State = Literal["READY", "LOADING", "UNLOADING", "UNAVAILABLE"]
 
 
@@ -48,7 +48,7 @@ class Instruction:
     @property
     def queue(self) -> QueueName:
         """Changes wait for each other; the index does not wait for changes."""
-        return "look" if self.kind == "index" else "change"
+        return "index" if self.kind == "index" else "change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Instructions:
     def __init__(self) -> None:
         self._ids = itertools.count(1)
         self._queues: Mapping[QueueName, _Queue] = {
-            "look": _Queue(deque()),
+            "index": _Queue(deque()),
             "change": _Queue(deque()),
         }
         self._running: dict[int, asyncio.Future[Result]] = {}
@@ -115,7 +115,11 @@ class Instructions:
         loop = asyncio.get_running_loop()
         queue = self._queues[instruction.queue]
         if not queue.takers and not self._running and loop.time() - queue.taken_s > OPERATOR_LIFE_S:
-            raise Unavailable("no operator is running; try again later", retry_after_s=5)
+            raise Unavailable(
+                "expected an operator to take the instruction, found none; "
+                "try again when `headrace serve` is ready",
+                retry_after_s=5,
+            )
         if len(queue.waiting) >= MAX_WAITING:
             raise Overloaded(
                 f"{MAX_WAITING} instructions are waiting already; try again later", retry_after_s=5

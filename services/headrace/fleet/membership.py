@@ -60,8 +60,8 @@ class Membership:
         if self._on_change:
             threading.Thread(target=self._follow, name="fleet", daemon=True).start()
 
-    def leave(self, trouble: str = "") -> None:
-        """Leave the fleet, because of `trouble` if there is any.
+    def leave(self, reason: str = "") -> None:
+        """Leave the fleet, for a `reason` if no operator asked for it.
 
         After this, gateways send a replica nothing more.
         """
@@ -69,7 +69,7 @@ class Membership:
         # A report after the goodbye would be taken for a new process.
         self._reporter.join(REPORT_PERIOD_S)
         with suppress(HeadraceError):
-            call_directory("leave", self._process.id, trouble)
+            call_directory("leave", self._process.id, reason)
 
     def _report(self) -> None:
         process = as_process.dump_json(self._process)

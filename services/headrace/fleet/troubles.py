@@ -10,10 +10,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from headrace.fleet.entries import Trouble
+from headrace_models.names import VersionId
 
-__all__ = ["DECLARED_AFTER", "MAX_PAUSE_S", "SOUND_S", "Key", "Troubles"]
-
-Key = tuple[str, str]  # name and version
+__all__ = ["DECLARED_AFTER", "MAX_PAUSE_S", "SOUND_S", "Troubles"]
 
 # A version that served this long without an unexpected end is sound, and its record is deleted.
 SOUND_S = 300.0
@@ -46,9 +45,9 @@ class Troubles:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._records: dict[Key, _Record] = {}
+        self._records: dict[VersionId, _Record] = {}
 
-    def ended(self, key: Key, reason: str, *, is_down: bool) -> None:
+    def ended(self, key: VersionId, reason: str, *, is_down: bool) -> None:
         """Record an unexpected end; `is_down` if the version has no other replica."""
         self.forget_sound()
         now_s = self._clock()
@@ -65,7 +64,7 @@ class Troubles:
             record.downs += 1
             record.is_down = True
 
-    def serves(self, key: Key) -> None:
+    def serves(self, key: VersionId) -> None:
         """Record that a replica of the version serves."""
         record = self._records.get(key)
         if record is not None and record.served_s is None:
@@ -78,7 +77,7 @@ class Troubles:
             if record.served_s is not None and now_s - record.served_s >= SOUND_S:
                 del self._records[key]
 
-    def pause_s(self, key: Key) -> float:
+    def pause_s(self, key: VersionId) -> float:
         """The time from now until a replica of the version may start."""
         record = self._records.get(key)
         if record is None:

@@ -27,20 +27,21 @@ class RequestOptions(msgspec.Struct, kw_only=True):
     """The part of a request that crosses the channel as it is.
 
     `priority` 1 is the highest, 0 means the default. Keys, by `key_id`, share a replica fairly. A
-    suspect was running when a replica died or a run was stopped; it runs in a batch of its own.
+    request that `runs_alone` has a batch of its own: a suspect, which was running when a replica
+    died or a run was stopped, or the golden row.
     """
 
     request_id: str = ""
     priority: int = 0
     sequence: SequenceStep | None = None
     key_id: str = ""
-    is_suspect: bool = False
+    runs_alone: bool = False
 
 
 class Request(RequestOptions):
     """One inference. Empty `outputs` mean all; `deadline_s` is on this process's monotonic clock.
 
-    A replica awaits a suspect's `started` right before its run, and calls `ended` after it. If a
+    A replica awaits `started` right before the run of a suspect, and calls `ended` after it. If a
     run is stopped, it calls `stopped` with the request and the error, even if nobody waits any
     more.
     """

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from headrace_models.names import VersionId
 from headrace_models.repository import ModelVersion
 
-__all__ = ["Applications", "Key", "Members"]
-
-Key = tuple[str, str]  # name and version
+__all__ = ["Applications", "Members"]
 
 
 class Applications(Protocol):
@@ -39,9 +38,9 @@ class Members(Protocol):
         """Wait until gateways use a replica of this version, or know of none; False if too late."""
         ...
 
-    def serving(self) -> set[Key]: ...
+    def serving(self) -> set[VersionId]: ...
 
-    def troubles(self) -> Mapping[Key, str]:
+    def troubles(self) -> Mapping[VersionId, str]:
         """The versions that fail again and again, with their reasons."""
         ...
 

@@ -14,7 +14,8 @@ from typing import Literal
 from headrace.errors import BadRequest, Conflict, HeadraceError, NotReady, StartFailed, UnknownModel
 from headrace.fleet.instructions import IndexEntry, Instruction, Result
 from headrace.operation.catalogue import Found, digest_of, model_names, versions_of
-from headrace.operation.contracts import Applications, Key, Members
+from headrace.operation.contracts import Applications, Members
+from headrace_models.names import VersionId
 from headrace_models.reasons import without_paths
 from headrace_models.repository import ModelVersion, version_order
 
@@ -59,9 +60,9 @@ class Operator:
         self._loaded = {
             v.spec.name: _Loaded(v, digest_of(v)) for v in versions if v.spec.name not in failed
         }
-        self._under_way: Mapping[Key, UnderWay] = {}
+        self._under_way: Mapping[VersionId, UnderWay] = {}
         self._clock = clock
-        self._redeployed_s: dict[Key, float] = {}
+        self._redeployed_s: dict[VersionId, float] = {}
         self._failed = {
             _key(v): without_paths(failed[v.spec.name]) for v in versions if v.spec.name in failed
         }
@@ -85,7 +86,12 @@ class Operator:
             return Result.of(error)
         except Exception:
             log.exception("%s %s failed", instruction.kind, instruction.model)
-            return Result.of(HeadraceError("the instruction failed; see the operator's log"))
+            return Result.of(
+                HeadraceError(
+                    f"the instruction to {instruction.kind} failed unexpectedly; "
+                    "the output of `headrace serve` has the reason"
+                )
+            )
         log.info("%s %s: done", instruction.kind, instruction.model)
         return Result()
 
@@ -94,7 +100,7 @@ class Operator:
         serving = self._members.serving()
         troubles = self._members.troubles()
         under_way = self._under_way
-        stored: dict[Key, Found] = {}
+        stored: dict[VersionId, Found] = {}
         for name in model_names(self._repository):
             stored |= {(f.name, f.version): f for f in versions_of(self._repository, name)}
         keys = sorted(
@@ -214,7 +220,7 @@ class Operator:
                 log.warning("%s %s still serves after its end", name, number)
 
     @contextmanager
-    def _marked(self, key: Key, state: UnderWay) -> Iterator[None]:
+    def _marked(self, key: VersionId, state: UnderWay) -> Iterator[None]:
         self._under_way = {key: state}
         try:
             yield
@@ -223,7 +229,7 @@ class Operator:
 
     def _entry(
         self,
-        key: Key,
+        key: VersionId,
         found: Found | None,
         under_way: UnderWay | None,
         *,
@@ -246,7 +252,7 @@ class Operator:
         )
 
 
-def _key(version: ModelVersion) -> Key:
+def _key(version: ModelVersion) -> VersionId:
     return version.spec.name, version.spec.version
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from headrace.errors import HeadraceError
 from headrace.fleet import calls
 from headrace.fleet.instructions import QueueName
-from headrace.operation.contracts import Key
 from headrace.operation.operator import Operator
 from headrace.operation.wall_clock import WallClock
 from headrace.telemetry import logs
+from headrace_models.names import VersionId
 
 __all__ = ["FleetMembers", "operating"]
 
@@ -32,10 +32,10 @@ class FleetMembers:
     def is_served(self, model: str, version: str, is_wanted: bool, timeout_s: float) -> bool:
         return calls.is_served(model, version, is_wanted, timeout_s)
 
-    def serving(self) -> set[Key]:
+    def serving(self) -> set[VersionId]:
         return {(r.spec.name, r.spec.version) for r in calls.read_fleet().replicas}
 
-    def troubles(self) -> Mapping[Key, str]:
+    def troubles(self) -> Mapping[VersionId, str]:
         return {(t.model, t.version): t.reason for t in calls.read_fleet().troubles}
 
     def forgive(self, model: str) -> None:
@@ -45,7 +45,7 @@ class FleetMembers:
 @contextmanager
 def operating(operator: Operator, ended: threading.Event) -> Iterator[None]:
     """Carry out instructions until `ended`; at the end refuse those that still wait."""
-    queues: tuple[QueueName, ...] = ("look", "change")
+    queues: tuple[QueueName, ...] = ("index", "change")
     threads = [
         threading.Thread(target=_work, args=(operator, queue, ended), name=queue, daemon=True)
         for queue in queues

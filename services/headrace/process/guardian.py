@@ -48,4 +48,8 @@ class Guardian:
                 start_new_session=True,
             )
         except OSError as error:
-            log.warning("could not start a guardian: %s", error)
+            log.warning(
+                "could not start a guardian: %s; until the next attempt nothing ends this process "
+                "if it stays stopped or loses its parent",
+                error,
+            )

@@ -68,7 +68,11 @@ async def hold(path: Path, stop: asyncio.Event) -> None:
     try:
         reader, writer = await asyncio.open_unix_connection(path)
     except OSError as error:
-        log.warning("could not connect to the platform's lifeline: %s", error)
+        log.warning(
+            "could not connect to the platform's lifeline: %s; "
+            "this gateway will not drain if Ray's head process ends first",
+            error,
+        )
         return
     try:
         with suppress(OSError):  # reset, if it was not accepted yet

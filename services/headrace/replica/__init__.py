@@ -1,1 +1,1 @@
-"""A replica: one model version, loaded, proven and served over the channel, by Ray Serve."""
+"""A replica: one model version, loaded, warmed up and served over the channel, by Ray Serve."""

@@ -17,7 +17,7 @@ from headrace.inference.request import Request, SequenceStep, Times
 from headrace.inference.tensor import Array, Tensor
 from headrace.replica.assembly import Part
 from headrace.replica.counters import Execution
-from headrace.replica.running import PartResult
+from headrace.replica.runner import PartResult
 from headrace.replica.sequence_state import State, next_state
 from headrace_models.postprocess.speech import Segmenter
 from headrace_models.preprocess.audio import cut, padded, whole_samples

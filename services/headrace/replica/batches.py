@@ -15,7 +15,7 @@ from headrace.inference.request import Request
 from headrace.replica.assembly import Part
 from headrace.replica.past_runs import PastRuns
 from headrace.replica.readiness import Readiness
-from headrace.replica.running import PartResult, Runner
+from headrace.replica.runner import PartResult, Runner
 from headrace.replica.tries import Tries
 from headrace.replica.watch import Run, Watch
 from headrace.telemetry.events import ReplicaEvents
@@ -80,7 +80,7 @@ class Batches:
             longest = max(longest, length)
             deadline_s = max(deadline_s, request.deadline_s)
         cells = rows * longest
-        first = pieces[0].request  # a suspect is the only one of its batch
+        first = pieces[0].request  # one that runs alone is the only one
         if first.started:
             await first.started()
         started_s = monotonic()
@@ -143,7 +143,11 @@ class Batches:
         self.readiness.doubt()
         is_alone = all(piece.request is pieces[0].request for piece in pieces)
         blame: Blame = "certain" if is_alone else "possible"
-        error = RunStopped("the model did not end on this batch", retry_after_s=1, blame=blame)
+        error = RunStopped(
+            f"the model did not end on this batch, and was given up after {took_s:.1f} s",
+            retry_after_s=1,
+            blame=blame,
+        )
         for piece in pieces:
             if piece.request.stopped:
                 piece.request.stopped(piece.request, error)

@@ -16,6 +16,7 @@ from headrace.process.guardian import Guardian
 from headrace.process.loop_thread import LoopThread
 from headrace.process.own_folder import own_folder
 from headrace.replica.program import ReplicaConfig, ReplicaHandle, serve_replica
+from headrace.replica.readiness import PROOF_LIFE_S
 from headrace.replica.successors import FIND_S, HAND_OVER_S, Successor
 from headrace.telemetry import logs
 from headrace_models.errors import ModelError
@@ -25,6 +26,10 @@ __all__ = ["ModelReplica"]
 
 LOAD_TIMEOUT_S = 300.0
 DRAIN_TIMEOUT_S = 25.0
+
+_NOT_READY = (
+    f"no inference has succeeded for {PROOF_LIFE_S:g} s, or the model did not end on its golden row"
+)
 
 
 class ModelReplica:
@@ -82,16 +87,16 @@ class ModelReplica:
             raise
 
     @property
-    def _trouble(self) -> str:
+    def _reason(self) -> str:
         """The reason why the model does not answer; empty if it does."""
         if not self._thread.is_alive:
             return "it stopped serving"
-        return "" if self._handle.is_ready() else "it does not give its golden answer any more"
+        return "" if self._handle.is_ready() else _NOT_READY
 
     def check_health(self) -> None:
-        """Raise if Serve is to replace this replica, as it has ended or was not proven lately."""
+        """Raise if Serve is to replace this replica, as it has ended or is not ready."""
         self._guardian.keep()
-        if self._trouble:
+        if self._reason:
             raise RuntimeError("the model does not answer")
 
     async def __del__(self) -> None:
@@ -102,9 +107,9 @@ class ModelReplica:
         """
         if not hasattr(self, "_membership"):
             return
-        trouble = self._trouble
+        reason = self._reason
         await asyncio.to_thread(self._thread.run, self._handle.go_away, FIND_S + HAND_OVER_S)
-        await asyncio.to_thread(self._membership.leave, trouble)
+        await asyncio.to_thread(self._membership.leave, reason)
         self._thread.stop()
         await asyncio.to_thread(self._thread.wait, DRAIN_TIMEOUT_S)
 

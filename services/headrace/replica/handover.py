@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.replica.open_sequences import OpenSequence, OpenSequences
 from headrace.replica.sequence_state import fits
 
 __all__ = ["hand_over", "take_over"]
 
-# How much is offered at once, so that no frame grows large and no step waits long for it.
+# The most that is offered at once, so that no frame grows large and no step waits long for it.
 _MAX_SEQUENCES = 64
 _MAX_BYTES = 2 << 20
 
@@ -20,7 +20,7 @@ Offer = Callable[[Sequence[SequenceSnapshot], set[SequenceKey]], Awaitable[None]
 
 
 async def hand_over(sequences: OpenSequences, offer: Offer) -> None:
-    """Offer every open sequence after the steps that are here; one that nobody takes stays."""
+    """Offer each open sequence once its steps here have ended; those that nobody takes stay."""
     sequences.stop_starting()
     async with asyncio.TaskGroup() as busy:
         idle: dict[SequenceKey, OpenSequence] = {}
@@ -81,6 +81,6 @@ def take_over(
         return taken
     for snapshot in snapshots:
         if fits(snapshot.state, sequences.initial) and sequences.can_take_over(snapshot.key):
-            sequences.take_over(snapshot)
+            sequences.open_taken(snapshot)
             taken.append(snapshot.key)
     return taken

@@ -15,8 +15,8 @@ from headrace.backends import Backend
 from headrace.batching import Batcher, CostModel, Limits, Result
 from headrace.channel import Health
 from headrace.errors import SequenceMoved, ShuttingDown
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import Answer, Request, SequenceStep, Times
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.inference.statistics import Statistics
 from headrace.replica.assembly import length_of, split_rows
 from headrace.replica.audio import check_no_audio, is_chunk, run_chunk
@@ -27,10 +27,10 @@ from headrace.replica.open_sequences import OpenSequences
 from headrace.replica.packing import pack, times_of
 from headrace.replica.pool import PreprocessPool, threads_for
 from headrace.replica.preparation import Preparation, PreparedRequest
-from headrace.replica.proof import warm_up
-from headrace.replica.running import PartResult
+from headrace.replica.runner import PartResult
 from headrace.replica.sequence_state import next_state, zeros
 from headrace.replica.submission import Submission
+from headrace.replica.warm_up import warm_up
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import preprocess
 from headrace_models.repository import ModelVersion
@@ -41,7 +41,7 @@ Load = Callable[[ModelVersion, str], Backend]
 
 
 class Host:
-    """Enter it to load and prove the model; leave it to drain and unload."""
+    """Enter it to load the model and warm it up; leave it to drain and unload."""
 
     def __init__(
         self, version: ModelVersion, backend: str, events: ReplicaEvents, load: Load = backends.load

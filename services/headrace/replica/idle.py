@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from itertools import takewhile
 
-from headrace.inference.handover import SequenceKey
+from headrace.inference.sequences import SequenceKey
 from headrace.process.lazy_timer import LazyTimer
 
 __all__ = ["IdleSequences"]

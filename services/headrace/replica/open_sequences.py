@@ -10,8 +10,8 @@ from time import monotonic
 from types import TracebackType
 
 from headrace.errors import DeadlineExceeded, Overloaded, QuotaExceeded
-from headrace.inference.handover import SequenceKey, SequenceSnapshot
 from headrace.inference.request import SequenceStep
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot
 from headrace.replica.idle import IdleSequences
 from headrace.replica.refusals import draining, sequence_moved, sequence_unknown, short_id
 from headrace.replica.sequence_state import State
@@ -29,7 +29,7 @@ MAX_TAKING_OVER = 20_000
 class Stage(Enum):
     """A sequence's way to another replica."""
 
-    OPEN = "not offered yet"
+    HERE = "not offered yet"
     MOVED = "with another replica"
     STAYS = "here until this replica ends, as no other took it"
 
@@ -40,7 +40,7 @@ class OpenSequence:
 
     state: State | None = None
     steps: int = 0
-    stage: Stage = Stage.OPEN
+    stage: Stage = Stage.HERE
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # first come, first served
 
 
@@ -73,7 +73,9 @@ class OpenSequences:
         # Those without a step here.
         self._idle = IdleSequences(limits.max_idle_s, clock, self._expire)
         self._open_of_key: Counter[str] = Counter()
-        self._is_draining = False
+        # The first moment of a drain: no sequence starts, and none is taken over. Then those that
+        # are here are handed over, and at last the steps of those that stay are answered.
+        self._starts_none = False
         self._moved: set[SequenceKey] = set()
 
     async def __aenter__(self) -> "OpenSequences":
@@ -108,7 +110,9 @@ class OpenSequences:
                 yield running
                 # The caller of a late step has been told that it failed, and may repeat it.
                 if self._clock() >= deadline_s:
-                    raise DeadlineExceeded("the model did not answer before the deadline")
+                    raise DeadlineExceeded(
+                        "the step ended after its deadline, and left the sequence as it was"
+                    )
                 sequence.state = None if step.ends else running.state
             finally:
                 sequence.lock.release()
@@ -137,7 +141,7 @@ class OpenSequences:
             raise sequence_moved(step)
         if not step.starts:
             raise sequence_unknown(step)
-        if self._is_draining:
+        if self._starts_none:
             raise draining(step)
         most = self._limits.max_open
         if self._open_of_key[step.key_id] >= most:
@@ -148,7 +152,7 @@ class OpenSequences:
         return self._add(key, OpenSequence())
 
     async def _acquire(self, sequence: OpenSequence, deadline_s: float) -> None:
-        if sequence.steps == 1 and not self._is_draining:  # nothing holds the lock
+        if sequence.steps == 1 and not self._starts_none:  # nothing holds the lock
             await sequence.lock.acquire()
             return
         try:
@@ -199,7 +203,7 @@ class OpenSequences:
 
     def stop_starting(self) -> None:
         """Start no sequence and take none over from now on."""
-        self._is_draining = True
+        self._starts_none = True
 
     @property
     def keys(self) -> list[SequenceKey]:
@@ -229,9 +233,9 @@ class OpenSequences:
             self._rest(key, sequence)
 
     def can_take_over(self, key: SequenceKey) -> bool:
-        return not self._is_draining and key not in self._open and self.open < MAX_TAKING_OVER
+        return not self._starts_none and key not in self._open and self.open < MAX_TAKING_OVER
 
-    def take_over(self, snapshot: SequenceSnapshot) -> None:
+    def open_taken(self, snapshot: SequenceSnapshot) -> None:
         """Open a sequence of another replica; its idle time begins anew."""
         key = SequenceKey(*snapshot.key)
         self._rest(key, self._add(key, OpenSequence(snapshot.state)))

@@ -8,7 +8,7 @@ from headrace.batching import Result
 from headrace.errors import BadRequest
 from headrace.inference.request import Times
 from headrace.inference.tensor import Array, Tensor, from_array
-from headrace.replica.running import PartResult
+from headrace.replica.runner import PartResult
 from headrace_models.spec import OutputSpec
 
 __all__ = ["pack", "times_of"]

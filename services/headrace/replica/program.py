@@ -54,8 +54,8 @@ class ReplicaConfig:
 class ReplicaHandle:
     """A replica that serves. `metrics` is `host:port`; `is_ready` may be called from any thread.
 
-    The version's spec is as its proof left it. `go_away`, on the replica's loop, stops new work and
-    hands the open sequences over; requests that still come are answered.
+    The version's spec is as the warm-up left it. `go_away`, on the replica's loop, stops new work
+    and hands the open sequences over; requests that still come are answered.
     """
 
     version: ModelVersion
@@ -73,7 +73,10 @@ async def serve_replica(
     load: Load = backends.load,
     find_successors: FindSuccessors = no_successors,
 ) -> None:
-    """Load, prove and serve a model version until `stop`; then go away, answer the rest, and end.
+    """Load, warm up and serve a model version until `stop`; then drain, and end.
+
+    A drain has three moments: the replica goes away (nothing starts, gateways are told), hands its
+    sequences over, and answers the rest.
 
     `find_successors` finds the replicas that may take its sequences over. Raises BadSpec or
     StartFailed if the model cannot be served.
@@ -105,7 +108,7 @@ async def serve_replica(
             )
         )
         await stop.wait()
-        await go_away()
+        await go_away()  # does nothing if the handle's was called, as Serve's graceful stop does
         async with asyncio.timeout(DRAIN_S):
             await channel.wait_answered()
             await host.drain()

@@ -10,11 +10,12 @@ from time import monotonic
 from headrace.errors import DeadlineExceeded, Overloaded, RunStopped
 from headrace.inference.request import Request
 
-__all__ = ["Readiness"]
+__all__ = ["PROOF_LIFE_S", "Readiness"]
 
 log = logging.getLogger(__name__)
 
-# A replica that was idle for PROVE_AFTER_S runs its golden row; a proof holds for PROOF_LIFE_S.
+# A replica that was idle for PROVE_AFTER_S runs its golden row. An inference that succeeds proves
+# that the model works for PROOF_LIFE_S; its answer is not compared.
 PROVE_AFTER_S = 4.0
 PROOF_LIFE_S = 20.0
 
@@ -51,8 +52,8 @@ class Readiness:
                 continue
             self._is_doubted.clear()
             try:
-                # As a suspect it runs alone, whatever the others are.
-                await run_golden(Request((), (), monotonic() + PROOF_LIFE_S, is_suspect=True))
+                # Alone, so that no request beside it makes it fail.
+                await run_golden(Request((), (), monotonic() + PROOF_LIFE_S, runs_alone=True))
             except RunStopped:
                 log.error("the model does not end on its golden row: it is not ready")
                 self._proved_s = -inf

@@ -8,7 +8,7 @@ from headrace.errors import BadRequest
 from headrace.inference.request import Request
 from headrace.replica.assembly import Part, group_of, length_of, rows_of
 from headrace.replica.batches import Piece
-from headrace.replica.running import PartResult
+from headrace.replica.runner import PartResult
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Submission"]
@@ -61,6 +61,6 @@ class Submission:
         )
 
     def _group_of(self, part: Part, request: Request) -> Hashable:
-        if request.is_suspect or not self._is_batched:
+        if request.runs_alone or not self._is_batched:
             return object()  # in a batch of its own
         return group_of(part, self._spec.inputs) if self._has_lengths else None

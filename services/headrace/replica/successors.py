@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from headrace.channel import Address, ReplicaClient, connect
 from headrace.errors import DeadlineExceeded, HeadraceError, NotReady, Overloaded
-from headrace.inference.handover import SequenceKey, SequenceSnapshot, home_of, sequence_name
+from headrace.inference.sequences import SequenceKey, SequenceSnapshot, home_of, sequence_name
 from headrace.replica.handover import hand_over
 from headrace.replica.open_sequences import OpenSequences
 from headrace_models.repository import version_order
@@ -148,7 +148,7 @@ class _Offers:
         share: Sequence[SequenceSnapshot],
         taken: set[SequenceKey],
     ) -> Collection[SequenceKey]:
-        """Offer a successor its share; return the sequences that no other one may be offered."""
+        """Offer a successor its share; return the sequences not to be offered to another one."""
         try:
             taken_now = await client.take_over(self.state_names, share, _TAKE_OVER_S)
         except DeadlineExceeded:

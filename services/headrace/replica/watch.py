@@ -196,5 +196,5 @@ class Watch:
 
 
 def _is_over(spent: tuple[float, float], since: tuple[float, float], limit_s: float) -> bool:
-    """True if so much CPU time was spent since, or that many times more time has elapsed."""
+    """True if `limit_s` of CPU time, or _ELAPSED_TIMES as much time, has passed since."""
     return spent[0] - since[0] >= limit_s or spent[1] - since[1] >= _ELAPSED_TIMES * limit_s

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from headrace.errors import Outcome
+from headrace_models.names import VersionId
 from headrace_models.spec import ModelSpec
 
 __all__ = ["Ending", "EndingCounts", "KnownEndings"]
@@ -19,8 +20,6 @@ __all__ = ["Ending", "EndingCounts", "KnownEndings"]
 # The last versions that left are still shown, so that their last counts are scraped. The number is
 # bounded because versions come and go for as long as a process lives.
 _SHOWN_AFTER_LEAVING = 32
-
-Key = tuple[str, str]  # a model's name and version
 
 
 class Ending(NamedTuple):
@@ -71,8 +70,8 @@ class EndingCounts:
         )
         self._known = known
         self._children: dict[tuple[str, str, str, int, Outcome], tuple[Counter, Histogram]] = {}
-        self._present: dict[Key, ModelSpec] = {}
-        self._left: dict[Key, ModelSpec] = {}  # in the order in which they left
+        self._present: dict[VersionId, ModelSpec] = {}
+        self._left: dict[VersionId, ModelSpec] = {}  # in the order in which they left
         self._add_at_zero("", "", known.without_model)
 
     def count(

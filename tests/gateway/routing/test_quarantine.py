@@ -57,12 +57,12 @@ class QuarantineHarness:
         self.seen: list[bool] = []
 
     def send(self, asked: Request) -> Awaitable[Answer]:
-        self.seen.append(asked.is_suspect)
+        self.seen.append(asked.runs_alone)
         return self._answer(asked)
 
     async def _answer(self, asked: Request) -> Answer:
         await self.gate.wait()
-        if fate := (asked.is_suspect and self.fate_alone) or self.fate:
+        if fate := (asked.runs_alone and self.fate_alone) or self.fate:
             raise fate
         return Answer([], TIMES)
 
@@ -225,7 +225,7 @@ async def test_what_was_with_others_in_it_is_repeated_alone_and_then_refused(
 async def test_who_was_innocent_in_it_is_answered(harness: QuarantineHarness) -> None:
     class Fair(QuarantineHarness):
         async def _answer(self, asked: Request) -> Answer:
-            if asked.is_suspect:
+            if asked.runs_alone:
                 return Answer([], TIMES)
             return await super()._answer(asked)
 

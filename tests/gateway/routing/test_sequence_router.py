@@ -19,8 +19,8 @@ from headrace.errors import (
     ShuttingDown,
 )
 from headrace.gateway.routing.sequence_table import Holder, SequenceTable
-from headrace.inference.handover import SequenceKey, home_of
 from headrace.inference.request import Request, SequenceStep
+from headrace.inference.sequences import SequenceKey, home_of
 
 REPLICAS = ("one", "two", "three")
 

@@ -10,7 +10,7 @@ from headrace.fleet.entries import ReplicaEntry
 from headrace.gateway.routing.quarantine import Quarantine
 from headrace.gateway.routing.served_models import ServedModels
 from headrace.gateway.routing.version import Version
-from headrace.inference.handover import SequenceKey
+from headrace.inference.sequences import SequenceKey
 
 __all__ = ["Links"]
 

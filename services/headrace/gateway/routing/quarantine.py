@@ -142,7 +142,7 @@ class Quarantine:
     ) -> Answer:
         """Have a suspect run alone. An answer clears it, also an error that the model caused."""
         try:
-            answer = await replica.send(replace(request, is_suspect=True))
+            answer = await replica.send(replace(request, runs_alone=True))
         except (ReplicaLost, RunStopped) as error:
             if error.blame != "certain":
                 raise

@@ -117,7 +117,9 @@ class _Flight:
         try:
             await asyncio.wait([self._run], timeout=max(0.0, deadline_s - self._clock()))
             if not self._run.done():
-                raise DeadlineExceeded("the model did not answer before the deadline")
+                raise DeadlineExceeded(
+                    "the run that equal requests share did not end before the deadline"
+                )
             return self._run.result()
         finally:
             self._waiting -= 1

@@ -21,8 +21,8 @@ from headrace.gateway.routing.step_failures import Action, Relation, action_afte
 from headrace.gateway.routing.step_order import QueuedStep, StepOrder
 from headrace.gateway.routing.version import Version
 from headrace.gateway.routing.waiting import WaitQueues, wait_until_s
-from headrace.inference.handover import SequenceKey, sequence_name
 from headrace.inference.request import Answer, Request, SequenceStep
+from headrace.inference.sequences import SequenceKey, sequence_name
 
 __all__ = ["SequenceRouter"]
 

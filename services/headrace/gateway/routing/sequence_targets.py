@@ -8,8 +8,8 @@ from headrace.channel import ReplicaClient
 from headrace.errors import HeadraceError, NotReady, SequenceLost, SequenceMoved
 from headrace.gateway.routing.sequence_table import Holder
 from headrace.gateway.routing.version import Version
-from headrace.inference.handover import SequenceKey, home_of, sequence_name
 from headrace.inference.request import SequenceStep
+from headrace.inference.sequences import SequenceKey, home_of, sequence_name
 
 __all__ = ["Models", "Search", "Target", "name_of", "target_of", "usable", "version_with"]
 

@@ -8,6 +8,7 @@ from headrace.fleet.entries import Fleet, ReplicaEntry
 from headrace.gateway.routing.version import SILENT, Version
 from headrace.gateway.wire.infer import Codec
 from headrace.telemetry.events import GatewayEvents
+from headrace_models.names import VersionId
 from headrace_models.repository import version_order
 
 __all__ = ["ServedModels"]
@@ -22,7 +23,7 @@ class ServedModels:
         self._events = events
         self._changed = changed
         self._expected: frozenset[str] | None = None  # None until the fleet is known
-        self._troubles: Mapping[tuple[str, str], str] = {}  # (model, version) -> why
+        self._troubles: Mapping[VersionId, str] = {}  # with their reasons
         self._reported_troubled: frozenset[str] = frozenset()
         self.versions: dict[str, dict[str, Version]] = {}
 

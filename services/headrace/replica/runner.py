@@ -1,4 +1,11 @@
-"""Runs batches on a backend, in the executor's threads; if one fails, finds the parts at fault."""
+"""Runs batches on a backend, in the executor's threads; if one fails, finds the parts at fault.
+
+`Batches`, on the event loop, decides where a batch runs and whom to blame if it does not end.
+`Runner`, here, makes the runs that it takes: one, or more to find the parts at fault.
+`Tries` counts these runs, and ends the search when its time is over.
+`Watch` stops a run that takes too long, and ends the process if it cannot.
+`PastRuns` tells how long a sound batch may take, from which the watch has its limits.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +26,7 @@ __all__ = ["PartResult", "Runner"]
 
 log = logging.getLogger(__name__)
 
-# With no more suspects than this, a batch's base time counts for more than its rows.
+# With no more undecided parts than this, a batch's base time counts for more than its rows.
 _FEW = 16
 # After another part was found at fault, this many times fewer of the rest are tried together.
 _FEWER = 4
@@ -87,28 +94,28 @@ class Runner:
     def _search(self, parts: Sequence[Part], tries: Tries) -> list[PartResult | Exception]:
         """The results of parts that failed together.
 
-        To find a part at fault, a few of the `suspects` are tried at a time: if they fail, it is
-        among them. Each one found makes more of them likelier, so fewer are tried together next,
-        and twice as many again while they succeed.
+        The next `undecided` parts are known to have one at fault. A few of them are tried at a
+        time: if they fail, it is among them. Each one found makes more of them likelier, so fewer
+        are tried together next, and twice as many again while they succeed.
         """
         results = list[PartResult | Exception]()
-        suspects = len(parts)  # one of the next so many is at fault; 0 if that is unknown
+        undecided = len(parts)  # 0 if it is unknown whether any of the rest is at fault
         most = _FEWER * len(parts)
         while left := parts[len(results) :]:
-            few = left[: _share_of(suspects) if suspects else most]
+            few = left[: _share_of(undecided) if undecided else most]
             ran = self._try(few, tries)
             if isinstance(ran, Exception) and len(few) > 1:
-                suspects = len(few)
+                undecided = len(few)
                 continue
             if isinstance(ran, Exception):
                 ran = [self._as_ours(ran, few[0])]
-                suspects = 1
+                undecided = 1
             results += ran
-            if not suspects:
+            if not undecided:
                 most *= 2
                 continue
-            suspects -= len(few)
-            if not suspects:
+            undecided -= len(few)
+            if not undecided:
                 most = max(1, most // _FEWER)
         return results
 
@@ -118,7 +125,7 @@ class Runner:
             self._logged_s = now_s
             log.warning(
                 "%d requests failed together (%s), and none in smaller batches: "
-                "is the model right in batches?",
+                'if this goes on, set a lower max_rows or rows = "none" in its model.toml',
                 parts,
                 reason_without_values(error),
             )
@@ -200,13 +207,13 @@ class Runner:
         )
 
 
-def _share_of(suspects: int) -> int:
-    """The number of suspects to try at once: less than half, since a batch that fails is lost time.
+def _share_of(undecided: int) -> int:
+    """The number of parts to try at once: less than half, since a batch that fails is lost time.
 
     For a hundred parts with 20 ms a batch and 2 ms a row, thirds take the time of 2.9 batches on
     average, halves that of 3.3.
     """
-    return suspects // 3 if suspects > _FEW else max(1, suspects // 2)
+    return undecided // 3 if undecided > _FEW else max(1, undecided // 2)
 
 
 def _cells_of(parts: Sequence[Part], spec: ModelSpec) -> int:

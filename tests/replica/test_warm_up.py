@@ -1,4 +1,4 @@
-"""The proof of a loaded model: the promises of its spec that a replica takes back."""
+"""The warm-up of a loaded model: the promises of its spec that a replica takes back."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from headrace.errors import OutOfMemory
 from headrace.inference.request import Request
 from headrace.inference.tensor import Array, from_array, to_array
 from headrace.replica.host import Host
-from headrace.replica.proof import warm_up
+from headrace.replica.warm_up import warm_up
 from headrace.telemetry.events import ReplicaEvents
 from headrace_models import independence
 from headrace_models.publishing import Draft, write_version
@@ -171,10 +171,10 @@ def test_where_a_full_batch_finds_no_room_a_smaller_one_is_full(
     batching: dict[str, object] = {"max_rows": 64} | ({"rows": rows} if rows else {})
     version = made(tmp_path, SOUND, {"x": NOISE["x"][:1]}, batching=batching)
     with caplog.at_level(logging.WARNING):
-        proof = warm_up(Counting(backends.load(version, "onnx"), room, error), version)
-    spec = proof.version.spec
+        warmed_up = warm_up(Counting(backends.load(version, "onnx"), room, error), version)
+    spec = warmed_up.version.spec
     assert (spec.is_batched, spec.batching.max_rows) == (True, most)
-    assert max(cells for cells, _ in proof.seen) == most
+    assert max(cells for cells, _ in warmed_up.seen) == most
     assert ("too little memory" in caplog.text) == (most < 64)
     assert "one request at a time" not in caplog.text
 

@@ -1,4 +1,4 @@
-"""A sequence that moves from one replica to another, and the replica where a sequence belongs."""
+"""Sequences in the whole fleet: keys, names, the replica where each belongs, and snapshots."""
 
 from collections.abc import Collection, Mapping, Sequence
 from hashlib import blake2b

@@ -10,7 +10,7 @@ from tests.replica.machine import Machine
 from headrace.errors import InferenceFailed, OutOfMemory
 from headrace.inference.tensor import Array
 from headrace.replica.assembly import Part
-from headrace.replica.running import PartResult, Runner
+from headrace.replica.runner import PartResult, Runner
 from headrace_models.spec import InputSpec, ModelSpec, OutputSpec
 
 SPEC = ModelSpec(

@@ -1,4 +1,4 @@
-"""The proof that a loaded model is the published one, and can be served as its spec says."""
+"""The warm-up of a loaded model: its golden answers are compared, and its spec is tried out."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ _GPU_TOLERANCE = 1e-3
 _PAD_TOLERANCE = 1e-4
 
 
-class Proved(NamedTuple):
+class WarmedUp(NamedTuple):
     """The version as it is to be served, its golden inputs, cells and seconds of some batches."""
 
     version: ModelVersion
@@ -35,7 +35,7 @@ class Proved(NamedTuple):
     seen: list[tuple[int, float]]
 
 
-def warm_up(backend: Backend, version: ModelVersion) -> Proved:
+def warm_up(backend: Backend, version: ModelVersion) -> WarmedUp:
     """Run the golden inputs, then time one row and a full batch.
 
     Raises StartFailed if the golden answer is wrong.
@@ -53,7 +53,7 @@ def warm_up(backend: Backend, version: ModelVersion) -> Proved:
         narrow = _Narrow(backend)
         found = _as_it_runs(narrow, inputs, spec)
         if not (narrow.lacked_rows and spec.is_batched and spec.batching.max_rows > 1):
-            return Proved(replace(version, spec=found.spec), inputs, found.seen)
+            return WarmedUp(replace(version, spec=found.spec), inputs, found.seen)
         spec = spec.with_max_rows(max(1, narrow.lacked_rows // 2))
         most = spec.batching.max_rows
         log.warning(
