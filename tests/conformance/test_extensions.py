@@ -161,7 +161,7 @@ def test_gzip_response_header_length_uncompressed(typed: Platform) -> None:
     assert tail == bytes(2 * rows.nbytes)
 
 
-def test_what_a_library_accepts_by_default_is_no_wish(typed: Platform) -> None:
+def test_what_a_library_accepts_by_default_is_not_asked_for(typed: Platform) -> None:
     rows = np.zeros((64, 64), np.float32)
     said = post(typed.port, INFER, wide(rows), {"Accept-Encoding": "gzip, deflate, br"})
     assert "content-encoding" not in said.headers

@@ -94,16 +94,18 @@ def test_a_text_s_classes_are_as_many_as_the_query_says(texts: InProcessPlatform
     )
 
 
-@pytest.mark.parametrize("wish", ["0", "1001", "-1", "1.0", "", "one", "1_0", "%31%00"])
-def test_another_number_of_classes_is_refused(texts: InProcessPlatform, wish: str) -> None:
+@pytest.mark.parametrize("top_k", ["0", "1001", "-1", "1.0", "", "one", "1_0", "%31%00"])
+def test_another_number_of_classes_is_refused(texts: InProcessPlatform, top_k: str) -> None:
     said = post(
-        texts.port, f"/v1/models/dga-lstm:classify?top_k={wish}", orjson.dumps({"input": "gnu.org"})
+        texts.port,
+        f"/v1/models/dga-lstm:classify?top_k={top_k}",
+        orjson.dumps({"input": "gnu.org"}),
     )
     assert refused(said, 400, "bad_request")
     assert said.json["error"].startswith("top_k: expected 1 to 1000, found ")
 
 
-def test_a_form_with_two_wishes_or_one_that_is_no_text_is_refused(
+def test_a_form_with_two_values_of_top_k_or_one_that_is_no_text_is_refused(
     served: InProcessPlatform,
 ) -> None:
     photo = part("file", png())
