@@ -106,10 +106,10 @@ def quoted_lines(document: str) -> Iterator[tuple[str, str]]:
 
 
 def named_modules(document: str) -> set[str]:
-    """The modules of ours that a document names, in prose or in a command."""
+    """The modules of ours that a document names, in prose, in a command or in code."""
     return {
         name
-        for name in re.findall(r"python3? -m ([\w.]+)", text(document))
+        for name in re.findall(r"(?:python3? -m|^from) ([\w.]+)", text(document), re.MULTILINE)
         if _MODULE.fullmatch(name)
     } | {
         code
