@@ -137,7 +137,7 @@ def test_arrays_are_never_read_as_pickles() -> None:
 def test_no_module_of_ours_is_imported_a_second_time_by_its_folder(bare: str) -> None:
     found = [
         f"{path}:{line}"
-        for path in [*SOURCES, *TESTS.rglob("*.py")]
+        for path in [*SOURCES, *TESTS.rglob("*.py"), *LOADTESTS.rglob("*.py")]
         for name, line in imports(path)
         if name.partition(".")[0] == bare
     ]

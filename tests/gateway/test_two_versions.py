@@ -19,7 +19,7 @@ from headrace.gateway.api.endpoints import ROUTES
 from headrace.gateway.offload import Offload
 from headrace.gateway.routing.version import Version
 from headrace.gateway.settings import GatewayLimits
-from headrace.gateway.wire.infer import Codec
+from headrace.gateway.wire.infer import Codec, InferBody
 from headrace.inference.request import Answer, Request, SequenceStep, Times
 from headrace.inference.tensor import Tensor
 from headrace.telemetry.events import GatewayEvents
@@ -29,15 +29,26 @@ STATE = [{"input": "h", "output": "h_next"}]
 STEP = {"parameters": {"sequence_id": 7}}
 
 
-def version(number: str, name: str) -> Version:
+class CountingCodec(Codec):
+    """Counts the bodies that it decodes in one go."""
+
+    decoded = 0
+
+    def decode(self, body: bytes, header_length: str | None) -> InferBody:
+        self.decoded += 1
+        return super().decode(body, header_length)
+
+
+def version(number: str, name: str, *, has_state: bool = True) -> Version:
     """A version with one input of this `name`, beside its state."""
+    state = ["h"] if has_state else []
     spec = model_spec(
         version=number,
-        inputs=[tensor_spec(name), tensor_spec("h")],
-        outputs=[tensor_spec("y"), tensor_spec("h_next")],
-        state=STATE,
+        inputs=[tensor_spec(name), *map(tensor_spec, state)],
+        outputs=[tensor_spec("y"), *(tensor_spec(f"{each}_next") for each in state)],
+        state=STATE if has_state else [],
     )
-    return Version(spec, (), Codec(spec), "onnx")
+    return Version(spec, (), CountingCodec(spec), "onnx")
 
 
 class TwoVersions:
@@ -52,7 +63,8 @@ class TwoVersions:
         return {"tiny": {"2": self.new, "1": self.old}}
 
     def find(self, model: str, number: str | None) -> Version:
-        return self.models()[model][number or "2"]
+        versions = self.models()[model]
+        return versions[number or next(iter(versions))]
 
     def version_of_step(self, found: Version, step: SequenceStep) -> Version:
         assert (found, step.id) == (self.new, "7")
@@ -66,6 +78,25 @@ class TwoVersions:
     async def get_or_run(self, found: Version, request: Request) -> Answer:
         self.asked.append((found.spec.version, request))
         return Answer([Tensor("y", "FP32", (1, 1), bytes(4))], Times(0, 0, 0, 1))
+
+
+class OneVersion(TwoVersions):
+    """A router of version 1 alone."""
+
+    def models(self) -> Mapping[str, Mapping[str, Version]]:
+        return {"tiny": {"1": self.old}}
+
+    def version_of_step(self, found: Version, _: SequenceStep) -> Version:
+        return found
+
+
+class Stateless(TwoVersions):
+    """A router of two versions without state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.old = version("1", "before", has_state=False)
+        self.new = version("2", "after", has_state=False)
 
 
 @pytest.fixture
@@ -149,13 +180,43 @@ async def test_a_binary_step_is_read_by_the_version_that_has_its_state(
     assert (number, bytes(request.inputs[0].data)) == ("1", bytes(4))
 
 
+@pytest.mark.parametrize("versions", [OneVersion, TwoVersions])
+@pytest.mark.parametrize(
+    ("name", "step", "expected"),
+    [
+        ("before", 7, (403, "foreign_origin")),
+        ("nothing", 7, (400, "bad_request")),
+        ("nothing", -1, (400, "bad_request")),
+    ],
+    ids=["sound", "bad", "bad-step"],
+)
 @pytest.mark.parametrize("path", [INFER, GENERATE])
-async def test_a_step_of_another_site_s_page_is_refused_before_it_is_read(
-    router: TwoVersions, path: str
+async def test_a_step_of_another_site_s_page_is_refused_once_its_body_is_read(
+    path: str, name: str, step: int, expected: tuple[int, str], versions: type[TwoVersions]
 ) -> None:
-    body = infer("nothing", **STEP) if path == INFER else orjson.dumps({"nothing": 1, **STEP})
+    router = versions()
+    parameters = {"sequence_id": step}
+    body = (
+        infer(name, parameters=parameters)
+        if path == INFER
+        else orjson.dumps({name: 1, "parameters": parameters})
+    )
     response = await post(router, path, body, {b"origin": b"https://evil.example"})
-    assert (response.status, orjson.loads(response.body)["code"]) == (403, "foreign_origin")
+    answer = orjson.loads(response.body)
+    assert (response.status, answer["code"]) == expected
+    assert (name in answer["error"]) is (name == "nothing")  # the first fault is named, if any
+    assert router.asked == []
+
+
+@pytest.mark.parametrize(("versions", "decoded"), [(Stateless, 1), (TwoVersions, 0)])
+async def test_versions_without_state_are_decoded_as_one_is(
+    versions: type[TwoVersions], decoded: int
+) -> None:
+    router = versions()
+    assert (await post(router, INFER, infer("after"))).status == 200
+    codec = router.new.codec
+    assert isinstance(codec, CountingCodec)
+    assert codec.decoded == decoded
 
 
 @pytest.mark.parametrize(("name", "status"), [("after", 200), ("before", 400)])

@@ -29,16 +29,15 @@ LIMITS = EdgeLimits(max_body_bytes=64 << 10, max_connections=128)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminConfig:
-    """The admin process: its settings, and the key file and names of the data port.
+    """The admin process: its settings, and the key file of both ports.
 
-    `readers` may read its metrics beyond loopback; `address` is this node's.
+    `names` are the port's beside its host. `readers` may read its metrics beyond loopback;
+    `address` is this node's.
     """
 
     settings: AdminSettings
     keys: Path | None = None
-    # Names of the port beside its host.
     names: tuple[str, ...] = ()
-    # Who may read metrics.
     readers: Readers = field(default_factory=Readers)
     address: str = ""
 

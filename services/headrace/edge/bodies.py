@@ -41,7 +41,7 @@ def read_body(kind: type[T], body: bytes) -> T:
         )
     if found["type"] == "json_invalid":
         raise BadJson("body: expected a JSON object, found something else")
-    raise BadRequest(f"{_place(found['loc'])}: {found['msg'][:1].lower()}{found['msg'][1:]}")
+    raise BadRequest(f"{_where(found['loc'])}: {found['msg'][:1].lower()}{found['msg'][1:]}")
 
 
 def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
@@ -51,7 +51,7 @@ def _how_far(error: ErrorDetails) -> tuple[list[int], bool]:
     )
 
 
-def _place(loc: tuple[int | str, ...]) -> str:
+def _where(loc: tuple[int | str, ...]) -> str:
     """A field as callers write it, `input[1].b64`, without names of types that pydantic adds."""
     if not loc:
         return "body"
@@ -70,7 +70,7 @@ def _check_keys(body: bytes) -> None:
     except (ValueError, RuntimeError):
         return
     if isinstance(document, simdjson.Object) and len(set(document)) != len(document):
-        raise BadJson("body: a key is there twice in one object")
+        raise BadJson("body: duplicate key in an object")
 
 
 def _without_nulls(body: bytes) -> bytes:
@@ -85,9 +85,8 @@ def _without_nulls(body: bytes) -> bytes:
         return orjson.dumps(
             {name: _given(value) for name, value in document.items() if value is not None}
         )
-    except (
-        orjson.JSONEncodeError
-    ):  # it reads what is nested deeper than it writes, and than pydantic takes
+    except orjson.JSONEncodeError:
+        # orjson reads what is nested deeper than it writes, and than pydantic takes.
         return body
 
 

@@ -42,6 +42,12 @@ _OPEN = State.OPEN  # compared with each request: looking a member up takes 20 n
 class Connection(asyncio.Protocol):
     """Serves `app` on one connection within `limits`; `peers` counts it."""
 
+    # Made once the connection is: a TLS handshake comes before that, and may never end.
+    _receiver: Receiver
+    _writer: Writer
+    _deadline: ReceiptDeadline
+    _waiting: deque[ReceivedRequest]
+
     def __init__(
         self, app: Application, limits: EdgeLimits, budget: Budget, peers: Peers["Connection"]
     ) -> None:
@@ -50,18 +56,19 @@ class Connection(asyncio.Protocol):
         self._budget = budget
         self._peers = peers
         self._loop = asyncio.get_running_loop()
-        self._receiver = Receiver(limits, budget, self)
-        self._writer = Writer(limits.write_timeout_s)
         self._state = _OPEN
         self._is_draining = False  # the next answer is the last, even if more requests have arrived
-        self._waiting: deque[ReceivedRequest] = deque()
         self._running: asyncio.Task[None] | None = None
         self._starting: ReceivedRequest | None = None  # its task has not taken its first step
         self._owes_continue = False
-        self._deadline = ReceiptDeadline(limits, self._on_deadline)
 
     @guarded
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        limits = self._limits
+        self._receiver = Receiver(limits, self._budget, self)
+        self._writer = Writer(limits.write_timeout_s)
+        self._deadline = ReceiptDeadline(limits, self._on_deadline)
+        self._waiting = deque()
         self._writer.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
         address = transport.get_extra_info("peername")
         self._receiver.peer = str(address[0]) if address else ""

@@ -48,7 +48,7 @@ class GatewayConfig:
 
     `token` opens the channels; `readers` may read metrics beyond loopback. `node` and `address` are
     this node's id and address. `lifeline` is the socket of the process that started the platform,
-    if that runs on this machine. `edge`, if given, replaces the limits that follow from `settings`.
+    if that runs on this machine. `edge`, which only tests give, replaces the limits of `settings`.
     """
 
     settings: GatewaySettings

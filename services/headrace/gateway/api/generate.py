@@ -74,7 +74,7 @@ async def generate(call: Call) -> Response:
     Values are scalars or lists; `text_input` is the text of a model that reads text. One row a
     request.
     """
-    version, body = await read_infer(call, version_of(call), call.body, _read)
+    version, body = await read_infer(call, version_of(call), call.body, _read, len(call.body))
     version, answer = await run_infer(call, version, body)
     document: dict[str, object] = {
         "model_name": version.spec.name,

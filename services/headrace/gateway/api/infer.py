@@ -165,18 +165,24 @@ async def _infer(call: Call, version: Version, content: bytes) -> Response:
 async def _read(call: Call, version: Version, body: bytes) -> tuple[Version, InferBody]:
     """The body, and the version that it is for.
 
-    That is in question only for a step of a sequence, while several versions are served.
+    That is in question only if several versions are served, one of them with state, and the path
+    names none.
     """
-    length = call.exchange.header(b"inference-header-content-length")
-    versions = call.context.router.models().get(version.spec.name, {})
-    if length != "0" and len(versions) > 1 and not names_version(call):
-        split = len(body) if length is None else header_bytes(length, len(body))
-        json, tail = body[:split], memoryview(body)[split:]
-        if b"sequence_id" in json or b"\\" in json:  # an escape may hide the name
-            return await read_infer(call, version, json, lambda v, d: v.codec.read(d, tail))
     codec = version.codec
+    length = call.exchange.header(b"inference-header-content-length")
     cost = codec.reading_cost(body, length)
-    return version, await call.context.offload(cost, codec.decode, body, length)
+    if length == "0" or names_version(call) or not _may_be_elsewhere(call, version):
+        return version, await call.context.offload(cost, codec.decode, body, length)
+    split = len(body) if length is None else header_bytes(length, len(body))
+    json: bytes | memoryview = body if length is None else memoryview(body)[:split]
+    tail = memoryview(body)[split:]
+    return await read_infer(call, version, json, lambda v, d: v.codec.read(d, tail), cost)
+
+
+def _may_be_elsewhere(call: Call, version: Version) -> bool:
+    """Tell whether another version than this one may have the sequence of a step."""
+    versions = call.context.router.models().get(version.spec.name, {})
+    return len(versions) > 1 and any(served.spec.state for served in versions.values())
 
 
 _DOMAINS = {

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from headrace.errors import BadRequest
 from headrace.gateway.api.context import Call
 from headrace.gateway.api.versions import names_version
 from headrace.gateway.json.document import parameters_of, parse
@@ -62,20 +63,35 @@ async def run_infer(call: Call, version: Version, body: InferBody) -> tuple[Vers
 
 
 async def read_infer(
-    call: Call, version: Version, json: bytes, read: Callable[[Version, Document], InferBody]
+    call: Call,
+    version: Version,
+    json: bytes | memoryview,
+    read: Callable[[Version, Document], InferBody],
+    cost: int,
 ) -> tuple[Version, InferBody]:
     """Parse a body once, then read it by the spec of the version that it is for.
 
     A step of a sequence is for the version that is known to have the state, unless the path names
-    one.
+    one. `cost` is about the number of bytes that are read one by one.
     """
     offload = call.context.offload
-    document = await offload(len(json), parse, json)
-    if not names_version(call) and document.get("parameters") is not None:
-        step = step_of(parameters_of(document, "parameters"))
-        if step is not None:
-            version = call.context.router.version_of_step(version, _own_step(call, step))
-    return version, await offload(len(json), read, version, document)
+    document, step = await offload(cost, _parse, json)
+    if step is not None and not names_version(call):
+        step = replace(step, key_id=call.exchange.key_id)
+        version = call.context.router.version_of_step(version, step)
+    return version, await offload(cost, read, version, document)
+
+
+def _parse(json: bytes | memoryview) -> tuple[Document, SequenceStep | None]:
+    """The document, and the step that it is.
+
+    A wrong step counts as none: the document's reader refuses it, in the order of its own checks.
+    """
+    document = parse(json)
+    try:
+        return document, step_of(parameters_of(document, "parameters"))
+    except BadRequest:
+        return document, None
 
 
 def _own_step(call: Call, step: SequenceStep) -> SequenceStep:
