@@ -7,7 +7,7 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.batching import Cost, CostModel
@@ -47,6 +47,13 @@ spells = st.lists(
     max_size=4,
 )
 QUIET = Spell(1.5, 0, 1.0, 0.0, 500)
+# Leaves 64 rows with times of 5 and of 75 ms, too widely spread to be compared with any others.
+DOUBTS_OF_64_ROWS = [
+    Spell(2.0, 0, 15.0, 0.25, 1),
+    Spell(1.9375, 0, 0.2, 0.0, 1),
+    Spell(1.0, 0, 15.0, 0.125, 64),
+    Spell(3.0, 8, 15.0, 0.5, 64),
+]
 
 
 class Executor:
@@ -87,6 +94,7 @@ def best(seconds: Callable[[int], float]) -> float:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(history=spells, seed=st.integers(0, 1000))
+@example(history=DOUBTS_OF_64_ROWS, seed=131)
 @settings(max_examples=60, deadline=None)
 @pytest.mark.slow("searches many generated cases")
 def test_after_any_history_a_second_of_backlog_brings_nearly_the_best_rate(
@@ -157,3 +165,12 @@ def test_a_few_batches_that_were_slow_prove_nothing() -> None:
         sizes.ran(32, 1e-3 * spread, next(clock) * 1e-3)
         sizes.ran(16, 1e-3, next(clock) * 1e-3)
     assert sizes.most(32, 1, Cost(1e-3, 0.0), next(clock) * 1e-3) == inf
+
+
+def test_a_widely_spread_size_is_tried_itself_rather_than_a_smaller_one_again_and_again() -> None:
+    sizes, clock = Sizes(), count()
+    for times in (1, 1, 2, 15, 15, 15):
+        sizes.ran(64, 5e-3 * times, next(clock) * 0.05)
+    for _ in range(6):
+        sizes.ran(8, 5e-3, next(clock) * 0.05)
+    assert sizes.most(64, 1, None, next(clock) * 0.05) == inf

@@ -170,8 +170,11 @@ class Sizes:
             if not self._gains(pace, found):
                 best = smaller
                 best_s = found.cell_s
-            elif found.cell_s < pace.cell_s:
-                return smaller  # it seems to be faster: a few more batches will tell
+            elif found.cell_s < pace.cell_s and found.error > pace.error:
+                # It seems to be faster: a few more batches will tell. They are of this size only if
+                # it is the less certain one: otherwise its trials would last until old, slow times
+                # of the present size are stale.
+                return smaller
         if best is not None:
             self._rung = best
         return best
