@@ -25,6 +25,10 @@ class LazyTimer:
         self._handle: asyncio.TimerHandle | None = None
         self._deadline_s = self._fires_s = inf
 
+    @property
+    def is_set(self) -> bool:
+        return self._handle is not None
+
     def set(self, deadline_s: float) -> None:
         """Move the deadline, by the timer's clock."""
         self._deadline_s = deadline_s

@@ -17,13 +17,14 @@ class IdleSequences:
         max_idle_s: float,
         clock: Callable[[], float],
         expired: Callable[[Collection[SequenceKey]], None],
+        make_timer: type[LazyTimer] = LazyTimer,
     ) -> None:
         self._max_idle_s = max_idle_s
         self._clock = clock
         self._expired = expired
         self._until_s: dict[SequenceKey, float] = {}  # the longest idle first
         self._due_s = 0.0
-        self._timer = LazyTimer(self._expire, clock)
+        self._timer = make_timer(self._expire, clock)
         self.is_watching = False
 
     def close(self) -> None:
@@ -32,7 +33,9 @@ class IdleSequences:
 
     def add(self, key: SequenceKey) -> None:
         self._until_s[key] = self._clock() + self._max_idle_s
-        if self.is_watching:
+        # No sequence is due before those that came earlier. To look for the first of them at each
+        # step would pass over all keys that were removed since the dict was last resized.
+        if self.is_watching and not self._timer.is_set:
             self._watch_first()
 
     def discard(self, key: SequenceKey) -> None:
