@@ -103,9 +103,12 @@ class TwoLanes(Broken):
         self.is_broken = False
         self.is_armed = False
         self.meet = threading.Barrier(2)
+        self.loaded_in = threading.current_thread()
+        self.ran_in: list[threading.Thread] = []
         self._one = threading.Lock()  # of the real one's lanes
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.ran_in.append(threading.current_thread())
         if self.is_armed:
             self.meet.wait(5)
         with self._one:
@@ -124,6 +127,29 @@ async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVe
         made[0].is_armed = True
         answers = await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
     assert [float(to_array(answer.outputs[0])[0, 0]) for answer in answers] == [2, 4]
+
+
+async def test_a_backend_of_two_lanes_warms_up_in_a_thread_that_serves(
+    version: ModelVersion,
+) -> None:
+    made: list[TwoLanes] = []
+
+    def load(version: ModelVersion, name: str) -> TwoLanes:
+        made.append(TwoLanes(version, name))
+        return made[0]
+
+    full = np.ones((version.spec.batching.max_rows, 4), np.float32)
+    async with Host(version, "onnx", ReplicaEvents(), load) as host:
+        warmed_up_in = set(made[0].ran_in)
+        made[0].ran_in.clear()
+        made[0].is_armed = True
+        await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
+        made[0].is_armed = False
+    (thread,) = warmed_up_in
+    assert thread in made[0].ran_in
+    assert thread is not made[0].loaded_in
+    prefix = f"model-{version.spec.name}_"
+    assert all(each.name.startswith(prefix) for each in made[0].ran_in)
 
 
 async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:

@@ -70,6 +70,9 @@ class Host:
         self._backend: Backend = await loop.run_in_executor(
             executor, self._load, self.version, self._backend_name
         )
+        if self._backend.lanes > 1:  # before the warm-up, which is for the threads that serve
+            executor.shutdown(wait=False)
+            executor = self._executor(self._backend.lanes)
         proved = await loop.run_in_executor(executor, warm_up, self._backend, self.version)
         self.version = proved.version
         self.spec = proved.version.spec
@@ -77,9 +80,6 @@ class Host:
         self._is_batched = self.spec.is_batched
         self._outputs = {output.name: output for output in self.spec.outputs}
         self._preparation = Preparation(self.spec, preprocessor, pool)
-        if self._backend.lanes > 1:
-            executor.shutdown(wait=False)
-            executor = self._executor(self._backend.lanes)
         await self._start_batching(executor, proved.seen)
         self._sequences = await self._stack.enter_async_context(
             OpenSequences(self.spec.sequence, zeros(self.spec), self._events)
