@@ -18,6 +18,36 @@ Where = tuple[int | str, ...]
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"""^\s*((?:[A-Za-z0-9_.-]+|"[^"]*"|'[^']*'))\s*=""")
+_MAX_FOUND = 100
+# By pydantic's type of error; its own sentences speak of Python's types.
+_EXPECTED = {
+    "missing": "expected a value, found none",
+    "string_type": "expected a string",
+    "string_too_short": "expected {min_length} or more characters",
+    "string_too_long": "expected {max_length} or fewer characters",
+    "string_pattern_mismatch": "expected a string that matches {pattern}",
+    "bool_type": "expected true or false",
+    "bool_parsing": "expected true or false",
+    "int_type": "expected an integer",
+    "int_parsing": "expected an integer",
+    "int_parsing_size": "expected a shorter integer",
+    "int_from_float": "expected an integer",
+    "float_type": "expected a number",
+    "float_parsing": "expected a number",
+    "finite_number": "expected a finite number",
+    "greater_than": "expected more than {gt}",
+    "greater_than_equal": "expected {ge} or more",
+    "less_than": "expected less than {lt}",
+    "less_than_equal": "expected {le} or less",
+    "tuple_type": "expected a list",
+    "too_short": "expected a list of {min_length} or more, found {actual_length}",
+    "dict_type": "expected a table",
+    "model_type": "expected a table",
+    "path_type": "expected a path",
+    "literal_error": "expected {expected}",
+    "union_tag_invalid": "expected a {discriminator} of {expected_tags}, found '{tag:.100}'",
+    "union_tag_not_found": "expected a table with the key {discriminator}",
+}
 
 
 class Table(BaseModel):
@@ -101,10 +131,23 @@ def _reason(kind: type[BaseModel], error: ErrorDetails) -> str:
 
 def complaint(error: ErrorDetails) -> str:
     """A sentence on a wrong value: what was expected, and what was found if that is short."""
-    message = error["msg"].removeprefix("Value error, ")
-    message = re.sub("^Input should be ", "expected ", message)
+    if template := _EXPECTED.get(error["type"]):
+        # Bounds of floats are floats: 1.0 is written as 1.
+        message = template.format_map(
+            {
+                name: int(value) if isinstance(value, float) and value.is_integer() else value
+                for name, value in error.get("ctx", {}).items()
+            }
+        )
+    else:
+        message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
-    return f"{message}, found {found!r}" if isinstance(found, str | int | float) else message
+    if not isinstance(found, str | int | float):
+        return message
+    shown = repr(found)
+    if len(shown) > _MAX_FOUND:
+        shown = f"{shown[:_MAX_FOUND]}..."
+    return f"{message}, found {shown}"
 
 
 def _known_keys(kind: object, where: Where) -> list[str]:

@@ -79,10 +79,13 @@ def test_one_section_has_the_keys_of_all_its_parts(tmp_path: Path) -> None:
         ),
         (
             "[gateway]\nport = 1\nmax_in_flight = 0\n",
-            r":3: gateway.max_in_flight: expected greater than or equal to 1, found 0$",
+            r":3: gateway.max_in_flight: expected 1 or more, found 0$",
         ),
         ("[gateway]\nmax_body_bytes = 1\n", r":2: gateway.max_body_bytes: .* 1024"),
-        ("[model.m]\n\ncache_bytes = -1\n", r":3: model.m.cache_bytes: .* greater than"),
+        (
+            "[model.m]\n\ncache_bytes = -1\n",
+            r":3: model.m.cache_bytes: expected 0 or more, found -1$",
+        ),
         (
             "[model.m]\nbackend = 'tensorrt'\n",
             r":2: model.m.backend: expected 'onnx'.*, found 'tensorrt'$",
@@ -102,5 +105,5 @@ def test_options_go_before_the_file_and_have_its_bounds() -> None:
     settings = Settings(gateway=GatewaySettings(port=9000, max_in_flight=3))
     changed = with_options(settings, {("gateway", "port"): 9001, ("gateway", "host"): None})
     assert changed == Settings(gateway=GatewaySettings(port=9001, max_in_flight=3))
-    with pytest.raises(StartFailed, match=r"^--admin-port: .* 65535, found 70000"):
+    with pytest.raises(StartFailed, match=r"^--admin-port: .* 65535 or less, found 70000"):
         with_options(settings, {("admin", "port"): 70_000})
