@@ -50,11 +50,11 @@ def serve(
         bool, typer.Option("--insecure", help=GatewaySettings.description_of("insecure"))
     ] = False,
 ) -> None:
-    """Serve the models of a repository until SIGTERM or Ctrl-C; then finish requests in flight and
-    exit.
+    """Serve a repository's models until SIGTERM or Ctrl-C; then finish what is in flight and exit.
 
-    A second signal, a second later or more, exits at once. Exit code 75: Ray's node was lost; start
-    again.
+    A second signal, a second later or more, exits at once.
+
+    Exit code 75: Ray's node was lost; start again.
 
     Example: headrace serve --model efficientnet-lite0 --port 8000
     """
@@ -79,7 +79,7 @@ def loadtest(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="The settings file with [objectives]; default: headrace.toml in this folder."
+            help="The settings file with \\[objectives]; default: headrace.toml in this folder."
         ),
     ] = None,
     report_dir: Annotated[Path, typer.Option(help="The report's folder.")] = Path("reports"),

@@ -106,6 +106,31 @@ def test_an_unexpected_error_is_one_line_with_its_log_and_so_is_an_interrupt() -
     place.unlink()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("serve", "loadtest", "status", "keys create", "keys list", "keys revoke"),
+        *("models build", "models list", "models check", "models add"),
+    ],
+)
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_help_of_a_command_has_its_example_whole_on_one_line(command: str, width: int) -> None:
+    runner = CliRunner(env={"COLUMNS": str(width)})
+    lines = runner.invoke(app, [*command.split(), "--help"]).stdout.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith(f" Example: headrace {command}"))
+    assert lines[at + 1].strip() == ""
+
+
+def test_help_breaks_no_sentence_where_its_source_does() -> None:
+    wide = CliRunner(env={"COLUMNS": "160"})
+    for group, end in (
+        ([], "what is in flight and exit."),
+        (["models"], "to see if rows can batch."),
+    ):
+        assert end in wide.invoke(app, [*group, "--help"]).stdout
+    assert "with [objectives]" in wide.invoke(app, ["loadtest", "--help"]).stdout
+
+
 def test_typers_own_ways_to_end_are_left_alone() -> None:
     assert typed("serve", "--no-such-option").exit_code == 2
     assert typed("--help").exit_code == 0

@@ -46,8 +46,7 @@ def create(
 
     A running server loads it by itself.
 
-    Example: headrace keys create shop --models 'mail-*' --models dga-lstm --rate 50 --expires-days
-    90
+    Example: headrace keys create me --models 'mail-*' --rate 50 --expires-days 90
     """
     now = utc_now()
     expires = None if expires_days is None else now + timedelta(days=expires_days)

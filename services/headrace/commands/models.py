@@ -102,8 +102,7 @@ def add_model(
     ] = "",
     models: ModelsDir = REPOSITORY,
 ) -> None:
-    """Add your own ONNX model: read its spec from the file, and run it to find out if requests can
-    share batches.
+    """Add your own ONNX model: read its spec from the file, and run it to see if rows can batch.
 
     A model without rows, or whose rows depend on each other, is served one request at a time.
 
