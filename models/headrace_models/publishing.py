@@ -24,6 +24,9 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 # A list of plain values, as tomli-w writes it: one a line. No string holds a line break as it is.
 _LIST = re.compile(r"\[\n((?: +[^\s\[\]{}][^\n\[\]{}]*,\n)+) *\]")
+# tomli-w writes a table of a list inline if it fits into a line of 100 characters, indented by
+# this. None does, so that each key has a line of its own, which refusals name.
+_INDENT = 100
 
 
 @dataclass(frozen=True)
@@ -97,4 +100,4 @@ def to_toml(document: Mapping[str, object]) -> str:
         values = [line.strip().removesuffix(",") for line in found[1].splitlines()]
         return f"[{', '.join(values)}]"
 
-    return _LIST.sub(on_one_line, tomli_w.dumps(document))
+    return _LIST.sub(on_one_line, tomli_w.dumps(document, indent=_INDENT))

@@ -9,6 +9,7 @@ import pytest
 
 from headrace_models.errors import BadSpec
 from headrace_models.publishing import Draft, to_toml, write_version
+from headrace_models.strict_toml import line_of
 
 Write = Callable[[dict[str, Any]], Path]
 
@@ -31,6 +32,12 @@ def test_what_is_written_as_toml_reads_back_the_same() -> None:
 def test_a_list_of_plain_values_is_on_one_line(values: list[object]) -> None:
     (line,) = to_toml({"list": values}).splitlines()
     assert tomllib.loads(line) == {"list": values}
+
+
+def test_a_refusal_names_the_line_of_a_key_in_a_list_of_tables() -> None:
+    states = [{"input": "h", "output": "hn"}, {"input": "c", "output": "cn"}]
+    text = to_toml({"name": "vad", "state": states, "golden": "g"})
+    assert text.splitlines()[line_of(text, ("state", 1, "output")) - 1] == 'output = "cn"'
 
 
 @pytest.mark.parametrize("text", ["[\n    1,\n]", "a]", "{b", "[1, 2"])
