@@ -8,6 +8,7 @@ import pytest
 from loadtests.support.model_specs import model_spec
 
 from headrace.channel import Address
+from headrace.fleet.calls import NAME
 from headrace.fleet.directory import (
     Directory,
     as_fleet,
@@ -316,3 +317,16 @@ async def test_a_directory_that_did_not_run_calls_nobody_silent(timed: Directory
         await asyncio.sleep(1)
         await report(timed, "g", "gateway")
     assert (await fleet(timed)).replicas == ()
+
+
+def test_other_methods_of_the_directory_need_another_number_in_its_name() -> None:
+    """A directory of another release may live on a cluster under the name that it had there."""
+    methods = {name for name in vars(Directory) if not name.startswith("_")}
+    assert (NAME, methods) == (
+        "headrace-directory-2",
+        {
+            *("expect", "report", "begin", "may_start", "forgive", "leave", "ended"),
+            *("follow", "applied", "served", "set_logging"),
+            *("give_instruction", "take_instruction", "resolve_instruction", "close_instructions"),
+        },
+    )
