@@ -121,6 +121,12 @@ def test_the_help_of_a_command_has_its_example_whole_on_one_line(command: str, w
     assert lines[at + 1].strip() == ""
 
 
+def test_the_command_line_loads_no_server() -> None:
+    program = "import sys, headrace.cli; print('headrace.edge.server' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"False\n"
+
+
 def test_help_breaks_no_sentence_where_its_source_does() -> None:
     wide = CliRunner(env={"COLUMNS": "160"})
     for group, end in (

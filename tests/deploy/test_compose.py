@@ -13,8 +13,8 @@ import yaml
 from headrace.commands.preflight import check_exposure
 from headrace.config import Settings
 from headrace.edge.exchange import Exchange
+from headrace.edge.limits import DRAIN_S
 from headrace.edge.names import Names, own_names
-from headrace.edge.server import DRAIN_S
 from headrace.errors import StartFailed
 from headrace_models.strict_toml import read_toml
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace.commands.life import NODE_LOST
-from headrace.edge.server import DRAIN_S
+from headrace.edge.limits import DRAIN_S
 from headrace.gateway.settings import GatewaySettings
 from headrace.process.own_folder import KEPT_RUNS
 

@@ -17,8 +17,8 @@ from headrace.commands.terminal import (
     warn,
 )
 from headrace.config import Settings, cluster_address, prepare_ray
+from headrace.edge.limits import ENDED_S
 from headrace.edge.names import host_port
-from headrace.edge.server import ENDED_S
 from headrace.errors import StartFailed
 from headrace.process.own_folder import begin_run
 from headrace.process.tree import kill_below

@@ -6,7 +6,12 @@ from pydantic import Field
 
 from headrace_models.strict_toml import Table
 
-__all__ = ["EdgeLimits", "ListenerSettings"]
+__all__ = ["DRAIN_S", "ENDED_S", "EdgeLimits", "ListenerSettings"]
+
+# Time for what is in flight when a server ends.
+DRAIN_S = 25.0
+# After this a server that was told to stop has ended.
+ENDED_S = DRAIN_S + 3.0
 
 
 class ListenerSettings(Table):

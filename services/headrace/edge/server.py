@@ -8,7 +8,7 @@ from functools import partial
 from headrace.edge.budget import Budget
 from headrace.edge.connection import Connection
 from headrace.edge.exchange import Application
-from headrace.edge.limits import EdgeLimits
+from headrace.edge.limits import DRAIN_S, EdgeLimits
 from headrace.edge.names import host_port
 from headrace.edge.peers import Peers
 from headrace.errors import StartFailed
@@ -18,10 +18,6 @@ __all__ = ["listen", "serve_http"]
 _BACKLOG = 2048
 # Handshakes count as connections only once they are done, so they are given little time.
 _HANDSHAKE_S = 5.0
-# Time for what is in flight at the end.
-DRAIN_S = 25.0
-# After this a server that was told to stop has ended.
-ENDED_S = DRAIN_S + 3.0
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ray import serve
 
-from headrace.edge.server import ENDED_S
+from headrace.edge.limits import ENDED_S
 from headrace.fleet.calls import change_logging, report_ended
 from headrace.fleet.entries import Fleet
 from headrace.fleet.loopback import keep_calls_local
