@@ -150,9 +150,7 @@ def test_sequences_of_a_generate_request_are_the_same(sums: InProcessPlatform) -
 
 
 def test_sequence_order(tmp_path: Path) -> None:
-    """SequenceRouter that wait run in the order of their coming, and each sees what the one before
-    it left.
-    """
+    """Steps that wait run in the order of their coming; each sees what the one before it left."""
     loader = GateLoader()
     with in_process_platform(tmp_path, load=loader, make=make_accumulator) as running:
         assert total(step(running, 1, 1, "start")) == 1

@@ -163,7 +163,7 @@ def test_a_new_version_takes_over_without_a_failed_request(town: Town) -> None:
 
 
 def count_up(port: int, name: str, stop: threading.Event, answers: list[tuple[str, float]]) -> None:
-    """SequenceRouter of one sequence, each of which adds 1; its versions and sums."""
+    """Send steps of one sequence, each of which adds 1; its versions and sums."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     while not stop.is_set():
         document = {
