@@ -7,7 +7,6 @@ import asyncio
 import itertools
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from enum import Enum
 from time import monotonic
 
 from headrace.channel.calls import Calls
@@ -47,21 +46,12 @@ CONNECT_TIMEOUT_S = 5.0
 OnMoved = Callable[[str, Collection[SequenceKey]], None]
 
 
-class State(Enum):
-    """The replica at the other end of a channel."""
-
-    GREETING = "has not proven itself yet"
-    OPEN = "takes any request"
-    GOING_AWAY = "takes only steps of the sequences that it has"
-    LOST = "is disconnected"
-
-
 class ReplicaClient:
     """A connection to a replica; every request sent is answered, fails, expires or is lost."""
 
     def __init__(self, on_moved: OnMoved | None = None, on_blame: OnBlame | None = None) -> None:
         self._on_moved = on_moved
-        self._state = State.GREETING
+        self._is_going_away = False
         self._ids = itertools.count(1)
         self._greeting: Greeting | None = None
         self._welcome: asyncio.Future[Welcome] = asyncio.get_running_loop().create_future()
@@ -99,7 +89,7 @@ class ReplicaClient:
     @property
     def is_ready(self) -> bool:
         """True if it takes any request; one that goes away takes only steps of its sequences."""
-        return self._state is not State.GOING_AWAY and self.takes_steps
+        return self.takes_steps and not self._is_going_away
 
     @property
     def takes_steps(self) -> bool:
@@ -112,7 +102,7 @@ class ReplicaClient:
         """True if it was ready and leaves pings unanswered, perhaps for want of time."""
         liveness = self._liveness
         return (
-            self._state is State.OPEN
+            not self._is_going_away
             and liveness.is_silent
             and liveness.is_ready
             and self.frame_stream.is_open
@@ -175,7 +165,6 @@ class ReplicaClient:
             raise BadRequest(
                 "frame: expected the welcome of a replica that has the channel's token"
             )
-        self._state = State.OPEN
         self.frame_stream.trust(self._on_frame)
         self._welcome.set_result(frame)
 
@@ -212,7 +201,7 @@ class ReplicaClient:
                 blamed = Request(tensors, frame.outputs, deadline_s=0.0)
                 self._pending.tell_blame(blamed, "certain")
             case GoingAway():
-                self._state = State.GOING_AWAY
+                self._is_going_away = True
             case Moved():
                 if self._on_moved:
                     self._on_moved(frame.successor, frame.sequences)
@@ -222,7 +211,6 @@ class ReplicaClient:
                 )
 
     def _on_lost(self) -> None:
-        self._state = State.LOST
         self._liveness.stop()
         if not self._welcome.done():
             self._welcome.set_exception(replica_lost())

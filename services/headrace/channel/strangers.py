@@ -34,11 +34,6 @@ class Strangers:
     def __len__(self) -> int:
         return len(self._timers)
 
-    @property
-    def greeted(self) -> int:
-        """The number of greetings that are remembered."""
-        return len(self._greeted)
-
     def add(self, stranger: FrameStream) -> None:
         loop = asyncio.get_running_loop()
         self._timers[stranger] = loop.call_later(GREET_S, stranger.abort)
