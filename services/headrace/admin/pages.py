@@ -22,7 +22,7 @@ _SCRAPE_TIMEOUT_S = 2.0
 EXTENSIONS = ("logging", "model_repository")
 
 
-async def server_metadata(_: Call[AdminContext]) -> Response:
+async def server_metadata(call: Call[AdminContext]) -> Response:
     return Response(
         200, orjson.dumps({"name": "headrace", "version": __version__, "extensions": EXTENSIONS})
     )

@@ -81,7 +81,7 @@ async def unload(call: Call[AdminContext]) -> Response:
     return Response(200)
 
 
-async def unsupported(_: Call[AdminContext]) -> Response:
+async def unsupported(call: Call[AdminContext]) -> Response:
     """Refuse paths with a repository's name: there is one repository, without a name."""
     raise BadRequest("path: expected no repository name; there is only one repository")
 

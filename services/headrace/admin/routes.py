@@ -70,6 +70,6 @@ class AdminPolicy:
     def slot(self, _: Exchange) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def ended(self, _: Exchange, __: int, code: str) -> None:
+    def ended(self, _exchange: Exchange, _status: int, code: str) -> None:
         if code:
             self._events.request_failed(code)

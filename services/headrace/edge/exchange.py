@@ -78,7 +78,7 @@ class Route(Generic[C]):
     errors: ErrorShape = "own"
 
 
-async def _missing(_: Call[object]) -> Response:
+async def _missing(call: Call[object]) -> Response:
     raise UnknownRoute("no such path")
 
 

@@ -34,7 +34,7 @@ class Document(TypedDict):
     paths: dict[str, Any]
 
 
-async def docs(_: Call) -> Response:
+async def docs(call: Call) -> Response:
     """This document as a page, by Swagger UI; it loads nothing from other servers."""
     return Response(200, _PAGE, b"text/html; charset=utf-8")
 

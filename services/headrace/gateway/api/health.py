@@ -30,12 +30,12 @@ class ModelReady(TypedDict):
     ready: bool
 
 
-async def alive(_: Call) -> Response:
+async def alive(call: Call) -> Response:
     """KServe's v1 liveness, at the root as its client asks for it."""
     return json_response(Alive(status="alive"))
 
 
-async def live(_: Call) -> Response:
+async def live(call: Call) -> Response:
     """Tells whether this process should be kept."""
     return json_response(Live(live=True))
 

@@ -59,7 +59,7 @@ class ModelMetadata(TypedDict):
     outputs: list[TensorMetadata]
 
 
-async def server_metadata(_: Call) -> Response:
+async def server_metadata(call: Call) -> Response:
     """The server's name, its version, and the extensions of the protocol that this port has."""
     return json_response(Server(name="headrace", version=__version__, extensions=EXTENSIONS))
 

@@ -40,7 +40,7 @@ class TraceSettings(TypedDict):
     trace_file: str
 
 
-async def get_logging(_: Call) -> Response:
+async def get_logging(call: Call) -> Response:
     """The log settings of all processes."""
     return Response(200, logging_document(logs.current()))
 
@@ -72,7 +72,7 @@ async def set_tracing(call: Call) -> Response:
     return Response(200, tracing_document())
 
 
-async def no_shared_memory(_: Call) -> Response:
+async def no_shared_memory(call: Call) -> Response:
     """Refuse Triton's shared memory: this server has none."""
     raise BadRequest("shared memory is not supported; send the data")
 
