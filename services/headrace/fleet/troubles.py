@@ -82,7 +82,8 @@ class Troubles:
         record = self._records.get(key)
         if record is None:
             return 0.0
-        return max(0.0, record.ended_s + record.pause_s - self._clock())
+        # In this order rounding cannot make it longer than the pause.
+        return max(0.0, record.pause_s - (self._clock() - record.ended_s))
 
     def forgive(self, model: str) -> None:
         """Delete a model's records, because an operator changed or loaded it."""
