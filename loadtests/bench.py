@@ -400,9 +400,8 @@ def main(
     """
     if shutil.which("wrk") is None:
         _fail("wrk is missing; on Debian: apt-get install wrk", 2)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
-    )  # as Ctrl-C: the children are stopped
+    # As Ctrl-C: the children are stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with (
         tempfile.TemporaryDirectory(prefix="bench-") as temporary,

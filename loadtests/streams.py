@@ -175,9 +175,8 @@ def most(console: Console, seconds: float) -> bool:
     """Streams as fast as they are answered, and the loop before and after."""
     version = scan(REPOSITORY, [MODEL])[0][0]
     before = loop_frames_a_second(version, seconds / 2)
-    pcm = hum(
-        max(2, round(seconds))
-    )  # about so many seconds, at ten chunks a second of each stream
+    # About so many seconds, at ten chunks a second of each stream.
+    pcm = hum(max(2, round(seconds)))
     pcm = np.tile(pcm, 10)
     with process_platform([Replica(version.folder)] * REPLICAS) as at:
         found = uvloop.run(

@@ -196,8 +196,7 @@ def sweep(name: Sweep, limits: Limits) -> dict[str, Policy]:
     found = {}
     for value in SWEEPS[name]:
         label = f"{name}={value:g}"
-        changed: dict[str, Any] = {
-            name.replace("-", "_"): value
-        }  # a float or an int, as the field is
+        # A float or an int, as the field is.
+        changed: dict[str, Any] = {name.replace("-", "_"): value}
         found[label] = Policy(label, replace(limits, **changed))
     return found

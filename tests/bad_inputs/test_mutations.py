@@ -113,9 +113,8 @@ def test_headers_of_other_requests_are_borne(
     answer = call(
         endpoint.port, with_length([*lines, *(f"{n}: {v}".encode() for n, v in more)], body)
     )
-    assert answer.status in {200, 504, *REFUSALS}, (
-        answer
-    )  # 504: a deadline of a millisecond is among the headers
+    # 504: a deadline of a millisecond is among the headers.
+    assert answer.status in {200, 504, *REFUSALS}, answer
 
 
 @pytest.mark.parametrize("name", PLAIN)

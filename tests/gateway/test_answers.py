@@ -28,9 +28,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessPlatfo
 
 
 def test_each_row_comes_back_doubled_and_in_order(served: InProcessPlatform) -> None:
-    rows = np.arange(200 * 4, dtype=np.float32).reshape(
-        200, 4
-    )  # more than a batch: split and put together again
+    # More than a batch: split and put together again.
+    rows = np.arange(200 * 4, dtype=np.float32).reshape(200, 4)
     status, answer, headers = served.infer(rows, id="mine")
     assert status == 200
     assert (answer["model_name"], answer["model_version"], answer["id"]) == ("doubler", "1", "mine")

@@ -115,9 +115,8 @@ def test_a_page_of_another_site_reads_answers_where_it_is_listed_and_changes_not
         with site(page_port, SCRIPT % f"http://127.0.0.1:{gateway.port}"):
             found = shown(origin, tmp_path / "browser")
         after = gateway.ask("GET", "/v2/logging")[1]
-        assert (
-            gateway.ask("POST", "/v2/logging", orjson.dumps(before))[0] == 200
-        )  # of this whole process
+        # The settings are those of this whole process.
+        assert gateway.ask("POST", "/v2/logging", orjson.dumps(before))[0] == 200
     if is_listed:
         assert found["infer"] == ["cors", 200, True, [2, 4, 6, 8]]
         assert found["nowhere"] == ["cors", 404, True, "not_found"]

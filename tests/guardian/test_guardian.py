@@ -122,9 +122,8 @@ input()
 
 def test_a_process_whose_parent_has_ended_is_ended() -> None:
     pipe = subprocess.PIPE
-    busy = GUARDED.replace(
-        "for line in sys.stdin", "for line in []"
-    )  # it does not mind that its input ends
+    # It does not mind that its input ends.
+    busy = GUARDED.replace("for line in sys.stdin", "for line in []")
     with subprocess.Popen(
         [sys.executable, "-c", ORPHANING, busy], stdin=pipe, stdout=pipe, text=True
     ) as parent:

@@ -41,9 +41,8 @@ def added(folder: Path, graph: Graph) -> tuple[ModelVersion, list[str]]:
     file = save(folder / "given.onnx", graph.nodes, graph.inputs, graph.outputs, **graph.constants)
     said: list[str] = []
     version = read_version(add(file, "mine", folder / "repository", tell=said.append))
-    return version, [
-        line for line in said if "served" in line
-    ]  # a busy machine has it say that it takes time
+    # A busy machine has it say that it takes time.
+    return version, [line for line in said if "served" in line]
 
 
 def lstm(outputs: list[str], *more: onnx.NodeProto) -> list[onnx.NodeProto]:

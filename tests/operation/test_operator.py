@@ -323,6 +323,7 @@ def test_only_versions_that_were_given_up_are_deployed_again_now_and_then(
         operator.redeploy()
         deployed.append(platform.deployed.index(("m", "1")))
         now_s[0] += 10
+    # Last in the list once it is new.
     assert deployed == [
         1,
         0,
@@ -344,7 +345,7 @@ def test_only_versions_that_were_given_up_are_deployed_again_now_and_then(
         0,
         1,
         0,
-    ]  # last in the list once it is new
+    ]
 
 
 def test_a_version_that_could_not_be_deployed_again_is_missing_and_tried_again(

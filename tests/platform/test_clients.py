@@ -63,9 +63,8 @@ def test_the_triton_client_gets_the_golden_answer(
     client.close()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Sending a large body:ResourceWarning"
-)  # the client's own, at JSON of an image
+# The warning is the client's own, about JSON of an image.
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @pytest.mark.parametrize("binary", [True, False], ids=["binary", "json"])
 def test_the_asyncio_triton_client_gets_the_golden_answers(
     served: Platform, *, binary: bool

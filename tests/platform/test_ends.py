@@ -70,10 +70,11 @@ def ask(port: int, method: str = "POST", path: str = PATH, body: bytes = BODY) -
 def test_a_lost_node_is_said_and_what_was_accepted_is_answered_and_nobody_is_left(
     name: str, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    # Its workers end by themselves then, whatever they do.
     by_ray = (name, number) == (
         "raylet",
         signal.SIGKILL,
-    )  # its workers end by themselves then, whatever they do
+    )
     with platform("--model", "dga-lstm") as running:
         processes = below(running.process.pid)
         with asked_in_part(running.port) as caller:

@@ -132,6 +132,5 @@ def test_a_model_that_ends_again_and_again_is_its_own_trouble_until_an_operator_
     assert both.ask("GET", f"/v2/models/{SICK}/ready")[0] == 200
     os.kill(next_replica(both, killed), signal.SIGKILL)
     body = orjson.dumps({"input": "wikipedia.org"})
-    assert (
-        both.ask("POST", f"/v1/models/{SICK}:classify", body)[0] == 200
-    )  # it waits: nothing is held against it
+    # It waits: nothing is held against it.
+    assert both.ask("POST", f"/v1/models/{SICK}:classify", body)[0] == 200

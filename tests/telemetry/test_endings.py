@@ -65,9 +65,8 @@ def test_versions_may_come_and_go_for_ever() -> None:
     for number in range(100):
         gateway.events.version_joined(spec(str(number)))
         gateway.fails(spec(str(number)))
-        gateway.events.request_ended(
-            "tiny", str(number), "classify", 400, "caller", 0.0
-        )  # nothing at 0 has this
+        # Nothing at 0 has this.
+        gateway.events.request_ended("tiny", str(number), "classify", 400, "caller", 0.0)
         gateway.events.version_left(spec(str(number)))
         sizes.append(len(gateway.series()))
     assert len(set(sizes[-50:])) == 1

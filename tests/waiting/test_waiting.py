@@ -92,9 +92,8 @@ async def test_a_silent_replica_is_asked_when_patience_ends_for_a_refusal_would_
     harness: RouterHarness,
 ) -> None:
     await silent(harness)
-    assert (
-        await outcome(asking(harness, request(1, seconds=3))) is DeadlineExceeded
-    )  # it was asked, and did not answer
+    # It was asked, and did not answer.
+    assert await outcome(asking(harness, request(1, seconds=3))) is DeadlineExceeded
 
 
 async def test_those_that_wait_go_in_the_order_of_their_coming_and_in_groups(
@@ -239,9 +238,8 @@ async def test_nobody_waits_for_a_version_that_is_not_served_any_more(
     assert not before.done()
     harness.update([], models=())
     assert await seconds_of(before) == 0
-    assert (
-        await seconds_of(refusal(harness, version, asked)) == 0
-    )  # who has read the request before, and asks now
+    # The request was read before, and is sent now.
+    assert await seconds_of(refusal(harness, version, asked)) == 0
 
 
 async def test_who_was_read_by_a_spec_that_is_gone_does_not_wait_for_another(
