@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,7 +15,7 @@ from tests.conformance.small_models import make_accumulator
 
 from headrace import backends
 from headrace.errors import InferenceFailed, ShuttingDown, StartFailed
-from headrace.inference.request import Request, SequenceStep
+from headrace.inference.request import Answer, Request, SequenceStep
 from headrace.inference.tensor import from_array, to_array
 from headrace.replica.host import Host
 from headrace.telemetry.events import ReplicaEvents
@@ -115,41 +116,44 @@ class TwoLanes(Broken):
             return super().run(inputs)
 
 
-async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVersion) -> None:
+@asynccontextmanager
+async def on_two_lanes(version: ModelVersion) -> AsyncIterator[tuple[Host, TwoLanes]]:
     made: list[TwoLanes] = []
 
     def load(version: ModelVersion, name: str) -> TwoLanes:
         made.append(TwoLanes(version, name))
         return made[0]
 
-    full = np.ones((version.spec.batching.max_rows, 4), np.float32)
     async with Host(version, "onnx", ReplicaEvents(), load) as host:
-        made[0].is_armed = True
-        answers = await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
+        yield host, made[0]
+
+
+async def two_full_batches(host: Host) -> Sequence[Answer]:
+    full = np.ones((host.spec.batching.max_rows, 4), np.float32)
+    return await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
+
+
+async def test_a_backend_of_two_lanes_has_two_batches_at_a_time(version: ModelVersion) -> None:
+    async with on_two_lanes(version) as (host, backend):
+        backend.is_armed = True
+        answers = await two_full_batches(host)
     assert [float(to_array(answer.outputs[0])[0, 0]) for answer in answers] == [2, 4]
 
 
 async def test_a_backend_of_two_lanes_warms_up_in_a_thread_that_serves(
     version: ModelVersion,
 ) -> None:
-    made: list[TwoLanes] = []
-
-    def load(version: ModelVersion, name: str) -> TwoLanes:
-        made.append(TwoLanes(version, name))
-        return made[0]
-
-    full = np.ones((version.spec.batching.max_rows, 4), np.float32)
-    async with Host(version, "onnx", ReplicaEvents(), load) as host:
-        warmed_up_in = set(made[0].ran_in)
-        made[0].ran_in.clear()
-        made[0].is_armed = True
-        await asyncio.gather(*(host.infer(ask(n * full)) for n in (1, 2)))
-        made[0].is_armed = False
+    async with on_two_lanes(version) as (host, backend):
+        warmed_up_in = set(backend.ran_in)
+        backend.ran_in.clear()
+        backend.is_armed = True
+        await two_full_batches(host)
+        backend.is_armed = False
     (thread,) = warmed_up_in
-    assert thread in made[0].ran_in
-    assert thread is not made[0].loaded_in
+    assert thread in backend.ran_in
+    assert thread is not backend.loaded_in
     prefix = f"model-{version.spec.name}_"
-    assert all(each.name.startswith(prefix) for each in made[0].ran_in)
+    assert all(each.name.startswith(prefix) for each in backend.ran_in)
 
 
 async def test_a_drained_host_refuses_and_has_settled_all(version: ModelVersion) -> None:
