@@ -11,11 +11,11 @@ from headrace.errors import Overloaded
 __all__ = ["Liveness"]
 
 PING_PERIOD_S = 0.5
-# A replica is avoided after SUSPECT_S of unanswered pings, and cut off after LOST_S. Pings are
+# A replica is avoided after SILENT_S of unanswered pings, and cut off after LOST_S. Pings are
 # counted, not seconds, since a gateway that did not run for a while has sent no pings meanwhile.
-SUSPECT_S = 1.5
+SILENT_S = 1.5
 LOST_S = 10.0
-_SUSPECT_PINGS = round(SUSPECT_S / PING_PERIOD_S)
+_SILENT_PINGS = round(SILENT_S / PING_PERIOD_S)
 _LOST_PINGS = round(LOST_S / PING_PERIOD_S)
 
 
@@ -37,7 +37,7 @@ class Liveness:
 
     @property
     def is_silent(self) -> bool:
-        return self._unanswered > _SUSPECT_PINGS
+        return self._unanswered > _SILENT_PINGS
 
     def start(self) -> None:
         self._ping()
@@ -47,7 +47,7 @@ class Liveness:
             self._timer.cancel()
 
     def frame_came(self) -> None:
-        if self._unanswered > _SUSPECT_PINGS:
+        if self.is_silent:
             self._loop.call_soon(self.on_change)
         self._unanswered = 0
 
